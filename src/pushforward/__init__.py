@@ -1,0 +1,93 @@
+"""Learn to carry one distribution into another, and use what was learnt.
+
+Draw a pair from a coupling, join it by a path, let an objective regress a field on it, follow the field
+with a solver; what results is a flow, which pushes the source to the data and pulls the data back.
+
+Names are imported when first used, so that ``import pushforward`` is cheap and has no side effects.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from ._version import __version__ as __version__
+
+_WHERE = {
+    "bijections": "Affine Bijection Chain Dequantise Inverse Sigmoid Surjection",
+    "couplings": "Coupling Independent MinibatchOT Pairing Rows",
+    "fields": "Field Guided Parameterised ReversedTime",
+    "flows": "ContinuousFlow Flow InvertibleFlow Transformed",
+    "nn": "MLP ResidualMLP UNet",
+    "objectives": "Batch FlowMatching Loss Objective Step",
+    "oracles": "GaussianMixtureOracle",
+    "paths": "Interpolant Linear Path Schedule",
+    "recipes": "load train",
+    "solvers": "ODE Dopri5 Euler Heun Midpoint RK4 Solution Solver Tsit5",
+    "sources": "Empirical GaussianMixture Normal Source",
+    "training": "Trainer",
+}
+_NAMES = {name: module for module, names in _WHERE.items() for name in names.split()}
+
+if TYPE_CHECKING:
+    from .bijections import Affine as Affine
+    from .bijections import Bijection as Bijection
+    from .bijections import Chain as Chain
+    from .bijections import Dequantise as Dequantise
+    from .bijections import Inverse as Inverse
+    from .bijections import Sigmoid as Sigmoid
+    from .bijections import Surjection as Surjection
+    from .couplings import Coupling as Coupling
+    from .couplings import Independent as Independent
+    from .couplings import MinibatchOT as MinibatchOT
+    from .couplings import Pairing as Pairing
+    from .couplings import Rows as Rows
+    from .fields import Field as Field
+    from .fields import Guided as Guided
+    from .fields import Parameterised as Parameterised
+    from .fields import ReversedTime as ReversedTime
+    from .flows import ContinuousFlow as ContinuousFlow
+    from .flows import Flow as Flow
+    from .flows import InvertibleFlow as InvertibleFlow
+    from .flows import Transformed as Transformed
+    from .nn import MLP as MLP
+    from .nn import ResidualMLP as ResidualMLP
+    from .nn import UNet as UNet
+    from .objectives import Batch as Batch
+    from .objectives import FlowMatching as FlowMatching
+    from .objectives import Loss as Loss
+    from .objectives import Objective as Objective
+    from .objectives import Step as Step
+    from .oracles import GaussianMixtureOracle as GaussianMixtureOracle
+    from .paths import Interpolant as Interpolant
+    from .paths import Linear as Linear
+    from .paths import Path as Path
+    from .paths import Schedule as Schedule
+    from .recipes import load as load
+    from .recipes import train as train
+    from .solvers import ODE as ODE
+    from .solvers import RK4 as RK4
+    from .solvers import Dopri5 as Dopri5
+    from .solvers import Euler as Euler
+    from .solvers import Heun as Heun
+    from .solvers import Midpoint as Midpoint
+    from .solvers import Solution as Solution
+    from .solvers import Solver as Solver
+    from .solvers import Tsit5 as Tsit5
+    from .sources import Empirical as Empirical
+    from .sources import GaussianMixture as GaussianMixture
+    from .sources import Normal as Normal
+    from .sources import Source as Source
+    from .training import Trainer as Trainer
+
+__all__ = ["__version__", *sorted(_NAMES)]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _NAMES:
+        raise AttributeError(f"module 'pushforward' has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_NAMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

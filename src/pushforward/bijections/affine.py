@@ -1,0 +1,60 @@
+"""Elementwise affine map; standardisation is one fitted to data."""
+
+from __future__ import annotations
+
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from ..tensors import Condition
+from .base import Bijection
+
+
+class Affine(Bijection):
+    """y = loc + scale * x, elementwise, with log|det| = sum log|scale|.
+
+    ``loc`` and ``scale`` broadcast against one event.  Raises ValueError where ``scale`` is zero or not
+    finite.
+
+    >>> y, log_det = Affine(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0])).forward_and_log_det(
+    ...     torch.ones(1, 2))
+    >>> y, log_det
+    (tensor([[3., 4.]]), tensor([2.0794]))
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, loc: Tensor | float, scale: Tensor | float):
+        super().__init__()
+        self.register_buffer("loc", torch.as_tensor(loc))
+        self.register_buffer("scale", torch.as_tensor(scale))
+        if not bool((self.scale != 0).all() and self.scale.isfinite().all()):
+            raise ValueError("scale: expected finite numbers other than zero")
+
+    @classmethod
+    def standardise(cls, x: Tensor, per_element: bool = True) -> Self:
+        """The map whose inverse gives data ``x`` of shape ``(B, *event)`` mean 0 and deviation 1.
+
+        ``per_element=False`` uses one mean and one deviation for all elements (images).
+        """
+        dims = 0 if per_element else tuple(range(x.ndim))
+        loc = x.double().mean(dims)
+        scale = (x.double() - loc).square().mean(dims).sqrt()
+        if bool((scale == 0).any()):
+            raise ValueError("x: a constant column has no deviation to divide by")
+        return cls(loc.to(x.dtype), scale.to(x.dtype))
+
+    def _log_det(self, x: Tensor) -> Tensor:
+        return self.scale.abs().log().to(x).expand(x.shape[1:]).sum().expand(x.shape[0])
+
+    def forward_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.loc.to(x) + self.scale.to(x) * x, self._log_det(x)
+
+    def inverse_and_log_det(
+        self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return (y - self.loc.to(y)) / self.scale.to(y), -self._log_det(y)

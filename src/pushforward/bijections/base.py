@@ -1,0 +1,76 @@
+"""What a bijection is: a map with its log-determinant, running from the source side to the data side."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..tensors import Condition
+
+
+@dataclass(frozen=True)
+class Domain:
+    """An interval, the same for every element: where a bijection takes or gives values."""
+
+    low: float = -torch.inf
+    high: float = torch.inf
+
+
+REAL_LINE = Domain()
+
+
+class Bijection(nn.Module, ABC):
+    """An invertible map y = f(x) together with log|det df/dx|.
+
+    **Forward runs from the source to the data**, inverse from the data to the source.  ``x`` has shape
+    ``(B, *event)`` and the log-determinant ``(B,)``; both follow the dtype of ``x``.
+    """
+
+    #: where ``forward`` takes its arguments
+    domain: Domain = REAL_LINE
+    #: where ``forward`` puts its values
+    codomain: Domain = REAL_LINE
+
+    @abstractmethod
+    def forward_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, *event) -> (y, log|det df/dx|)``, towards the data."""
+
+    @abstractmethod
+    def inverse_and_log_det(
+        self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """``(B, *event) -> (x, log|det df^-1/dy|)``, towards the source."""
+
+    def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the forward image of one event of ``shape``."""
+        return tuple(shape)
+
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The forward image alone."""
+        return self.forward_and_log_det(x, condition, generator)[0]
+
+    def inverse(
+        self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The inverse image alone."""
+        return self.inverse_and_log_det(y, condition, generator)[0]
+
+
+class Surjection(Bijection):
+    """A map that draws noise or drops dimensions on the way back; it gives a bound on the log-density.
+
+    A flow that contains one says so (``flow.density == "bound"``).
+    """
+
+
+def is_stochastic(bijection: Bijection) -> bool:
+    """Whether ``bijection`` contains a surjection, so that its inverse draws noise."""
+    return any(isinstance(module, Surjection) for module in bijection.modules())

@@ -1,0 +1,56 @@
+"""The sigmoid, from the line to an interval; its inverse is the logit of RealNVP's preprocessing."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..tensors import Condition, sum_event
+from .base import REAL_LINE, Bijection, Domain
+
+
+class Sigmoid(Bijection):
+    """y = low + (high - low) * (sigmoid(x) - margin) / (1 - 2 margin): data in an interval become real.
+
+    With ``u = (y - low) / (high - low)`` the inverse is ``logit(margin + (1 - 2 margin) u)``; ``margin``
+    keeps the two ends of the interval finite (Dinh et al. 2017, arXiv 1605.08803, section 4.1, use .05).
+
+    Raises ValueError for ``low >= high``, a margin outside [0, 1/2) and data outside the interval.
+
+    >>> Sigmoid(0.0, 16.0).inverse(torch.tensor([[8.0]]))
+    tensor([[0.]])
+    """
+
+    def __init__(self, low: float = 0.0, high: float = 1.0, margin: float = 0.0):
+        super().__init__()
+        if not low < high:
+            raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+        if not 0 <= margin < 0.5:
+            raise ValueError(f"margin: expected a number in [0, 0.5), got {margin}")
+        self.low, self.high, self.margin = float(low), float(high), float(margin)
+        overhang = (self.high - self.low) * self.margin / (1 - 2 * self.margin)
+        self.domain, self.codomain = REAL_LINE, Domain(self.low - overhang, self.high + overhang)
+
+    def _log_slope(self, x: Tensor) -> Tensor:
+        """log dy/dx, elementwise."""
+        width = torch.tensor((self.high - self.low) / (1 - 2 * self.margin), dtype=x.dtype, device=x.device)
+        return F.logsigmoid(x) + F.logsigmoid(-x) + width.log()
+
+    def forward_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        unit = (torch.sigmoid(x) - self.margin) / (1 - 2 * self.margin)
+        return self.low + (self.high - self.low) * unit, sum_event(self._log_slope(x))
+
+    def inverse_and_log_det(
+        self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        if not bool(((y >= self.low) & (y <= self.high)).all()):
+            raise ValueError(
+                f"y: expected values in [{self.low:g}, {self.high:g}], "
+                f"got [{y.min().item():g}, {y.max().item():g}]"
+            )
+        unit = (y - self.low) / (self.high - self.low)
+        x = torch.logit(self.margin + (1 - 2 * self.margin) * unit)
+        return x, -sum_event(self._log_slope(x))

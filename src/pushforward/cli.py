@@ -1,0 +1,290 @@
+"""The command line: ``pushforward train | sample | score | report | compare | methods | datasets``."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+import sys
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from . import registry
+from ._version import __version__
+from .config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
+
+COMMANDS = {
+    "train": "learn a flow from data: pushforward train data.csv",
+    "sample": "draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv",
+    "score": "log-density of new rows: pushforward score RUN new.csv -o scores.csv",
+    "report": "write RUN/report.html again",
+    "compare": "two runs side by side: pushforward compare RUN RUN",
+    "methods": "the recipes, with their papers",
+    "datasets": "the built-in data",
+}
+
+HELP = f"""pushforward {__version__}: carry one distribution into another
+
+usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its options)
+
+commands:
+{chr(10).join(f"  {name:<10}{text}" for name, text in COMMANDS.items())}
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; a user's mistake is one line on standard error and exit status 2."""
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if args[0] in ("-V", "--version"):
+        print(__version__)
+        return 0
+    name, *rest = args
+    try:
+        if name not in COMMANDS:
+            raise ValueError(f"unknown command {name!r}{registry.suggest(name, COMMANDS)}")
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            return globals()[f"_{name}"](rest, f"pushforward {shlex.join(args)}") or 0
+    except (ValueError, OSError) as error:
+        print(f"pushforward: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except RuntimeError as error:
+        if type(error).__module__.startswith("pushforward"):
+            print(f"pushforward: {error}", file=sys.stderr)
+            return 1
+        raise
+    except KeyboardInterrupt:
+        print("pushforward: interrupted", file=sys.stderr)
+        return 130
+
+
+def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+    if issubclass(category, UserWarning) and "pushforward" in filename:
+        print(f"pushforward: warning: {message}", file=sys.stderr)
+
+
+def _parse(cls: type, arguments: list[str], command: str, default: Any = None) -> Any:
+    return tyro.cli(
+        cls,
+        args=arguments,
+        prog=f"pushforward {command}",
+        description=COMMANDS[command],
+        config=(tyro.conf.OmitArgPrefixes,),
+        **({} if default is None else {"default": default}),
+    )
+
+
+# -- train -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Train:
+    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Built-in name (see `pushforward datasets`) or a path: CSV, Parquet, npy, npz, folder of images."""
+    out: Path | None = None
+    """Run folder; default runs/<data>-<method>."""
+    seed: int = 0
+    """Seed of every draw."""
+    overwrite: bool = False
+    """Replace the run that is there."""
+    report: bool = True
+    """Write report.html at the end."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+
+def _method_of(arguments: Sequence[str]) -> str:
+    """The value of ``--method``, which decides the defaults of the other flags."""
+    for i, argument in enumerate(arguments):
+        if argument.startswith("--method="):
+            return argument.partition("=")[2]
+        if argument == "--method" and i + 1 < len(arguments):
+            return arguments[i + 1]
+    return ModelConfig().method
+
+
+def _train(arguments: list[str], command: str) -> int:
+    method = _method_of(arguments)
+    defaults = registry.lookup("method", method).defaults
+    model = dataclasses.replace(ModelConfig(), method=method, **defaults)
+    args = _parse(_Train, arguments, "train", _Train(source=tyro.MISSING, model=model))
+
+    from .recipes import is_first_process, train
+
+    config = RunConfig(
+        source=args.source,
+        seed=args.seed,
+        data=args.data,
+        model=args.model,
+        optim=args.optim,
+        compute=args.compute,
+    )
+    out = args.out or default_out(args.source, args.model.method)
+    run = train(config, out, overwrite=args.overwrite, command=command, say=_say)
+    if not is_first_process():
+        return 0
+    if not run.summary["finished"]:
+        _say(f"stopped at step {run.summary['step']} of {run.config.optim.steps}; the same command goes on")
+        return 130
+    _say(f"trained {run.summary['step']} steps in {run.summary['seconds']:.0f} s: {run.path}")
+    if args.report:
+        from .report import build
+
+        print(build(run))
+    return 0
+
+
+def _say(text: str) -> None:
+    print(f"pushforward: {text}", file=sys.stderr)
+
+
+# -- sample ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Sample:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
+    """Rows to draw."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
+    """File to write: .csv, .parquet, .npy, .npz, .png."""
+    condition: tuple[str, ...] = ()
+    """Conditions, taking turns: labels or numbers (`1.5,40` for two columns); default: as in the data."""
+    guidance: float | None = None
+    """Weight of classifier-free guidance; default that of the run."""
+    solver: str | None = None
+    """Solver, for example `heun,steps=20`; default that of the run."""
+    seed: int = 0
+    """Seed of the draws."""
+    last_weights: bool = False
+    """Use the last weights instead of their average."""
+    device: str = "cpu"
+    """Where to compute: `cpu`, `cuda`."""
+
+
+def _sample(arguments: list[str], command: str) -> int:
+    args = _parse(_Sample, arguments, "sample")
+    if args.n < 1:
+        raise ValueError(f"-n {args.n}: expected a positive number of rows")
+
+    from .data import write_rows
+    from .recipes import draw, open_run
+
+    run = open_run(args.run, averaged=not args.last_weights, device=args.device)
+    x, condition = draw(
+        run, args.n, args.condition, guidance=args.guidance, solver=args.solver, seed=args.seed
+    )
+    write_rows(args.out, x, run.schema, condition)
+    print(args.out)
+    return 0
+
+
+# -- score -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Score:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """New rows with the columns of the training data."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
+    """CSV file to write, one log-density a row, in nats and data units."""
+    solver: str | None = None
+    """Solver, for example `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
+    seed: int = 0
+    """Seed of the dequantisation noise, for images."""
+    device: str = "cpu"
+    """Where to compute: `cpu`, `cuda`."""
+
+
+def _score(arguments: list[str], command: str) -> int:
+    args = _parse(_Score, arguments, "score")
+
+    from .data import read_rows
+    from .recipes import open_run, score
+
+    run = open_run(args.run, device=args.device)
+    rows = read_rows(args.rows, run.schema)
+    name, values = score(run, rows, solver=args.solver, seed=args.seed)
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(name + "\n" + "".join(f"{value:.6f}\n" for value in values))
+    mean = sum(values) / len(values)
+    _say(f"mean {name} of {len(values)} rows: {mean:.4f} nats")
+    print(args.out)
+    return 0
+
+
+# -- report, compare, lists --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Report:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+
+
+def _report(arguments: list[str], command: str) -> int:
+    args = _parse(_Report, arguments, "report")
+
+    from .recipes import open_run
+    from .report import build
+
+    print(build(open_run(args.run)))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Compare:
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder with a report."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Another."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("comparison.html")
+    """Page to write."""
+
+
+def _compare(arguments: list[str], command: str) -> int:
+    args = _parse(_Compare, arguments, "compare")
+
+    from .report import compare, compare_text
+    from .runs import RunFolder
+
+    numbers = [RunFolder(path).read("report.json") for path in (args.first, args.second)]
+    print(compare_text(*numbers))
+    print(compare(args.first, args.second, args.out))
+    return 0
+
+
+def _methods(arguments: list[str], command: str) -> int:
+    _table([(name, m.summary, m.paper) for name, m in registry.METHODS.items()])
+    for kind, table in registry.KINDS.items():
+        if kind != "method":
+            print(f"\n--{kind}")
+            _table([(name, entry.summary, entry.paper) for name, entry in table.items()])
+    return 0
+
+
+def _datasets(arguments: list[str], command: str) -> int:
+    _table([(name, entry.summary, entry.paper) for name, entry in registry.DATASETS.items()])
+    return 0
+
+
+def _table(rows: list[tuple[str, str, str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for name, summary, paper in rows:
+        print(f"{name:<{widths[0]}}  {summary:<{widths[1]}}  {paper}".rstrip())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

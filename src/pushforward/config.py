@@ -1,0 +1,169 @@
+"""The configuration of a training run: dataclasses that are the flags and ``config.json``.
+
+Standard library only.  ``None`` means: chosen from the kind of data; a run stores what was chosen.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+#: Version of the run folder; a run of a newer one is refused.
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """What is learnt from."""
+
+    condition: tuple[str, ...] = ()
+    """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
+    condition_kind: Literal["auto", "labels", "continuous"] = "auto"
+    """How to read them; auto: text and few integers are labels, other numbers continuous."""
+    holdout: float = 0.2
+    """Share of rows held out for validation and for the report."""
+    deduplicate: bool = False
+    """Drop exact repeats before splitting."""
+    preprocess: Literal["auto", "standardise", "logit", "none"] = "auto"
+    """Map between data units and the space of the model; densities stay in data units."""
+    rows: int | None = None
+    """Rows to draw, for built-in toy data."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What is learnt."""
+
+    method: str = "fm"
+    """Recipe, see `pushforward methods`; it sets the defaults of the other flags."""
+    network: str | None = None
+    """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
+    coupling: str = "independent"
+    """How source and data are paired: `independent`, `ot`."""
+    path: str = "linear"
+    """Schedule of the path from source to data: `linear`."""
+    gamma: float = 0.0
+    """Constant noise level of the path."""
+    prediction: Literal["velocity", "data", "noise", "score"] = "velocity"
+    """What the network predicts."""
+    solver: str = "dopri5"
+    """Solver for sampling and densities, with options: `heun,steps=20`, `dopri5,rtol=1e-6`."""
+    guidance: float = 1.0
+    """Weight of classifier-free guidance when sampling; 1 is none."""
+    drop_condition: float = 0.1
+    """Share of training rows whose condition is hidden, which guidance needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How it is trained."""
+
+    steps: int | None = None
+    """Optimiser steps."""
+    batch: int | None = None
+    """Rows per step, over all devices."""
+    lr: float | None = None
+    """Peak learning rate of AdamW; linear warm-up, then cosine decay to 0."""
+    warmup: int = 200
+    """Steps of warm-up."""
+    weight_decay: float = 0.0
+    """Decoupled weight decay."""
+    clip: float = 1.0
+    """Largest gradient norm; 0 switches clipping off."""
+    ema: float = 0.999
+    """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
+    validate_every: int | None = None
+    """Steps between validations on held-out rows."""
+    checkpoint_every: int = 1000
+    """Steps between checkpoints."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ComputeConfig:
+    """Where it runs.  These may change when a run is resumed."""
+
+    accelerator: str = "auto"
+    """`auto`, `cpu`, `gpu`, `mps`."""
+    devices: int = 1
+    """Processes on this machine, one per device."""
+    nodes: int = 1
+    """Machines."""
+    strategy: str = "auto"
+    """How processes share the work: `auto`, `ddp`, `fsdp`."""
+    precision: str = "32-true"
+    """`32-true`, `bf16-mixed`, `16-mixed`, `64-true`."""
+    compile: bool = False
+    """Compile the network with torch.compile."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """A whole run: `config.json`."""
+
+    source: str
+    """Built-in name, or a path: CSV, Parquet, npy, npz, folder of images."""
+    seed: int = 0
+    """Seed of every draw."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, the inverse of :meth:`from_json`."""
+        return {"format": FORMAT, **dataclasses.asdict(self)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> RunConfig:
+        """Rebuild from :meth:`to_json`.  Raises ValueError for unknown, missing or newer content."""
+        data = dict(data)
+        version = data.pop("format", None)
+        if not isinstance(version, int):
+            raise ValueError("config: no format number")
+        if version > FORMAT:
+            raise ValueError(f"config: written by a newer version (format {version}, this one reads {FORMAT})")
+        return _build(cls, data, "config")
+
+
+def _build(cls: type, data: Any, where: str):
+    if not isinstance(data, dict):
+        raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
+    known = {f.name: f for f in dataclasses.fields(cls)}
+    hints = typing.get_type_hints(cls)
+    for name in data:
+        if name not in known:
+            raise ValueError(f"{where}: unknown entry {name!r}")
+    values = {}
+    for name, value in data.items():
+        hint = hints[name]
+        if dataclasses.is_dataclass(hint):
+            assert isinstance(hint, type)
+            value = _build(hint, value, f"{where}.{name}")
+        elif typing.get_origin(hint) is tuple:
+            value = tuple(value)
+        values[name] = value
+    try:
+        return cls(**values)
+    except TypeError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
+    """Entries that differ, ``{"optim.lr": (old, new)}``."""
+    a, b = _flatten(old.to_json()), _flatten(new.to_json())
+    return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
+
+
+def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    rows: dict[str, Any] = {}
+    for key, value in data.items():
+        rows |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return rows
+
+
+def default_out(source: str, method: str) -> Path:
+    """Where a run goes when nothing is said: ``runs/<data>-<method>``."""
+    return Path("runs") / f"{Path(source.split(':')[0]).stem or 'data'}-{method}"

@@ -1,0 +1,192 @@
+"""Reading data: from a built-in name, a path, or what is already in memory."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .. import random
+from ..couplings import Rows
+from .conditions import ConditionKind, fit_condition, pair_columns, stacked
+from .dataset import Dataset, Preprocess, fit_preprocess
+from .raw import Raw, check_varies
+from .schema import ConditionSpec, Schema
+from .sources import Source, is_frame, open_source
+from .split import repeats, split
+from .text import hint
+
+#: Fewer rows than this are not enough to train on.
+LEAST = 32
+
+
+def load(
+    source: Source,
+    *,
+    condition: Sequence[str] = (),
+    condition_kind: ConditionKind = "auto",
+    holdout: float = 0.2,
+    seed: int = 0,
+    deduplicate: bool = False,
+    preprocess: Preprocess = "auto",
+    rows: int | None = None,
+) -> Dataset:
+    """Read data, split off test rows, and fit the preprocessing on the training rows.
+
+    source: a built-in name (``pushforward.registry.DATASETS``); the path of a table (CSV, TSV, Parquet), of
+        an array (``.npy``, ``.npz``, ``file.npz:key``) or of a folder of images; a DataFrame, array or
+        tensor; or a pair (x, y) with y the condition.
+    condition: columns that become the condition and leave the data.  Built-in data and image folders
+        with classes offer ``label``, an npz file its other arrays.
+    condition_kind: how to read them, see :func:`pushforward.data.conditions.fit_condition`.
+    holdout: share of rows to test on, drawn by ``seed`` label by label.  A toy draws test rows afresh, as
+        many as training rows, unless the share is 0.
+    deduplicate: drop rows that repeat an earlier row exactly.
+    preprocess: see :func:`pushforward.data.dataset.fit_preprocess`.
+    rows: how many rows a toy draws, 10,000 by default.
+
+    Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
+    continuous conditions float64.  Raises ValueError for anything that cannot be read or learnt from.
+
+    >>> data = load("moons", rows=100, condition=["label"])
+    >>> data.schema.rows_train, data.schema.condition.classes, data.train.x.shape
+    (100, ('0', '1'), torch.Size([100, 2]))
+    """
+    names = (condition,) if isinstance(condition, str) else tuple(condition)
+    if rows is not None and rows < LEAST:
+        raise ValueError(f"rows: expected at least {LEAST}, got {rows}")
+    if not 0 <= holdout < 1:
+        raise ValueError(f"holdout: expected a share in [0, 1), got {holdout}")
+    raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0)
+    if y is not None:
+        columns = pair_columns(y, names)
+        raw, names = dataclasses.replace(raw, extra=columns), tuple(columns)
+        if len(next(iter(columns.values()))) != len(raw):
+            raise ValueError(f"x, y: expected equal lengths, got {len(raw)} and {len(columns[names[0]])}")
+    if len(set(names)) < len(names):
+        raise ValueError(f"condition: a column is named twice in {', '.join(names)}")
+    given = {name: raw.pick(name) for name in names}
+    spec = fit_condition(raw.source, given, condition_kind) if given and len(raw) >= LEAST else None
+
+    kept = tuple(name for name in raw.columns if name not in names or y is not None)
+    if raw.x is None and not kept:
+        raise ValueError(f"{raw.source}: condition: takes every column, none is left as data")
+    array = raw.matrix(kept) if raw.x is None else raw.x
+    c = None if spec is None else _encode(spec, stacked(given))
+    again = repeats(array) if c is None else repeats(array, c.numpy())
+    kept_rows = torch.from_numpy(np.flatnonzero(~again)) if deduplicate else torch.arange(len(array))
+    if len(kept_rows) < LEAST:
+        distinct = "distinct " if deduplicate else ""
+        raise ValueError(f"{raw.source}: {len(kept_rows)} {distinct}rows, expected at least {LEAST}")
+
+    if raw.train_rows is not None:
+        in_train = kept_rows < raw.train_rows
+        train, test = kept_rows[in_train], kept_rows[~in_train]
+    else:
+        labels = None if spec is None or spec.kind != "labels" or c is None else c[kept_rows]
+        train, test = (kept_rows[part] for part in split(len(kept_rows), holdout, seed, labels))
+    if len(train) < LEAST // 2:
+        raise ValueError(
+            f"holdout: {holdout} leaves {len(train)} rows to train on, at least {LEAST // 2} needed"
+        )
+    x = torch.from_numpy(np.ascontiguousarray(array))
+    check_varies(raw.source, x[train].numpy(), kept)
+    if spec is not None and c is not None and spec.kind == "continuous":
+        seen = c[train].reshape(len(train), -1)
+        spec = dataclasses.replace(spec, low=tuple(seen.amin(0).tolist()), high=tuple(seen.amax(0).tolist()))
+    schema = Schema(
+        name=raw.name,
+        kind=raw.kind,
+        event_shape=tuple(x.shape[1:]),
+        columns=kept,
+        condition=spec,
+        levels=raw.levels,
+        source=raw.source,
+        rows_train=len(train),
+        rows_test=len(test),
+        duplicates=int(again.sum()),
+    )
+    whole = Rows(x, c)
+    return Dataset(schema, whole.take(train), whole.take(test), fit_preprocess(x[train], schema, preprocess))
+
+
+def _encode(spec: ConditionSpec, values: np.ndarray) -> Tensor:
+    return spec.encode(values) if spec.kind == "labels" else spec.numbers(values)
+
+
+def read_rows(source: Source, schema: Schema, need_condition: bool = True) -> Rows:
+    """Read new data of a known schema, for instance to score them.
+
+    Columns are matched by name, in any order, and others ignored; arrays, and tables without a header,
+    are matched by position.  A toy draws fresh rows.  The condition is read where it is there.
+
+    Raises ValueError for missing columns, another event shape, values the pixels of ``schema`` cannot
+    take, and, with ``need_condition``, a missing condition; warns for one outside the training range.
+    """
+    raw, y = open_source(source, None, random.seeded("read"), tested=False)
+    if len(raw) == 0:
+        raise ValueError(f"{raw.source}: no rows")
+    if schema.kind == "table":
+        raw = _named_like(raw, schema)
+        array = raw.matrix(schema.columns)
+    else:
+        array = _events(raw, schema)
+    x = torch.from_numpy(np.ascontiguousarray(array))
+    spec = schema.condition
+    if y is not None:
+        if spec is None:
+            raise ValueError("y: the data were not learnt with a condition, got one")
+        frame = is_frame(y) and all(name in y.columns for name in spec.columns)
+        c = spec.encode(np.asarray(y[list(spec.columns)]) if frame else y)
+        if len(c) != len(x):
+            raise ValueError(f"x, y: expected equal lengths, got {len(x)} and {len(c)}")
+        return Rows(x, c)
+    if spec is None:
+        return Rows(x)
+    missing = [name for name in spec.columns if name not in raw.columns and name not in raw.extra]
+    if not missing:
+        return Rows(x, spec.encode(stacked({name: raw.pick(name) for name in spec.columns})))
+    if need_condition:
+        advice = "" if raw.named else "; give a pair (x, y), or a table with names"
+        raise ValueError(f"{raw.source}: the condition {missing[0]!r} is missing{advice}")
+    return Rows(x)
+
+
+def _named_like(raw: Raw, schema: Schema) -> Raw:
+    """``raw`` with the columns of ``schema``, by name or, where it has no names, by position."""
+    wanted = ", ".join(schema.columns[:8]) + ", ..." * (len(schema.columns) > 8)
+    if raw.kind != "table" or raw.x is not None:
+        raise ValueError(f"{raw.source}: expected a table with columns {wanted}, got an {raw.kind}")
+    extra = () if schema.condition is None else schema.condition.columns
+    if not raw.named and set(raw.columns) != {*schema.columns, *extra}:
+        if len(raw.columns) != len(schema.columns):
+            raise ValueError(
+                f"{raw.source}: expected {len(schema.columns)} columns ({wanted}), got {len(raw.columns)}"
+            )
+        return dataclasses.replace(raw, columns=dict(zip(schema.columns, raw.columns.values())))
+    for name in schema.columns:
+        if name not in raw.columns:
+            raise ValueError(f"{raw.source}: column {name!r} is missing{hint(name, raw.columns)}")
+    return raw
+
+
+def _events(raw: Raw, schema: Schema) -> np.ndarray:
+    """The points of ``raw`` as arrays or images of ``schema``."""
+    x, shape = raw.x, schema.event_shape
+    if x is not None and (1, *x.shape[1:]) == shape:
+        x = x[:, None]
+    if x is None or x.shape[1:] != shape:
+        got = (len(raw.columns),) if x is None else x.shape[1:]
+        raise ValueError(f"{raw.source}: expected {schema.kind}s of shape {shape}, got {tuple(got)}")
+    if schema.levels is None:
+        return x
+    low, high, step = schema.levels
+    if x.min() < low or x.max() > high or bool((np.mod(x - low, step) != 0).any()):
+        raise ValueError(
+            f"{raw.source}: expected pixels from {low:g} to {high:g} in steps of {step:g}, "
+            f"got values from {x.min():g} to {x.max():g}"
+        )
+    return x.astype(np.float32)

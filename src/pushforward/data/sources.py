@@ -1,0 +1,102 @@
+"""What a source is: a built-in name, a path, a table or array in memory, or a pair (x, y)."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..registry import DATASETS
+from .arrays import raw_array, read_npy, read_npz
+from .images import read_folder
+from .raw import Raw
+from .tables import read_csv, read_frame, read_parquet
+from .text import hint
+from .toys import LABELS, draw_labels
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: What data can be read from.
+Source: TypeAlias = "str | Path | pd.DataFrame | np.ndarray | Tensor | tuple[Any, Any]"
+
+#: Rows a toy draws where nothing is said.
+TOY_ROWS = 10_000
+#: How a file is read, by its suffix.
+READERS = {
+    ".csv": read_csv,
+    ".tsv": read_csv,
+    ".txt": read_csv,
+    ".parquet": read_parquet,
+    ".npy": read_npy,
+    ".npz": read_npz,
+}
+
+
+def open_source(source: Any, rows: int | None, generator: torch.Generator, tested: bool) -> tuple[Raw, Any]:
+    """What ``source`` holds, and y where it is a pair (x, y)."""
+    if isinstance(source, tuple):
+        if len(source) != 2:
+            raise ValueError(f"source: expected a pair (x, y), got a tuple of {len(source)}")
+        return open_source(source[0], rows, generator, tested)[0], source[1]
+    if isinstance(source, str) and source in DATASETS:
+        return _builtin(source, rows, generator, tested), None
+    if rows is not None:
+        raise ValueError("rows: only a built-in toy draws as many rows as asked; leave it out")
+    if isinstance(source, str | Path):
+        return _open_path(source), None
+    if is_frame(source):
+        return read_frame(source), None
+    return raw_array(source), None
+
+
+def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Raw:
+    module, _, attribute = DATASETS[name].target.partition(":")
+    function = getattr(importlib.import_module(module), attribute)
+    if not module.endswith(".toys"):
+        if rows is not None:
+            raise ValueError(f"rows: {name!r} has a fixed number of rows; leave it out")
+        return function()
+    count = rows or TOY_ROWS
+    n = 2 * count if tested else count
+    extra, options = {}, {}
+    if attribute in LABELS:
+        options["label"] = draw_labels(n, LABELS[attribute], generator)
+        extra = {"label": options["label"].numpy()}
+    x = function(n, generator=generator, dtype=torch.float64, **options).numpy()
+    columns = {"x1": x[:, 0], "x2": x[:, 1]}
+    return Raw(name=name, source=name, kind="table", columns=columns, extra=extra, train_rows=count)
+
+
+def _open_path(source: str | Path) -> Raw:
+    path, key = Path(source).expanduser(), None
+    head, colon, tail = str(path).rpartition(":")
+    if colon and head.lower().endswith(".npz") and not path.exists():
+        path, key = Path(head), tail
+    if not path.exists():
+        text = str(source)
+        if path.suffix.lower() in READERS or os.sep in text:
+            raise ValueError(f"no such file or folder: {text}")
+        raise ValueError(f"no data set {text!r}, and no such file or folder{hint(text, DATASETS)}")
+    try:
+        if path.is_dir():
+            return read_folder(path)
+        suffix = path.suffix.lower()
+        if suffix not in READERS:
+            raise ValueError(
+                f"{path}: cannot read {suffix or 'a file without suffix'}; known: {', '.join(READERS)}"
+            )
+        return read_npz(path, key) if suffix == ".npz" else READERS[suffix](path)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+
+
+def is_frame(source: Any) -> TypeGuard[pd.DataFrame]:
+    pandas = cast("Any", sys.modules.get("pandas"))
+    return pandas is not None and isinstance(source, pandas.DataFrame)

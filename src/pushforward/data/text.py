@@ -1,0 +1,80 @@
+"""Values as people write them: labels, numbers, their order, and the nearest of known names."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """The end of an error message: the nearest known name, and what is known.
+
+    >>> hint("setoza", ["setosa", "virginica"])
+    "; did you mean 'setosa'? known: setosa, virginica"
+    """
+    known = list(known)
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    more = f", ... ({len(known)} in all)" if len(known) > 20 else ""
+    listed = f"known: {', '.join(known[:20])}{more}"
+    return f"; did you mean {near[0]!r}? {listed}" if near else f"; {listed}"
+
+
+def label_text(value: Any) -> str:
+    """How a label is written: whole numbers without a point, texts without blanks around them.
+
+    >>> [label_text(v) for v in (3, 3.0, 2.5, True, " setosa")]
+    ['3', '3', '2.5', 'True', 'setosa']
+    """
+    if isinstance(value, bool | np.bool_):
+        return str(bool(value))
+    if isinstance(value, int | np.integer):
+        return str(int(value))
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if float(value).is_integer() else repr(float(value))
+    return str(value).strip()
+
+
+def number(text: str) -> float | None:
+    """The number that ``text`` writes, or None.
+
+    >>> number("1e3"), number("1_000")
+    (1000.0, None)
+    """
+    try:
+        return None if "_" in text else float(text)
+    except ValueError:
+        return None
+
+
+def natural_order(texts: Sequence[str]) -> list[str]:
+    """Sort numbers by value, and digits inside texts as numbers.
+
+    >>> natural_order(["10", "9"]), natural_order(["class10", "class9"])
+    (['9', '10'], ['class9', 'class10'])
+    """
+    numbers = [number(text) for text in texts]
+    if all(n is not None and math.isfinite(n) for n in numbers):
+        return [text for _, text in sorted(zip(cast("list[float]", numbers), texts))]
+
+    def key(text: str) -> list[tuple[int, int, str]]:
+        parts = re.split(r"([0-9]+)", text)
+        return [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p] + [(2, 0, text)]
+
+    return sorted(texts, key=key)
+
+
+def plain_array(values: Any) -> np.ndarray:
+    """What a user has, a number, text, list, tensor or series, as an array of numbers or objects."""
+    values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
+    try:
+        if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":
+            return values
+        return np.asarray(values, dtype=object)
+    except ValueError:
+        raise ValueError("condition: expected one value or a list of values, got nested lists") from None

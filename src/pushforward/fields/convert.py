@@ -1,0 +1,88 @@
+"""Velocity, data, noise and score predictions of one path, each from any other.
+
+For x_t = alpha x1 + s n with n ~ N(0, I) independent of x1 (s is the noise scale of the path, see
+:class:`~pushforward.paths.Coefficients`), with W = s alpha' - alpha s':
+
+    velocity = alpha' data + s' noise        x = alpha data + s noise        score = -noise / s
+
+so that data = (s u - s' x) / W and noise = (alpha' x - alpha u) / W.  They hold for a standard normal
+source under the independent coupling; with other couplings noise depends on data and the score is not
+-noise / s.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from ..paths import Coefficients, Interpolant
+from ..tensors import Condition, expand_time
+from .base import Field
+
+Prediction = Literal["velocity", "data", "noise", "score"]
+PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
+
+
+def to_velocity(kind: Prediction, value: Tensor, x: Tensor, c: Coefficients) -> Tensor:
+    """The velocity at x from a prediction ``value`` of ``kind``.
+
+    data: u = (s'/s) x + (W/s) data, fails where s = 0; noise and score divide by alpha, fail where
+    alpha = 0 (there data and velocity predictions are well conditioned, and conversely).
+    """
+    s, d_s = c.noise_scale, c.d_noise_scale
+    if kind == "velocity":
+        return value
+    wronskian = s * c.d_alpha - c.alpha * d_s
+    if kind == "data":
+        return (d_s * x + wronskian * value) / s
+    noise = value if kind == "noise" else -s * value
+    return (c.d_alpha * x - wronskian * noise) / c.alpha
+
+
+def from_velocity(kind: Prediction, velocity: Tensor, x: Tensor, c: Coefficients) -> Tensor:
+    """The prediction of ``kind`` that goes with ``velocity`` at x (the score fails where s = 0)."""
+    s, d_s = c.noise_scale, c.d_noise_scale
+    if kind == "velocity":
+        return velocity
+    wronskian = s * c.d_alpha - c.alpha * d_s
+    if kind == "data":
+        return (s * velocity - d_s * x) / wronskian
+    noise = (c.d_alpha * x - c.alpha * velocity) / wronskian
+    return noise if kind == "noise" else -noise / s
+
+
+class Parameterised(nn.Module):
+    """A velocity field made of a network that predicts ``kind`` along ``path``.
+
+    Raises ValueError for an unknown kind.
+    """
+
+    def __init__(self, field: Field, kind: Prediction, path: Interpolant):
+        super().__init__()
+        if kind not in PREDICTIONS:
+            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
+        self.field, self.kind, self.path = field, kind, path
+
+    def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        c = self.path.coefficients(expand_time(t, x))
+        return to_velocity(self.kind, self.field(t, x, condition), x, c)
+
+
+class ReversedTime(nn.Module):
+    """A field of a model whose t = 0 is the data and t = 1 the noise, in this library's convention.
+
+    velocity(t, x) = -theirs(1 - t, x).  Rectified-flow++ (arXiv 2405.20320), MeanFlow (2505.13447),
+    Stable Diffusion 3 and sbi count time that way.
+
+    >>> ReversedTime(lambda t, x, condition: t * x)(torch.tensor(0.25), torch.ones(1, 1))
+    tensor([[-0.7500]])
+    """
+
+    def __init__(self, field: Field):
+        super().__init__()
+        self.field = field
+
+    def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return -self.field(1 - torch.as_tensor(t), x, condition)

@@ -1,0 +1,166 @@
+"""What a flow is: it pushes the source to the data; an invertible one also pulls back and has a density."""
+
+from __future__ import annotations
+
+import copy
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ..sources import Source
+from ..tensors import Condition, event_size, map_condition
+
+#: Shape of one condition: () for labels and single numbers, a mapping for several.
+ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+
+
+def _first(condition: Condition) -> Tensor:
+    return condition if isinstance(condition, Tensor) else next(iter(condition.values()))
+
+
+class Flow(nn.Module, ABC):
+    """Carries draws of ``source`` to the data.
+
+    ``condition_shape`` is the shape of one condition, by which a single condition is told from a batch.
+    """
+
+    source: Source
+    condition_shape: ConditionShape = ()
+
+    @abstractmethod
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Source points to data points, ``(B, *source_event) -> (B, *event)``."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        """Shape of one data point."""
+        return self.source.event_shape
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy that shares all parameters but has other attributes: ``flow.replace(solver=...)``.
+
+        Raises ValueError for an attribute that the flow does not have.
+        """
+        twin = copy.copy(self)
+        twin._modules = dict(self._modules)
+        for name, value in changes.items():
+            if not hasattr(self, name):
+                raise ValueError(f"{type(self).__name__} has no attribute {name!r} to replace")
+            setattr(twin, name, value)
+        return twin
+
+    def condition_batch(self, condition: Condition | None) -> tuple[int, ...]:
+        """Leading dimensions of a condition: () for a single one, (B,) for a batch of B.
+
+        Raises ValueError where the trailing dimensions are not ``condition_shape``.
+        """
+        if condition is None:
+            return ()
+        shape = self.condition_shape
+        if isinstance(condition, Tensor) == isinstance(shape, Mapping):
+            raise ValueError(f"condition: expected {shape}, got {type(condition).__name__}")
+        value = _first(condition)
+        event = next(iter(shape.values())) if isinstance(shape, Mapping) else shape
+        lead = value.ndim - len(event)
+        if lead < 0 or tuple(value.shape[lead:]) != tuple(event):
+            raise ValueError(f"condition: expected shape (..., {event}), got {tuple(value.shape)}")
+        return tuple(value.shape[:lead])
+
+    def _spread(self, condition: Condition | None, lead: Sequence[int]) -> Condition | None:
+        """Broadcast the leading dimensions of ``condition`` to ``lead`` and flatten them to rows."""
+        batch = len(self.condition_batch(condition))
+        return map_condition(
+            lambda c: c.expand(*lead, *c.shape[batch:]).reshape(-1, *c.shape[batch:]), condition
+        )
+
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``n`` draws per condition: ``(n, *event)`` for none or one, ``(n, B, *event)`` for B of them.
+
+        Raises ValueError for ``n < 1``.
+        """
+        return self._sample(n, condition, generator, self.push)
+
+    def _sample(self, n, condition, generator, carry):
+        if n < 1:
+            raise ValueError(f"n: expected a positive number of samples, got {n}")
+        lead = (n, *self.condition_batch(condition))
+        rows = self._spread(condition, lead)
+        x0 = self.source.sample(event_size(lead), rows, generator)
+        x = carry(x0, rows, generator)
+        return x.reshape(*lead, *self.event_shape)
+
+
+class InvertibleFlow(Flow):
+    """A flow that also runs backwards and so has a log-density.
+
+    ``density`` says what :meth:`log_prob` is: "exact", or "bound" where a surjection (dequantisation)
+    makes it a lower bound.
+    """
+
+    density: Literal["exact", "bound"] = "exact"
+
+    @abstractmethod
+    def push_and_log_det(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Source to data with log|det dx/dx0| ``(B,)``."""
+
+    @abstractmethod
+    def pull_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Data to source with log|det dx0/dx| ``(B,)``."""
+
+    @abstractmethod
+    def pull(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Data points to source points, the inverse of :meth:`push`."""
+
+    def log_prob(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Log-density in nats and data units: log p(x) = log p_source(x0) + log|det dx0/dx|.
+
+        ``x`` is ``(..., *event)`` and ``condition`` ``(..., *condition_shape)``; leading dimensions
+        broadcast and are the shape of the result.  ``generator`` serves surjections only.  Raises
+        ValueError for shapes that do not fit and where the source has no density.
+        """
+        event = self.event_shape
+        lead_ndim = x.ndim - len(event)
+        if lead_ndim < 0 or tuple(x.shape[lead_ndim:]) != tuple(event):
+            raise ValueError(f"x: expected shape (..., {', '.join(map(str, event))}), got {tuple(x.shape)}")
+        lead = torch.broadcast_shapes(x.shape[:lead_ndim], self.condition_batch(condition))
+        rows = x.expand(*lead, *event).reshape(-1, *event)
+        given = self._spread(condition, lead)
+        x0, log_det = self.pull_and_log_det(rows, given, generator)
+        return (self.source.log_prob(x0, given).to(log_det) + log_det).to(x.dtype).reshape(lead)
+
+    def sample_and_log_prob(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Draws as :meth:`sample` and their log-density, in one pass; guidance is ignored."""
+        log_p = []
+
+        def carry(x0: Tensor, rows: Condition | None, g: torch.Generator | None) -> Tensor:
+            x, log_det = self.push_and_log_det(x0, rows, g)
+            log_p.append(self.source.log_prob(x0, rows) - log_det)
+            return x
+
+        x = self._sample(n, condition, generator, carry)
+        return x, log_p[0].reshape(x.shape[: x.ndim - len(self.event_shape)])
+
+    def given(
+        self, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> torch.distributions.Distribution:
+        """The law under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
+        from .distribution import FlowDistribution
+
+        return FlowDistribution(self, condition, generator)

@@ -1,0 +1,40 @@
+"""The exact divergence of a field by batched forward-mode differentiation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from ..tensors import event_size
+
+
+def divergence(
+    function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Value and divergence of a map ``(B, *event) -> (B, *event)`` that treats rows independently.
+
+    sum_i df_i/dx_i from one Jacobian-vector product per element of an event, batched over elements (in
+    groups of ``chunk``) and rows.  Differentiable again; works under ``inference_mode``.  Returns
+    ``(f(x), div)`` with div of shape ``(B,)``.
+
+    >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
+    (tensor([[1., 4.]]), tensor([6.]))
+    """
+    # Forward-mode duals cannot be made of inference tensors, so leave that mode and copy what came from it.
+    with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled()):
+        if x.is_inference():
+            x = x.clone()
+        d = event_size(x.shape[1:])
+        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, *x.shape[1:])
+
+        def along(direction: Tensor) -> tuple[Tensor, Tensor]:
+            value, slope = torch.func.jvp(function, (x,), (direction.expand_as(x),))
+            return value, (slope * direction).reshape(x.shape[0], -1).sum(-1)
+
+        # The fused attention kernels have no forward mode.
+        with sdpa_kernel(SDPBackend.MATH):
+            value, slopes = torch.func.vmap(along, out_dims=(None, 0), chunk_size=chunk)(basis)
+        return value, slopes.sum(0)

@@ -1,0 +1,106 @@
+"""A flow seen through a bijection: how preprocessing becomes part of the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+
+from ..bijections import Bijection, is_stochastic
+from ..solvers import Solution
+from ..tensors import Condition
+from .base import InvertibleFlow
+from .continuous import ContinuousFlow
+
+
+class Transformed(InvertibleFlow):
+    """``flow`` followed by ``bijection``, which maps the flow's space to the data's.
+
+    Samples, densities and trajectories are then in data units.  Data points have ``dtype`` (the model
+    computes in its own), so that a table of large numbers keeps its digits.  With a surjection in
+    ``bijection`` the density is a bound.  Raises ValueError where the shapes do not meet.
+    """
+
+    def __init__(self, flow: InvertibleFlow, bijection: Bijection, dtype: torch.dtype = torch.float32):
+        super().__init__()
+        self.flow, self.bijection, self.dtype = flow, bijection, dtype
+        self.source, self.condition_shape = flow.source, flow.condition_shape
+        self.density = "bound" if is_stochastic(bijection) else flow.density
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.bijection.event_shape(self.flow.event_shape)
+
+    def replace(self, **changes: Any) -> Self:
+        """As :meth:`Flow.replace`; attributes of the inner flow are replaced there."""
+        mine = {k: v for k, v in changes.items() if k in ("flow", "bijection", "dtype")}
+        inner = {k: v for k, v in changes.items() if k not in mine}
+        twin = super().replace(**mine)
+        if inner:
+            twin.flow = twin.flow.replace(**inner)
+        return twin
+
+    def _inwards(self, x: Tensor, condition, generator) -> tuple[Tensor, Tensor]:
+        y, log_det = self.bijection.inverse_and_log_det(x.to(self.dtype), condition, generator)
+        return y.to(self.model_dtype), log_det
+
+    @property
+    def model_dtype(self) -> torch.dtype:
+        """The dtype in which the inner flow computes."""
+        return next((b.dtype for b in self.source.buffers() if b.is_floating_point()), torch.float32)
+
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        y = self.flow.push(x0, condition, generator)
+        return self.bijection.forward(y.to(self.dtype), condition, generator)
+
+    def pull(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.flow.pull(self._inwards(x, condition, generator)[0], condition, generator)
+
+    def push_and_log_det(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        y, inner = self.flow.push_and_log_det(x0, condition, generator)
+        x, outer = self.bijection.forward_and_log_det(y.to(self.dtype), condition, generator)
+        return x, inner + outer
+
+    def pull_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        y, outer = self._inwards(x, condition, generator)
+        x0, inner = self.flow.pull_and_log_det(y, condition, generator)
+        return x0, inner + outer
+
+    def trajectory(
+        self,
+        x: Tensor,
+        times: Sequence[float] | Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Solution:
+        """As :meth:`ContinuousFlow.trajectory`, every state mapped to data units.
+
+        Raises ValueError where the inner flow has no trajectory.
+        """
+        if not isinstance(self.flow, ContinuousFlow):
+            raise ValueError(f"a {type(self.flow).__name__} has no trajectory in time")
+        if len(times) > 1 and float(times[-1]) < float(times[0]):
+            x = self._inwards(x, condition, generator)[0]
+        solution = self.flow.trajectory(x, times, condition)
+        assert isinstance(solution.path, Tensor)
+        count, rows = solution.path.shape[:2]
+        path = solution.path.flatten(0, 1).to(self.dtype)
+        moved = self.bijection.forward(path, None, generator)
+        return Solution(
+            moved[-rows:],
+            solution.nfe,
+            solution.calls,
+            solution.status,
+            solution.times,
+            moved.reshape(count, rows, *moved.shape[1:]),
+        )

@@ -1,0 +1,20 @@
+"""How far apart two clouds of points are, how straight a flow runs, and baselines to hold a model against."""
+
+from .baselines import KernelDensity as KernelDensity
+from .baselines import LinearGaussian as LinearGaussian
+from .baselines import bits_per_dim as bits_per_dim
+from .baselines import fit_gaussian as fit_gaussian
+from .classifiers import label_accuracy as label_accuracy
+from .classifiers import two_sample_accuracy as two_sample_accuracy
+from .distances import distances as distances
+from .distances import energy_distance as energy_distance
+from .distances import memorisation_share as memorisation_share
+from .distances import memorisation_threshold as memorisation_threshold
+from .distances import nearest as nearest
+from .trajectories import normalised_path_energy as normalised_path_energy
+from .trajectories import optimal_cost as optimal_cost
+from .trajectories import path_energy as path_energy
+from .trajectories import straightness as straightness
+from .trajectories import transport_cost as transport_cost
+from .transport import sliced_wasserstein as sliced_wasserstein
+from .transport import wasserstein as wasserstein

@@ -1,0 +1,130 @@
+"""Distances between rows: the energy distance and the nearest neighbours."""
+
+from __future__ import annotations
+
+import torch
+from scipy.spatial import KDTree
+from torch import Tensor
+
+#: Up to here a tree finds neighbours faster than comparing all pairs does.
+TREE_DIMENSIONS = 16
+
+
+def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Both clouds as float64 rows ``(n, d)`` and ``(m, d)`` on the CPU, their common offset taken off.
+
+    Raises ValueError for an empty cloud, events that differ and values that are not finite.
+    """
+    for name, rows in (("x", x), ("y", y)):
+        if rows.ndim < 1 or len(rows) == 0:
+            raise ValueError(f"{name}: expected at least one row, got shape {tuple(rows.shape)}")
+        if not bool(rows.isfinite().all()):
+            raise ValueError(f"{name}: expected finite values")
+    if x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"x, y: expected equal events, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])}")
+    a, b = (rows.detach().reshape(len(rows), -1).double().cpu() for rows in (x, y))
+    centre = a.mean(0)
+    return a - centre, b - centre
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances |x_i - y_j|, ``(n, *event), (m, *event) -> (n, m)``, float64.
+
+    From differences, not from inner products, so that close points far from the origin keep their digits.
+
+    >>> distances(torch.tensor([[1e8], [1e8 + 8]]), torch.tensor([[1e8]]))
+    tensor([[0.],
+            [8.]], dtype=torch.float64)
+    """
+    return torch.cdist(*centred(x, y), compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
+    """2 E|X - Y| - E|X - X'| - E|Y - Y'| between ``x`` ``(n, *event)`` and ``y`` ``(m, *event)``.
+
+    In the units of the data (it is the square of a metric on laws; no root is taken).  By default the
+    V-statistic: pairs of a row with itself count, so it is the exact energy distance of the two
+    empirical laws, never negative, and for two samples of one law about (1/n + 1/m) E|X - X'|.
+    ``unbiased`` leaves these pairs out: then its mean is that of the laws and it may be negative.
+
+    Raises ValueError for empty clouds, events that differ, and one row where ``unbiased``.  Szekely &
+    Rizzo 2013, doi 10.1016/j.jspi.2013.03.018, eq. 5 and 6.
+
+    >>> energy_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]]))
+    3.0
+    """
+    n, m = len(x), len(y)
+    if unbiased and min(n, m) < 2:
+        raise ValueError(f"unbiased: expected at least two rows on each side, got {n} and {m}")
+    less = 1 if unbiased else 0
+    within = distances(x, x).sum() / (n * (n - less)) + distances(y, y).sum() / (m * (m - less))
+    return float(2 * distances(x, y).mean() - within)
+
+
+def nearest(x: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Distance ``(n,)`` float64 from each row of ``x`` to its nearest row of ``reference``, and which one.
+
+    Without ``reference`` the other rows of ``x`` are searched (leave one out).  Exact: by a k-d tree in
+    up to 16 dimensions, by all pairs above.  Raises ValueError as :func:`distances`, and for a single row
+    left out of itself.
+
+    >>> distance, index = nearest(torch.tensor([[0.0], [1.0], [5.0]]))
+    >>> distance.tolist(), index.tolist()
+    ([1.0, 1.0, 4.0], [1, 0, 1])
+    """
+    alone = reference is None
+    if alone and len(x) < 2:
+        raise ValueError(f"x: expected at least two rows, got {len(x)}")
+    a, b = centred(x, x if reference is None else reference)
+    if a.shape[1] <= TREE_DIMENSIONS:
+        return _nearest_by_tree(a, b, alone)
+    found: list[tuple[Tensor, Tensor]] = []
+    step = max(1, 10_000_000 // len(b))
+    for start in range(0, len(a), step):
+        table = torch.cdist(a[start : start + step], b, compute_mode="donot_use_mm_for_euclid_dist")
+        if alone:
+            rows = torch.arange(len(table))
+            table[rows, rows + start] = torch.inf
+        low = table.min(1)
+        found.append((low.values, low.indices))
+    return torch.cat([d for d, _ in found]), torch.cat([i for _, i in found])
+
+
+def _nearest_by_tree(a: Tensor, b: Tensor, alone: bool) -> tuple[Tensor, Tensor]:
+    distance, index = KDTree(b.numpy()).query(a.numpy(), k=2 if alone else 1)
+    distance, index = torch.as_tensor(distance), torch.as_tensor(index)
+    if not alone:
+        return distance, index
+    # A row and its exact repeats are all at distance 0, in any order: take the entry that is another row.
+    other = torch.where(index[:, 0] == torch.arange(len(a)), index[:, 1], index[:, 0])
+    return distance[:, 1], other
+
+
+def memorisation_threshold(train: Tensor, quantile: float = 0.01) -> float:
+    """The ``quantile`` of the distances from training rows to their nearest other training row.
+
+    Raises ValueError for a quantile outside [0, 1].
+
+    >>> memorisation_threshold(torch.tensor([[0.0], [1.0], [3.0]]), 0.5)
+    1.0
+    """
+    if not 0 <= quantile <= 1:
+        raise ValueError(f"quantile: expected a number in [0, 1], got {quantile}")
+    return float(nearest(train)[0].quantile(quantile))
+
+
+def memorisation_share(
+    samples: Tensor, train: Tensor, quantile: float = 0.01, threshold: float | None = None
+) -> float:
+    """Share of ``samples`` nearer to a row of ``train`` than training rows are to each other.
+
+    The share with min_j |s_i - x_j| < q, q the ``quantile`` of the leave-one-out nearest distances of the
+    training rows (or ``threshold``, if known).  Draws of the law itself give about ``quantile``; a model
+    that repeats its training rows gives 1.  Where training rows repeat, q may be 0 and so is the share.
+
+    >>> train = torch.tensor([[0.0], [1.0], [3.0]])
+    >>> memorisation_share(torch.tensor([[0.1], [6.0]]), train)
+    0.5
+    """
+    q = memorisation_threshold(train, quantile) if threshold is None else threshold
+    return float((nearest(samples, train)[0] < q).double().mean())

@@ -1,0 +1,93 @@
+"""How a flow moves: its straightness, its energy, its transport cost."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .transport import wasserstein
+
+
+def _velocities(path: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Positions and finite-difference velocities as float64 rows, with the lengths of the intervals."""
+    t = torch.as_tensor(times).detach().double().cpu()
+    if t.ndim != 1 or len(t) < 2 or path.ndim < 2 or len(path) != len(t):
+        raise ValueError(
+            "path, times: expected (T, B, *event) and (T,) with T >= 2, "
+            f"got {tuple(path.shape)} and {tuple(t.shape)}"
+        )
+    dt = t.diff()
+    if not bool((dt > 0).all()):
+        raise ValueError("times: expected increasing times")
+    x = path.detach().reshape(*path.shape[:2], -1).double().cpu()
+    return x, x.diff(dim=0) / dt[:, None, None], dt
+
+
+def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tensor | None = None) -> float:
+    """S = int_0^1 E|dx_t/dt - (x1 - x0)|^2 dt of a trajectory; 0 where all run straight at constant speed.
+
+    ``path`` is ``(T, B, *event)`` at increasing ``times`` ``(T,)``, x0 and x1 ``(B, *event)`` its ends (by
+    default the first and last states).  Velocities are those of the polygon through the states, which
+    falls short of S by O(dt^2).  In squared units of the data.  Raises ValueError for shapes that do not fit
+    and times that do not increase.  Liu et al. 2023, arXiv 2209.03003, eq. 5.
+
+    >>> t = torch.linspace(0, 1, 5)
+    >>> straightness(torch.stack([t, 2 * t], 1)[..., None], t)
+    0.0
+    """
+    x, velocity, dt = _velocities(path, times)
+    start = x[0] if x0 is None else x0.detach().reshape(x[0].shape).double().cpu()
+    stop = x[-1] if x1 is None else x1.detach().reshape(x[0].shape).double().cpu()
+    return float(dt @ (velocity - (stop - start)).square().sum(-1).mean(1))
+
+
+def path_energy(path: Tensor, times: Tensor) -> float:
+    """int E|dx_t/dt|^2 dt of a trajectory ``(T, B, *event)`` at ``times``: the kinetic energy.
+
+    At least the transport cost of its ends, with equality for straight lines at constant speed; of the
+    polygon through the states, as in :func:`straightness`.  Benamou & Brenier 2000, doi
+    10.1007/s002110050002.
+
+    >>> path_energy(torch.tensor([[[0.0]], [[3.0]]]), torch.tensor([0.0, 1.0]))
+    9.0
+    """
+    _, velocity, dt = _velocities(path, times)
+    return float(dt @ velocity.square().sum(-1).mean(1))
+
+
+def transport_cost(x0: Tensor, x1: Tensor) -> float:
+    """E|x1 - x0|^2 of paired rows ``(B, *event)``, in squared units of the data.
+
+    Raises ValueError for shapes that differ.
+
+    >>> transport_cost(torch.zeros(2, 2), torch.ones(2, 2))
+    2.0
+    """
+    if x0.shape != x1.shape or len(x0) == 0:
+        raise ValueError(f"x0, x1: expected equal shapes, got {tuple(x0.shape)} and {tuple(x1.shape)}")
+    gap = x1.detach().double().cpu() - x0.detach().double().cpu()
+    return float(gap.reshape(len(gap), -1).square().sum(1).mean())
+
+
+def optimal_cost(x0: Tensor, x1: Tensor) -> float:
+    """The least :func:`transport_cost` over all ways to pair these rows: W_2^2 of the two clouds.
+
+    >>> optimal_cost(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]]))
+    0.0
+    """
+    return wasserstein(x0, x1, p=2) ** 2
+
+
+def normalised_path_energy(path: Tensor, times: Tensor, target: Tensor | None = None) -> float:
+    """|path energy - W_2^2| / W_2^2, with W_2 between the first states and ``target`` (default: the last).
+
+    0 for a flow that moves its source optimally.  Raises ValueError where W_2 is 0.  Tong et al. 2024,
+    arXiv 2307.03672, eq. 22.
+
+    >>> normalised_path_energy(torch.tensor([[[0.0]], [[2.0]], [[2.0]]]), torch.tensor([0.0, 0.5, 1.0]))
+    1.0
+    """
+    least = optimal_cost(path[0], path[-1] if target is None else target)
+    if least == 0:
+        raise ValueError("target: it equals the start of the path, so there is nothing to divide by")
+    return abs(path_energy(path, times) - least) / least

@@ -1,0 +1,10 @@
+"""Networks: plain modules ``net(t, x, condition=None)``, and the embeddings they are made of."""
+
+from .base import Network as Network
+from .embeddings import ConditionEmbedding as ConditionEmbedding
+from .embeddings import ConditionSpec as ConditionSpec
+from .embeddings import FourierFeatures as FourierFeatures
+from .embeddings import TimeEmbedding as TimeEmbedding
+from .mlp import MLP as MLP
+from .residual import ResidualMLP as ResidualMLP
+from .unet import UNet as UNet

@@ -1,0 +1,94 @@
+"""What the networks share: event shapes, times by row, conditions, activations."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from ..tensors import Condition, event_size
+from .embeddings import ConditionEmbedding, ConditionSpec
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "relu": nn.ReLU,
+    "selu": nn.SELU,
+    "silu": nn.SiLU,
+    "softplus": nn.Softplus,
+    "tanh": nn.Tanh,
+}
+
+
+def activation(name: str) -> nn.Module:
+    """The activation called ``name``; raises ValueError with the known names for any other.
+
+    >>> activation("silu")
+    SiLU()
+    """
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
+    return ACTIVATIONS[name]()
+
+
+def check_count(name: str, value: int, least: int = 1) -> int:
+    """``value``, or a ValueError that names the argument when it is no integer of at least ``least``."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
+    return value
+
+
+class Network(nn.Module, ABC):
+    """A field ``net(t, x, condition=None) -> like x`` on events of a fixed shape.
+
+    event_shape: shape of one event; an int d stands for ``(d,)``.
+    condition: what the network is conditioned on, see :class:`ConditionEmbedding`; None for nothing.
+
+    ``t`` is a number, a scalar tensor or ``(B,)``; ``x`` is ``(B, *event_shape)``.  Raises ValueError
+    for a wrong shape, and for a condition given to a network that has none.
+    """
+
+    #: the embedding of the condition, None in an unconditional network
+    embed_condition: ConditionEmbedding | None
+
+    def __init__(self, event_shape: int | Sequence[int], condition: ConditionSpec, embedding: int):
+        super().__init__()
+        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        for size in shape:
+            check_count("event_shape", size)
+        self.event_shape = shape
+        self.event_size = event_size(shape)
+        self.embed_condition = None if condition is None else ConditionEmbedding(condition, embedding)
+
+    @abstractmethod
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """The field at time ``t`` and points ``x``."""
+
+    def calibrate(self, condition: Condition | None) -> None:
+        """Fit the standardisation of continuous conditions to the training data's, and check labels."""
+        if self.embed_condition is not None and condition is not None:
+            self.embed_condition.calibrate(condition)
+        elif condition is not None:
+            raise ValueError("condition: this network is unconditional, but a condition was given")
+
+    def time_rows(self, t: Tensor | float, x: Tensor) -> Tensor:
+        """``t`` as ``(1,)`` or ``(B,)``, after a check of the shapes of both.
+
+        One time for all rows stays one row, so that solvers pay for its embedding once per batch.
+        """
+        if x.shape[1:] != self.event_shape or x.ndim == 0:
+            raise ValueError(f"x: expected shape (B, {str(self.event_shape)[1:-1]}), got {tuple(x.shape)}")
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        if t.numel() not in (1, x.shape[0]):
+            raise ValueError(f"t: expected a scalar or shape ({x.shape[0]},), got shape {tuple(t.shape)}")
+        return t.reshape(-1)
+
+    def condition_rows(self, condition: Condition | None, x: Tensor) -> Tensor | None:
+        """The condition's embedding, ``(1, width)`` or ``(B, width)``; None in an unconditional network."""
+        if self.embed_condition is not None:
+            return self.embed_condition(condition, x.shape[0])
+        if condition is not None:
+            raise ValueError("condition: this network is unconditional, but a condition was given")
+        return None

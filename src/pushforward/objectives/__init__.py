@@ -1,0 +1,9 @@
+"""Losses that train fields."""
+
+from .base import Batch as Batch
+from .base import Loss as Loss
+from .base import Objective as Objective
+from .base import Step as Step
+from .base import row_mean as row_mean
+from .flow_matching import FlowMatching as FlowMatching
+from .times import stratified_uniform as stratified_uniform

@@ -1,0 +1,99 @@
+"""What an objective is: a loss of the models on a batch of paired rows."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+import torch
+from torch import Tensor, nn
+
+from ..couplings import Rows
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Paired rows: row i of every marginal belongs together.
+
+    marginals: the source's rows, then the target's (more for several snapshots).
+    weight: ``(B,)``, the weight of each pair, None for equal ones.
+    normaliser: what the weighted sum of losses is divided by; None for the sum of the weights here.  On
+        several processes it is the global sum of weights divided by their number.
+    """
+
+    marginals: tuple[Rows, ...]
+    weight: Tensor | None = None
+    normaliser: Tensor | float | None = None
+
+    @property
+    def source(self) -> Rows:
+        return self.marginals[0]
+
+    @property
+    def target(self) -> Rows:
+        return self.marginals[-1]
+
+    def __len__(self) -> int:
+        return len(self.marginals[0])
+
+    def mean(self, per_sample: Tensor) -> Tensor:
+        """sum_i w_i l_i over the global sum of w_i, for losses ``(B,)``."""
+        if self.weight is not None:
+            total = self.weight.sum() if self.normaliser is None else self.normaliser
+            return (self.weight * per_sample).sum() / total
+        return per_sample.mean() if self.normaliser is None else per_sample.sum() / self.normaliser
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where training stands when a loss is computed.
+
+    index, total: this optimiser step and how many there are.
+    phase: which optimiser is at work.
+    ema: the averaged models, None where there are none.
+    generator: for every draw of the objective.
+    rows: (start, total) of the rows of this batch within the global batch, None for all of it.
+    """
+
+    index: int = 0
+    total: int = 1
+    phase: str = "train"
+    ema: nn.ModuleDict | None = None
+    generator: torch.Generator | None = None
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A scalar to descend and what it is made of.
+
+    value: scalar.  per_sample: ``(B,)``, each a mean over a row's valid elements.  t: ``(B,)`` times at
+    which the rows were seen, None for losses without time.  terms: named parts, for the log.
+    """
+
+    value: Tensor
+    per_sample: Tensor
+    t: Tensor | None = None
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(ABC):
+    """Turns models and a batch into a loss."""
+
+    #: optimisers that take turns within a step, and the models each one trains (none named: all)
+    phases: Mapping[str, tuple[str, ...]] = MappingProxyType({"train": ()})
+
+    @abstractmethod
+    def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
+        """The loss of ``models`` on ``batch``."""
+
+
+def row_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the valid elements of each row, ``(B, *event) -> (B,)``; a row without any counts 0."""
+    if mask is None:
+        return error.reshape(error.shape[0], -1).mean(1)
+    valid = mask.reshape(*mask.shape, *([1] * (error.ndim - mask.ndim))).expand_as(error)
+    total = torch.where(valid, error, 0.0).reshape(error.shape[0], -1).sum(1)
+    return total / valid.reshape(error.shape[0], -1).sum(1).clamp(min=1)

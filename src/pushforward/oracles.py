@@ -1,0 +1,59 @@
+"""Closed forms to hold code against: for a Gaussian-mixture target everything is known exactly."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from .paths import Coefficients, Interpolant
+from .sources import GaussianMixture
+from .tensors import Condition
+
+
+class GaussianMixtureOracle(nn.Module):
+    """The exact marginal field of ``path`` from N(0, I) to ``mixture`` under the independent coupling.
+
+    With s^2 = sigma^2 + gamma^2, component k of the law at t is N(alpha mu_k, alpha^2 S_k + s^2 I); its
+    responsibilities give E[x1 | x_t = x] and E[n | x_t = x], and u = alpha' E[x1|x] + s' E[n|x].
+    Calling the oracle gives the velocity, so it is a field like any other; a flow built on it has the
+    mixture's exact density.  ``condition``: labels of the mixture's components.
+
+    >>> mixture = GaussianMixture(torch.tensor([[3.0]]), 1.0)
+    >>> oracle = GaussianMixtureOracle(mixture)
+    >>> oracle(torch.tensor(0.5), torch.tensor([[1.5]]))
+    tensor([[3.]])
+    """
+
+    def __init__(self, mixture: GaussianMixture, path: Interpolant | None = None):
+        super().__init__()
+        self.mixture, self.path = mixture, path or Interpolant()
+
+    def _at(
+        self, t: Tensor | float, x: Tensor, condition: Condition | None
+    ) -> tuple[Coefficients, Tensor, Tensor, Tensor]:
+        t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
+        c = self.path.coefficients(t.reshape(-1))
+        return c, *self.mixture.smoothed(x, c.alpha, c.noise_scale, condition)
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """The velocity u(t, x), shaped like ``x`` ``(B, *event)``."""
+        c, _, data, noise = self._at(t, x, condition)
+        shape = (-1, *([1] * (x.ndim - 1)))
+        return c.d_alpha.reshape(shape) * data + c.d_noise_scale.reshape(shape) * noise
+
+    def log_prob(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """log p_t(x) in nats, ``(B,)``."""
+        return self._at(t, x, condition)[1]
+
+    def data(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """E[x1 | x_t = x], the denoiser."""
+        return self._at(t, x, condition)[2]
+
+    def noise(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """E[n | x_t = x], n the standard normal that x_t contains with deviation s."""
+        return self._at(t, x, condition)[3]
+
+    def score(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """grad_x log p_t(x) = -E[n | x] / s; at s = 0 it is not defined by this form (nan or inf)."""
+        c, _, _, noise = self._at(t, x, condition)
+        return -noise / c.noise_scale.reshape(-1, *([1] * (x.ndim - 1)))

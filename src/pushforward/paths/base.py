@@ -1,0 +1,78 @@
+"""What a path is: the law of x_t between a pair of points, and where it starts and ends."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Coefficients:
+    """Values at t of x_t = alpha x1 + sigma x0 + gamma z, with their time derivatives.
+
+    ``gamma_d_gamma`` is gamma * dgamma/dt: it stays finite where dgamma/dt does not.
+    """
+
+    alpha: Tensor
+    sigma: Tensor
+    d_alpha: Tensor
+    d_sigma: Tensor
+    gamma: Tensor
+    gamma_d_gamma: Tensor
+
+    @property
+    def noise_scale(self) -> Tensor:
+        """s = sqrt(sigma^2 + gamma^2), the deviation of x_t given x1 for a standard normal source."""
+        return (self.sigma.square() + self.gamma.square()).sqrt()
+
+    @property
+    def d_noise_scale(self) -> Tensor:
+        """ds/dt; where s = 0 because gamma = 0 there, dsigma/dt."""
+        scale = self.noise_scale
+        slope = (self.sigma * self.d_sigma + self.gamma_d_gamma) / torch.where(scale > 0, scale, 1.0)
+        return torch.where(scale > 0, slope, self.d_sigma)
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """A draw of x_t.
+
+    t: the times as given.  x: ``(B, *event)``.  points: the ends it lies between.
+    velocity: dx_t/dt given the ends and the noise, like x (None for jump paths).
+    noise: the z that was drawn, None where the path draws none.
+    coefficients: None for paths that are no interpolants.
+    """
+
+    t: Tensor
+    x: Tensor
+    points: tuple[Tensor, ...]
+    velocity: Tensor | None
+    noise: Tensor | None = None
+    coefficients: Coefficients | None = None
+
+
+@dataclass(frozen=True)
+class End:
+    """The law of x_t at one end of the path, as a combination of its ingredients.
+
+    x = source_scale * x0 + target_scale * x1 + noise_scale * z.
+    """
+
+    source_scale: float
+    target_scale: float
+    noise_scale: float
+
+
+class Path(nn.Module, ABC):
+    """Joins the points of a pair by a curve x_t, t in [0, 1]."""
+
+    @abstractmethod
+    def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
+        """Draw x_t and its velocity; ``t`` is a scalar, ``(B,)`` or broadcastable to ``(B, *event)``."""
+
+    @abstractmethod
+    def ends(self) -> tuple[End, End]:
+        """The laws at t = 0 and t = 1; a flow starts from the first."""

@@ -1,0 +1,98 @@
+"""Random draws: every function that draws takes a ``torch.Generator``; training draws row by row.
+
+A :class:`RowGenerator` is an ordinary generator that also knows which rows of the global batch it
+serves.  Draws made through :func:`normal` and :func:`uniform` are then the same for a row whichever
+process computes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+#: Rows that share one underlying stream; a process draws whole blocks and keeps its own rows.
+BLOCK = 256
+
+
+def derive_seed(*parts: int | str) -> int:
+    """A 63-bit seed that is a function of ``parts`` alone.
+
+    >>> derive_seed(0, "batch", 7) == derive_seed(0, "batch", 7)
+    True
+    """
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "little") >> 1
+
+
+def seeded(*parts: int | str, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator seeded by :func:`derive_seed`."""
+    return torch.Generator(device).manual_seed(derive_seed(*parts))
+
+
+class RowGenerator(torch.Generator):
+    """A generator for rows ``start`` to ``stop`` of a batch, equal however the batch is divided.
+
+    Row i of a draw is a function of (``parts``, i // 256, the number of draws before it) only.  Used as
+    a plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
+
+    >>> whole = normal((512, 2), RowGenerator("demo", rows=(0, 512)))
+    >>> part = normal((100, 2), RowGenerator("demo", rows=(300, 400)))
+    >>> torch.equal(whole[300:400], part)
+    True
+    """
+
+    def __new__(cls, *parts: int | str, rows: tuple[int, int], device: torch.device | str = "cpu"):
+        return super().__new__(cls, device)
+
+    def __init__(self, *parts: int | str, rows: tuple[int, int], device: torch.device | str = "cpu"):
+        self.start, self.stop = rows
+        first, last = self.start // BLOCK, -(-self.stop // BLOCK)
+        self.manual_seed(derive_seed(*parts, self.start))
+        self.blocks = [seeded(*parts, block, device=device) for block in range(first, last)]
+        self.offset = self.start - first * BLOCK
+
+    def draw(self, function: Callable[..., Tensor], shape: Sequence[int], **options) -> Tensor:
+        """Call ``function((BLOCK, *event))`` for each block and keep this generator's rows."""
+        count = self.stop - self.start
+        if shape[0] != count:
+            raise ValueError(f"a generator of rows draws {count} rows at a time, not {shape[0]}")
+        drawn = [function((BLOCK, *shape[1:]), generator=block, **options) for block in self.blocks]
+        whole = drawn[0] if len(drawn) == 1 else torch.cat(drawn)
+        return whole[self.offset : self.offset + count]
+
+
+def _draw(function, shape, generator, dtype, device) -> Tensor:
+    dtype = dtype or torch.get_default_dtype()
+    if isinstance(generator, RowGenerator):
+        drawn = generator.draw(function, shape, dtype=dtype, device=generator.device)
+    else:
+        drawn = function(
+            tuple(shape),
+            generator=generator,
+            dtype=dtype,
+            device=device if generator is None else generator.device,
+        )
+    return drawn if device is None else drawn.to(device)
+
+
+def normal(
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Standard normal draws of ``shape``, made on the generator's device and moved to ``device``."""
+    return _draw(torch.randn, shape, generator, dtype, device)
+
+
+def uniform(
+    shape: Sequence[int],
+    generator: torch.Generator | None = None,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
+    """Uniform draws on [0, 1) of ``shape``, made on the generator's device and moved to ``device``."""
+    return _draw(torch.rand, shape, generator, dtype, device)

@@ -1,0 +1,189 @@
+"""Every component by name: where it lives, what it is, which paper it comes from.  Standard library only.
+
+A component is written ``name`` or ``name,option=value,option=value``; instead of a registered name
+``module:Class`` names a class of your own: ``--path my_paths:Curved,strength=2``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import importlib
+import inspect
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row of a registry."""
+
+    target: str
+    summary: str
+    paper: str = ""
+
+
+NETWORKS = {
+    "mlp": Entry("pushforward.nn:MLP", "plain multilayer perceptron on (t, x)"),
+    "resmlp": Entry("pushforward.nn:ResidualMLP", "residual perceptron, Fourier features of x and t"),
+    "unet": Entry("pushforward.nn:UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
+}
+COUPLINGS = {
+    "independent": Entry(
+        "pushforward.couplings:Independent", "source and target drawn independently", "Lipman et al. 2023, arXiv 2210.02747"
+    ),
+    "ot": Entry(
+        "pushforward.couplings:MinibatchOT", "exact optimal transport of the batch", "Tong et al. 2024, arXiv 2302.00482"
+    ),
+}
+SCHEDULES = {
+    "linear": Entry(
+        "pushforward.paths:Linear", "alpha = t, sigma = 1 - t (CondOT)", "Lipman et al. 2023, arXiv 2210.02747"
+    ),
+}
+SOLVERS = {
+    "euler": Entry("pushforward.solvers:Euler", "first order, fixed steps"),
+    "midpoint": Entry("pushforward.solvers:Midpoint", "second order, fixed steps"),
+    "heun": Entry("pushforward.solvers:Heun", "second order, fixed steps"),
+    "rk4": Entry("pushforward.solvers:RK4", "fourth order, fixed steps", "Kutta 1901"),
+    "dopri5": Entry(
+        "pushforward.solvers:Dopri5",
+        "fifth order, adaptive, a step size per sample",
+        "Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3",
+    ),
+    "tsit5": Entry(
+        "pushforward.solvers:Tsit5",
+        "fifth order, adaptive, a step size per sample",
+        "Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Method:
+    """A recipe: a name for a set of defaults, with the paper it comes from."""
+
+    summary: str
+    paper: str
+    defaults: dict[str, Any] = field(default_factory=dict)
+
+
+METHODS = {
+    "fm": Method("flow matching on straight paths", "Lipman et al. 2023, arXiv 2210.02747"),
+    "i-cfm": Method(
+        "conditional flow matching, independent coupling, noise 0.1",
+        "Tong et al. 2024, arXiv 2302.00482",
+        {"coupling": "independent", "gamma": 0.1},
+    ),
+    "ot-cfm": Method(
+        "conditional flow matching, minibatch optimal transport",
+        "Tong et al. 2024, arXiv 2302.00482",
+        {"coupling": "ot"},
+    ),
+}
+
+DATASETS = {
+    "moons": Entry("pushforward.data.toys:moons", "two half circles that interlock, 2 labels"),
+    "8gaussians": Entry("pushforward.data.toys:eight_gaussians", "eight normal laws on a circle, 8 labels"),
+    "circles": Entry("pushforward.data.toys:circles", "two rings, 2 labels"),
+    "checkerboard": Entry("pushforward.data.toys:checkerboard", "uniform on eight squares"),
+    "pinwheel": Entry(
+        "pushforward.data.toys:pinwheel", "five bent arms, 5 labels", "Johnson et al. 2016, arXiv 1603.06277"
+    ),
+    "spirals": Entry("pushforward.data.toys:spirals", "two spiral arms, 2 labels"),
+    "swissroll": Entry("pushforward.data.toys:swissroll", "the side of a Swiss roll"),
+    "scurve": Entry("pushforward.data.toys:scurve", "the letter S"),
+    "gaussian": Entry("pushforward.data.toys:gaussian", "one correlated normal law"),
+    "digits": Entry(
+        "pushforward.data.builtin:digits",
+        "1,797 handwritten digits, 8 x 8 pixels, 10 labels",
+        "Alpaydin & Kaynak 1998, doi 10.24432/C50P49",
+    ),
+    "iris": Entry(
+        "pushforward.data.builtin:iris", "150 flowers, 4 columns, 3 labels", "Fisher 1936, doi 10.24432/C56C76"
+    ),
+    "wine": Entry(
+        "pushforward.data.builtin:wine",
+        "178 wines, 13 columns, 3 labels",
+        "Aeberhard & Forina 1992, doi 10.24432/C5PC7J",
+    ),
+    "breast-cancer": Entry(
+        "pushforward.data.builtin:breast_cancer",
+        "569 tumours, 30 columns, 2 labels",
+        "Wolberg et al. 1993, doi 10.24432/C5DW2B",
+    ),
+    "diabetes": Entry(
+        "pushforward.data.builtin:diabetes",
+        "442 patients, 10 columns, condition `progression`",
+        "Efron et al. 2004, doi 10.1214/009053604000000067",
+    ),
+}
+
+KINDS = {"network": NETWORKS, "coupling": COUPLINGS, "path": SCHEDULES, "solver": SOLVERS, "method": METHODS}
+
+
+def suggest(name: str, known: Any) -> str:
+    """`` (did you mean ...?)`` or the list of known names, for the end of an error message."""
+    near = difflib.get_close_matches(name, list(known), 1, 0.5)
+    return f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+
+
+def lookup(kind: str, name: str) -> Any:
+    """The entry of ``name``.  Raises ValueError that suggests the nearest known name."""
+    table = KINDS[kind]
+    if name not in table:
+        raise ValueError(f"unknown {kind} {name!r}{suggest(name, table)}")
+    return table[name]
+
+
+def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name,option=value`` into the target class ``module:Class`` and its options.
+
+    >>> parse("solver", "euler,steps=20")
+    ('pushforward.solvers:Euler', {'steps': 20})
+    """
+    name, *rest = _split(spec)
+    target = name if ":" in name else lookup(kind, name).target
+    options = {}
+    for part in rest:
+        key, equals, text = part.partition("=")
+        if not equals:
+            raise ValueError(f"--{kind} {spec!r}: expected option=value, got {part!r}")
+        try:
+            options[key.strip()] = ast.literal_eval(text)
+        except (ValueError, SyntaxError):
+            options[key.strip()] = text
+    return target, options
+
+
+def _split(spec: str) -> list[str]:
+    """Split at commas that stand outside brackets."""
+    parts, depth = [""], 0
+    for letter in spec:
+        depth += (letter in "([{") - (letter in ")]}")
+        if letter == "," and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return [part.strip() for part in parts]
+
+
+def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
+    """Build the component that ``spec`` names; its options override ``defaults``.
+
+    Raises ValueError for an unknown name or option and for a value the component refuses.
+    """
+    target, options = parse(kind, spec)
+    module, _, name = target.partition(":")
+    try:
+        cls = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError) as error:
+        raise ValueError(f"--{kind} {spec!r}: {error}") from None
+    known = list(inspect.signature(cls).parameters)
+    for option in options:
+        if option not in known[len(arguments) :]:
+            raise ValueError(f"--{kind} {spec!r}: unknown option {option!r}{suggest(option, known[len(arguments):])}")
+    try:
+        return cls(*arguments, **{**defaults, **options})
+    except TypeError as error:
+        raise ValueError(f"--{kind} {spec!r}: {error}") from None

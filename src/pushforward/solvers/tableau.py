@@ -1,0 +1,53 @@
+"""Runge-Kutta methods as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Tableau:
+    """An explicit Runge-Kutta method (Butcher 1964; Hairer, Norsett & Wanner 1993, section II.1).
+
+    k_i = f(t + c_i h, x + h sum_{j<i} a_ij k_j),   x' = x + h sum_i b_i k_i.
+
+    order: of x'.
+    c: s nodes; the first is 0.
+    a: s rows, row i with i entries.
+    b: s weights.
+    error: b minus the weights of the embedded method, or empty.
+    dense: row i holds the coefficients of theta, theta^2, ... in b_i(theta), with
+        x(t + theta h) = x + h sum_i b_i(theta) k_i, or empty.
+    """
+
+    order: int
+    c: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+    error: tuple[float, ...] = ()
+    dense: tuple[tuple[float, ...], ...] = ()
+
+
+def combine(weights: Sequence[float], stages: Sequence[Tensor]) -> tuple[float, Tensor]:
+    """sum_i weights_i stages_i as a factor and a tensor, leaving out the zeros.
+
+    The factor is left to the caller, who multiplies by the step anyway: one operation less.
+
+    >>> combine((0.5, 0.0, 2.0), torch.tensor([1.0, 5.0, 10.0]))
+    (0.5, tensor(41.))
+    """
+    factor = 0.0
+    total: Tensor | None = None
+    for weight, stage in zip(weights, stages):
+        if weight == 0.0:
+            continue
+        if total is None:
+            factor, total = weight, stage
+        else:
+            total = torch.add(total, stage, alpha=weight / factor)
+    assert total is not None
+    return factor, total

@@ -1,0 +1,29 @@
+"""What a source is: the law at t = 0 of a flow."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from ..tensors import Condition
+
+
+class Source(nn.Module, ABC):
+    """A law on events of shape ``event_shape`` that can be drawn from and, mostly, has a density."""
+
+    event_shape: tuple[int, ...]
+
+    @abstractmethod
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``n`` draws, ``(n, *event_shape)``; ``condition``, where used, has ``n`` rows."""
+
+    @abstractmethod
+    def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """Log-density in nats, ``(B, *event_shape) -> (B,)``.
+
+        Raises ValueError with the reason where the law has none.
+        """

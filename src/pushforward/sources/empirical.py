@@ -1,0 +1,42 @@
+"""A source known only by its samples."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from .. import random
+from ..tensors import Condition
+from .base import Source
+
+
+class Empirical(Source):
+    """The uniform law on the rows of ``x`` ``(N, *event)``, optionally smoothed by N(0, noise^2 I).
+
+    Has no density here: :meth:`log_prob` raises ValueError.
+
+    >>> Empirical(torch.zeros(5, 2)).sample(3).shape
+    torch.Size([3, 2])
+    """
+
+    rows: Tensor
+
+    def __init__(self, x: Tensor, noise: float = 0.0):
+        super().__init__()
+        if len(x) == 0:
+            raise ValueError("x: expected at least one row")
+        self.event_shape = tuple(x.shape[1:])
+        self.noise = float(noise)
+        self.register_buffer("rows", x)
+
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        u = random.uniform((n,), generator, torch.float64, self.rows.device)
+        x = self.rows[(u * len(self.rows)).long()]
+        if self.noise:
+            x = x + self.noise * random.normal(x.shape, generator, x.dtype, x.device)
+        return x
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        raise ValueError("the source is known only by its samples, so the flow has no density")

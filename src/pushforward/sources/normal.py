@@ -1,0 +1,45 @@
+"""The isotropic normal law, the source of most flows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from .. import random
+from ..tensors import Condition, event_size, sum_event
+from .base import Source
+
+
+class Normal(Source):
+    """N(loc, scale^2 I) on events of ``event_shape``.
+
+    Raises ValueError for a scale that is not positive.
+
+    >>> Normal(2).log_prob(torch.zeros(1, 2))
+    tensor([-1.8379])
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(self, event_shape: int | Sequence[int], scale: float = 1.0, loc: float = 0.0):
+        super().__init__()
+        if not scale > 0:
+            raise ValueError(f"scale: expected a positive number, got {scale}")
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.register_buffer("loc", torch.tensor(float(loc)))
+        self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        z = random.normal((n, *self.event_shape), generator, self.loc.dtype, self.loc.device)
+        return self.loc + self.scale * z
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        z = (x - self.loc.to(x)) / self.scale.to(x)
+        d = event_size(self.event_shape)
+        return -0.5 * sum_event(z.square()) - d * (0.5 * math.log(2 * math.pi) + self.scale.to(x).log())

@@ -1,0 +1,13 @@
+"""Training: batches, the loop, averages, checkpoints."""
+
+from .batches import PairedBatches as PairedBatches
+from .checkpoint import read_model as read_model
+from .checkpoint import write_json as write_json
+from .checkpoint import write_model as write_model
+from .ema import EMA as EMA
+from .trainer import Batches as Batches
+from .trainer import History as History
+from .trainer import NonFiniteLoss as NonFiniteLoss
+from .trainer import Result as Result
+from .trainer import Trainer as Trainer
+from .trainer import read_metrics as read_metrics

@@ -1,0 +1,323 @@
+"""The training loop: optimiser steps, averages, validation, checkpoints, exact resumption."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ..config import OptimConfig
+from ..objectives import Batch, Loss, Objective, Step
+from ..random import RowGenerator, derive_seed, seeded
+from .checkpoint import load_state, optimiser_tensors, restore_optimiser, save_state, untied
+from .ema import EMA
+from .interrupt import Interrupt
+from .progress import progress
+
+
+class Batches(Protocol):
+    """What a trainer draws from; :class:`~pushforward.training.PairedBatches` is one."""
+
+    #: rows of the global batch
+    size: int
+
+    def rows(self, rank: int, world: int) -> tuple[int, int]:
+        """First and last row of the global batch that belong to process ``rank`` of ``world``."""
+        ...
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The part of the batch of ``step`` that belongs to process ``rank``."""
+        ...
+
+
+
+class NonFiniteLoss(RuntimeError):
+    """The loss or its gradient became infinite or not a number."""
+
+
+@dataclass
+class History:
+    """What a run recorded: the rows of ``metrics.jsonl``."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+    def column(self, name: str) -> list[float]:
+        """Every recorded value of ``name``, in order."""
+        return [row[name] for row in self.rows if name in row]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How training ended: after ``step`` steps, finished or interrupted, in ``seconds`` of this call."""
+
+    step: int
+    finished: bool
+    seconds: float
+    history: History
+
+
+class _Work:
+    """What a phase computes on; opaque, so that wrappers pass it through as it is."""
+
+    __slots__ = ("batch", "step")
+
+    def __init__(self, batch: Batch, step: Step):
+        self.batch, self.step = batch, step
+
+
+class _Answer:
+    """A loss on its way out of the wrapped module, opaque likewise."""
+
+    __slots__ = ("loss",)
+
+    def __init__(self, loss: Loss):
+        self.loss = loss
+
+
+class _Phase(nn.Module):
+    """A module whose forward is the loss, so that all network calls stay inside the wrapper."""
+
+    def __init__(self, objective: Objective, models: nn.ModuleDict, names: tuple[str, ...]):
+        super().__init__()
+        self.trained = nn.ModuleDict({name: models[name] for name in names or models})
+        self._everything = (objective, models)
+
+    def forward(self, work: _Work) -> tuple[Tensor, _Answer]:
+        objective, models = self._everything
+        loss = objective.loss(models, work.batch, work.step)
+        return loss.value, _Answer(loss)
+
+
+class Trainer:
+    """Descends an objective with AdamW, warm-up and cosine decay, clipping and an average of the weights.
+
+    Arguments:
+        objective, models: what is descended and what is trained (a module stands for ``{"field": module}``).
+        batches: :class:`~pushforward.training.PairedBatches` or any :class:`Batches`.
+        optim: the numbers; ``steps`` must be set.
+        seed: of every draw of the objective; step k draws from (seed, k) alone.
+        fabric: devices, strategy and precision; one CPU process by default.
+        folder: where checkpoints and ``metrics.jsonl`` go; None keeps nothing.
+        validation: held-out pairs, scored with fixed draws.
+
+    :meth:`fit` continues from the folder's checkpoint; on a CPU the losses that follow equal those of
+    an uninterrupted run bit for bit.  Raises NonFiniteLoss, after saving the last good state.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        models: nn.Module,
+        batches: Batches,
+        optim: OptimConfig,
+        *,
+        seed: int = 0,
+        fabric: Fabric | None = None,
+        folder: Path | None = None,
+        validation: Batch | None = None,
+        log_every: int = 25,
+        show_progress: bool = True,
+    ):
+        if optim.steps is None or optim.steps < 1:
+            raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
+        self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
+        self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({"field": models})
+        self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.folder, self.validation, self.log_every = folder, validation, log_every
+        self.show_progress = show_progress and self.fabric.global_rank == 0
+        self.total = optim.steps
+        self.models.to(self.fabric.device)
+        self.names = {parameter: name for name, parameter in self.models.named_parameters()}
+        self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
+        self._random_layers = any(
+            isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()
+        )
+        self.history = History()
+        self._phases: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
+        for name, trained in objective.phases.items():
+            phase = _Phase(objective, self.models, trained)
+            optimiser = torch.optim.AdamW(
+                phase.parameters(), lr=self._peak(), weight_decay=optim.weight_decay, fused=True
+            )
+            self._phases[name] = self.fabric.setup(phase, optimiser)  # type: ignore[assignment]  # a pair here
+
+    # -- schedule ------------------------------------------------------------------------------------
+
+    def _peak(self) -> float:
+        return 1e-3 if self.optim.lr is None else self.optim.lr
+
+    def learning_rate(self, step: int) -> float:
+        """Linear warm-up (a tenth of the run at most), then half a cosine down to 0."""
+        warmup = min(self.optim.warmup, self.total // 10)
+        if step < warmup:
+            return self._peak() * (step + 1) / warmup
+        return self._peak() * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.total - warmup)))
+
+    # -- the loop ------------------------------------------------------------------------------------
+
+    def fit(self) -> Result:
+        """Train up to ``optim.steps``, or until interrupted."""
+        start = step = self._restore()
+        self._began = time.monotonic()
+        validate_every = self.optim.validate_every or max(1, self.total // 20)
+        self.models.train()
+        with Interrupt() as interrupt, progress("training", start, self.total, self.show_progress) as report:
+            while step < self.total and not self._stop(interrupt):
+                self._step(step)
+                step += 1
+                last = step == self.total
+                report(step, self._log(step) if step % self.log_every == 0 or last else None)
+                if self.validation is not None and (step % validate_every == 0 or last):
+                    self._validate(step, self.validation)
+                if step % self.optim.checkpoint_every == 0 and not last:
+                    self._save(step)
+        if step > start:
+            self._save(step)
+        self.models.eval()
+        return Result(step, step >= self.total, self._seconds(), self.history)
+
+    def _seconds(self) -> float:
+        """Training time so far, over all calls."""
+        return self._earlier + time.monotonic() - self._began
+
+    def _stop(self, interrupt: Interrupt) -> bool:
+        if self.fabric.world_size == 1:
+            return interrupt.requested
+        flag = torch.tensor(float(interrupt.requested), device=self.fabric.device)
+        return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
+
+    def _step(self, index: int) -> None:
+        rank, world = self.fabric.global_rank, self.fabric.world_size
+        batch = self.batches(index, rank, world)
+        rows = self.batches.rows(rank, world)
+        if self._random_layers:
+            torch.manual_seed(derive_seed(self.seed, "layers", index, rank))
+        rate = self.learning_rate(index)
+        for name, (phase, optimiser) in self._phases.items():
+            generator = RowGenerator(self.seed, name, index, rows=rows, device=self.fabric.device)
+            ema = None if self.ema is None else self.ema.models
+            step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            optimiser.zero_grad()
+            value, answer = phase(_Work(batch, step))
+            self.fabric.backward(value)
+            norm = self._gradient_norm(phase, optimiser)
+            self._pending.append(torch.stack([value.detach(), norm]))
+            if self.fabric.device.type == "cpu" and not bool(self._pending[-1].isfinite().all()):
+                self._give_up(index)
+            optimiser.step()
+        if self.ema is not None:
+            self.ema.update(index)
+
+    def _gradient_norm(self, phase: nn.Module, optimiser: torch.optim.Optimizer) -> Tensor:
+        largest = self.optim.clip if self.optim.clip > 0 else math.inf
+        norm = self.fabric.clip_gradients(phase, optimiser, max_norm=largest, error_if_nonfinite=False)
+        assert norm is not None
+        return norm
+
+    def _give_up(self, index: int) -> None:
+        self._pending.pop()
+        self._save(index)
+        place = f"; the state before it is in {self.folder}" if self.folder else ""
+        raise NonFiniteLoss(f"the loss is not finite at step {index + 1}{place}; try a lower --lr")
+
+    # -- records -------------------------------------------------------------------------------------
+
+    def _record(self, row: dict[str, Any]) -> None:
+        self.history.rows.append(row)
+        if self.folder is not None and self.fabric.global_rank == 0:
+            with (self.folder / "metrics.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
+
+    def _log(self, step: int) -> float:
+        mean = torch.stack(self._pending).mean(0)
+        self._pending.clear()
+        if self.fabric.world_size > 1:
+            mean = self.fabric.all_reduce(mean, reduce_op="mean")
+            assert isinstance(mean, Tensor)
+        loss, norm = mean.tolist()
+        if not math.isfinite(loss):
+            raise NonFiniteLoss(
+                f"the loss is not finite before step {step}; the last checkpoint is kept; try a lower --lr"
+            )
+        row = {"step": step, "loss": loss, "grad_norm": norm, "lr": self.learning_rate(step - 1)}
+        self._record({**row, "seconds": round(self._seconds(), 3)})
+        return loss
+
+    @torch.no_grad()
+    def _validate(self, step: int, validation: Batch) -> None:
+        """Loss of the averaged weights on held-out pairs, in all and by tenths of time."""
+        if self.fabric.global_rank == 0:
+            models = self.models if self.ema is None else self.ema.models
+            models.eval()
+            generator = seeded(self.seed, "validation", device=self.fabric.device)
+            loss = self.objective.loss(models, validation, Step(step, self.total, generator=generator))
+            row: dict[str, Any] = {"step": step, "val_loss": float(loss.value)}
+            if loss.t is not None:
+                tenth = (loss.t * 10).long().clamp(0, 9)
+                total = torch.zeros(10).index_add_(0, tenth.cpu(), loss.per_sample.float().cpu())
+                count = torch.zeros(10).index_add_(0, tenth.cpu(), torch.ones(len(tenth)))
+                row["val_loss_by_time"] = (total / count.clamp(min=1)).tolist()
+            self._record(row)
+            self.models.train()
+
+    # -- checkpoints ---------------------------------------------------------------------------------
+
+    def _save(self, step: int) -> None:
+        if self.folder is None or self.fabric.global_rank != 0:
+            return
+        tensors = {f"model/{name}": value for name, value in self.models.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": value for name, value in self.ema.models.state_dict().items()}
+        for name, (_, optimiser) in self._phases.items():
+            state = optimiser_tensors(optimiser, self.names)
+            tensors |= {f"{name}/{key}": value for key, value in state.items()}
+        if self._pending:
+            tensors["pending"] = torch.stack(self._pending)
+        facts = {"step": step, "total": self.total, "seconds": self._seconds(), "rows": len(self.history.rows)}
+        save_state(self.folder / "state", untied(tensors), facts)
+
+    def _restore(self) -> int:
+        self._pending: list[Tensor] = []
+        self._earlier = 0.0
+        saved = None if self.folder is None else load_state(self.folder / "state")
+        if saved is None or self.folder is None:
+            return 0
+        tensors, facts = saved
+        groups: dict[str, dict[str, Tensor]] = {}
+        for key, value in tensors.items():
+            group, _, name = key.partition("/")
+            groups.setdefault(group, {})[name] = value
+        self.models.load_state_dict(groups["model"], strict=False)
+        if self.ema is not None:
+            self.ema.models.load_state_dict(groups["ema"], strict=False)
+        for name, (_, optimiser) in self._phases.items():
+            restore_optimiser(optimiser, self.names, groups[name])
+        if "pending" in tensors:
+            self._pending = list(tensors["pending"].to(self.fabric.device))
+        self._earlier = facts["seconds"]
+        self.history.rows = read_metrics(self.folder)[: facts["rows"]]
+        if self.fabric.global_rank == 0:
+            text = "".join(json.dumps(row) + "\n" for row in self.history.rows)
+            (self.folder / "metrics.jsonl").write_text(text)
+        return facts["step"]
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The rows of ``metrics.jsonl``; a last line cut short by a crash is left out."""
+    rows = []
+    path = folder / "metrics.jsonl"
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows

@@ -155,6 +155,7 @@ def condition_values(values: np.ndarray) -> np.ndarray:
         return values
     if values.dtype.kind == "f":
         return values.astype(np.float64)
+    values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     column = np.empty(len(values), dtype=object)
     column[:] = [None if v is None or v != v else v for v in values.tolist()]
     return column

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from .raw import Raw
@@ -14,7 +16,7 @@ def digits() -> Raw:
     """
     from sklearn.datasets import load_digits
 
-    bunch = load_digits()
+    bunch: Any = load_digits()
     x = bunch.images[:, None].astype(np.float32)
     return Raw(
         name="digits",
@@ -54,11 +56,11 @@ def diabetes() -> Raw:
     """
     from sklearn.datasets import load_diabetes
 
-    bunch = load_diabetes(scaled=False)
+    bunch: Any = load_diabetes(scaled=False)
     return _table("diabetes", bunch, {"progression": bunch.target.astype(np.float64)})
 
 
-def _table(name: str, bunch, extra: dict[str, np.ndarray] | None = None) -> Raw:
+def _table(name: str, bunch: Any, extra: dict[str, np.ndarray] | None = None) -> Raw:
     columns = {str(key): bunch.data[:, i].astype(np.float64) for i, key in enumerate(bunch.feature_names)}
     if extra is None:
         extra = {"label": np.asarray(bunch.target_names)[bunch.target].astype(object)}

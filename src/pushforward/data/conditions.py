@@ -8,7 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from torch import Tensor
 
+from .arrays import condition_values
 from .schema import ConditionSpec
+from .tables import series_values
 from .text import label_text, natural_order
 
 ConditionKind = Literal["auto", "labels", "continuous"]
@@ -58,14 +60,19 @@ def stacked(columns: Mapping[str, np.ndarray]) -> np.ndarray:
 
 
 def pair_columns(y: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The columns of ``y`` ``(N,)`` or ``(N, k)`` in a pair (x, y), called ``names`` or y, or y1 to yk."""
-    from .arrays import condition_values
-
-    y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
-    if y.ndim not in (1, 2):
-        raise ValueError(f"y: expected shape (rows,) or (rows, k), got {y.shape}")
-    parts = [y] if y.ndim == 1 else list(y.T)
+    """The columns of ``y`` ``(N,)`` or ``(N, k)``, called ``names``, as in pandas, or y, or y1 to yk."""
+    if hasattr(y, "isna"):
+        series = [y] if y.ndim == 1 else [y.iloc[:, i] for i in range(y.shape[1])]
+        names = names or (
+            tuple(map(str, y.columns)) if y.ndim == 2 else (str(y.name),) * (y.name is not None)
+        )
+        parts = [series_values(one) for one in series]
+    else:
+        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        if y.ndim not in (1, 2):
+            raise ValueError(f"y: expected shape (rows,) or (rows, k), got {y.shape}")
+        parts = [condition_values(part) for part in ([y] if y.ndim == 1 else y.T)]
     names = names or (("y",) if len(parts) == 1 else tuple(f"y{i + 1}" for i in range(len(parts))))
     if len(names) != len(parts):
         raise ValueError(f"condition: expected {len(parts)} names for the columns of y, got {len(names)}")
-    return {name: condition_values(part) for name, part in zip(names, parts)}
+    return dict(zip(names, parts))

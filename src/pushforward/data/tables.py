@@ -119,8 +119,9 @@ def _parse(path: Path, body: str, separator: str, names: tuple[str, ...], skippe
 def _column(texts: pa.ChunkedArray) -> np.ndarray:
     """Integers or floats where every cell is a number or missing, else texts with None where empty."""
     import pyarrow as pa
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute
     texts = pc.utf8_trim_whitespace(texts)
     missing = pc.is_in(texts, value_set=pa.array(MISSING))
     numeric = pc.if_else(missing, None, texts)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .pictures import MOST_COLUMNS, write_grid, write_scatter
 from .schema import Schema
 from .tables import default_names
 
 #: What :func:`write_rows` can write.
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".png")
-#: The most columns a pair plot shows.
-MOST_COLUMNS = 8
 
 
 def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | None = None) -> None:
@@ -62,7 +60,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | 
             np.savez_compressed(file, allow_pickle=False, x=values, **extra)
     elif schema.kind == "image":
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_grid(path, x, schema)
+        write_grid(path, x, schema)
     else:
         if schema.kind == "array":
             raise ValueError(f"{path}: arrays are written as .npy or .npz")
@@ -71,7 +69,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | 
                 f"{path}: a plot shows at most {MOST_COLUMNS} columns, got {values.shape[1]}; write .csv"
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_pairs(path, values, schema, extra)
+        write_scatter(path, values, schema, extra)
 
 
 def _flatten(x: Tensor, schema: Schema, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
@@ -121,71 +119,3 @@ def _write_table(path: Path, x: np.ndarray, names: tuple[str, ...], extra: dict[
         frame.to_parquet(path, index=False)
     else:
         frame.to_csv(path, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
-
-
-def _write_grid(path: Path, x: Tensor, schema: Schema) -> None:
-    """Images side by side, small ones enlarged, with a line of background between them."""
-    from PIL import Image
-
-    low, high = schema.levels[:2] if schema.levels else (x.min().item(), x.max().item())
-    scaled = (255 * (x.double() - low) / max(high - low, 1e-12)).round().clamp(0, 255).to(torch.uint8)
-    count, channels, height, width = scaled.shape
-    zoom = max(1, 32 // max(height, width))
-    tiles = scaled.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3).numpy()
-    height, width = tiles.shape[2:]
-    columns = math.ceil(math.sqrt(count))
-    lines = -(-count // columns)
-    sheet = np.full((lines * (height + 1) - 1, columns * (width + 1) - 1, channels), 255, dtype=np.uint8)
-    for i, tile in enumerate(tiles):
-        top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        sheet[top : top + height, left : left + width] = tile.transpose(1, 2, 0)
-    Image.fromarray(sheet[:, :, 0] if channels == 1 else sheet).save(path)
-
-
-def _write_pairs(path: Path, x: np.ndarray, schema: Schema, extra: dict[str, np.ndarray]) -> None:
-    """A histogram of one column, a scatter plot of two, all pairs of more; colours show the condition."""
-    from matplotlib.figure import Figure
-
-    d, names = x.shape[1], schema.columns or default_names(x.shape[1])
-    title = f"{len(x):,} samples of {schema.name}"
-    size = min(1.0 + 300 / max(len(x), 1), 12)
-    hue, label = _colours(extra)
-    if d <= 2:
-        figure = Figure(figsize=(5, 5), dpi=150, layout="constrained")
-        axes = figure.subplots()
-        axes.set_title(title)
-        axes.set_xlabel(names[0])
-        if d == 1:
-            axes.hist(x[:, 0], bins=60)
-            axes.set_ylabel("rows")
-        else:
-            points = axes.scatter(x[:, 0], x[:, 1], s=size, c=hue, linewidths=0, rasterized=True)
-            axes.set_ylabel(names[1])
-            if hue is not None:
-                figure.colorbar(points, ax=axes, label=label)
-    else:
-        figure = Figure(figsize=(1.8 * d, 1.8 * d), dpi=110, layout="constrained")
-        figure.suptitle(title if hue is None else f"{title}, coloured by {label}")
-        grid = figure.subplots(d, d, sharex="col")
-        for i, j in np.ndindex(d, d):
-            axes = grid[i, j]
-            if i == j:
-                axes.hist(x[:, i], bins=40)
-            else:
-                axes.scatter(x[:, j], x[:, i], s=size / 2, c=hue, linewidths=0, rasterized=True)
-            axes.tick_params(labelsize=6)
-            if i == d - 1:
-                axes.set_xlabel(names[j], fontsize=7)
-            if j == 0:
-                axes.set_ylabel("rows" if i == 0 else names[i], fontsize=7)
-    figure.savefig(path)
-
-
-def _colours(extra: dict[str, np.ndarray]) -> tuple[np.ndarray | None, str]:
-    """A number per row that shows the first column of the condition."""
-    for name, values in extra.items():
-        if values.dtype.kind in "iuf":
-            return values, name
-        classes, index = np.unique(values, return_inverse=True)
-        return index, f"{name} ({', '.join(f'{i} {c}' for i, c in enumerate(classes[:10]))})"
-    return None, ""

@@ -133,7 +133,7 @@ class KernelDensity:
         kernel: Kernel = "gaussian",
         condition: Tensor | None = None,
         folds: int = 5,
-        queries: int = 400,
+        queries: int = 250,
         generator: torch.Generator | None = None,
     ):
         if kernel not in ("gaussian", "exponential"):

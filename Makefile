@@ -1,0 +1,44 @@
+# Every target sets up what it needs in .venv; `make help` lists them.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
+STAMPS := $(VENV)/stamps
+
+.PHONY: help demo test check docs format clean
+help:
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(STAMPS)/core: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing into $(VENV) (the first time takes some minutes)"
+	@$(PIP) torch==$$(sed -n 's/^torch==//p' constraints.txt)
+	@$(PIP) -e .
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/%: $(STAMPS)/core
+	@$(PIP) -e '.[$*]'
+	@touch $@
+
+demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.html
+	@$(BIN)/pushforward train digits --condition label --out runs/demo --overwrite
+	@$(BIN)/pushforward sample runs/demo -n 100 --condition 0 1 2 3 4 5 6 7 8 9 -o runs/demo/samples.png
+
+test: $(STAMPS)/dev  ## run every test, doctest and documented example
+	@$(BIN)/python -m pytest
+
+check: $(STAMPS)/dev  ## lint, types, import contracts
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/pyright
+	@$(BIN)/lint-imports
+
+docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
+	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+	@echo docs/_build/html/index.html
+
+format: $(STAMPS)/dev  ## format and sort imports
+	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .
+
+clean:  ## remove the environment and everything made
+	rm -rf $(VENV) runs docs/_build .pytest_cache .ruff_cache

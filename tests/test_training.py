@@ -1,0 +1,210 @@
+"""The trainer: exact resumption, non-finite losses, averages, schedules, processes."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from pushforward.config import OptimConfig
+from pushforward.couplings import MinibatchOT, Rows
+from pushforward.nn import MLP
+from pushforward.objectives import Batch, FlowMatching, Loss, Objective, Step
+from pushforward.sources import Normal
+from pushforward.training import NonFiniteLoss, PairedBatches, Trainer, read_metrics
+from pushforward.training.checkpoint import load_state
+
+
+def data(rows: int = 300) -> Rows:
+    g = torch.Generator().manual_seed(0)
+    return Rows(torch.randn(rows, 2, generator=g), torch.randint(0, 3, (rows,), generator=g))
+
+
+def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, **optim) -> Trainer:
+    torch.manual_seed(0)
+    net = MLP(2, condition=3, width=16, depth=2)
+    if dropout:
+        net = WithDropout(net)
+    batches = batches or PairedBatches(Normal(2), data(), size=64, seed=1)
+    return Trainer(
+        objective or FlowMatching(drop_condition=0.2),
+        net,
+        batches,
+        OptimConfig(**{"steps": steps, "warmup": 5, "checkpoint_every": 7, "ema": 0.9, **optim}),
+        folder=folder,
+        validation=PairedBatches(Normal(2), data(), size=100, seed=2)(0),
+        log_every=1,
+        show_progress=False,
+    )
+
+
+class WithDropout(nn.Module):
+    def __init__(self, net):
+        super().__init__()
+        self.net, self.drop = net, nn.Dropout(0.1)
+
+    def forward(self, t, x, condition=None):
+        return self.drop(self.net(t, x, condition))
+
+
+class Stop(Exception):
+    """Stands for a crash."""
+
+
+class Interrupted:
+    """Batches that crash at one step."""
+
+    def __init__(self, batches, at, error=Stop):
+        self.batches, self.at, self.error, self.size = batches, at, error, batches.size
+        self.rows = batches.rows
+
+    def __call__(self, step, rank=0, world=1):
+        if step == self.at:
+            raise self.error
+        return self.batches(step, rank, world)
+
+
+def columns(history, *names):
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+
+
+@pytest.mark.parametrize("dropout", [False, True])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropout):
+    whole = trainer(tmp_path / "whole", dropout=dropout)
+    (tmp_path / "whole").mkdir()
+    expected = whole.fit()
+    (tmp_path / "cut").mkdir()
+    batches = PairedBatches(Normal(2), data(), size=64, seed=1)
+    with pytest.raises(Stop):
+        trainer(tmp_path / "cut", dropout=dropout, batches=Interrupted(batches, at=19)).fit()
+    resumed = trainer(tmp_path / "cut", dropout=dropout)
+    result = resumed.fit()
+    assert resumed.history is result.history and result.finished
+    assert columns(result.history) == columns(expected.history)
+    for a, b in zip(resumed.models.state_dict().values(), whole.models.state_dict().values()):
+        assert torch.equal(a, b)
+    for a, b in zip(resumed.ema.models.state_dict().values(), whole.ema.models.state_dict().values()):
+        assert torch.equal(a, b)
+    stored = [{k: v for k, v in row.items() if k != "seconds"} for row in read_metrics(tmp_path / "cut")]
+    assert stored == columns(expected.history)
+
+
+def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
+    import signal
+
+    expected = trainer().fit()
+
+    class Signalled(Interrupted):
+        def __call__(self, step, rank=0, world=1):
+            if step == self.at:
+                signal.raise_signal(signal.SIGINT)
+            return self.batches(step, rank, world)
+
+    batches = Signalled(PairedBatches(Normal(2), data(), size=64, seed=1), at=10)
+    result = trainer(tmp_path, batches=batches).fit()
+    assert not result.finished and result.step == 11
+    assert columns(trainer(tmp_path).fit().history) == columns(expected.history)
+
+
+class Diverging(Objective):
+    """Flow matching whose loss turns non-finite at one step."""
+
+    def __init__(self, at):
+        self.at, self.inner = at, FlowMatching()
+
+    def loss(self, models, batch, step):
+        loss = self.inner.loss(models, batch, step)
+        return Loss(loss.value * math.nan, loss.per_sample, loss.t) if step.index == self.at else loss
+
+
+def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path):
+    broken = trainer(tmp_path, objective=Diverging(at=12))
+    with pytest.raises(NonFiniteLoss, match="step 13"):
+        broken.fit()
+    tensors, facts = load_state(tmp_path / "state")
+    assert facts["step"] == 12
+    assert all(value.isfinite().all() for value in tensors.values())
+    good = trainer(steps=30, objective=Diverging(at=99))
+    reference = Interrupted(good.batches, at=12)
+    good.batches = reference
+    with pytest.raises(Stop):
+        good.fit()
+    for name, value in good.models.state_dict().items():
+        assert torch.equal(value, tensors[f"model/{name}"])
+
+
+def test_the_average_follows_its_definition():
+    run = trainer(steps=3)
+    seen = [[p.detach().clone() for p in run.models.parameters()]]
+    inner = run.ema.update
+
+    def update(step):
+        inner(step)
+        seen.append([p.detach().clone() for p in run.models.parameters()])
+
+    run.ema.update = update
+    run.fit()
+    expected = seen[0]
+    for n, weights in enumerate(seen[1:]):
+        d = min(0.9, (1 + n) / (10 + n))
+        expected = [d * e + (1 - d) * w for e, w in zip(expected, weights)]
+    for e, p in zip(expected, run.ema.models.parameters()):
+        assert torch.allclose(e, p, atol=1e-6)
+
+
+def test_the_learning_rate_warms_up_and_decays_to_nothing():
+    run = trainer(steps=100, lr=1.0, warmup=10)
+    rates = [run.learning_rate(k) for k in range(100)]
+    assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == 1.0
+    assert all(a >= b for a, b in zip(rates[10:], rates[11:])) and rates[-1] < 1e-3
+
+
+def test_batches_visit_every_row_once_an_epoch_and_split_over_processes():
+    batches = PairedBatches(Normal(2), data(300), size=64, seed=3)
+    visited = torch.cat([batches.index(k, 0, 64) for k in range(75)])
+    assert torch.equal(visited[:300].sort().values, torch.arange(300))
+    assert torch.equal(visited.bincount(), torch.full((300,), 16))
+    for coupling in (None, MinibatchOT()):
+        batches = PairedBatches(Normal(2), data(300), coupling, size=64, seed=3)
+        whole = batches(5)
+        parts = [batches(5, rank, 3) for rank in range(3)]
+        for marginal in (0, 1):
+            joined = torch.cat([p.marginals[marginal].x for p in parts])
+            assert torch.equal(joined, whole.marginals[marginal].x)
+        assert torch.equal(torch.cat([p.target.condition for p in parts]), whole.target.condition)
+        means = torch.stack([p.mean(torch.arange(len(p)).float()) for p in parts])
+        assert means.mean() == pytest.approx(sum(float(torch.arange(len(p)).sum()) for p in parts) / 64)
+
+
+def test_sample_weights_scale_the_loss():
+    """A row of weight 3 counts like three equal rows of weight 1."""
+    x1 = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    loss = torch.tensor([5.0, 7.0])
+    weighted = Batch((Rows(x1), Rows(x1)), torch.tensor([3.0, 1.0])).mean(loss)
+    assert weighted == torch.tensor([5.0, 5.0, 5.0, 7.0]).mean()
+
+
+def test_flow_matching_attains_its_floor_and_not_less():
+    """N(0,1) to N(m, s^2) under the independent coupling: the least loss is s pi / 2 per dimension."""
+    from pushforward.oracles import GaussianMixtureOracle
+    from pushforward.sources import GaussianMixture
+
+    s = 0.5
+    target = GaussianMixture(torch.tensor([[1.0]], dtype=torch.float64), s)
+    n = 200_000
+    g = torch.Generator().manual_seed(0)
+    batch = Batch((Rows(Normal(1).double().sample(n, generator=g)), Rows(target.sample(n, generator=g))))
+    oracle = nn.ModuleDict({"field": GaussianMixtureOracle(target)})
+    loss = FlowMatching().loss(oracle, batch, Step(generator=g))
+    # five standard errors of the mean of 200,000 squared residuals
+    assert abs(loss.value - s * math.pi / 2) < 5 * loss.per_sample.std() / n**0.5
+
+
+def test_metrics_are_json_lines(tmp_path):
+    trainer(tmp_path).fit()
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "loss" in row] == list(range(1, 31))
+    assert all(len(row["val_loss_by_time"]) == 10 for row in rows if "val_loss" in row)

@@ -169,7 +169,7 @@ def test_no_state_but_the_parameters_and_buffers(name):
     net, (t, x) = build(name, MIXED), rows(name)
     condition = mixed_condition()
     assert net.embed_condition is not None
-    net.calibrate(condition)
+    net.embed_condition.calibrate(condition)
     before = {key: value.clone() for key, value in net.state_dict().items()}
     out = net(t, x, condition)
     with torch.inference_mode():
@@ -329,7 +329,7 @@ def test_calls_name_what_is_wrong(name):
     with raises("condition: expected a tensor, got a mapping"):
         net(t, x, {"condition": labels})
     with raises("expected labels from 0 to 2, or -1, got 0 to 3"):
-        net.calibrate(torch.tensor([0, 3]))
+        ConditionEmbedding(3, 8).calibrate(torch.tensor([0, 3]))
     with raises("this network is unconditional"):
         build(name)(t, x, labels)
     several = build(name, MIXED)
@@ -340,7 +340,7 @@ def test_calls_name_what_is_wrong(name):
     with raises(r"place: expected shape \(6, 2\), got \(6,\)"):
         several(t, x, {"place": t})
     with raises("weight: every row is absent"):
-        several.calibrate({"weight": torch.full((3,), math.nan)})
+        ConditionEmbedding(MIXED, 8).calibrate({"weight": torch.full((3,), math.nan)})
 
 
 def test_a_label_out_of_range_is_not_taken_for_absence():

@@ -50,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if name not in COMMANDS:
             raise ValueError(f"unknown command {name!r}{registry.suggest(name, COMMANDS)}")
         with warnings.catch_warnings():
+            warnings.simplefilter("default")
             warnings.showwarning = _show_warning
             return globals()[f"_{name}"](rest, f"pushforward {shlex.join(args)}") or 0
     except (ValueError, OSError) as error:

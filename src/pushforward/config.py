@@ -77,6 +77,8 @@ class OptimConfig:
     """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
     validate_every: int | None = None
     """Steps between validations on held-out rows."""
+    log_every: int = 25
+    """Steps between rows of `metrics.jsonl`."""
     checkpoint_every: int = 1000
     """Steps between checkpoints."""
 

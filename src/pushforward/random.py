@@ -35,8 +35,8 @@ def seeded(*parts: int | str, device: torch.device | str = "cpu") -> torch.Gener
 class RowGenerator(torch.Generator):
     """A generator for rows ``start`` to ``stop`` of a batch, equal however the batch is divided.
 
-    Row i of a draw is a function of (``parts``, i // 256, the number of draws before it) only.  Used as
-    a plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
+    Row i of a draw is a function of (``parts``, i, the draws before it) only: rows come in blocks of
+    ``block``, each with its own stream, and a process draws the blocks that its rows touch.  Used as a plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
 
     >>> whole = normal((512, 2), RowGenerator("demo", rows=(0, 512)))
     >>> part = normal((100, 2), RowGenerator("demo", rows=(300, 400)))
@@ -44,22 +44,23 @@ class RowGenerator(torch.Generator):
     True
     """
 
-    def __new__(cls, *parts: int | str, rows: tuple[int, int], device: torch.device | str = "cpu"):
+    def __new__(cls, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"):
         return super().__new__(cls, device)
 
-    def __init__(self, *parts: int | str, rows: tuple[int, int], device: torch.device | str = "cpu"):
+    def __init__(self, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"):
         self.start, self.stop = rows
-        first, last = self.start // BLOCK, -(-self.stop // BLOCK)
+        self.block = block
+        first, last = self.start // block, -(-self.stop // block)
         self.manual_seed(derive_seed(*parts, self.start))
-        self.blocks = [seeded(*parts, block, device=device) for block in range(first, last)]
-        self.offset = self.start - first * BLOCK
+        self.streams = [seeded(*parts, i, device=device) for i in range(first, last)]
+        self.offset = self.start - first * block
 
     def draw(self, function: Callable[..., Tensor], shape: Sequence[int], **options) -> Tensor:
-        """Call ``function((BLOCK, *event))`` for each block and keep this generator's rows."""
+        """Call ``function((block, *event))`` for each block and keep this generator's rows."""
         count = self.stop - self.start
         if shape[0] != count:
             raise ValueError(f"a generator of rows draws {count} rows at a time, not {shape[0]}")
-        drawn = [function((BLOCK, *shape[1:]), generator=block, **options) for block in self.blocks]
+        drawn = [function((self.block, *shape[1:]), generator=stream, **options) for stream in self.streams]
         whole = drawn[0] if len(drawn) == 1 else torch.cat(drawn)
         return whole[self.offset : self.offset + count]
 

@@ -67,6 +67,7 @@ def check(config: RunConfig) -> None:
         ("steps", optim.steps, 1),
         ("batch", optim.batch, 1),
         ("warmup", optim.warmup, 0),
+        ("log-every", optim.log_every, 1),
         ("checkpoint-every", optim.checkpoint_every, 1),
         ("validate-every", optim.validate_every, 1),
         ("devices", compute.devices, 1),

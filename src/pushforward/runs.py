@@ -41,7 +41,14 @@ CONTENTS = (
 )
 
 #: Entries that may change when a run goes on.
-MAY_CHANGE = ("optim.steps", "compute.", "source", "optim.checkpoint_every", "optim.validate_every")
+MAY_CHANGE = (
+    "source",
+    "compute.",
+    "optim.steps",
+    "optim.log_every",
+    "optim.checkpoint_every",
+    "optim.validate_every",
+)
 
 
 #: Training conditions kept for sampling.

@@ -28,8 +28,6 @@ def fit_condition(source: str, columns: Mapping[str, np.ndarray], kind: Conditio
     Raises ValueError for several columns of which one is text, for a column that takes one value, and for
     labels that hardly ever repeat.
     """
-    if kind not in ("auto", "labels", "continuous"):
-        raise ValueError(f"condition_kind: expected auto, labels or continuous, got {kind!r}")
     names, (name, values) = tuple(columns), next(iter(columns.items()))
     texts = [key for key, column in columns.items() if column.dtype == object]
     for key, column in columns.items():

@@ -56,6 +56,10 @@ def load(
     (100, ('0', '1'), torch.Size([100, 2]))
     """
     names = (condition,) if isinstance(condition, str) else tuple(condition)
+    if len(set(names)) < len(names):
+        raise ValueError(f"condition: a column is named twice in {', '.join(names)}")
+    if condition_kind not in ("auto", "labels", "continuous"):
+        raise ValueError(f"condition_kind: expected auto, labels or continuous, got {condition_kind!r}")
     if rows is not None and rows < LEAST:
         raise ValueError(f"rows: expected at least {LEAST}, got {rows}")
     if not 0 <= holdout < 1:
@@ -66,10 +70,10 @@ def load(
         raw, names = dataclasses.replace(raw, extra=columns), tuple(columns)
         if len(next(iter(columns.values()))) != len(raw):
             raise ValueError(f"x, y: expected equal lengths, got {len(raw)} and {len(columns[names[0]])}")
-    if len(set(names)) < len(names):
-        raise ValueError(f"condition: a column is named twice in {', '.join(names)}")
+    if len(raw) < LEAST:
+        raise ValueError(f"{raw.source}: {len(raw)} rows, expected at least {LEAST}")
     given = {name: raw.pick(name) for name in names}
-    spec = fit_condition(raw.source, given, condition_kind) if given and len(raw) >= LEAST else None
+    spec = fit_condition(raw.source, given, condition_kind) if given else None
 
     kept = tuple(name for name in raw.columns if name not in names or y is not None)
     if raw.x is None and not kept:
@@ -79,8 +83,7 @@ def load(
     again = repeats(array) if c is None else repeats(array, c.numpy())
     kept_rows = torch.from_numpy(np.flatnonzero(~again)) if deduplicate else torch.arange(len(array))
     if len(kept_rows) < LEAST:
-        distinct = "distinct " if deduplicate else ""
-        raise ValueError(f"{raw.source}: {len(kept_rows)} {distinct}rows, expected at least {LEAST}")
+        raise ValueError(f"{raw.source}: {len(kept_rows)} distinct rows, expected at least {LEAST}")
 
     if raw.train_rows is not None:
         in_train = kept_rows < raw.train_rows
@@ -93,7 +96,9 @@ def load(
             f"holdout: {holdout} leaves {len(train)} rows to train on, at least {LEAST // 2} needed"
         )
     x = torch.from_numpy(np.ascontiguousarray(array))
-    check_varies(raw.source, x[train].numpy(), kept)
+    whole = Rows(x, c)
+    train_rows = whole.take(train)
+    check_varies(raw.source, train_rows.x.numpy(), kept)
     if spec is not None and c is not None and spec.kind == "continuous":
         seen = c[train].reshape(len(train), -1)
         spec = dataclasses.replace(spec, low=tuple(seen.amin(0).tolist()), high=tuple(seen.amax(0).tolist()))
@@ -109,8 +114,7 @@ def load(
         rows_test=len(test),
         duplicates=int(again.sum()),
     )
-    whole = Rows(x, c)
-    return Dataset(schema, whole.take(train), whole.take(test), fit_preprocess(x[train], schema, preprocess))
+    return Dataset(schema, train_rows, whole.take(test), fit_preprocess(train_rows.x, schema, preprocess))
 
 
 def _encode(spec: ConditionSpec, values: np.ndarray) -> Tensor:

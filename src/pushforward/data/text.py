@@ -64,7 +64,7 @@ def natural_order(texts: Sequence[str]) -> list[str]:
 
     def key(text: str) -> list[tuple[int, int, str]]:
         parts = re.split(r"([0-9]+)", text)
-        return [(0, int(p), "") if i % 2 else (1, 0, p) for i, p in enumerate(parts) if p] + [(2, 0, text)]
+        return [(1, int(p), "") if i % 2 else (2, 0, p) for i, p in enumerate(parts) if p] + [(0, 0, text)]
 
     return sorted(texts, key=key)
 

@@ -82,6 +82,8 @@ def _flatten(x: Tensor, schema: Schema, condition: Tensor | None) -> tuple[Tenso
         raise ValueError(
             f"x: expected shape (rows, {', '.join(map(str, schema.event_shape))}), got {tuple(x.shape)}"
         )
+    if x.numel() == 0:
+        raise ValueError("x: no rows to write")
     if condition is not None:
         if schema.condition is None:
             raise ValueError("condition: the data have none, got one")

@@ -66,13 +66,6 @@ class Network(nn.Module, ABC):
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         """The field at time ``t`` and points ``x``."""
 
-    def calibrate(self, condition: Condition | None) -> None:
-        """Fit the standardisation of continuous conditions to the training data's, and check labels."""
-        if self.embed_condition is not None and condition is not None:
-            self.embed_condition.calibrate(condition)
-        elif condition is not None:
-            raise ValueError("condition: this network is unconditional, but a condition was given")
-
     def time_rows(self, t: Tensor | float, x: Tensor) -> Tensor:
         """``t`` as ``(1,)`` or ``(B,)``, after a check of the shapes of both.
 

@@ -6,6 +6,7 @@ from .base import ODE as ODE
 from .base import Solution as Solution
 from .base import Solver as Solver
 from .base import State as State
+from .base import StateT as StateT
 from .base import Status as Status
 from .base import Velocity as Velocity
 from .dopri5 import Dopri5 as Dopri5

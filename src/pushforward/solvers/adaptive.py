@@ -9,12 +9,12 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import ODE, Solution, Solver, State, Status, Velocity, as_ode
+from .base import ODE, Solution, Solver, State, StateT, Status, Velocity, as_ode
 from .state import Entries, Evaluation, as_entries, check_interval, check_save_at, finite_rows, like
 from .tableau import Tableau, combine
 
-#: Step-size control (Hairer, Norsett & Wanner 1993, sections II.4 and IV.2 of volume II): safety factor, the
-#: range of the factor, the weight of the previous error, the smallest error that counts as previous.
+#: Step-size control (Gustafsson 1991, doi 10.1145/210232.210242; constants of Hairer, Norsett & Wanner 1993):
+#: safety factor, range of the factor, weight of the previous error, smallest error that counts as previous.
 SAFETY, SHRINK, GROW, BETA, FLOOR = 0.9, 0.2, 10.0, 0.04, 1e-4
 
 
@@ -38,7 +38,8 @@ class Adaptive(Solver):
     Dense output is the method's own interpolant, exact at ``t0`` and ``t1``.  Backpropagation goes through
     the accepted steps; the step sizes are constants to it.  Where gradients are recorded, a trial step
     that is not finite costs a second evaluation of the batch (in ``calls``, not in ``nfe``), because a
-    masked NaN would still poison the gradient.
+    masked NaN would still poison the gradient.  Gradients past a row that was given up mean nothing: check
+    the solution first.
 
     Raises ValueError for tolerances or limits that are not positive, and at ``solve`` for half precision,
     in which errors of this size cannot be seen.
@@ -69,12 +70,12 @@ class Adaptive(Solver):
     def solve(
         self,
         problem: ODE | Velocity,
-        x: State,
+        x: StateT,
         t0: float,
         t1: float,
         save_at: Sequence[float] | Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Solution:
+    ) -> Solution[StateT]:
         ode = as_ode(problem, self)
         entries = as_entries(x)
         check_interval(t0, t1)
@@ -177,7 +178,7 @@ class Adaptive(Solver):
         factor, error = combine(tableau.error, stages)
         error = error * (factor * step)[:, None]
         total = torch.add(error, y_next, alpha=0.0).sum(1)
-        finite = total - total == 0.0  # NaN and infinity survive both lines, and this is cheaper than isfinite
+        finite = total - total == 0.0  # NaN and infinity survive both lines; cheaper than isfinite
         if control < y.shape[1]:
             error, y, y_next = error[:, :control], y[:, :control], y_next[:, :control]
         scale = torch.add(y.new_full((), self.atol), torch.maximum(y.abs(), y_next.abs()), alpha=self.rtol)

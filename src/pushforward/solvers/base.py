@@ -6,14 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import Tensor
 
 #: What is integrated: a tensor ``(B, *event)`` or a tuple of tensors that share B.
 State = Tensor | tuple[Tensor, ...]
-#: Right-hand side ``velocity(t, x)``; ``t`` is a scalar tensor or ``(B,)``, the result is shaped like ``x``.
-Velocity = Callable[[Tensor, State], State] | Callable[[Tensor, Tensor], Tensor]
+#: The kind of state that goes into a solver and comes out again.
+StateT = TypeVar("StateT", bound=State)
+#: Right-hand side ``velocity(t, x)``; ``t`` is a scalar tensor or ``(B,)``, the result is a state like ``x``.
+Velocity = Callable[[Tensor, Any], Any]
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Status(IntEnum):
 
 
 @dataclass(frozen=True)
-class Solution:
+class Solution(Generic[StateT]):
     """What a solver returns.
 
     x: final state, shaped like the initial one.  A row that an adaptive solver gave up keeps its last
@@ -50,19 +53,19 @@ class Solution:
         adaptive solver gave a row up before that time.
     """
 
-    x: State
+    x: StateT
     nfe: Tensor
     calls: int
     status: Tensor
     times: Tensor | None = None
-    path: State | None = None
+    path: StateT | None = None
 
     @property
     def ok(self) -> bool:
         """Whether every row arrived."""
         return bool((self.status == Status.OK).all())
 
-    def check(self) -> Solution:
+    def check(self) -> Solution[StateT]:
         """Return self, or raise RuntimeError that says how many rows failed and why."""
         if not self.ok:
             worst = Status(int(self.status.max()))
@@ -81,12 +84,12 @@ class Solver(ABC):
     def solve(
         self,
         problem: ODE | Velocity,
-        x: State,
+        x: StateT,
         t0: float,
         t1: float,
         save_at: Sequence[float] | Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Solution:
+    ) -> Solution[StateT]:
         """Carry ``x`` from ``t0`` to ``t1``.
 
         ``problem`` is an :class:`ODE`, or its velocity alone.  ``save_at`` are times between ``t0`` and

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import ODE, Solution, Solver, State, Status, Velocity, as_ode
+from .base import ODE, Solution, Solver, StateT, Status, Velocity, as_ode
 from .state import (
     Entries,
     Evaluation,
@@ -71,12 +71,12 @@ class FixedStep(Solver):
     def solve(
         self,
         problem: ODE | Velocity,
-        x: State,
+        x: StateT,
         t0: float,
         t1: float,
         save_at: Sequence[float] | Tensor | None = None,
         generator: torch.Generator | None = None,
-    ) -> Solution:
+    ) -> Solution[StateT]:
         velocity = Evaluation(as_ode(problem, self).velocity, x)
         entries = as_entries(x)
         check_interval(t0, t1)

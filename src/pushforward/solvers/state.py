@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from .base import State, Velocity
+from .base import State, StateT, Velocity
 
 #: A state inside a solver: always a tuple.
 Entries = tuple[Tensor, ...]
@@ -33,9 +34,9 @@ def as_entries(x: State) -> Entries:
     return entries
 
 
-def like(x: State, entries: Entries) -> State:
+def like(x: StateT, entries: Entries) -> StateT:
     """Undo :func:`as_entries`: a tensor where ``x`` is one."""
-    return entries[0] if isinstance(x, Tensor) else entries
+    return cast(StateT, entries[0] if isinstance(x, Tensor) else entries)
 
 
 class Evaluation:
@@ -53,7 +54,7 @@ class Evaluation:
         self.calls += 1
         # a fill, not a copy from the host, so that a fixed-step loop never waits for the device
         time = t if isinstance(t, Tensor) else entries[0].new_full((), t)
-        slope = self.velocity(time, like(self.x, entries))  # pyright: ignore[reportArgumentType] - as x is
+        slope = self.velocity(time, like(self.x, entries))
         slopes = (slope,) if isinstance(slope, Tensor) else tuple(slope)
         if [s.shape for s in slopes] != [e.shape for e in entries]:
             raise ValueError(

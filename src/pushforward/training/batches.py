@@ -8,8 +8,12 @@ from torch import Tensor
 from ..bijections import Bijection, is_stochastic
 from ..couplings import Coupling, Independent, Rows
 from ..objectives import Batch
-from ..random import RowGenerator, seeded
+from ..random import BLOCK, RowGenerator, seeded
 from ..sources import Source
+from ..tensors import event_size, map_condition
+
+#: About how many numbers are drawn at once.
+TOGETHER = 2**16
 
 
 class PairedBatches:
@@ -47,6 +51,10 @@ class PairedBatches:
         if self.noisy is not None:
             self.noisy = self.noisy.to(self.device)
         self._orders: dict[int, Tensor] = {}
+        elements = size * event_size(target.x.shape[1:])
+        #: steps whose rows are drawn at once, which spares small batches most of their overhead
+        self.together = max(1, min(32, TOGETHER // elements))
+        self._drawn: tuple[tuple[int, int, int], Tensor, Rows] | None = None
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
@@ -67,15 +75,38 @@ class PairedBatches:
             first += count
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
-    def _rows(self, step: int, start: int, stop: int) -> tuple[Rows, Rows]:
-        target = self.target.take(self.index(step, start, stop))
+    def _group(self, group: int, start: int, stop: int) -> tuple[Tensor, Rows]:
+        """Source points and data rows of ``self.together`` steps, each ``(steps, rows, ...)``.
+
+        Drawn step by step within each row, so that a process needs only what belongs to its rows.
+        """
+        steps, count = self.together, stop - start
+        index = torch.stack([self.index(group * steps + k, start, stop) for k in range(steps)], 1)
+        target = self.target.take(index.flatten())
+
+        def stream(name: str) -> RowGenerator:
+            rows = (start * steps, stop * steps)
+            return RowGenerator(self.seed, name, group, rows=rows, block=BLOCK * steps, device=self.device)
+
+        def by_step(x: Tensor) -> Tensor:
+            return x.reshape(count, steps, *x.shape[1:]).transpose(0, 1).contiguous()
+
+        x = target.x
         if self.noisy is not None:
-            generator = RowGenerator(self.seed, "preprocess", step, rows=(start, stop))
-            x = self.noisy.inverse(target.x, target.condition, generator).to(self.dtype)
-            target = Rows(x, target.condition, target.mask, target.weight)
-        generator = RowGenerator(self.seed, "source", step, rows=(start, stop))
-        x0 = self.source.sample(stop - start, target.condition, generator)
-        return Rows(x0.to(target.x)), target
+            x = self.noisy.inverse(x, target.condition, stream("preprocess")).to(self.dtype)
+        x0 = self.source.sample(count * steps, target.condition, stream("source")).to(x)
+        mask = None if target.mask is None else by_step(target.mask)
+        return by_step(x0), Rows(by_step(x), map_condition(by_step, target.condition), mask)
+
+    def _rows(self, step: int, start: int, stop: int) -> tuple[Rows, Rows]:
+        group, place = divmod(step, self.together)
+        if self._drawn is None or self._drawn[0] != (group, start, stop):
+            self._drawn = ((group, start, stop), *self._group(group, start, stop))
+        _, x0, target = self._drawn
+        mask = None if target.mask is None else target.mask[place]
+        return Rows(x0[place]), Rows(
+            target.x[place], map_condition(lambda c: c[place], target.condition), mask
+        )
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The part of the batch of ``step`` that belongs to process ``rank`` of ``world``."""

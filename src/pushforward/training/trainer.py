@@ -122,7 +122,6 @@ class Trainer:
         fabric: Fabric | None = None,
         folder: Path | None = None,
         validation: Batch | None = None,
-        log_every: int = 25,
         show_progress: bool = True,
     ):
         if optim.steps is None or optim.steps < 1:
@@ -130,7 +129,7 @@ class Trainer:
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({"field": models})
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
-        self.folder, self.validation, self.log_every = folder, validation, log_every
+        self.folder, self.validation = folder, validation
         self.show_progress = show_progress and self.fabric.global_rank == 0
         self.total = optim.steps
         self.models.to(self.fabric.device)
@@ -173,7 +172,7 @@ class Trainer:
                 self._step(step)
                 step += 1
                 last = step == self.total
-                report(step, self._log(step) if step % self.log_every == 0 or last else None)
+                report(step, self._log(step) if step % self.optim.log_every == 0 or last else None)
                 if self.validation is not None and (step % validate_every == 0 or last):
                     self._validate(step, self.validation)
                 if step % self.optim.checkpoint_every == 0 and not last:

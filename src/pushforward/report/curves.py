@@ -1,0 +1,206 @@
+"""Figures for every kind of data: training, evaluations, straightness, memory."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .dynamics import Curve, Motion
+from .numbers import Memory, number
+from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend
+from .subject import Subject
+
+MARKERS = {"Euler": ("o", "#5c6b7a"), "Midpoint": ("s", "#3aa0b8"), "Heun": ("^", "#7a5ea8")}
+
+
+def smoothed(values: np.ndarray, window: int) -> np.ndarray:
+    """Running mean over ``window`` values around each, shorter at the ends."""
+    total = np.cumsum(np.concatenate([[0.0], values]))
+    index = np.arange(len(values))
+    low, high = np.maximum(index - window // 2, 0), np.minimum(index + window // 2 + 1, len(values))
+    return (total[high] - total[low]) / (high - low)
+
+
+def training(subject: Subject) -> list[Picture]:
+    """Loss against steps, and held-out loss against time."""
+    history = subject.run.history
+    rows = [row for row in history if "loss" in row]
+    checks = [row for row in history if "val_loss" in row]
+    pictures = []
+    if rows or checks:
+        pictures.append(_loss(subject, rows, checks))
+    tenths = [row for row in checks if row.get("val_loss_by_time")]
+    if tenths:
+        pictures.append(_by_time(tenths))
+    return pictures
+
+
+def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> Picture:
+    figure, axes = canvas(5.4, 3.6)
+    ax = dress(
+        axes[0, 0],
+        "Loss during training",
+        "optimiser step",
+        f"mean squared error of the {subject.run.config.model.prediction}",
+    )
+    kept = []
+    if rows:
+        steps, loss = (np.array([row[key] for row in rows], float) for key in ("step", "loss"))
+        mean = smoothed(loss, max(1, len(loss) // 50))
+        ax.plot(steps, loss, color=FAINT, linewidth=0.8, zorder=1)
+        ax.plot(steps, mean, color=DATA, linewidth=1.6, label="training, running mean")
+        kept += [mean, np.quantile(loss, [0.02, 0.98])]
+    if checks:
+        steps, loss = (np.array([row[key] for row in checks], float) for key in ("step", "val_loss"))
+        style = "-o" if len(steps) < 40 else "-"
+        ax.plot(steps, loss, style, color=MODEL, linewidth=1.4, markersize=3.5, label="held-out rows")
+        kept.append(loss)
+    # The first steps are far above the rest and would flatten everything else.
+    values = np.concatenate(kept)
+    settled = values[len(values) // 20 :] if len(values) > 40 else values
+    low, high = float(np.nanmin(settled)), float(np.nanquantile(settled, 0.995))
+    if math.isfinite(low) and math.isfinite(high) and high > low:
+        ax.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
+    legend(ax, loc="upper right")
+    text = (
+        "The loss does not go to zero: what remains is the spread of velocities through one point. "
+        "A held-out curve that rises while the other falls is overfitting."
+    )
+    return Picture("loss", figure, text, "Line plot of training and held-out loss against optimiser step.")
+
+
+def _by_time(checks: list[dict[str, Any]]) -> Picture:
+    figure, axes = canvas(5.4, 3.6)
+    ax = dress(
+        axes[0, 0], "Held-out loss by time", "time t (0 is the source, 1 the data)", "mean squared error"
+    )
+    middle = np.arange(10) / 10 + 0.05
+    chosen = sorted({0, len(checks) // 3, len(checks) - 1})
+    shades = ["#c3ccd6", "#8b9db3", MODEL][-len(chosen) :]
+    for index, shade in zip(chosen, shades):
+        last = index == len(checks) - 1
+        label = f"step {checks[index]['step']:,}" + (", the last" if last else "")
+        ax.plot(
+            middle,
+            checks[index]["val_loss_by_time"],
+            "-o",
+            color=shade,
+            linewidth=2 if last else 1.3,
+            markersize=4 if last else 3,
+            label=label,
+        )
+    ax.set_xlim(0, 1)
+    ax.set_ylim(bottom=0)
+    legend(ax)
+    text = "Mean loss in tenths of time. It is highest where a point has the most ways to go."
+    return Picture("loss_by_time", figure, text, "Held-out loss in ten bins of time, for three checkpoints.")
+
+
+def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
+    """Quality and seconds against field evaluations."""
+    pictures = []
+    for name, title, y in (
+        (
+            "quality",
+            "Quality for a number of evaluations",
+            f"energy distance to held-out rows, {subject.unit}",
+        ),
+        ("seconds", "Time for a number of evaluations", "seconds per 1,000 samples"),
+    ):
+        figure, axes = canvas(5.4, 3.6)
+        ax = dress(axes[0, 0], title, "field evaluations per sample", y)
+        for solver in dict.fromkeys(point.solver for point in curve.points):
+            points = [point for point in curve.points if point.solver == solver]
+            x = [point.nfe for point in points]
+            values = [point.energy if name == "quality" else point.seconds for point in points]
+            if solver in MARKERS and len(points) > 1:
+                marker, colour = MARKERS[solver]
+                ax.plot(x, values, "-" + marker, color=colour, markersize=4.5, linewidth=1.3, label=solver)
+            else:
+                ax.plot(x, values, "*", color=MODEL, markersize=13, label=f"{solver}, as reported", zorder=5)
+        if name == "quality":
+            low, high = curve.floor - curve.floor_spread, curve.floor + curve.floor_spread
+            ax.axhspan(max(low, 0.02 * curve.floor), high, color=REAL, alpha=0.18, linewidth=0)
+            ax.axhline(curve.floor, color=REAL, linewidth=1.2, linestyle="--", label="real rows")
+        ax.set_xscale("log", base=2)
+        ax.set_yscale("log")
+        ax.set_xticks([point for point in (1, 2, 4, 8, 16, 32, 64, 128, 256)])
+        ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.set_xlim(0.8, max(80.0, 1.4 * max(point.nfe for point in curve.points)))
+        legend(ax)
+        text = (
+            f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is what real "
+            "training rows reach, with one deviation."
+            if name == "quality"
+            else "Wall-clock time on the machine that made this report, other work on it included."
+        )
+        alt = f"{title}: Euler, midpoint, Heun and the run's own solver."
+        pictures.append(Picture(name, figure, text, alt))
+    return pictures
+
+
+def straight(motion: Motion) -> Picture:
+    """How far velocities are from those of straight lines, against time."""
+    figure, axes = canvas(5.4, 3.6)
+    ax = dress(
+        axes[0, 0],
+        "Departure from straight lines",
+        "time t (0 is the source, 1 the data)",
+        "E|dx/dt − (x1 − x0)|², model units squared",
+    )
+    times = np.array(motion.times)
+    ax.fill_between((times[1:] + times[:-1]) / 2, motion.profile, color=MODEL, alpha=0.18, linewidth=0)
+    ax.plot((times[1:] + times[:-1]) / 2, motion.profile, color=MODEL, linewidth=1.8)
+    ax.set_xlim(0, 1)
+    ax.set_ylim(bottom=0)
+    text = (
+        f"The area, {number(motion.straightness)}, is the straightness S; it is 0 where every point runs straight "
+        f"at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories."
+    )
+    return Picture(
+        "straightness", figure, text, "Line plot of the departure from straight lines against time."
+    )
+
+
+def neighbours(subject: Subject, memory: Memory) -> Picture:
+    """Distances to the nearest training row."""
+    figure, axes = canvas(5.4, 3.6)
+    ax = dress(
+        axes[0, 0],
+        "Distance to the nearest training row",
+        f"distance, {subject.unit}",
+        "share of rows per bin",
+    )
+    clouds = {name: d.numpy() for name, d in memory.distances.items() if name != "gaussian"}
+    top = float(np.quantile(np.concatenate(list(clouds.values())), 0.99)) or 1.0
+    bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41)
+    for name, label, colour in (("real", "held-out rows", DATA), ("model", "samples", MODEL)):
+        values = clouds[name]
+        weights = np.full(len(values), 1 / len(values))
+        ax.hist(values, bins, weights=weights, histtype="step", color=colour, linewidth=1.6, label=label)
+        ax.hist(values, bins, weights=weights, color=colour, alpha=0.12)
+    ax.axvline(memory.threshold, color=INK, linewidth=1, linestyle="--")
+    ax.annotate(
+        "1 % of training rows\nare nearer to another",
+        (memory.threshold, 0.97),
+        xycoords=("data", "axes fraction"),
+        xytext=(4, 0),
+        textcoords="offset points",
+        fontsize=8.5,
+        color=INK,
+        va="top",
+    )
+    legend(ax)
+    text = (
+        f"A model that repeats its training data piles up at the left of the dashed line. Nearer than that are "
+        f"{100 * memory.share('model').value:.1f} % of the samples and {100 * memory.share('real').value:.1f} % of "
+        "the held-out rows."
+    )
+    return Picture(
+        "nearest",
+        figure,
+        text,
+        "Histograms of distances to the nearest training row, samples and held-out rows.",
+    )

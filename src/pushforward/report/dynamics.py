@@ -1,0 +1,192 @@
+"""How the flow moves: quality against evaluations, straightness, transport cost, round trips."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..flows import InvertibleFlow
+from ..metrics import energy_distance, optimal_cost, path_energy, straightness, transport_cost
+from ..solvers import Euler, Heun, Midpoint, Solver
+from .subject import CHUNK, Subject
+
+#: Name, class and evaluations per step of the solvers that are compared.
+FIXED: tuple[tuple[str, Callable[[int], Solver], int], ...] = (
+    ("Euler", Euler, 1),
+    ("Midpoint", Midpoint, 2),
+    ("Heun", Heun, 2),
+)
+#: Evaluations at which they are.
+EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
+
+
+@dataclass(frozen=True)
+class Budgeted:
+    """Quality for a number of field evaluations.
+
+    energy: energy distance to held-out rows, in data units.  seconds: per 1,000 samples.
+    """
+
+    solver: str
+    nfe: float
+    energy: float
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Curve:
+    """What each number of evaluations buys, beside what as many real rows reach."""
+
+    points: list[Budgeted]
+    rows: int
+    floor: float
+    floor_spread: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.__dict__, "points": [point.__dict__ for point in self.points]}
+
+
+def curve(subject: Subject) -> Curve | None:
+    """The quality of samples against evaluations, all from the same source points."""
+    if subject.inner is None:
+        return None
+    evaluations = EVALUATIONS if subject.cost < 5e6 else EVALUATIONS[:-1]
+    rows = subject.affordable(min(500, subject.rows), 0.15, 3.0 * sum(evaluations), least=64)
+    rows = min(rows, subject.rows)
+    held = subject.reference.x[:rows].double()
+    condition = subject.condition(subject.reference)
+    condition = None if condition is None else condition[:rows]
+    solvers = [
+        (name, make(nfe // each)) for name, make, each in FIXED for nfe in evaluations if nfe % each == 0
+    ]
+    solvers.append((type(subject.solver).__name__, subject.solver))
+    points = []
+    for name, solver in solvers:
+        begin = time.perf_counter()
+        drawn = subject.draw(rows, "curve", condition=condition, solver=solver)
+        seconds = time.perf_counter() - begin
+        energy = energy_distance(drawn.x.double(), held)
+        points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
+    floor = torch.tensor(
+        [energy_distance(subject.like_reference(i)[:rows].double(), held) for i in range(subject.repeats[0])]
+    )
+    return Curve(points, rows, float(floor.mean()), float(floor.std()))
+
+
+@dataclass(frozen=True)
+class Motion:
+    """Straightness and cost of the way from source to data, in the space of the model.
+
+    profile: E|dx/dt - (x1 - x0)|^2 between consecutive ``times``.
+    """
+
+    rows: int
+    straightness: float
+    energy: float
+    cost: float
+    least: float
+    nfe: float
+    times: list[float]
+    profile: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            **self.__dict__,
+            "relative_straightness": self.straightness / self.cost if self.cost else None,
+            "cost_over_least": self.cost / self.least if self.least else None,
+            "normalised_path_energy": abs(self.energy - self.least) / self.least if self.least else None,
+        }
+
+
+@torch.no_grad()
+def motion(subject: Subject) -> Motion | None:
+    """Follow some rows and measure how straight and how dear their way is."""
+    if subject.inner is None or subject.solver is None:
+        return None
+    rows = subject.affordable(500, 0.05, None, least=64)
+    times = torch.linspace(0, 1, 41)
+    path, _, nfe = trajectory(subject, rows, times, "motion")
+    x = path.double()
+    velocity = x.diff(dim=0) / times.double().diff().reshape(-1, *[1] * (x.ndim - 1))
+    profile = (velocity - (x[-1] - x[0])).flatten(2).square().sum(-1).mean(1)
+    return Motion(
+        rows=rows,
+        straightness=straightness(x, times),
+        energy=path_energy(x, times),
+        cost=transport_cost(x[0], x[-1]),
+        least=optimal_cost(x[0], x[-1]),
+        nfe=nfe,
+        times=times.tolist(),
+        profile=profile.tolist(),
+    )
+
+
+@torch.no_grad()
+def trajectory(
+    subject: Subject, rows: int, times: Tensor, *parts: int | str
+) -> tuple[Tensor, Tensor | None, float]:
+    """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations."""
+    assert subject.inner is not None and subject.solver is not None
+    condition = subject.condition(subject.test, rows)
+    generator = subject.generator("trajectory", *parts)
+    given = None if condition is None else condition.to(subject.device)
+    start = subject.inner.source.sample(rows, given, generator).to(subject.device)
+    found, total = [], 0.0
+    for index in torch.arange(rows).split(CHUNK):
+        problem = subject.problem(None if given is None else given[index])
+        solution = subject.solver.solve(problem, start[index], 0.0, 1.0, save_at=times.tolist()).check()
+        assert isinstance(solution.path, Tensor)
+        found.append(solution.path.cpu())
+        total += float(solution.nfe.double().sum())
+    return torch.cat(found, 1), condition, total / rows
+
+
+def to_data(subject: Subject, path: Tensor) -> Tensor:
+    """States ``(T, B, *event)`` of the model's space in data units."""
+    return subject.outwards(path.flatten(0, 1).to(subject.device)).reshape(path.shape)
+
+
+@dataclass(frozen=True)
+class RoundTrip:
+    """|push(pull(x)) - x| over all elements of held-out rows, as shares of their deviation."""
+
+    rows: int
+    largest: float
+    median: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.__dict__}
+
+
+@torch.no_grad()
+def round_trip(subject: Subject) -> RoundTrip | None:
+    """Pull held-out rows back to the source and push them out again.
+
+    In the space of the model, where no dequantisation rounds the difference away; with the run's own
+    solver, whose tolerance this is a test of.
+    """
+    if not isinstance(subject.flow, InvertibleFlow):
+        return None
+    rows = min(len(subject.test), subject.affordable(200, 0.05, 2 * subject.evaluations))
+    held = subject.some(subject.test, rows, "round trip")
+    condition = subject.condition(held)
+    given = None if condition is None else condition.to(subject.device)
+    y, _ = subject.inwards(held.x, subject.generator("round trip noise"))
+    inner = subject.inner
+    if inner is None:
+        back = subject.flow.push(subject.flow.pull(held.x.to(subject.device), given), given).cpu()
+        y, gap = held.x, back - held.x
+    else:
+        gap = inner.push(inner.pull(y, given), given) - y
+    # Columns have a deviation each; pixels share one, for some of them never change.
+    deviation = y.double().std(0) if y.ndim == 2 else y.double().std()
+    error = (gap.double().abs() / deviation.clamp(min=1e-300)).flatten().cpu()
+    return RoundTrip(rows, float(error.max()), float(error.median()))

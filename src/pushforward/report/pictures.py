@@ -1,0 +1,128 @@
+"""Figures of image data: grids of data and samples, samples beside their nearest training images."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .numbers import Memory, number
+from .style import GREY, INK, Picture, canvas, dress
+from .subject import Subject
+
+#: Rows of the grids at most, and images in a row.
+MOST_ROWS, ACROSS = 10, 8
+
+
+def shades(subject: Subject, x: Tensor) -> np.ndarray:
+    """Images ``(n, C, H, W)`` or ``(n, H, W)`` as ``(n, H, W)`` or ``(n, H, W, 3)`` in [0, 1]."""
+    if subject.schema.levels is not None:
+        low, high, _ = subject.schema.levels
+    else:
+        low, high = (float(subject.train.x.double().quantile(q)) for q in (0.001, 0.999))
+    images = ((x.double() - low) / ((high - low) or 1.0)).clamp(0, 1)
+    if images.ndim == 3:
+        images = images[:, None]
+    if images.shape[1] == 3:
+        return images.permute(0, 2, 3, 1).numpy()
+    return images[:, 0].numpy()
+
+
+def sheet(images: list[np.ndarray], across: int, gap: int = 1) -> np.ndarray:
+    """Images in rows of ``across`` with a margin between them."""
+    height, width = images[0].shape[:2]
+    rows = -(-len(images) // across)
+    extent = (rows * (height + gap) + gap, across * (width + gap) + gap)
+    out = np.full((*extent, *images[0].shape[2:]), np.nan)
+    for index, image in enumerate(images):
+        top, left = gap + index // across * (height + gap), gap + index % across * (width + gap)
+        out[top : top + height, left : left + width] = image
+    return out
+
+
+def _show(ax, page: np.ndarray) -> None:
+    if page.ndim == 3:
+        ax.imshow(np.nan_to_num(page, nan=0.93), interpolation="nearest")
+    else:
+        # Light strokes on dark paper or the other way round: most pixels are paper, and paper is white.
+        colours = GREY if np.nanmean(page) < 0.5 else GREY.reversed()
+        colours = colours.copy()
+        colours.set_bad("#e4e8ed")
+        ax.imshow(np.ma.masked_invalid(page), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
+    ax.tick_params(length=0)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def grids(subject: Subject) -> list[Picture]:
+    """Held-out images and samples, a row for every label where there are labels."""
+    pictures = []
+    names = [str(name) for name in subject.classes[:MOST_ROWS]]
+    for name, title, x, condition in (
+        (
+            "data",
+            "Data, held out" if subject.held_out else "Data",
+            subject.test.x,
+            subject.condition(subject.test),
+        ),
+        ("samples", "Samples of the model", subject.drawn.x, subject.sampled_condition),
+    ):
+        images = shades(subject, x)
+        if names and condition is not None:
+            chosen = []
+            for label in range(len(names)):
+                rows = (condition == label).nonzero()[:ACROSS, 0].tolist()
+                blank = np.full_like(images[0], np.nan)
+                chosen += [images[row] for row in rows] + [blank] * (ACROSS - len(rows))
+        else:
+            chosen = list(images[: MOST_ROWS * ACROSS])
+        page = sheet(chosen, ACROSS)
+        lines = -(-len(chosen) // ACROSS)
+        figure, axes = canvas(5.4, 1.0 + 0.56 * lines * page.shape[0] / page.shape[1] * ACROSS / lines + 0.2)
+        y = "label asked for" if names and name == "samples" else "label" if names else "row of the grid"
+        ax = dress(axes[0, 0], title, "images in the order of their drawing", y, grid=False)
+        _show(ax, page)
+        height = images[0].shape[0] + 1
+        ax.set_xticks([])
+        ax.set_yticks([height * (i + 0.5) for i in range(lines)], names or [str(i + 1) for i in range(lines)])
+        text = "Not chosen: the first of every label." if names else "Not chosen: the first ones."
+        if subject.labelled and len(subject.classes) > MOST_ROWS:
+            text += f" The first {MOST_ROWS} of {len(subject.classes)} labels."
+        pictures.append(Picture(name, figure, text, f"Grid of images: {title.lower()}."))
+    return pictures
+
+
+def twins(subject: Subject, memory: Memory) -> Picture:
+    """Samples above their nearest training images: the nearest of all and some others."""
+    distance = memory.distances["model"]
+    order = distance.argsort()
+    count = min(12, len(order))
+    near = count // 2
+    rest = order[torch.linspace(near, len(order) - 1, count - near).long()]
+    chosen = torch.cat([order[:near], rest])
+    samples = shades(subject, subject.drawn.x[chosen])
+    train = shades(subject, memory.train[memory.index[chosen]])
+    page = sheet([*samples, *train], count)
+    figure, axes = canvas(10.8, 1.2 + 10.0 * page.shape[0] / page.shape[1])
+    ax = dress(
+        axes[0, 0],
+        "Samples and their nearest training images",
+        f"distance between the two, {subject.unit}; that of held-out images is {number(_apart(memory))} in the median",
+        "",
+        grid=False,
+    )
+    ax.set_ylabel("image", color=INK)
+    _show(ax, page)
+    width, height = samples[0].shape[1] + 1, samples[0].shape[0] + 1
+    ax.set_xticks([width * (i + 0.5) for i in range(count)], [number(float(distance[i])) for i in chosen])
+    ax.set_yticks([height * 0.5, height * 1.5], ["sample", "training"])
+    text = (
+        f"Left: the {near} samples of {len(order):,} that come nearest to a training image. Right: others, up to the "
+        "farthest. A model that memorises shows the same image twice."
+    )
+    return Picture("neighbours", figure, text, "Samples above the training images nearest to them.", "full")
+
+
+def _apart(memory: Memory) -> float:
+    """Median distance of held-out rows to their nearest training row."""
+    return float(memory.distances["real"].median())

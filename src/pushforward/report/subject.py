@@ -1,0 +1,307 @@
+"""What a report is about: a run, seen as the report's other parts need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ..bijections import Bijection, is_stochastic
+from ..config import RunConfig
+from ..couplings import Rows
+from ..data import Schema
+from ..flows import ContinuousFlow, Flow, Transformed
+from ..random import seeded, uniform
+from ..solvers import ODE, Adaptive, Solver, Tsit5
+from ..tensors import event_size
+
+#: What is drawn: a scatter, columns, lines over positions, or pictures.
+Look = Literal["plane", "table", "series", "image"]
+#: Rows carried at once.
+CHUNK = 2048
+#: Floating-point operations that one report may cost in its network, about 15 s of two cores.
+BUDGET = 1.2e12
+#: Evaluations that a loose adaptive solver needs.
+LOOSE_EVALUATIONS = 40
+
+
+class Loaded(Protocol):
+    """The rows of a run in data units."""
+
+    @property
+    def train(self) -> Rows: ...
+    @property
+    def test(self) -> Rows: ...
+
+
+class RunLike(Protocol):
+    """What a report asks of a run."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def dataset(self) -> Loaded: ...
+    @property
+    def flow(self) -> Flow: ...
+    @property
+    def history(self) -> list[dict[str, Any]]: ...
+    @property
+    def summary(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Samples and how they came about.
+
+    x: ``(n, *event)`` in data units.  start, end: the source points and where they arrive, in the space of
+    the model (None where the flow has no such space).  nfe: mean evaluations of a row.
+    """
+
+    x: Tensor
+    start: Tensor | None
+    end: Tensor | None
+    nfe: float
+
+
+class Subject:
+    """A run with its rows, its columns' names, and the sizes that its cost allows.
+
+    ``samples`` is how many the model is asked for (None: chosen from the kind of data).
+    """
+
+    def __init__(self, run: RunLike, seed: int | None = None, samples: int | None = None):
+        self.run, self.schema, self.flow = run, run.schema, run.flow
+        self.seed = run.config.seed if seed is None else seed
+        self.spec = run.schema.condition
+        self.train, self.test = run.dataset.train.to("cpu"), run.dataset.test.to("cpu")
+        #: Without enough held-out rows half of the training rows stand in for them, and the report says so.
+        self.held_out = len(self.test) >= 10
+        if not self.held_out:
+            order = uniform((len(self.train),), self.generator("halves"), torch.float64).argsort()
+            half = len(order) // 2
+            self.train, self.test = self.train.take(order[half:]), self.train.take(order[:half])
+        self.size = event_size(self.event)
+        most = 1000 if self.size <= 100 else 400
+        #: Rows on either side of a comparison.
+        self.rows = min(len(self.test), len(self.train), most)
+        if self.rows < 5:
+            raise ValueError(f"run: a report needs at least 5 rows of data, got {self.rows}")
+        #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
+        self.repeats = (8, 3) if self.size <= 100 else (3, 2)
+        wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
+        self.samples = max(self.rows, self._affordable(wanted, 0.4) if samples is None else wanted)
+
+    # -- the run -------------------------------------------------------------------------------------
+
+    @property
+    def event(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return tuple(self.schema.event_shape)
+
+    @property
+    def inner(self) -> ContinuousFlow | None:
+        """The continuous flow inside the preprocessing, None where there is none."""
+        flow = self.flow.flow if isinstance(self.flow, Transformed) else self.flow
+        return flow if isinstance(flow, ContinuousFlow) else None
+
+    @property
+    def bijection(self) -> Bijection | None:
+        """The preprocessing, from the space of the model to data units."""
+        return self.flow.bijection if isinstance(self.flow, Transformed) else None
+
+    @property
+    def dequantised(self) -> bool:
+        """Whether the data are whole levels that the model sees with noise added."""
+        return self.bijection is not None and is_stochastic(self.bijection) and self.schema.levels is not None
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where the flow computes."""
+        tensors = [*self.flow.parameters(), *self.flow.buffers()]
+        return tensors[0].device if tensors else torch.device("cpu")
+
+    @cached_property
+    def look(self) -> Look:
+        """How rows are drawn."""
+        if self.schema.kind == "image" or len(self.event) == 3:
+            return "image"
+        if len(self.event) > 1:
+            return "series"
+        return "plane" if self.size == 2 else "table"
+
+    @cached_property
+    def names(self) -> list[str]:
+        """A name for every element of a row."""
+        if len(self.schema.columns) == self.size:
+            return [str(name) for name in self.schema.columns]
+        return [f"x{i}" for i in range(self.size)]
+
+    @property
+    def unit(self) -> str:
+        """In what distances are measured."""
+        return "grey levels" if self.schema.levels is not None else "data units"
+
+    @property
+    def labelled(self) -> bool:
+        """Whether rows carry labels."""
+        return self.spec is not None and self.spec.kind == "labels"
+
+    @property
+    def classes(self) -> Sequence[str]:
+        """The texts of the labels."""
+        return self.spec.classes if self.spec is not None and self.labelled else ()
+
+    def generator(self, *parts: int | str) -> torch.Generator:
+        """A generator of its own for every purpose, so that one part does not move another's draws."""
+        return seeded(self.seed, "report", *parts)
+
+    def condition(self, rows: Rows, count: int | None = None) -> Tensor | None:
+        """The conditions of ``rows``, repeated in turn until there are ``count``."""
+        c = rows.condition
+        if self.spec is None or not isinstance(c, Tensor):
+            return None
+        return c if count is None else c[torch.arange(count) % len(c)]
+
+    # -- subsets -------------------------------------------------------------------------------------
+
+    @cached_property
+    def reference(self) -> Rows:
+        """The held-out rows that everything is compared with, at random where there are more."""
+        return self.some(self.test, self.rows, "reference")
+
+    def some(self, rows: Rows, count: int, *parts: int | str) -> Rows:
+        """``count`` of ``rows``, drawn without replacement."""
+        order = uniform((len(rows),), self.generator(*parts), torch.float64).argsort()
+        return rows.take(order[:count])
+
+    def like_reference(self, index: int) -> Tensor:
+        """As many training rows, the same number of every label where there are enough."""
+        order = uniform((len(self.train),), self.generator("floor", index), torch.float64).argsort()
+        have, want = self.condition(self.train), self.condition(self.reference)
+        if self.labelled and have is not None and want is not None:
+            picked = []
+            for label in want.unique():
+                rows = order[have[order] == label]
+                picked.append(rows[: int((want == label).sum())])
+            chosen = torch.cat(picked)
+            if len(chosen) == self.rows:
+                order = chosen
+        return self.train.x[order[: self.rows]]
+
+    # -- what it costs -------------------------------------------------------------------------------
+
+    @cached_property
+    def cost(self) -> float:
+        """Floating-point operations of one field evaluation of one row, guidance included."""
+        if self.inner is None:
+            return 1.0
+        rows = 8
+        condition = self.condition(self.train, rows)
+        condition = None if condition is None else condition.to(self.device)
+        x = self.inner.source.sample(rows, condition, self.generator("cost"))
+        with torch.no_grad(), FlopCounterMode(display=False) as counter:
+            self.problem(condition).velocity(torch.tensor(0.5, dtype=x.dtype, device=x.device), x)
+        parameters = sum(p.numel() for p in self.flow.parameters())
+        return max(1.0, counter.get_total_flops() / rows, 2.0 * parameters / rows)
+
+    @cached_property
+    def evaluations(self) -> float:
+        """Evaluations that the run's own solver needs for a row."""
+        return self.draw(8, "probe", solver=self.inner.solver).nfe if self.inner is not None else 1.0
+
+    @cached_property
+    def solver(self) -> Solver | None:
+        """The run's solver, or, where an adaptive one would take too long, the same at a loose tolerance."""
+        if self.inner is None:
+            return None
+        own = self.inner.solver
+        dear = self.cost * self.evaluations * 1000 > 0.4 * BUDGET
+        return Tsit5(rtol=1e-3, atol=1e-3) if dear and isinstance(own, Adaptive) else own
+
+    def _affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 100) -> int:
+        if self.inner is None:
+            return wanted
+        if per_row is None:
+            per_row = LOOSE_EVALUATIONS if self.solver is not self.inner.solver else self.evaluations
+        return min(wanted, max(least, int(share * BUDGET / (self.cost * per_row))))
+
+    def affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 16) -> int:
+        """How many of ``wanted`` rows a ``share`` of the budget pays for.
+
+        ``per_row`` counts field evaluations of a row (None: those of one pass of the solver).
+        """
+        return self._affordable(wanted, share, per_row, least)
+
+    # -- the flow ------------------------------------------------------------------------------------
+
+    def problem(self, condition: Tensor | None) -> ODE:
+        """The inner flow's ODE."""
+        assert self.inner is not None
+        return self.inner.problem(condition)
+
+    def outwards(self, y: Tensor) -> Tensor:
+        """From the space of the model to data units, ``(n, *event)`` on the CPU."""
+        if isinstance(self.flow, Transformed):
+            y = self.flow.bijection.forward(y.to(self.flow.dtype))
+        return y.cpu()
+
+    def inwards(self, x: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Data units to the space of the model on its device, with the log-determinant."""
+        if not isinstance(self.flow, Transformed):
+            return x.to(self.device), torch.zeros(len(x), device=self.device)
+        x = x.to(self.device, self.flow.dtype)
+        y, log_det = self.flow.bijection.inverse_and_log_det(x, None, generator)
+        return y.to(self.flow.model_dtype), log_det
+
+    @torch.no_grad()
+    def draw(self, count: int, *parts: int | str, condition: Tensor | None = None, solver=None) -> Drawn:
+        """``count`` samples, under ``condition`` ``(count, ...)`` or that of held-out rows in turn."""
+        generator = self.generator("draw", *parts)
+        if condition is None:
+            condition = self.condition(self.test, count)
+        condition = None if condition is None else condition.to(self.device)
+        if self.inner is None:
+            one = condition is not None
+            x = (
+                self.flow.sample(1, condition, generator)[0]
+                if one
+                else self.flow.sample(count, None, generator)
+            )
+            return Drawn(x.cpu(), None, None, 0.0)
+        start = self.inner.source.sample(count, condition, generator).to(self.device)
+        end, total = [], 0.0
+        solver = solver or self.solver
+        for rows in torch.arange(count).split(CHUNK):
+            given = None if condition is None else condition[rows]
+            solution = solver.solve(self.problem(given), start[rows], 0.0, 1.0).check()
+            end.append(solution.x)
+            total += float(solution.nfe.double().sum())
+        arrived = torch.cat(end)
+        return Drawn(self.outwards(arrived), start.cpu(), arrived.cpu(), total / count)
+
+    @cached_property
+    def drawn(self) -> Drawn:
+        """The report's samples; the first ones have the conditions of :attr:`reference`, row by row."""
+        condition = self.condition(self.reference)
+        more = self.condition(self.test, self.samples - self.rows)
+        if condition is not None and more is not None:
+            condition = torch.cat([condition, more])
+        return self.draw(self.samples, "samples", condition=condition)
+
+    @cached_property
+    def sampled_condition(self) -> Tensor | None:
+        """The condition of every row of :attr:`drawn`."""
+        first, more = self.condition(self.reference), self.condition(self.test, self.samples - self.rows)
+        return None if first is None or more is None else torch.cat([first, more])

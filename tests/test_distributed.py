@@ -1,0 +1,53 @@
+"""Two processes do what one does: same draws, same losses, same weights."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from safetensors.torch import load_file
+
+SMALL = ["--steps", "12", "--batch", "90", "--network", "mlp,width=16,depth=2", "--rows", "200", "--no-report"]
+SMALL += ["--log-every", "1"]
+
+
+def train(folder, *flags: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "pushforward.cli", "train", "moons", "--out", str(folder), *SMALL, *flags]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core: --devices 2 is refused on one")
+@pytest.mark.parametrize(
+    "flags",
+    [(), ("--condition", "label", "--method", "ot-cfm")],
+    ids=["independent", "conditional optimal transport"],
+)
+def test_two_processes_equal_one(tmp_path, flags):
+    for devices in ("1", "2"):
+        done = train(tmp_path / devices, "--devices", devices, *flags)
+        assert done.returncode == 0, done.stderr
+    one, two = (
+        [json.loads(line) for line in (tmp_path / d / "metrics.jsonl").read_text().splitlines()] for d in "12"
+    )
+    assert [row["step"] for row in one if "loss" in row] == list(range(1, 13))
+    assert len(one) == len(two)
+    for a, b in zip(one, two):
+        for key in ("loss", "val_loss", "grad_norm"):
+            assert (key in a) == (key in b)
+            assert a.get(key, 0.0) == pytest.approx(b.get(key, 0.0), rel=1e-6, abs=1e-6)
+    for name in ("model.safetensors", "ema.safetensors"):
+        first, second = (load_file(tmp_path / d / name) for d in "12")
+        for key, value in first.items():
+            assert (value - second[key]).abs().max() < 1e-6
+    assert json.loads((tmp_path / "2" / "run.json").read_text())["processes"] == 2
+
+
+def test_more_processes_than_the_machine_has_are_refused(tmp_path):
+    done = train(tmp_path / "run", "--devices", "4096")
+    assert done.returncode == 2 and "--devices 4096" in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert not (tmp_path / "run").exists()

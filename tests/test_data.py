@@ -128,6 +128,13 @@ def test_moons_without_noise_lie_uniformly_on_their_half_circles():
         assert stats.kstest(angle.numpy(), "uniform").pvalue > 1e-3
 
 
+@pytest.mark.parametrize("name", ["moons", "eight_gaussians", "circles", "spirals", "swissroll", "scurve"])
+def test_noise_is_normal_with_the_deviation_asked_for(name):
+    function = getattr(toys, name)
+    noise = (draw(function, noise=0.3) - draw(function, noise=0.0)) / 0.3
+    assert stats.kstest(noise.reshape(-1).numpy(), "norm").pvalue > 1e-3
+
+
 def test_checkerboard_fills_its_eight_squares_evenly_and_no_other():
     x = draw(toys.checkerboard)
     cell = ((x + 4) / 2).floor().long()
@@ -478,7 +485,7 @@ def test_image_folders_with_and_without_classes(tmp_path):
 
 def test_npz_takes_its_other_arrays_as_conditions(tmp_path):
     x = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
-    np.savez(tmp_path / "a.npz", x=x, y=np.repeat(["u", "v"], 30), age=x[:, 0] * 2, other=np.zeros(3))
+    np.savez(tmp_path / "a.npz", x=x, y=np.repeat(["u", "v"], 30), age=x[:, 0] * 2, other=np.zeros((3, 3)))
     data = load(tmp_path / "a.npz", condition=["y"])
     assert data.schema.columns == ("x1", "x2") and data.train.x.dtype == torch.float32
     assert data.schema.condition is not None and data.schema.condition.classes == ("u", "v")

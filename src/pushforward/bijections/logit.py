@@ -46,9 +46,10 @@ class Sigmoid(Bijection):
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        if not bool(((y >= self.low) & (y <= self.high)).all()):
+        low, high = self.codomain.low, self.codomain.high
+        if not bool(((y >= low) & (y <= high)).all()):
             raise ValueError(
-                f"y: expected values in [{self.low:g}, {self.high:g}], "
+                f"y: expected values in [{low:g}, {high:g}], "
                 f"got [{y.min().item():g}, {y.max().item():g}]"
             )
         unit = (y - self.low) / (self.high - self.low)

@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..tensors import event_size
+
+
+@contextmanager
+def _plain_attention() -> Iterator[None]:
+    """The fused attention kernels have no forward mode; compute attention from plain products."""
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
 
 
 def divergence(
@@ -34,7 +47,7 @@ def divergence(
             value, slope = torch.func.jvp(function, (x,), (direction.expand_as(x),))
             return value, (slope * direction).reshape(x.shape[0], -1).sum(-1)
 
-        # The fused attention kernels have no forward mode.
-        with sdpa_kernel(SDPBackend.MATH):
-            value, slopes = torch.func.vmap(along, out_dims=(None, 0), chunk_size=chunk)(basis)
-        return value, slopes.sum(0)
+        with _plain_attention():
+            # vmap's own chunks cannot return the value, which no direction changes, so split here.
+            parts = [torch.func.vmap(along, out_dims=(None, 0))(part) for part in basis.split(chunk or d)]
+        return parts[0][0], torch.stack([slopes.sum(0) for _, slopes in parts]).sum(0)

@@ -105,7 +105,7 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
         (
             "quality",
             "Quality for a number of evaluations",
-            f"energy distance to held-out rows, {subject.unit}",
+            f"energy distance, {subject.unit}",
         ),
         ("seconds", "Time for a number of evaluations", "seconds per 1,000 samples"),
     ):
@@ -131,8 +131,8 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
         ax.set_xlim(0.8, max(80.0, 1.4 * max(point.nfe for point in curve.points)))
         legend(ax)
         text = (
-            f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is what real "
-            "training rows reach, with one deviation."
+            f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is what "
+            "real training rows reach, with one deviation."
             if name == "quality"
             else "Wall-clock time on the machine that made this report, other work on it included."
         )
@@ -156,12 +156,10 @@ def straight(motion: Motion) -> Picture:
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     text = (
-        f"The area, {number(motion.straightness)}, is the straightness S; it is 0 where every point runs straight "
-        f"at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories."
+        f"The area, {number(motion.straightness)}, is the straightness S; it is 0 where every point runs "
+        f"straight at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories."
     )
-    return Picture(
-        "straightness", figure, text, "Line plot of the departure from straight lines against time."
-    )
+    return Picture("straightness", figure, text, "Departure from straight lines against time.")
 
 
 def neighbours(subject: Subject, memory: Memory) -> Picture:
@@ -175,7 +173,7 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
     )
     clouds = {name: d.numpy() for name, d in memory.distances.items() if name != "gaussian"}
     top = float(np.quantile(np.concatenate(list(clouds.values())), 0.99)) or 1.0
-    bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41)
+    bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41).tolist()
     for name, label, colour in (("real", "held-out rows", DATA), ("model", "samples", MODEL)):
         values = clouds[name]
         weights = np.full(len(values), 1 / len(values))
@@ -194,13 +192,13 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
     )
     legend(ax)
     text = (
-        f"A model that repeats its training data piles up at the left of the dashed line. Nearer than that are "
-        f"{100 * memory.share('model').value:.1f} % of the samples and {100 * memory.share('real').value:.1f} % of "
-        "the held-out rows."
+        "A model that repeats its training data piles up at the left of the dashed line. Nearer than that are "
+        f"{100 * memory.share('model').value:.1f} % of the samples and "
+        f"{100 * memory.share('real').value:.1f} % of the held-out rows."
     )
     return Picture(
         "nearest",
         figure,
         text,
-        "Histograms of distances to the nearest training row, samples and held-out rows.",
+        "Histograms of distances to the nearest training row.",
     )

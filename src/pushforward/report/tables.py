@@ -9,9 +9,9 @@ from matplotlib.colors import PowerNorm
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from ..solvers import Tsit5
 from .densities import has_density, log_prob
 from .dynamics import to_data, trajectory
-from ..solvers import Tsit5
 from .style import DATA, DENSITY, INK, LABELS, MODEL, Picture, canvas, dress, legend, limits
 from .subject import LOOSE_EVALUATIONS, Subject
 

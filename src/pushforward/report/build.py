@@ -1,0 +1,326 @@
+"""Put the report together: ``report.html``, ``report.json`` and ``figures/``."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import curves, dynamics, pictures, tables
+from .dynamics import Curve, Motion, RoundTrip
+from .numbers import Line, Value, Verdict, judge, number, pair
+from .page import Section, Table, as_json, page, preformatted
+from .style import Picture
+from .subject import RunLike, Subject
+
+#: Version of ``report.json``.
+FORMAT = 1
+#: How the columns of the verdict are called.
+COLUMNS = {"model": "this model", "gaussian": "Gaussian", "means": "class means", "real": "real rows"}
+
+
+def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
+    """Write the report of ``run`` into its folder and return the path of ``report.html``.
+
+    seed: of every draw (None: the run's).  samples: how many the model is asked for (None: 1,000 images
+    or 2,000 rows of a table, fewer where the network is large).
+
+    All is a function of the run, its data and the seed, save for the seconds.  Raises ValueError for fewer
+    than 5 rows of data, RuntimeError where the solver fails.
+    """
+    subject = Subject(run, seed, samples)
+    training = run.flow.training
+    run.flow.eval()
+    try:
+        with torch.no_grad():
+            verdict, _ = judge(subject)
+            curve = dynamics.curve(subject)
+            motion = dynamics.motion(subject)
+            trip = dynamics.round_trip(subject)
+            groups = draw(subject, verdict, curve, motion)
+    finally:
+        run.flow.train(training)
+    numbers = as_numbers(subject, verdict, curve, motion, trip)
+    folder = run.path / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("*.png"):
+        old.unlink()
+    saved = {name: [(p, p.save(folder)) for p in group] for name, group in groups.items()}
+    write(run.path / "report.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
+    return write(run.path / "report.html", render(subject, verdict, curve, motion, trip, saved))
+
+
+def write(path: Path, text: str) -> Path:
+    """Write a file in one go, so that no reader meets half of it."""
+    partial = path.with_name(path.name + ".tmp")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)
+    return path
+
+
+def draw(
+    subject: Subject, verdict: Verdict, curve: Curve | None, motion: Motion | None
+) -> dict[str, list[Picture]]:
+    """All figures, by section."""
+    look = subject.look
+    samples: list[Picture] = []
+    moving: list[Picture] = []
+    if look == "image":
+        samples += pictures.grids(subject)
+    elif look == "series":
+        samples.append(tables.series(subject))
+    elif look == "plane":
+        samples += tables.scatter(subject)
+        if subject.inner is not None:
+            found = tables.density(subject)
+            samples += [p for p in found if p.width == "half"]
+            moving += [p for p in found if p.width == "full"]
+            samples.append(tables.trajectories(subject))
+        samples.append(tables.marginals(subject))
+    else:
+        if 3 <= subject.size <= tables.MOST_PAIRS:
+            samples.append(tables.pairs(subject))
+        samples.append(tables.marginals(subject))
+    memory = [curves.neighbours(subject, verdict.memory)]
+    if look == "image":
+        memory.insert(0, pictures.twins(subject, verdict.memory))
+    return {
+        "samples": samples + moving,
+        "training": curves.training(subject),
+        "evaluations": [] if curve is None else curves.evaluations(subject, curve),
+        "motion": [] if motion is None else [curves.straight(motion)],
+        "memory": memory,
+    }
+
+
+def as_numbers(
+    subject: Subject, verdict: Verdict, curve: Curve | None, motion: Motion | None, trip: RoundTrip | None
+) -> dict[str, Any]:
+    """Everything in numbers: ``report.json``."""
+    numbers = {
+        "format": FORMAT,
+        "name": subject.schema.name,
+        "kind": subject.schema.kind,
+        "sentence": verdict.sentence,
+        "beats_gaussian": verdict.beats,
+        "verdict": [line.to_json() for line in verdict.lines],
+        "density": [density.to_json() for density in verdict.densities],
+        "density_facts": verdict.density_facts,
+        "memorisation": verdict.memory.to_json(),
+        "evaluations": None if curve is None else curve.to_json(),
+        "motion": None if motion is None else motion.to_json(),
+        "round_trip": None if trip is None else trip.to_json(),
+        "sizes": {
+            "train": len(subject.train),
+            "test": len(subject.test),
+            "held_out": subject.held_out,
+            "compared": subject.rows,
+            "samples": subject.samples,
+            "duplicates": subject.schema.duplicates,
+        },
+        "sampler": {"solver": repr(subject.solver), "nfe": subject.drawn.nfe},
+        "seed": subject.seed,
+        "command": subject.run.command,
+        "config": subject.run.config.to_json(),
+        "summary": subject.run.summary,
+    }
+    return _finite(numbers)
+
+
+def _finite(value: Any) -> Any:
+    """Plain data without numbers that JSON lacks: those become None."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+def render(
+    subject: Subject,
+    verdict: Verdict,
+    curve: Curve | None,
+    motion: Motion | None,
+    trip: RoundTrip | None,
+    saved: dict[str, list[tuple[Picture, bytes]]],
+) -> str:
+    """The page."""
+    run, schema = subject.run, subject.schema
+    sections = [
+        Section("Verdict", tables=_verdict_tables(subject, verdict), notes=_verdict_notes(subject, verdict)),
+        Section("Samples", pictures=saved["samples"]),
+        Section(
+            "Few evaluations",
+            [_advice(curve)] if curve else [],
+            saved["evaluations"],
+        ),
+        Section(
+            "How the flow moves",
+            pictures=saved["motion"],
+            tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
+        ),
+        Section("Nearest training rows", pictures=saved["memory"]),
+        Section("Training", pictures=saved["training"]),
+    ]
+    versions = run.summary.get("versions", {})
+    made = {key: value for key, value in run.summary.items() if key not in ("versions", "command")}
+    end = [
+        preformatted("Command", run.command or "not recorded"),
+        preformatted("Configuration", as_json(run.config.to_json()), shut=True),
+        preformatted("Run and versions", as_json({**made, **versions}), shut=True),
+    ]
+    kicker = f"{run.config.model.method} · {schema.kind} · {run.config.source}"
+    title = f"{schema.name}: what the flow has learnt"
+    return page(title, kicker, _facts(subject), verdict.sentence, [*(s.html() for s in sections), *end])
+
+
+def _facts(subject: Subject) -> list[tuple[str, str]]:
+    summary = subject.run.summary
+    shape = " × ".join(str(size) for size in subject.event)
+    facts = [
+        ("training rows", f"{len(subject.train):,}"),
+        ("held-out rows", f"{len(subject.test):,}" if subject.held_out else "none"),
+        ("a row", f"{shape}, {subject.unit}"),
+    ]
+    if subject.spec is not None:
+        kind = f"{len(subject.classes)} labels" if subject.labelled else ", ".join(subject.spec.columns)
+        facts.append(("condition", kind))
+    for key, name in (("parameters", "parameters"), ("step", "steps"), ("steps", "steps")):
+        if key in summary:
+            facts.append((name, f"{summary[key]:,}"))
+    if "seconds" in summary:
+        facts.append(("trained for", f"{summary['seconds']:,.0f} s on {summary.get('device', 'cpu')}"))
+    return [*facts, ("seed", str(subject.seed))]
+
+
+def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
+    names = [name for name in COLUMNS if any(name in line.values for line in verdict.lines)]
+    rows, small, marks = [], [], {}
+    for i, line in enumerate(verdict.lines):
+        rows.append([line.label, *(_cell(line, line.values.get(name)) for name in names)])
+        small.append(f"{line.unit}, {'higher' if line.better == 'high' else 'lower'} is better")
+        marks[(i, 1 + names.index("model"))] = "model" + (" win" if line.key in verdict.beats else "")
+    head = ["measure", *(COLUMNS[name] for name in names)]
+    found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)]
+    if verdict.densities:
+        bits = any(density.bits is not None for density in verdict.densities)
+        head = ["density", "nats per row", "the model has more by", *(["bits per dimension"] if bits else [])]
+        rows = [
+            [
+                density.label,
+                pair(Value(density.mean, density.error)),
+                pair(None if density.gain is None else Value(density.gain, density.gain_error)),
+                *([number(density.bits, 4)] if bits else []),
+            ]
+            for density in verdict.densities
+        ]
+        bound = "at least, " if verdict.density_facts["bound"] else ""
+        caption = (
+            f"Log-density of {verdict.density_facts['rows']:,} held-out rows, {bound}mean ± standard error"
+        )
+        marks = {(0, 1): "model"}
+        for i, density in enumerate(verdict.densities):
+            if density.gain is not None and density.gain_error is not None:
+                sure = abs(density.gain) > 2 * density.gain_error
+                marks[(i, 2)] = ("win" if density.gain > 0 else "loss") if sure else ""
+        found.append(Table(head, rows, caption, [density.note for density in verdict.densities], marks))
+    return found
+
+
+def _cell(line: Line, value: Value | None) -> str:
+    if value is None:
+        return "–"
+    if line.unit == "share":
+        spread = "" if value.spread is None else f" ± {100 * value.spread:.1f}"
+        return f"{100 * value.value:.1f}{spread} %"
+    return pair(value) if value.spread is not None else number(value.value, 4)
+
+
+def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
+    n, often, seldom = subject.rows, *subject.repeats
+    notes = [
+        f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} training rows "
+        f"against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample accuracy): no model can "
+        "be expected below that.",
+        f"The model drew {subject.samples:,} samples with {subject.solver!r}, {subject.drawn.nfe:.0f} evaluations each"
+        + (", under the conditions of held-out rows." if subject.spec else "."),
+        "The Gaussian has the mean and full covariance of the training rows"
+        + (", one for every label" if subject.labelled else "")
+        + (", its mean linear in the condition" if subject.spec and not subject.labelled else "")
+        + (", drawn values rounded down to whole levels." if subject.dequantised else "."),
+        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is the exact "
+        "optimal plan; two samples are told apart by an RBF support vector machine, out of fold.",
+    ]
+    if subject.labelled:
+        notes.append(
+            "Labels are read by an RBF support vector machine trained on real training rows; its figure for real "
+            "rows is its accuracy on held-out ones."
+        )
+    facts = verdict.density_facts
+    if "omitted" in facts:
+        notes.append(f"No log-density: {facts['omitted']}.")
+    else:
+        text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
+        if facts["divergence"] != "exact":
+            text += "The estimate has the right mean, and its scatter is part of the standard error. "
+        if facts["bound"]:
+            text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
+        notes.append(text)
+    if not subject.held_out:
+        notes.append(
+            "No rows were held out: half of the training rows stand in for them, and overfitting does not show."
+        )
+    if subject.schema.duplicates:
+        notes.append(
+            f"{subject.schema.duplicates:,} rows repeat an earlier one exactly. A random split puts repeats on both "
+            "sides, and no log-density is then too high to be reached by memorising."
+        )
+    return notes
+
+
+def _advice(curve: Curve) -> str:
+    """How few evaluations are nearly as good as the best."""
+    best = min(point.energy for point in curve.points)
+    good = max(1.25 * best, curve.floor + curve.floor_spread)
+    point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
+    return (
+        f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of {number(point.energy)}; the "
+        f"best of all is {number(best)}, and real rows reach {number(curve.floor)}."
+    )
+
+
+def _motion_table(subject: Subject, motion: Motion | None, trip: RoundTrip | None) -> Table:
+    rows, small = [], []
+
+    def add(name: str, value: float | None, text: str) -> None:
+        rows.append([name, number(value, 3)])
+        small.append(text)
+
+    if motion is not None:
+        facts = motion.to_json()
+        add(
+            "Straightness S",
+            motion.straightness,
+            "∫ E|dx/dt − (x1 − x0)|² dt, model units squared; 0 is straight",
+        )
+        add("S relative to transport cost", facts["relative_straightness"], "0 is straight")
+        add("Transport cost", motion.cost, "E|x1 − x0|², model units squared")
+        add("Least transport cost", motion.least, f"W2² of the same {motion.rows:,} starts and ends")
+        add("Transport cost over the least", facts["cost_over_least"], "1 is optimal")
+        add(
+            "Normalised path energy",
+            facts["normalised_path_energy"],
+            "|∫ E|dx/dt|² dt − W2²| / W2²; 0 is optimal",
+        )
+        add("Field evaluations", motion.nfe, f"mean per row, {subject.solver!r}")
+    if trip is not None:
+        text = f"|push(pull(x)) − x| of {trip.rows:,} held-out rows, in deviations of the data"
+        add("Round trip, largest error", trip.largest, text)
+        add("Round trip, median error", trip.median, text)
+    return Table(["quantity", "value"], rows, "Transport and round trip", small)

@@ -1,0 +1,191 @@
+"""Two runs side by side, from what their reports say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from .build import write
+from .numbers import number
+from .page import Section, Table, page
+from .style import embedded
+
+#: Figures that are set side by side where both runs have them.
+SHOWN = ("samples", "density", "times", "pairs", "marginals", "quality", "straightness", "nearest", "loss")
+#: A quantity: its name, unit, "high", "low" or nothing for which way is better.
+Quantity = tuple[str, str, str]
+
+
+def load(report: Path | str | Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers of a report: a mapping, a ``report.json`` or the run folder that holds it.
+
+    Raises ValueError where there is none or it is damaged.
+    """
+    if isinstance(report, Mapping):
+        return report
+    path = Path(report)
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ValueError(f"{path}: no such report; write it with `pushforward report`") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None
+    if not isinstance(data, dict) or "verdict" not in data:
+        raise ValueError(f"{path}: damaged (expected the numbers of a report)")
+    return data
+
+
+def quantities(report: Mapping[str, Any]) -> dict[Quantity, float | None]:
+    """The numbers of a report that can be compared, by name."""
+    found: dict[Quantity, float | None] = {}
+    for line in report.get("verdict", []):
+        found[(line["label"], line["unit"], line["better"])] = line["model"]["value"]
+        if "real" in line and line["unit"] not in ("ratio",):
+            found[(f"{line['label']}, real rows", line["unit"], "")] = line["real"]["value"]
+    motion = report.get("motion") or {}
+    for key, name, unit in (
+        ("straightness", "Straightness S", "model units squared"),
+        ("relative_straightness", "S relative to transport cost", "ratio"),
+        ("cost", "Transport cost", "model units squared"),
+        ("cost_over_least", "Transport cost over the least", "ratio"),
+        ("normalised_path_energy", "Normalised path energy", "ratio"),
+    ):
+        if key in motion:
+            found[(name, unit, "low")] = motion[key]
+    trip = report.get("round_trip") or {}
+    for key, name in (("largest", "Round trip, largest error"), ("median", "Round trip, median error")):
+        if key in trip:
+            found[(name, "deviations", "low")] = trip[key]
+    for point in (report.get("evaluations") or {}).get("points", []):
+        if point["solver"] == "Euler":
+            name = f"Energy distance of Euler, {point['nfe']:.0f} evaluations"
+            found[(name, "data units", "low")] = point["energy"]
+    if "sampler" in report:
+        found[("Field evaluations per sample", "", "low")] = report["sampler"].get("nfe")
+    summary = report.get("summary") or {}
+    for key, name, unit in (("parameters", "Parameters", ""), ("seconds", "Training time", "s")):
+        if isinstance(summary.get(key), int | float):
+            found[(name, unit, "")] = summary[key]
+    return found
+
+
+def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str, str, int]]:
+    """Name, unit, both numbers as text, and which one is better: 0 the first, 1 the second, -1 neither."""
+    first, second = quantities(a), quantities(b)
+    rows = []
+    for key in [*first, *(key for key in second if key not in first)]:
+        x, y = first.get(key), second.get(key)
+        better = -1
+        if x is not None and y is not None and x != y and key[2]:
+            better = int((y < x) == (key[2] == "low"))
+        rows.append((key[0], key[1], number(x, 4), number(y, 4), better))
+    return rows
+
+
+def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[str]]:
+    """Entries of the configurations that are not the same."""
+
+    def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        out: dict[str, Any] = {}
+        for key, value in data.items():
+            out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
+        return out
+
+    one, two = flat(a.get("config") or {}), flat(b.get("config") or {})
+    keys = [key for key in sorted({*one, *two}) if one.get(key) != two.get(key)]
+    return [[key, str(one.get(key, "–")), str(two.get(key, "–"))] for key in keys]
+
+
+def _titles(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
+    names = []
+    for report in (a, b):
+        model = (report.get("config") or {}).get("model") or {}
+        names.append(f"{report.get('name', 'run')}, {model.get('method', 'flow')}")
+    return (names[0], names[1]) if names[0] != names[1] else (f"{names[0]} (1)", f"{names[1]} (2)")
+
+
+def compare_text(a: Path | str | Mapping[str, Any], b: Path | str | Mapping[str, Any]) -> str:
+    """Two reports as a table for the terminal; ``*`` marks the better number, a dash what one lacks.
+
+    Takes the numbers themselves, a ``report.json`` or a run folder.  Raises ValueError as :func:`load`.
+
+    >>> line = {"label": "W2", "unit": "cm", "better": "low"}
+    >>> a = {"name": "a", "verdict": [{**line, "model": {"value": 1.0}}]}
+    >>> b = {"name": "b", "verdict": [{**line, "model": {"value": 2.0}}], "sampler": {"nfe": 8.0}}
+    >>> print(compare_text(a, b))
+                                  a, flow  b, flow
+    W2, cm                          1.000*   2.000
+    Field evaluations per sample         –   8.000
+    """
+    one, two = load(a), load(b)
+    titles = _titles(one, two)
+    body = [
+        (
+            f"{name}, {unit}" if unit else name,
+            x + ("*" if better == 0 else " "),
+            y + ("*" if better == 1 else " "),
+        )
+        for name, unit, x, y, better in _rows(one, two)
+    ]
+    wide = max([len(name) for name, _, _ in body] + [0])
+    widths = [max([len(row[i]) for row in body] + [len(titles[i - 1]) + 1]) for i in (1, 2)]
+    lines = [f"{'':<{wide}}  {titles[0] + ' ':>{widths[0]}} {titles[1] + ' ':>{widths[1]}}"]
+    lines += [f"{name:<{wide}}  {x:>{widths[0]}} {y:>{widths[1]}}" for name, x, y in body]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
+    """Write a page with two reports side by side, their figures too, and return its path.
+
+    ``run_a`` and ``run_b`` are run folders (or their ``report.json``).  Raises ValueError where a report is
+    missing or damaged.
+    """
+    one, two = load(run_a), load(run_b)
+    titles = _titles(one, two)
+    rows = _rows(one, two)
+    marks = {(i, 1 + better): "model win" for i, (*_, better) in enumerate(rows) if better >= 0}
+    sections = [
+        Section(
+            "Numbers",
+            tables=[
+                Table(
+                    ["quantity", *titles], [[r[0], r[2], r[3]] for r in rows], "", [r[1] for r in rows], marks
+                )
+            ],
+            notes=[
+                "Bold green is the better of the two; differences may be within the spread that each report states."
+            ],
+        ).html()
+    ]
+    differences = _differences(one, two)
+    if differences:
+        sections.append(
+            Section("Settings that differ", tables=[Table(["setting", *titles], differences)]).html()
+        )
+    sections.append(_figures(run_a, run_b, titles))
+    said = [f"{title}: {report.get('sentence', '')}" for title, report in zip(titles, (one, two))]
+    texts = Section("What the reports say", said).html()
+    return write(
+        Path(out), page(f"{titles[0]} and {titles[1]}", "comparison of two runs", [], "", [texts, *sections])
+    )
+
+
+def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> str:
+    folders = [(p if p.is_dir() else p.parent) / "figures" for p in (Path(run_a), Path(run_b))]
+    shown = []
+    for name in SHOWN:
+        files = [folder / f"{name}.png" for folder in folders]
+        if not all(file.is_file() for file in files):
+            continue
+        wide = ' class="full"' if name in ("times", "pairs", "marginals") else ""
+        for title, file in zip(titles, files):
+            caption = escape(f"{title}: {name.replace('_', ' ')}")
+            shown.append(
+                f'<figure{wide}><div class="pane"><img src="{embedded(file.read_bytes())}" alt="{caption}"></div>'
+                f"<figcaption>{caption}</figcaption></figure>"
+            )
+    return f'<section><h2>Figures</h2><div class="figures">{"".join(shown)}</div></section>' if shown else ""

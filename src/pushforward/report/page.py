@@ -1,0 +1,169 @@
+"""The page: one HTML file with everything in it, readable on a laptop and on a phone, printable."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from html import escape
+from typing import Any
+
+from .style import Picture, embedded
+
+CSS = """
+:root { --ink: #1f2933; --soft: #52606d; --line: #d9dfe6; --paper: #ffffff; --wash: #f5f7fa;
+        --model: #b9590a; --data: #2b4c7e; --good: #23724f; }
+* { box-sizing: border-box; }
+html { -webkit-text-size-adjust: 100%; }
+body { margin: 0; background: var(--wash); color: var(--ink);
+       font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1160px; margin: 0 auto; padding: 32px 24px 64px; }
+header { border-bottom: 1px solid var(--line); padding-bottom: 20px; }
+h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
+h2 { font-size: 1.25rem; line-height: 1.3; margin: 44px 0 8px; }
+p { margin: 8px 0; max-width: 75ch; }
+.kicker { color: var(--soft); margin: 0; }
+.facts { display: flex; flex-wrap: wrap; gap: 8px 28px; margin: 16px 0 0; padding: 0; list-style: none; }
+.facts li { font-variant-numeric: tabular-nums; }
+.facts span { display: block; font-size: 0.8rem; color: var(--soft); }
+.verdict { background: var(--paper); border: 1px solid var(--line); border-left: 5px solid var(--model);
+           border-radius: 6px; padding: 16px 20px; margin: 20px 0; font-size: 1.08rem; }
+.verdict p { margin: 0; max-width: none; }
+.note { color: var(--soft); font-size: 0.88rem; }
+.scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; background: var(--paper);
+          border: 1px solid var(--line); border-radius: 6px; margin: 12px 0; }
+.scroll:focus-visible { outline: 2px solid var(--data); outline-offset: 2px; }
+table { border-collapse: collapse; width: 100%; font-size: 0.94rem; font-variant-numeric: tabular-nums; }
+caption { text-align: left; padding: 12px 16px 4px; font-weight: 600; }
+th, td { padding: 9px 16px; text-align: right; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15ch; }
+thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; border-bottom: 1px solid var(--line);
+           vertical-align: bottom; }
+tbody tr + tr th, tbody tr + tr td { border-top: 1px solid #edf0f4; }
+tbody th { font-weight: 500; }
+tbody th small { display: block; color: var(--soft); font-weight: 400; font-size: 0.8rem; }
+td.model { font-weight: 700; }
+td.win { color: var(--good); }
+td.loss { color: #a3253b; }
+.figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; margin: 14px 0; }
+figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 12px; }
+figure.full { grid-column: 1 / -1; }
+figure .pane { overflow-x: auto; -webkit-overflow-scrolling: touch; }
+figure img { display: block; width: 100%; height: auto; }
+figcaption { color: var(--soft); font-size: 0.88rem; margin-top: 8px; }
+pre { background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 14px 16px;
+      overflow-x: auto; font: 0.85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+details { margin: 12px 0; }
+summary { cursor: pointer; font-weight: 600; }
+@media (max-width: 760px) {
+  main { padding: 20px 14px 48px; }
+  h1 { font-size: 1.6rem; }
+  .figures { grid-template-columns: minmax(0, 1fr); gap: 14px; }
+  figure { padding: 8px; }
+  figure.full img { width: 780px; max-width: none; }
+  th, td { padding: 8px 10px; }
+  .verdict { padding: 12px 14px; font-size: 1rem; }
+}
+@media print { body { background: white; } figure, .scroll { break-inside: avoid; } }
+"""
+
+
+@dataclass
+class Table:
+    """Rows of texts under a head; the first cell of a row may carry a small second line.
+
+    marks: a class of the style sheet for single cells, by (row, column).
+    """
+
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    caption: str = ""
+    small: Sequence[str] = ()
+    marks: dict[tuple[int, int], str] = field(default_factory=dict)
+
+    def html(self) -> str:
+        """The table, in a box that scrolls sideways by itself."""
+        head = "".join(f'<th scope="col">{escape(text)}</th>' for text in self.head)
+        body = []
+        for i, row in enumerate(self.rows):
+            small = f"<small>{escape(self.small[i])}</small>" if i < len(self.small) and self.small[i] else ""
+            cells = [f'<th scope="row">{escape(row[0])}{small}</th>']
+            for j, text in enumerate(row[1:], 1):
+                mark = self.marks.get((i, j))
+                kind = f' class="{mark}"' if mark else ""
+                cells.append(f"<td{kind}>{escape(text)}</td>")
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        label = escape(self.caption or self.head[0] or "table", quote=True)
+        return (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>{caption}'
+            f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        )
+
+
+@dataclass
+class Section:
+    """A heading with paragraphs, figures and tables under it, in this order; empty ones are left out."""
+
+    title: str
+    texts: Sequence[str] = ()
+    pictures: Sequence[tuple[Picture, bytes]] = ()
+    tables: Sequence[Table] = ()
+    notes: Sequence[str] = ()
+
+    def html(self) -> str:
+        """The section."""
+        if not (self.texts or self.pictures or self.tables or self.notes):
+            return ""
+        parts = [f"<section><h2>{escape(self.title)}</h2>"]
+        parts += [f"<p>{escape(text)}</p>" for text in self.texts]
+        if self.pictures:
+            shown = "".join(figure(picture, content) for picture, content in self.pictures)
+            parts.append(f'<div class="figures">{shown}</div>')
+        parts += [table.html() for table in self.tables]
+        parts += [f'<p class="note">{escape(text)}</p>' for text in self.notes]
+        return "\n".join([*parts, "</section>"])
+
+
+def figure(picture: Picture, content: bytes) -> str:
+    """A figure with its caption, the image inside the page."""
+    width, height = (round(inches * 100) for inches in picture.figure.get_size_inches())
+    focus = ' tabindex="0"' if picture.width == "full" else ""
+    return (
+        f'<figure class="{picture.width}"><div class="pane"{focus}><img src="{embedded(content)}" '
+        f'width="{width}" height="{height}" alt="{escape(picture.alt, quote=True)}"></div>'
+        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
+    )
+
+
+def page(
+    title: str,
+    kicker: str,
+    facts: Sequence[tuple[str, str]],
+    verdict: str,
+    sections: Sequence[str],
+) -> str:
+    """The whole document."""
+    chips = "".join(f"<li><span>{escape(name)}</span>{escape(value)}</li>" for name, value in facts)
+    said = f'<div class="verdict"><p>{escape(verdict)}</p></div>' if verdict else ""
+    body = "\n".join(section for section in sections if section)
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>"
+        f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>'
+        f'<ul class="facts">{chips}</ul></header>\n{said}\n{body}\n</main></body></html>\n'
+    )
+
+
+def preformatted(title: str, text: str, shut: bool = False) -> str:
+    """Text as it is, under a heading or folded away."""
+    inner = f"<pre>{escape(text)}</pre>"
+    if shut:
+        return f"<details><summary>{escape(title)}</summary>{inner}</details>"
+    return f"<section><h2>{escape(title)}</h2>{inner}</section>"
+
+
+def as_json(data: Any) -> str:
+    """Plain data, indented, for reading."""
+    return json.dumps(data, indent=2, ensure_ascii=False)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import re
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 project = "pushforward"
 author = "The pushforward authors"
 try:
-    release = version("pushforward")
-except PackageNotFoundError:
+    release = importlib.metadata.version("pushforward")
+except importlib.metadata.PackageNotFoundError:
     release = ""
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.mathjax", "sphinx.ext.viewcode"]
@@ -42,7 +42,7 @@ autodoc_preserve_defaults = True
 # -- plain docstrings as reStructuredText --------------------------------------------------------------
 
 LITERAL = re.compile(r"(``.*?``|`[^`]+`_{0,2}|:[\w:]+:`[^`]+`)")
-ITEM = re.compile(r"^([A-Za-z_][\w.,` ]{0,60}?): +(\S.*)$")
+ITEM = re.compile(r"^([`.]*[a-z_][\w.`]*(?:, [`.]*[a-z_][\w.`]*)*): +(\S.*)$")
 
 
 def escape(line: str) -> str:

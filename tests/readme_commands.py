@@ -27,7 +27,9 @@ def main(path: str) -> int:
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
     with tempfile.TemporaryDirectory() as folder:
         for kind, code in blocks(Path(path).read_text()):
-            command = ["bash", "-euxo", "pipefail", "-c", code] if kind == "sh" else [sys.executable, "-c", code]
+            command = (
+                ["bash", "-euxo", "pipefail", "-c", code] if kind == "sh" else [sys.executable, "-c", code]
+            )
             start = time.monotonic()
             done = subprocess.run(command, cwd=folder, env=environment)
             print(f"-- {kind} block: exit {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)

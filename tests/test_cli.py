@@ -70,7 +70,22 @@ def test_lists(capsys):
 
 
 def test_a_method_sets_the_defaults_of_other_flags(table, tmp_path):
-    assert main(["train", str(table), "--condition", "species", "--method", "ot-cfm", "--out", str(tmp_path / "a"), *SMALL]) == 0
+    assert (
+        main(
+            [
+                "train",
+                str(table),
+                "--condition",
+                "species",
+                "--method",
+                "ot-cfm",
+                "--out",
+                str(tmp_path / "a"),
+                *SMALL,
+            ]
+        )
+        == 0
+    )
     config = json.loads((tmp_path / "a" / "config.json").read_text())
     assert config["model"]["coupling"] == "ot" and config["model"]["method"] == "ot-cfm"
 
@@ -183,7 +198,27 @@ def bad_tables(folder: Path) -> dict[str, tuple[list[str], str]]:
     }
 
 
-BAD = ["missing file", "unreadable parquet", "ragged", "text", "nan", "constant", "few rows", "empty folder", "image sizes", "unknown data", "unknown method", "unknown network", "unknown option", "unknown solver", "bad option value", "no steps", "unknown column", "devices", "precision"]
+BAD = [
+    "missing file",
+    "unreadable parquet",
+    "ragged",
+    "text",
+    "nan",
+    "constant",
+    "few rows",
+    "empty folder",
+    "image sizes",
+    "unknown data",
+    "unknown method",
+    "unknown network",
+    "unknown option",
+    "unknown solver",
+    "bad option value",
+    "no steps",
+    "unknown column",
+    "devices",
+    "precision",
+]
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -234,7 +269,17 @@ def test_a_damaged_or_newer_run_is_refused(run, tmp_path, capsys):
 def test_other_peoples_files_are_never_overwritten(table, tmp_path, capsys):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").write_text("x")
-    fails(capsys, "train", str(table), "--condition", "species", "--out", str(tmp_path / "mine"), *SMALL, says="not a run folder")
+    fails(
+        capsys,
+        "train",
+        str(table),
+        "--condition",
+        "species",
+        "--out",
+        str(tmp_path / "mine"),
+        *SMALL,
+        says="not a run folder",
+    )
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 

@@ -10,12 +10,32 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-SMALL = ["--steps", "12", "--batch", "90", "--network", "mlp,width=16,depth=2", "--rows", "200", "--no-report"]
+SMALL = [
+    "--steps",
+    "12",
+    "--batch",
+    "90",
+    "--network",
+    "mlp,width=16,depth=2",
+    "--rows",
+    "200",
+    "--no-report",
+]
 SMALL += ["--log-every", "1"]
 
 
 def train(folder, *flags: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "pushforward.cli", "train", "moons", "--out", str(folder), *SMALL, *flags]
+    command = [
+        sys.executable,
+        "-m",
+        "pushforward.cli",
+        "train",
+        "moons",
+        "--out",
+        str(folder),
+        *SMALL,
+        *flags,
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 

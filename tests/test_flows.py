@@ -93,7 +93,9 @@ def test_distribution_interface(flow, mixture):
     wide = law.expand((5, 3))
     assert wide.sample((2,)).shape == (2, 5, 3, 2) and wide.log_prob(x[0]).shape == (5, 3)
     plain = flow.given()
-    assert plain.batch_shape == () and plain.sample().shape == (2,) and plain.sample((3, 2)).shape == (3, 2, 2)
+    assert (
+        plain.batch_shape == () and plain.sample().shape == (2,) and plain.sample((3, 2)).shape == (3, 2, 2)
+    )
     y, log_p = plain.rsample_and_log_prob((6,))
     assert torch.allclose(log_p, mixture.log_prob(y), atol=1e-5)
     independent = torch.distributions.Independent(law, 1)
@@ -115,7 +117,9 @@ def test_trajectories_start_where_they_should(flow):
     assert torch.allclose(out.path[-1], flow.push(x0), atol=1e-10)
     back = flow.trajectory(out.path[-1], [1.0, 0.25, 0.0])
     assert torch.allclose(back.path[1], out.path[1], atol=1e-4)
-    moved = Transformed(flow, Affine(torch.tensor(3.0, dtype=DOUBLE), torch.tensor(2.0, dtype=DOUBLE)), DOUBLE)
+    moved = Transformed(
+        flow, Affine(torch.tensor(3.0, dtype=DOUBLE), torch.tensor(2.0, dtype=DOUBLE)), DOUBLE
+    )
     assert torch.allclose(moved.trajectory(x0, [0.0, 0.25, 1.0]).path, 3 + 2 * out.path)
     again = moved.trajectory(3 + 2 * out.path[-1], [1.0, 0.25, 0.0])
     assert torch.allclose(again.path[1], 3 + 2 * out.path[1], atol=1e-4)

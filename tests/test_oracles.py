@@ -143,7 +143,9 @@ def test_conversions_round_trip_through_every_prediction(mixture, path, kind):
 
 def fixed_flow() -> tuple[ContinuousFlow, GaussianMixture]:
     g = torch.Generator().manual_seed(2)
-    mixture = GaussianMixture(3 * torch.randn(6, 2, generator=g, dtype=DOUBLE), 0.5, labels=[0, 0, 0, 1, 1, 1])
+    mixture = GaussianMixture(
+        3 * torch.randn(6, 2, generator=g, dtype=DOUBLE), 0.5, labels=[0, 0, 0, 1, 1, 1]
+    )
     source = Normal(2).double()
     return ContinuousFlow(GaussianMixtureOracle(mixture), Tsit5(rtol=1e-9, atol=1e-9), source), mixture
 

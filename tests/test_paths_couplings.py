@@ -77,7 +77,9 @@ def test_exact_plan_costs_what_pot_says_and_is_a_permutation():
     assert all(torch.equal(c.sort().values, torch.arange(200)) for c in pairing.indices.T)
     truth = ot.emd2([], [], ot.dist(x0.numpy(), x1.numpy()))
     cost = (x0[pairing.indices[:, 0]] - x1[pairing.indices[:, 1]]).square().sum(1).mean()
-    assert float(cost) == pytest.approx(truth, abs=1e-8) and pairing.info["cost"] == pytest.approx(truth, abs=1e-8)
+    assert float(cost) == pytest.approx(truth, abs=1e-8) and pairing.info["cost"] == pytest.approx(
+        truth, abs=1e-8
+    )
 
 
 def test_a_far_offset_changes_nothing():
@@ -97,7 +99,10 @@ def test_minibatch_plans_in_one_dimension_cost_what_order_statistics_say():
         costs.append((x[..., 0] - x[..., 1]).square().mean(1))
     sorted_cost = torch.cat(costs)
     ours = torch.tensor(
-        [MinibatchOT().pair(*torch.randn(2, 2, 1, dtype=DOUBLE, generator=g)).info["cost"] for _ in range(4000)]
+        [
+            MinibatchOT().pair(*torch.randn(2, 2, 1, dtype=DOUBLE, generator=g)).info["cost"]
+            for _ in range(4000)
+        ]
     )
     expected = 2 * (1 - 1 / math.pi)
     for cost in (sorted_cost, ours):

@@ -33,7 +33,9 @@ def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, 
         objective or FlowMatching(drop_condition=0.2),
         net,
         batches,
-        OptimConfig(**{"steps": steps, "warmup": 5, "checkpoint_every": 7, "ema": 0.9, "log_every": 1, **optim}),
+        OptimConfig(
+            **{"steps": steps, "warmup": 5, "checkpoint_every": 7, "ema": 0.9, "log_every": 1, **optim}
+        ),
         folder=folder,
         validation=PairedBatches(Normal(2), data(), size=100, seed=2)(0),
         show_progress=False,

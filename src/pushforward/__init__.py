@@ -80,7 +80,6 @@ if TYPE_CHECKING:
     from .sources import Source as Source
     from .training import Trainer as Trainer
 
-__all__ = ["__version__", *sorted(_NAMES)]
 
 
 def __getattr__(name: str) -> Any:
@@ -90,4 +89,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return __all__
+    return ["__version__", *_NAMES]

@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _show_warning(message, category, filename, lineno, file=None, line=None) -> None:
+def _show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
     if issubclass(category, UserWarning) and "pushforward" in filename:
         print(f"pushforward: warning: {message}", file=sys.stderr)
 

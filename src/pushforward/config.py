@@ -126,7 +126,9 @@ class RunConfig:
         if not isinstance(version, int):
             raise ValueError("config: no format number")
         if version > FORMAT:
-            raise ValueError(f"config: written by a newer version (format {version}, this one reads {FORMAT})")
+            raise ValueError(
+                f"config: written by a newer version (format {version}, this one reads {FORMAT})"
+            )
         return _build(cls, data, "config")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +37,8 @@ class RowGenerator(torch.Generator):
     """A generator for rows ``start`` to ``stop`` of a batch, equal however the batch is divided.
 
     Row i of a draw is a function of (``parts``, i, the draws before it) only: rows come in blocks of
-    ``block``, each with its own stream, and a process draws the blocks that its rows touch.  Used as a plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
+    ``block``, each with its own stream, and a process draws the blocks that its rows touch.  Used as a
+    plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
 
     >>> whole = normal((512, 2), RowGenerator("demo", rows=(0, 512)))
     >>> part = normal((100, 2), RowGenerator("demo", rows=(300, 400)))
@@ -44,10 +46,15 @@ class RowGenerator(torch.Generator):
     True
     """
 
-    def __new__(cls, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"):
-        return super().__new__(cls, device)
+    def __new__(
+        cls, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"
+    ):
+        # torch's own signature is (device), which type checkers take for object's
+        return super().__new__(cls, device)  # type: ignore[reportCallIssue]
 
-    def __init__(self, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"):
+    def __init__(
+        self, *parts: int | str, rows: tuple[int, int], block: int = BLOCK, device: torch.device | str = "cpu"
+    ):
         self.start, self.stop = rows
         self.block = block
         first, last = self.start // block, -(-self.stop // block)
@@ -55,7 +62,7 @@ class RowGenerator(torch.Generator):
         self.streams = [seeded(*parts, i, device=device) for i in range(first, last)]
         self.offset = self.start - first * block
 
-    def draw(self, function: Callable[..., Tensor], shape: Sequence[int], **options) -> Tensor:
+    def draw(self, function: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
         """Call ``function((block, *event))`` for each block and keep this generator's rows."""
         count = self.stop - self.start
         if shape[0] != count:
@@ -65,7 +72,13 @@ class RowGenerator(torch.Generator):
         return whole[self.offset : self.offset + count]
 
 
-def _draw(function, shape, generator, dtype, device) -> Tensor:
+def _draw(
+    function: Callable[..., Tensor],
+    shape: Sequence[int],
+    generator: torch.Generator | None,
+    dtype: torch.dtype | None,
+    device: torch.device | str | None,
+) -> Tensor:
     dtype = dtype or torch.get_default_dtype()
     if isinstance(generator, RowGenerator):
         drawn = generator.draw(function, shape, dtype=dtype, device=generator.device)

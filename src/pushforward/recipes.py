@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning_fabric import Fabric
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from . import registry
 from ._version import __version__
+from .bijections import Bijection
 from .config import RunConfig
 from .couplings import Rows
 from .data import Dataset, Schema
@@ -102,7 +103,7 @@ def build_network(config: RunConfig, schema: Schema) -> nn.Module:
 
 
 def build_flow(
-    config: RunConfig, schema: Schema, network: nn.Module, preprocess, dtype: torch.dtype
+    config: RunConfig, schema: Schema, network: nn.Module, preprocess: Bijection, dtype: torch.dtype
 ) -> Transformed:
     """The flow that a network makes with the configuration's path, solver and preprocessing."""
     path = build_path(config)
@@ -202,12 +203,18 @@ def make_fabric(config: RunConfig) -> Fabric:
     kind = c.accelerator
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
-    available = torch.cuda.device_count() if kind in ("cuda", "gpu") else 1 if kind == "mps" else os.cpu_count()
+    available = (
+        torch.cuda.device_count() if kind in ("cuda", "gpu") else 1 if kind == "mps" else os.cpu_count()
+    )
     if c.devices > (available or 1):
         raise ValueError(f"--devices {c.devices}: this machine has {available} for {kind}")
     try:
         return Fabric(
-            accelerator=kind, devices=c.devices, num_nodes=c.nodes, strategy=c.strategy, precision=c.precision
+            accelerator=kind,
+            devices=c.devices,
+            num_nodes=c.nodes,
+            strategy=c.strategy,
+            precision=cast(Any, c.precision),
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None

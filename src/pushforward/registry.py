@@ -26,19 +26,27 @@ class Entry:
 NETWORKS = {
     "mlp": Entry("pushforward.nn:MLP", "plain multilayer perceptron on (t, x)"),
     "resmlp": Entry("pushforward.nn:ResidualMLP", "residual perceptron, Fourier features of x and t"),
-    "unet": Entry("pushforward.nn:UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
+    "unet": Entry(
+        "pushforward.nn:UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"
+    ),
 }
 COUPLINGS = {
     "independent": Entry(
-        "pushforward.couplings:Independent", "source and target drawn independently", "Lipman et al. 2023, arXiv 2210.02747"
+        "pushforward.couplings:Independent",
+        "source and target drawn independently",
+        "Lipman et al. 2023, arXiv 2210.02747",
     ),
     "ot": Entry(
-        "pushforward.couplings:MinibatchOT", "exact optimal transport of the batch", "Tong et al. 2024, arXiv 2302.00482"
+        "pushforward.couplings:MinibatchOT",
+        "exact optimal transport of the batch",
+        "Tong et al. 2024, arXiv 2302.00482",
     ),
 }
 SCHEDULES = {
     "linear": Entry(
-        "pushforward.paths:Linear", "alpha = t, sigma = 1 - t (CondOT)", "Lipman et al. 2023, arXiv 2210.02747"
+        "pushforward.paths:Linear",
+        "alpha = t, sigma = 1 - t (CondOT)",
+        "Lipman et al. 2023, arXiv 2210.02747",
     ),
 }
 SOLVERS = {
@@ -100,7 +108,9 @@ DATASETS = {
         "Alpaydin & Kaynak 1998, doi 10.24432/C50P49",
     ),
     "iris": Entry(
-        "pushforward.data.builtin:iris", "150 flowers, 4 columns, 3 labels", "Fisher 1936, doi 10.24432/C56C76"
+        "pushforward.data.builtin:iris",
+        "150 flowers, 4 columns, 3 labels",
+        "Fisher 1936, doi 10.24432/C56C76",
     ),
     "wine": Entry(
         "pushforward.data.builtin:wine",
@@ -182,7 +192,9 @@ def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
     known = list(inspect.signature(cls).parameters)
     for option in options:
         if option not in known[len(arguments) :]:
-            raise ValueError(f"--{kind} {spec!r}: unknown option {option!r}{suggest(option, known[len(arguments):])}")
+            raise ValueError(
+                f"--{kind} {spec!r}: unknown option {option!r}{suggest(option, known[len(arguments) :])}"
+            )
     try:
         return cls(*arguments, **{**defaults, **options})
     except TypeError as error:

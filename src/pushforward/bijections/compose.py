@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -23,9 +24,14 @@ class Chain(Bijection):
 
     def __init__(self, *links: Bijection):
         super().__init__()
-        self.links = nn.ModuleList(links)
+        self._links = nn.ModuleList(links)
         self.domain = links[0].domain if links else REAL_LINE
         self.codomain = links[-1].codomain if links else REAL_LINE
+
+    @property
+    def links(self) -> list[Bijection]:
+        """The bijections, from the source's side to the data's."""
+        return cast(list[Bijection], list(self._links))
 
     def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         for link in self.links:

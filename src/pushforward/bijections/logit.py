@@ -49,8 +49,7 @@ class Sigmoid(Bijection):
         low, high = self.codomain.low, self.codomain.high
         if not bool(((y >= low) & (y <= high)).all()):
             raise ValueError(
-                f"y: expected values in [{low:g}, {high:g}], "
-                f"got [{y.min().item():g}, {y.max().item():g}]"
+                f"y: expected values in [{low:g}, {high:g}], got [{y.min().item():g}, {y.max().item():g}]"
             )
         unit = (y - self.low) / (self.high - self.low)
         x = torch.logit(self.margin + (1 - 2 * self.margin) * unit)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import ot
 import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
@@ -47,11 +46,13 @@ class MinibatchOT(Coupling):
             rows, columns = linear_sum_assignment(cost)
             indices = torch.from_numpy(np.stack([rows, columns], 1))
             return Pairing(indices.to(device), info={"cost": float(cost[rows, columns].mean())})
+        import ot  # takes a second, and most plans are permutations
+
         masses = [
             np.full(len(r), 1.0) if r.weight is None else r.weight.double().cpu().numpy()
             for r in (source, target)
         ]
-        plan = np.asarray(ot.emd(*(m / m.sum() for m in masses), cost))
+        plan = np.asarray(ot.emd(masses[0] / masses[0].sum(), masses[1] / masses[1].sum(), cost))
         count = max(len(source), len(target))
         u = random.uniform((count,), generator, torch.float64).cpu().numpy()
         chosen = np.searchsorted(np.cumsum(plan), u * plan.sum(), side="right").clip(max=plan.size - 1)

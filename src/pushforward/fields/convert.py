@@ -63,7 +63,8 @@ class Parameterised(nn.Module):
         super().__init__()
         if kind not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
-        self.field, self.kind, self.path = field, kind, path
+        self.field, self.path = field, path
+        self.kind: Prediction = kind
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
 
 import torch
@@ -15,6 +15,9 @@ from ..tensors import Condition, event_size, map_condition
 
 #: Shape of one condition: () for labels and single numbers, a mapping for several.
 ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+
+#: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
+Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
 
 
 def _first(condition: Condition) -> Tensor:
@@ -87,7 +90,9 @@ class Flow(nn.Module, ABC):
         """
         return self._sample(n, condition, generator, self.push)
 
-    def _sample(self, n, condition, generator, carry):
+    def _sample(
+        self, n: int, condition: Condition | None, generator: torch.Generator | None, carry: Carry
+    ) -> Tensor:
         if n < 1:
             raise ValueError(f"n: expected a positive number of samples, got {n}")
         lead = (n, *self.condition_batch(condition))

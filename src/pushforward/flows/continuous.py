@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -53,9 +53,7 @@ class ContinuousFlow(InvertibleFlow):
         return ODE(lambda t, x: field(t, x, condition))
 
     def _solve(self, x: Tensor, t0: float, t1: float, condition: Condition | None) -> Tensor:
-        x_end = self.solver.solve(self.problem(condition), x, t0, t1).check().x
-        assert isinstance(x_end, Tensor)
-        return x_end
+        return self.solver.solve(self.problem(condition), x, t0, t1).check().x
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -69,7 +67,7 @@ class ContinuousFlow(InvertibleFlow):
 
     def trajectory(
         self, x: Tensor, times: Sequence[float] | Tensor, condition: Condition | None = None
-    ) -> Solution:
+    ) -> Solution[Tensor]:
         """States at ``times``, ``path`` of shape ``(len(times), B, *event)``.
 
         Increasing times start from source points at t = 0, decreasing ones from data points at t = 1.
@@ -80,7 +78,7 @@ class ContinuousFlow(InvertibleFlow):
         return self.solver.solve(self.problem(condition), x, *ends, save_at=t).check()
 
     def _augmented(self, condition: Condition | None) -> ODE:
-        def velocity(t, state):
+        def velocity(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             def at(x: Tensor) -> Tensor:
                 return self.field(t, x, condition)
 

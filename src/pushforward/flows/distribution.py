@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,7 +19,6 @@ class FlowDistribution(Distribution):
     ``batch_shape`` is () for no condition or a single one, (B,) for B of them.
     """
 
-    arg_constraints = {}
     has_rsample = True
 
     def __init__(
@@ -36,31 +36,35 @@ class FlowDistribution(Distribution):
             validate_args=False,
         )
 
+    @property
+    def arg_constraints(self) -> dict[str, constraints.Constraint]:
+        return {}
+
     @constraints.dependent_property
     def support(self) -> constraints.Constraint:
         return constraints.independent(constraints.real, len(self.event_shape))
 
-    def expand(self, batch_shape: Sequence[int], _instance=None) -> FlowDistribution:
+    def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
         """The same law with more batch dimensions."""
         batch = len(self.flow.condition_batch(self.condition))
         condition = map_condition(lambda c: c.expand(*batch_shape, *c.shape[batch:]), self.condition)
         return FlowDistribution(self.flow, condition, self.generator, batch_shape)
 
-    def _draw(self, shape: Sequence[int], method):
-        rows = event_size(shape) * (event_size(self.batch_shape) if self.condition is None else 1)
-        values = method(max(rows, 1), self.condition, self.generator)
-        lead = (*shape, *self.batch_shape)
-        if isinstance(values, tuple):
-            return values[0].reshape(*lead, *self.event_shape), values[1].reshape(lead)
-        return values.reshape(*lead, *self.event_shape)
+    def _plan(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+        """How many draws per condition give ``shape``, and the leading dimensions of the result."""
+        per_condition = event_size(shape) * (event_size(self.batch_shape) if self.condition is None else 1)
+        return per_condition, (*shape, *self.batch_shape)
 
     def rsample(self, sample_shape: Sequence[int] = ()) -> Tensor:
         """Draws ``(*sample_shape, *batch_shape, *event_shape)`` that carry gradients to the parameters."""
-        return self._draw(sample_shape, self.flow.sample)
+        n, lead = self._plan(sample_shape)
+        return self.flow.sample(n, self.condition, self.generator).reshape(*lead, *self.event_shape)
 
     def rsample_and_log_prob(self, sample_shape: Sequence[int] = ()) -> tuple[Tensor, Tensor]:
         """Draws and their log-density in one pass."""
-        return self._draw(sample_shape, self.flow.sample_and_log_prob)
+        n, lead = self._plan(sample_shape)
+        x, log_p = self.flow.sample_and_log_prob(n, self.condition, self.generator)
+        return x.reshape(*lead, *self.event_shape), log_p.reshape(lead)
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats; leading dimensions broadcast against ``batch_shape``."""

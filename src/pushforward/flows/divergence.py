@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -44,10 +45,11 @@ def divergence(
         basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, *x.shape[1:])
 
         def along(direction: Tensor) -> tuple[Tensor, Tensor]:
-            value, slope = torch.func.jvp(function, (x,), (direction.expand_as(x),))
+            value, slope, *_ = torch.func.jvp(function, (x,), (direction.expand_as(x),))
             return value, (slope * direction).reshape(x.shape[0], -1).sum(-1)
 
         with _plain_attention():
             # vmap's own chunks cannot return the value, which no direction changes, so split here.
-            parts = [torch.func.vmap(along, out_dims=(None, 0))(part) for part in basis.split(chunk or d)]
+            batched = torch.func.vmap(along, out_dims=cast(Any, (None, 0)))
+            parts = [batched(part) for part in basis.split(chunk or d)]
         return parts[0][0], torch.stack([slopes.sum(0) for _, slopes in parts]).sum(0)

@@ -42,7 +42,9 @@ class Transformed(InvertibleFlow):
             twin.flow = twin.flow.replace(**inner)
         return twin
 
-    def _inwards(self, x: Tensor, condition, generator) -> tuple[Tensor, Tensor]:
+    def _inwards(
+        self, x: Tensor, condition: Condition | None, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
         y, log_det = self.bijection.inverse_and_log_det(x.to(self.dtype), condition, generator)
         return y.to(self.model_dtype), log_det
 
@@ -82,7 +84,7 @@ class Transformed(InvertibleFlow):
         times: Sequence[float] | Tensor,
         condition: Condition | None = None,
         generator: torch.Generator | None = None,
-    ) -> Solution:
+    ) -> Solution[Tensor]:
         """As :meth:`ContinuousFlow.trajectory`, every state mapped to data units.
 
         Raises ValueError where the inner flow has no trajectory.
@@ -92,7 +94,7 @@ class Transformed(InvertibleFlow):
         if len(times) > 1 and float(times[-1]) < float(times[0]):
             x = self._inwards(x, condition, generator)[0]
         solution = self.flow.trajectory(x, times, condition)
-        assert isinstance(solution.path, Tensor)
+        assert solution.path is not None
         count, rows = solution.path.shape[:2]
         path = solution.path.flatten(0, 1).to(self.dtype)
         moved = self.bijection.forward(path, None, generator)

@@ -49,7 +49,5 @@ class Interpolant(Path):
     def ends(self) -> tuple[End, End]:
         t = torch.tensor([0.0, 1.0], dtype=torch.float64)
         c = self.coefficients(t)
-        start, stop = (
-            End(*(float(value[i]) for value in (c.sigma, c.alpha, c.gamma))) for i in range(2)
-        )
+        start, stop = (End(*(float(value[i]) for value in (c.sigma, c.alpha, c.gamma))) for i in range(2))
         return start, stop

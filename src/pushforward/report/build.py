@@ -22,6 +22,9 @@ FORMAT = 1
 #: How the columns of the verdict are called.
 COLUMNS = {"model": "this model", "gaussian": "Gaussian", "means": "class means", "real": "real rows"}
 
+#: How it is said which way is better.
+WAYS = {"high": "higher is better", "low": "lower is better", "real": "like real rows is best"}
+
 
 def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
     """Write the report of ``run`` into its folder and return the path of ``report.html``.
@@ -164,6 +167,7 @@ def render(
             "How the flow moves",
             pictures=saved["motion"],
             tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
+            beside=True,
         ),
         Section("Nearest training rows", pictures=saved["memory"]),
         Section("Training", pictures=saved["training"]),
@@ -204,7 +208,7 @@ def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
     rows, small, marks = [], [], {}
     for i, line in enumerate(verdict.lines):
         rows.append([line.label, *(_cell(line, line.values.get(name)) for name in names)])
-        small.append(f"{line.unit}, {'higher' if line.better == 'high' else 'lower'} is better")
+        small.append(f"{line.unit}, {WAYS[line.better]}")
         marks[(i, 1 + names.index("model"))] = "model" + (" win" if line.key in verdict.beats else "")
     head = ["measure", *(COLUMNS[name] for name in names)]
     found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)]
@@ -245,22 +249,22 @@ def _cell(line: Line, value: Value | None) -> str:
 def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
     n, often, seldom = subject.rows, *subject.repeats
     notes = [
-        f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} training rows "
-        f"against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample accuracy): no model can "
-        "be expected below that.",
-        f"The model drew {subject.samples:,} samples with {subject.solver!r}, {subject.drawn.nfe:.0f} evaluations each"
-        + (", under the conditions of held-out rows." if subject.spec else "."),
+        f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} "
+        f"training rows against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample "
+        "accuracy): no model can be expected below that.",
+        f"The model drew {subject.samples:,} samples with {subject.solver!r}, {subject.drawn.nfe:.0f} "
+        "evaluations each" + (", under the conditions of held-out rows." if subject.spec else "."),
         "The Gaussian has the mean and full covariance of the training rows"
         + (", one for every label" if subject.labelled else "")
         + (", its mean linear in the condition" if subject.spec and not subject.labelled else "")
         + (", drawn values rounded down to whole levels." if subject.dequantised else "."),
-        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is the exact "
-        "optimal plan; two samples are told apart by an RBF support vector machine, out of fold.",
+        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is "
+        "that of the exact plan; two samples are told apart by an RBF support vector machine, out of fold.",
     ]
     if subject.labelled:
         notes.append(
-            "Labels are read by an RBF support vector machine trained on real training rows; its figure for real "
-            "rows is its accuracy on held-out ones."
+            "Labels are read by an RBF support vector machine trained on real training rows; its figure for "
+            "real rows is its accuracy on held-out ones."
         )
     facts = verdict.density_facts
     if "omitted" in facts:
@@ -274,12 +278,12 @@ def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
         notes.append(text)
     if not subject.held_out:
         notes.append(
-            "No rows were held out: half of the training rows stand in for them, and overfitting does not show."
+            "No rows were held out: half of the training rows stand in for them, so overfitting is not seen."
         )
     if subject.schema.duplicates:
         notes.append(
-            f"{subject.schema.duplicates:,} rows repeat an earlier one exactly. A random split puts repeats on both "
-            "sides, and no log-density is then too high to be reached by memorising."
+            f"{subject.schema.duplicates:,} rows repeat an earlier one exactly. A random split puts repeats "
+            "on both sides, so that log-densities reward memorising and have no upper bound."
         )
     return notes
 
@@ -290,8 +294,8 @@ def _advice(curve: Curve) -> str:
     good = max(1.25 * best, curve.floor + curve.floor_spread)
     point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
     return (
-        f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of {number(point.energy)}; the "
-        f"best of all is {number(best)}, and real rows reach {number(curve.floor)}."
+        f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of "
+        f"{number(point.energy)}; the best of all is {number(best)}, real rows reach {number(curve.floor)}."
     )
 
 

@@ -80,7 +80,7 @@ def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, st
     for key in [*first, *(key for key in second if key not in first)]:
         x, y = first.get(key), second.get(key)
         better = -1
-        if x is not None and y is not None and x != y and key[2]:
+        if x is not None and y is not None and x != y and key[2] in ("high", "low"):
             better = int((y < x) == (key[2] == "low"))
         rows.append((key[0], key[1], number(x, 4), number(y, 4), better))
     return rows
@@ -156,9 +156,7 @@ def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
                     ["quantity", *titles], [[r[0], r[2], r[3]] for r in rows], "", [r[1] for r in rows], marks
                 )
             ],
-            notes=[
-                "Bold green is the better of the two; differences may be within the spread that each report states."
-            ],
+            notes=["Bold green is the better of the two; a difference may be within the spread."],
         ).html()
     ]
     differences = _differences(one, two)
@@ -185,7 +183,7 @@ def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> s
         for title, file in zip(titles, files):
             caption = escape(f"{title}: {name.replace('_', ' ')}")
             shown.append(
-                f'<figure{wide}><div class="pane"><img src="{embedded(file.read_bytes())}" alt="{caption}"></div>'
-                f"<figcaption>{caption}</figcaption></figure>"
+                f'<figure{wide}><div class="pane"><img src="{embedded(file.read_bytes())}" alt="{caption}">'
+                f"</div><figcaption>{caption}</figcaption></figure>"
             )
     return f'<section><h2>Figures</h2><div class="figures">{"".join(shown)}</div></section>' if shown else ""

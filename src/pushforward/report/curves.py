@@ -192,8 +192,8 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
     )
     legend(ax)
     text = (
-        "A model that repeats its training data piles up at the left of the dashed line. Nearer than that are "
-        f"{100 * memory.share('model').value:.1f} % of the samples and "
+        "A model that repeats its training data piles up at the left of the dashed line. Nearer than "
+        f"that are {100 * memory.share('model').value:.1f} % of the samples and "
         f"{100 * memory.share('real').value:.1f} % of the held-out rows."
     )
     return Picture(

@@ -80,7 +80,7 @@ def log_prob(
 
             if subject.size <= EXACT_SIZE:
                 return divergence(at, state[0], inner.chunk)
-            value, slope = torch.func.jvp(at, (state[0],), (signs,))
+            value, slope = torch.func.jvp(at, (state[0],), (signs,))[:2]
             return value, (slope * signs).reshape(len(signs), -1).sum(1)
 
         start, change = y, y.new_zeros(len(y))

@@ -54,7 +54,7 @@ class Curve:
 
 def curve(subject: Subject) -> Curve | None:
     """The quality of samples against evaluations, all from the same source points."""
-    if subject.inner is None:
+    if subject.inner is None or subject.solver is None:
         return None
     evaluations = EVALUATIONS if subject.cost < 5e6 else EVALUATIONS[:-1]
     rows = subject.affordable(min(500, subject.rows), 0.15, 3.0 * sum(evaluations), least=64)

@@ -26,7 +26,7 @@ from .subject import Subject
 
 #: A measure compares a cloud ``(n, *event)`` with the held-out rows.
 Measure = Callable[[Tensor], float]
-Better = Literal["low", "high"]
+Better = Literal["low", "high", "real"]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ def judge(subject: Subject) -> tuple[Verdict, Source]:
 
 
 def rival(subject: Subject, gaussian: Source) -> Tensor:
-    """As many draws of the Gaussian as of the model, under the same conditions, as whole levels if need be."""
+    """As many draws of the Gaussian as of the model, under the same conditions, and in whole levels."""
     drawn = gaussian.sample(subject.samples, subject.sampled_condition, subject.generator("gaussian"))
     levels = subject.schema.levels
     if levels is not None and subject.dequantised:
@@ -208,7 +208,8 @@ def compare(
 ) -> Line:
     """A measure against the held-out rows: of the model, of its rivals, and of real training rows."""
     n = subject.rows
-    floor = torch.tensor([measure(subject.like_reference(i).double()) for i in range(repeats)])
+    draws = [measure(subject.like_reference(i).double()) for i in range(repeats)]
+    floor = torch.tensor(draws, dtype=torch.float64)
     values = {"model": Value(measure(model[:n].double()))}
     values |= {name: Value(measure(x[:n].double())) for name, x in rivals.items()}
     values["real"] = Value(float(floor.mean()), float(floor.std()))
@@ -281,13 +282,13 @@ def say(subject: Subject, verdict: Verdict) -> tuple[str, list[str]]:
     mine, rival_, floor = (main.values[name] for name in ("model", "gaussian", "real"))
     spread = floor.spread or 0.0
     figures = (
-        f"its energy distance to {'held-out' if subject.held_out else 'training'} rows is {number(mine.value)}, "
-        f"the Gaussian's {number(rival_.value)}, and {number(floor.value)} ± {number(spread)} is what as many real "
-        f"rows reach"
+        f"its energy distance to {'held-out' if subject.held_out else 'training'} rows is "
+        f"{number(mine.value)}, the Gaussian's {number(rival_.value)}, and as many real rows reach "
+        f"{pair(floor)}"
     )
     room = rival_.value - floor.value
     if mine.value <= floor.value + 2 * spread:
-        end = f"At {subject.rows:,} rows it cannot be told from real data: {figures}."
+        end = f"At {subject.rows:,} rows it is as near to real data as other real data are: {figures}."
     elif room <= 2 * spread:
         end = f"Here a Gaussian is already as good as real rows: {figures}."
     elif mine.value >= rival_.value:

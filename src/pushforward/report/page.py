@@ -46,8 +46,10 @@ td.model { font-weight: 700; }
 td.win { color: var(--good); }
 td.loss { color: #a3253b; }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; margin: 14px 0; }
-figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 12px; }
+figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: 6px;
+         padding: 12px; }
 figure.full { grid-column: 1 / -1; }
+.figures .scroll { margin: 0; }
 figure .pane { overflow-x: auto; -webkit-overflow-scrolling: touch; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: 0.88rem; margin-top: 8px; }
@@ -103,13 +105,17 @@ class Table:
 
 @dataclass
 class Section:
-    """A heading with paragraphs, figures and tables under it, in this order; empty ones are left out."""
+    """A heading with paragraphs, figures and tables under it, in this order; empty ones are left out.
+
+    beside: whether the tables stand in the grid of the figures.
+    """
 
     title: str
     texts: Sequence[str] = ()
     pictures: Sequence[tuple[Picture, bytes]] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
+    beside: bool = False
 
     def html(self) -> str:
         """The section."""
@@ -119,8 +125,10 @@ class Section:
         parts += [f"<p>{escape(text)}</p>" for text in self.texts]
         if self.pictures:
             shown = "".join(figure(picture, content) for picture, content in self.pictures)
+            shown += "".join(table.html() for table in self.tables if self.beside)
             parts.append(f'<div class="figures">{shown}</div>')
-        parts += [table.html() for table in self.tables]
+        if not (self.beside and self.pictures):
+            parts += [table.html() for table in self.tables]
         parts += [f'<p class="note">{escape(text)}</p>' for text in self.notes]
         return "\n".join([*parts, "</section>"])
 

@@ -58,13 +58,9 @@ def grids(subject: Subject) -> list[Picture]:
     """Held-out images and samples, a row for every label where there are labels."""
     pictures = []
     names = [str(name) for name in subject.classes[:MOST_ROWS]]
+    data_title = "Data, held out" if subject.held_out else "Data"
     for name, title, x, condition in (
-        (
-            "data",
-            "Data, held out" if subject.held_out else "Data",
-            subject.test.x,
-            subject.condition(subject.test),
-        ),
+        ("data", data_title, subject.test.x, subject.condition(subject.test)),
         ("samples", "Samples of the model", subject.drawn.x, subject.sampled_condition),
     ):
         images = shades(subject, x)
@@ -107,7 +103,7 @@ def twins(subject: Subject, memory: Memory) -> Picture:
     ax = dress(
         axes[0, 0],
         "Samples and their nearest training images",
-        f"distance between the two, {subject.unit}; that of held-out images is {number(_apart(memory))} in the median",
+        f"distance of the two in {subject.unit} (held-out images: {number(_apart(memory))} in the median)",
         "",
         grid=False,
     )
@@ -117,8 +113,8 @@ def twins(subject: Subject, memory: Memory) -> Picture:
     ax.set_xticks([width * (i + 0.5) for i in range(count)], [number(float(distance[i])) for i in chosen])
     ax.set_yticks([height * 0.5, height * 1.5], ["sample", "training"])
     text = (
-        f"Left: the {near} samples of {len(order):,} that come nearest to a training image. Right: others, up to the "
-        "farthest. A model that memorises shows the same image twice."
+        f"Left: the {near} samples of {len(order):,} that come nearest to a training image. Right: others, "
+        "up to the farthest. A model that memorises shows the same image twice."
     )
     return Picture("neighbours", figure, text, "Samples above the training images nearest to them.", "full")
 

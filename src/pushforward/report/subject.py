@@ -266,7 +266,9 @@ class Subject:
         return y.to(self.flow.model_dtype), log_det
 
     @torch.no_grad()
-    def draw(self, count: int, *parts: int | str, condition: Tensor | None = None, solver=None) -> Drawn:
+    def draw(
+        self, count: int, *parts: int | str, condition: Tensor | None = None, solver: Solver | None = None
+    ) -> Drawn:
         """``count`` samples, under ``condition`` ``(count, ...)`` or that of held-out rows in turn."""
         generator = self.generator("draw", *parts)
         if condition is None:
@@ -283,6 +285,7 @@ class Subject:
         start = self.inner.source.sample(count, condition, generator).to(self.device)
         end, total = [], 0.0
         solver = solver or self.solver
+        assert solver is not None
         for rows in torch.arange(count).split(CHUNK):
             given = None if condition is None else condition[rows]
             solution = solver.solve(self.problem(given), start[rows], 0.0, 1.0).check()

@@ -42,9 +42,15 @@ def _label_keys(subject: Subject, ax: Axes) -> None:
 def _square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
     ax.set_xlim(*x)
     ax.set_ylim(*y)
-    ratio = (x[1] - x[0]) / (y[1] - y[0])
-    if 0.25 < ratio < 4:
+    if 0.25 < (y[1] - y[0]) / (x[1] - x[0]) < 4:
         ax.set_aspect("equal")
+
+
+def _height(ranges: list[tuple[float, float]], across: float) -> float:
+    """Inches that a plane needs whose axes are ``across`` wide, so that equal axes leave no empty paper."""
+    (left, right), (low, high) = ranges
+    ratio = (high - low) / (right - left)
+    return 0.95 + across * (min(ratio, 1.15) if 0.25 < ratio < 4 else 0.8)
 
 
 def scatter(subject: Subject) -> list[Picture]:
@@ -58,8 +64,8 @@ def scatter(subject: Subject) -> list[Picture]:
         ("data", "Data, held out" if subject.held_out else "Data", data, DATA),
         ("samples", "Samples of the model", model, MODEL),
     ):
-        figure, axes = canvas(5.4, 4.8)
-        ax = dress(axes[0, 0], f"{title}, {count:,} rows", *subject.names)
+        figure, axes = canvas(5.4, _height(ranges, 4.6))
+        ax = dress(axes[0, 0], f"{title}, {count:,} rows", subject.names[0], subject.names[1])
         ax.scatter(*cloud.T, s=7, c=_colours(labels, count, colour), alpha=0.55, linewidths=0)
         _square(ax, ranges[0], ranges[1])
         _label_keys(subject, ax)
@@ -80,10 +86,10 @@ def density(subject: Subject) -> list[Picture]:
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
     side = _side(subject, 0.2, 72)
     z = _grid_density(subject, ranges, side, 1.0)
-    figure, axes = canvas(5.4, 4.8)
-    ax = dress(axes[0, 0], "Density of the model", *names, grid=False)
+    figure, axes = canvas(5.4, _height(ranges, 3.8))
+    ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
-    bar = figure.colorbar(mapped, ax=ax, shrink=0.8, pad=0.02)
+    bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
     bar.set_label(f"density per unit of {names[0]} and {names[1]}", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
@@ -144,19 +150,19 @@ def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Pict
     """The density at five times, from the source to the data."""
     wide = _wide(subject, ranges)
     side = _side(subject, 0.05, 48)
-    figure, axes = canvas(13.5, 3.5, 1, len(TIMES), sharey=True)
+    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t in zip(axes[0], TIMES):
         dress(ax, f"t = {t:g}", subject.names[0], subject.names[1] if t == 0 else "", grid=False)
         _heat(ax, _grid_density(subject, wide, side, t), wide)
         _square(ax, *wide)
     _name_row(axes[0], subject.names[1])
-    text = "The law that the flow moves, from the source at t = 0 to the data at t = 1, in data units; each panel "
-    text += "has its own colour scale."
+    text = "The law that the flow moves, from the source at t = 0 to the data at t = 1, in data units; each "
+    text += "panel has its own colour scale."
     return Picture("times", figure, text, "Five heat maps of the density from source to data.", "full")
 
 
 def _name_row(axes: np.ndarray, name: str) -> None:
-    # Panels share the vertical axis; its name stands at the first, the others keep it for screen readers' sake.
+    # Panels share the vertical axis, whose name is written once.
     for ax in axes:
         ax.set_ylabel(name)
         ax.yaxis.label.set_visible(ax is axes[0])
@@ -179,13 +185,13 @@ def _moving_points(subject: Subject) -> Picture:
     clouds = [_numpy(cloud) for cloud in x]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
     labels = condition if subject.labelled else None
-    figure, axes = canvas(13.5, 3.5, 1, len(TIMES), sharey=True)
+    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t, cloud in zip(axes[0], TIMES, clouds):
         dress(ax, f"t = {t:g}", subject.names[0], subject.names[1])
         ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
         _square(ax, *wide)
     _name_row(axes[0], subject.names[1])
-    text = f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1, in data units."
+    text = f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1."
     return Picture("times", figure, text, "Five scatter plots of points from source to data.", "full")
 
 
@@ -193,14 +199,15 @@ def trajectories(subject: Subject) -> Picture:
     """The ways of a hundred points."""
     path, _, _ = trajectory(subject, 120, torch.linspace(0, 1, 41), "ways")
     x = to_data(subject, path).double().reshape(41, -1, 2).numpy()
-    figure, axes = canvas(5.4, 4.8)
-    ax = dress(axes[0, 0], "Trajectories", *subject.names)
+    ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
+    figure, axes = canvas(5.4, _height(ranges, 4.6))
+    ax = dress(axes[0, 0], "Trajectories", subject.names[0], subject.names[1])
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
     ax.scatter(
         *x[0].T, s=14, facecolors="white", edgecolors=INK, linewidths=0.8, zorder=3, label="source, t = 0"
     )
     ax.scatter(*x[-1].T, s=14, color=MODEL, linewidths=0, zorder=3, label="data, t = 1")
-    _square(ax, limits(x[..., 0], tails=0), limits(x[..., 1], tails=0))
+    _square(ax, ranges[0], ranges[1])
     legend(ax, loc="best")
     text = "The ways of 120 points from source to data, in data units."
     return Picture("trajectories", figure, text, "Lines from source points to data points.")
@@ -246,7 +253,7 @@ def _cloud_keys(figure) -> None:
 
 
 def _marginal(ax: Axes, data: np.ndarray, model: np.ndarray, span: tuple[float, float]) -> None:
-    bins = np.linspace(*span, 31)
+    bins = np.linspace(*span, 31).tolist()
     for values, colour in ((data, DATA), (model, MODEL)):
         weights = np.full(len(values), 1 / len(values))
         ax.hist(values, bins, weights=weights, color=colour, alpha=0.15)
@@ -259,7 +266,7 @@ def marginals(subject: Subject) -> Picture:
     columns = min(3, shown)
     lines = -(-shown // columns)
     data, model = _numpy(subject.test.x), _numpy(subject.drawn.x)
-    figure, axes = canvas(3.6 * columns if columns > 1 else 5.4, 0.5 + 2.6 * lines, lines, columns)
+    figure, axes = canvas(10.8, 0.5 + 2.7 * lines, lines, columns)
     for index, ax in enumerate(axes.flat):
         if index >= shown:
             ax.set_visible(False)
@@ -277,7 +284,7 @@ def marginals(subject: Subject) -> Picture:
 
 def series(subject: Subject) -> Picture:
     """Rows of two dimensions as lines over their first one."""
-    features = min(subject.event[1] if len(subject.event) > 1 else 1, 4)
+    features = min(subject.event[-1], 4)
     count = min(12, subject.rows)
     clouds = {"Data, held out": (subject.reference.x, DATA), "Samples of the model": (subject.drawn.x, MODEL)}
     figure, axes = canvas(10.8, 0.6 + 2.6 * features, features, 2, sharey="row")

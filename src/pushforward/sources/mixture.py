@@ -53,7 +53,9 @@ class GaussianMixture(Source):
         if cov.ndim <= 1:
             cov = cov.square().expand(count)[:, None, None] * torch.eye(d, dtype=means.dtype)
         if cov.shape != (count, d, d):
-            raise ValueError(f"covariances: expected a number, ({count},) or ({count}, {d}, {d}), got {tuple(cov.shape)}")
+            raise ValueError(
+                f"covariances: expected a number, ({count},) or ({count}, {d}, {d}), got {tuple(cov.shape)}"
+            )
         variances, axes = torch.linalg.eigh(cov)
         if bool((variances < -1e-12 * variances.abs().amax()).any()):
             raise ValueError("covariances: expected positive semi-definite matrices")

@@ -39,7 +39,9 @@ class PairedBatches:
         device: torch.device | str = "cpu",
     ):
         if size < 1 or len(target) < 1:
-            raise ValueError(f"expected a batch and a target of at least one row, got {size} and {len(target)}")
+            raise ValueError(
+                f"expected a batch and a target of at least one row, got {size} and {len(target)}"
+            )
         self.source, self.coupling, self.size, self.seed = source, coupling or Independent(), size, seed
         self.noisy = preprocess if preprocess is not None and is_stochastic(preprocess) else None
         self.dtype, self.device = dtype, torch.device(device)

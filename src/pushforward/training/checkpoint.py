@@ -60,7 +60,7 @@ def restore_optimiser(
 
 def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Drop the second and later names of a tensor that is stored already."""
-    seen: set[tuple] = set()
+    seen: set[tuple[object, ...]] = set()
     kept = {}
     for name, value in tensors.items():
         key = (value.data_ptr(), value.shape, value.stride()) if value.numel() else (name,)
@@ -68,6 +68,16 @@ def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
             seen.add(key)
             kept[name] = value
     return kept
+
+
+def load_untied(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load what :func:`untied` kept.  Raises ValueError where a name is missing that is no tie."""
+    outcome = module.load_state_dict(dict(tensors), strict=False)
+    own = module.state_dict()
+    loaded = {own[name].data_ptr() for name in tensors if name in own}
+    lost = [name for name in outcome.missing_keys if own[name].data_ptr() not in loaded]
+    if lost or outcome.unexpected_keys:
+        raise ValueError(f"the saved state is of another model ({(lost + outcome.unexpected_keys)[0]})")
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
@@ -78,7 +88,10 @@ def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     scratch, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
-    save_file({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, scratch / "state.safetensors")
+    save_file(
+        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
+        scratch / "state.safetensors",
+    )
     write_json(scratch / "state.json", dict(facts))
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():

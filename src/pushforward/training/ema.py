@@ -16,17 +16,15 @@ class EMA:
 
     def __init__(self, models: nn.ModuleDict, decay: float):
         self.decay = decay
+        # one call for all parameters, as torch.optim's own averaging does
+        self._lerp = vars(torch)["_foreach_lerp_"]
         self.models = copy.deepcopy(models).requires_grad_(False)
-        self._pairs = self._match(models)
-
-    def _match(self, models: nn.ModuleDict) -> tuple[list, list, list, list]:
-        mine, theirs = list(self.models.parameters()), [p.detach() for p in models.parameters()]
-        return mine, theirs, list(self.models.buffers()), list(models.buffers())
+        self._parameters = list(self.models.parameters()), [p.detach() for p in models.parameters()]
+        self._buffers = list(zip(self.models.buffers(), models.buffers()))
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the weights after optimiser step ``step`` (counted from 0) into the average."""
-        mine, theirs, my_buffers, their_buffers = self._pairs
-        torch._foreach_lerp_(mine, theirs, 1 - min(self.decay, (1 + step) / (10 + step)))
-        for own, other in zip(my_buffers, their_buffers):
+        self._lerp(*self._parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
+        for own, other in self._buffers:
             own.copy_(other)

@@ -42,9 +42,8 @@ def progress(title: str, start: int, total: int, enabled: bool = True) -> Iterat
             if now - last < 0.1 and step != total:
                 return
             last = now
-            shown = {"rate": f"{(step - start) / max(now - began, 1e-9):,.0f} steps/s"}
-            if loss is not None:
-                shown["loss"] = f"loss {loss:.4g}"
-            bar.update(task, completed=step, **shown)
+            shown = bar.tasks[task].fields["loss"] if loss is None else f"loss {loss:.4g}"
+            rate = f"{(step - start) / max(now - began, 1e-9):,.0f} steps/s"
+            bar.update(task, completed=step, rate=rate, loss=shown)
 
         yield report

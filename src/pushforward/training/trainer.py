@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..config import OptimConfig
 from ..objectives import Batch, Loss, Objective, Step
 from ..random import RowGenerator, derive_seed, seeded
-from .checkpoint import load_state, optimiser_tensors, restore_optimiser, save_state, untied
+from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
 from .ema import EMA
 from .interrupt import Interrupt
 from .progress import progress
@@ -35,7 +35,6 @@ class Batches(Protocol):
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The part of the batch of ``step`` that belongs to process ``rank``."""
         ...
-
 
 
 class NonFiniteLoss(RuntimeError):
@@ -133,7 +132,7 @@ class Trainer:
         self.show_progress = show_progress and self.fabric.global_rank == 0
         self.total = optim.steps
         self.models.to(self.fabric.device)
-        self.names = {parameter: name for name, parameter in self.models.named_parameters()}
+        self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
         self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
         self._random_layers = any(
             isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()
@@ -145,7 +144,7 @@ class Trainer:
             optimiser = torch.optim.AdamW(
                 phase.parameters(), lr=self._peak(), weight_decay=optim.weight_decay, fused=True
             )
-            self._phases[name] = self.fabric.setup(phase, optimiser)  # type: ignore[assignment]  # a pair here
+            self._phases[name] = self.fabric.setup(phase, optimiser)
 
     # -- schedule ------------------------------------------------------------------------------------
 
@@ -190,7 +189,9 @@ class Trainer:
         if self.fabric.world_size == 1:
             return interrupt.requested
         flag = torch.tensor(float(interrupt.requested), device=self.fabric.device)
-        return bool(self.fabric.all_reduce(flag, reduce_op="sum") > 0)
+        total = self.fabric.all_reduce(flag, reduce_op="sum")
+        assert isinstance(total, Tensor)
+        return bool(total > 0)
 
     def _step(self, index: int) -> None:
         rank, world = self.fabric.global_rank, self.fabric.world_size
@@ -209,9 +210,12 @@ class Trainer:
             value, answer = phase(_Work(batch, step))
             self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
-            self._pending.append(torch.stack([value.detach(), norm]))
-            if self.fabric.device.type == "cpu" and not bool(self._pending[-1].isfinite().all()):
+            both = torch.stack([value.detach(), norm])
+            if self.fabric.device.type == "cpu" and not bool(both.isfinite().all()):
                 self._give_up(index)
+            self._pending.setdefault(name, []).append(both)
+            for term, amount in answer.loss.terms.items():
+                self._pending.setdefault(f"{name}/{term}", []).append(amount.detach())
             optimiser.step()
         if self.ema is not None:
             self.ema.update(index)
@@ -223,7 +227,6 @@ class Trainer:
         return norm
 
     def _give_up(self, index: int) -> None:
-        self._pending.pop()
         self._save(index)
         place = f"; the state before it is in {self.folder}" if self.folder else ""
         raise NonFiniteLoss(f"the loss is not finite at step {index + 1}{place}; try a lower --lr")
@@ -237,19 +240,25 @@ class Trainer:
                 file.write(json.dumps(row) + "\n")
 
     def _log(self, step: int) -> float:
-        mean = torch.stack(self._pending).mean(0)
+        row: dict[str, Any] = {"step": step}
+        for name, values in self._pending.items():
+            mean = torch.stack(values).mean(0)
+            if self.fabric.world_size > 1:
+                mean = self.fabric.all_reduce(mean, reduce_op="mean")
+                assert isinstance(mean, Tensor)
+            if name not in self._phases:
+                row[name] = mean.item()
+                continue
+            suffix = "" if len(self._phases) == 1 else f"/{name}"
+            row |= zip((f"loss{suffix}", f"grad_norm{suffix}"), mean.tolist())
         self._pending.clear()
-        if self.fabric.world_size > 1:
-            mean = self.fabric.all_reduce(mean, reduce_op="mean")
-            assert isinstance(mean, Tensor)
-        loss, norm = mean.tolist()
-        if not math.isfinite(loss):
+        losses = [value for name, value in row.items() if name.startswith("loss")]
+        if not all(math.isfinite(loss) for loss in losses):
             raise NonFiniteLoss(
                 f"the loss is not finite before step {step}; the last checkpoint is kept; try a lower --lr"
             )
-        row = {"step": step, "loss": loss, "grad_norm": norm, "lr": self.learning_rate(step - 1)}
-        self._record({**row, "seconds": round(self._seconds(), 3)})
-        return loss
+        self._record({**row, "lr": self.learning_rate(step - 1), "seconds": round(self._seconds(), 3)})
+        return losses[0]
 
     @torch.no_grad()
     def _validate(self, step: int, validation: Batch) -> None:
@@ -279,13 +288,17 @@ class Trainer:
         for name, (_, optimiser) in self._phases.items():
             state = optimiser_tensors(optimiser, self.names)
             tensors |= {f"{name}/{key}": value for key, value in state.items()}
-        if self._pending:
-            tensors["pending"] = torch.stack(self._pending)
-        facts = {"step": step, "total": self.total, "seconds": self._seconds(), "rows": len(self.history.rows)}
+        tensors |= {f"pending/{name}": torch.stack(values) for name, values in self._pending.items()}
+        facts = {
+            "step": step,
+            "total": self.total,
+            "seconds": self._seconds(),
+            "rows": len(self.history.rows),
+        }
         save_state(self.folder / "state", untied(tensors), facts)
 
     def _restore(self) -> int:
-        self._pending: list[Tensor] = []
+        self._pending: dict[str, list[Tensor]] = {}
         self._earlier = 0.0
         saved = None if self.folder is None else load_state(self.folder / "state")
         if saved is None or self.folder is None:
@@ -295,13 +308,13 @@ class Trainer:
         for key, value in tensors.items():
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = value
-        self.models.load_state_dict(groups["model"], strict=False)
+        load_untied(self.models, groups["model"])
         if self.ema is not None:
-            self.ema.models.load_state_dict(groups["ema"], strict=False)
+            load_untied(self.ema.models, groups["ema"])
         for name, (_, optimiser) in self._phases.items():
             restore_optimiser(optimiser, self.names, groups[name])
-        if "pending" in tensors:
-            self._pending = list(tensors["pending"].to(self.fabric.device))
+        for name, values in groups.get("pending", {}).items():
+            self._pending[name] = list(values.to(self.fabric.device))
         self._earlier = facts["seconds"]
         self.history.rows = read_metrics(self.folder)[: facts["rows"]]
         if self.fabric.global_rank == 0:

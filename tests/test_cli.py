@@ -296,3 +296,32 @@ def test_a_continuous_condition_outside_the_training_range_warns(tmp_path, capsy
     assert "warning" in error and "99" in error
     assert main(["sample", out, "-n", "4", "--condition", "5", "-o", str(tmp_path / "x.csv")]) == 0
     assert "warning" not in capsys.readouterr().err
+
+
+def test_ctrl_c_leaves_a_run_that_loads_and_goes_on(tmp_path):
+    import signal
+
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "pushforward.cli", "train", "moons", "--out", str(out), *SMALL]
+    command[command.index("20")] = "100000"
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not (out / "metrics.jsonl").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on" in error, error
+    step = json.loads((out / "run.json").read_text())["step"]
+    assert 0 < step < 100_000
+    assert pushforward.load(out).sample(2).shape == (2, 2)
+    assert main(["sample", str(out), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 0
+
+
+def test_a_diverging_run_says_so_and_keeps_the_last_good_state(tmp_path, capsys):
+    out = tmp_path / "run"
+    flags = ["--lr", "1e30", "--warmup", "0", "--clip", "0", "--ema", "0"]
+    assert main(["train", "moons", "--out", str(out), *SMALL, *flags]) == 1
+    error = capsys.readouterr().err
+    assert "not finite at step" in error and len(error.strip().splitlines()) == 1
+    assert (out / "state" / "state.json").exists()
+    assert main(["sample", str(out), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 0

@@ -7,7 +7,6 @@ import os
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -32,7 +31,7 @@ from .random import derive_seed, seeded
 from .runs import RunFolder, check_out
 from .sources import Normal
 from .tensors import event_size
-from .training import PairedBatches, Trainer, read_metrics, read_model, write_json, write_model
+from .training import NonFiniteLoss, PairedBatches, Trainer, read_metrics, read_model, write_json, write_model
 
 #: What ``None`` stands for in a configuration, by kind of data.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -134,6 +133,7 @@ class Run:
     flow: Transformed
     history: list[dict[str, Any]]
     summary: dict[str, Any]
+    loaded: Dataset | None = None
 
     @property
     def device(self) -> torch.device:
@@ -145,10 +145,10 @@ class Run:
         """The command that made the run."""
         return self.summary.get("command", "")
 
-    @cached_property
+    @property
     def dataset(self) -> Dataset:
         """The data, loaded again from where they came from.  Raises ValueError where they are gone."""
-        return load_dataset(self.config)
+        return self.loaded or load_dataset(self.config)
 
 
 def load_dataset(config: RunConfig, source: Any = None) -> Dataset:
@@ -288,29 +288,40 @@ def train(
         validation=held_out(0),
         show_progress=show_progress,
     )
-    result = trainer.fit()
-    if fabric.global_rank == 0:
+    facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
+    try:
+        result = trainer.fit()
+    except NonFiniteLoss:
+        write_result(folder, network, trainer, {**facts, "finished": False})
+        raise
+    facts |= {"finished": result.finished, "step": result.step, "seconds": round(result.seconds, 2)}
+    write_result(folder, network, trainer, facts)
+    fabric.barrier()
+    return dataclasses.replace(open_run(folder.path), loaded=dataset)
+
+
+def write_result(folder: RunFolder, network: nn.Module, trainer: Trainer, facts: dict[str, Any]) -> None:
+    """Write the weights, where they are finite, and ``run.json``; the first process does."""
+    if trainer.fabric.global_rank != 0:
+        return
+    if all(bool(parameter.isfinite().all()) for parameter in network.parameters()):
         write_model(folder.path / "model.safetensors", network)
         if trainer.ema is not None:
             write_model(folder.path / "ema.safetensors", trainer.ema.models["field"])
-        summary = {
-            "finished": result.finished,
-            "step": result.step,
-            "seconds": round(result.seconds, 2),
+    versions = {
+        "pushforward": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+    write_json(
+        folder.path / "run.json",
+        {
+            **facts,
             "parameters": sum(p.numel() for p in network.parameters()),
-            "command": command or "",
-            "device": str(fabric.device),
-            "processes": fabric.world_size,
             "threads": torch.get_num_threads(),
-            "versions": {
-                "pushforward": __version__,
-                "torch": torch.__version__,
-                "python": platform.python_version(),
-            },
-        }
-        write_json(folder.path / "run.json", summary)
-    fabric.barrier()
-    return open_run(folder.path)
+            "versions": versions,
+        },
+    )
 
 
 def calibrate(network: nn.Module, rows: Rows) -> None:

@@ -53,6 +53,11 @@ SOLVERS = {
     "euler": Entry("pushforward.solvers:Euler", "first order, fixed steps"),
     "midpoint": Entry("pushforward.solvers:Midpoint", "second order, fixed steps"),
     "heun": Entry("pushforward.solvers:Heun", "second order, fixed steps"),
+    "ab2": Entry(
+        "pushforward.solvers:AB2",
+        "second order, one evaluation a step, fixed steps",
+        "Bashforth & Adams 1883",
+    ),
     "rk4": Entry("pushforward.solvers:RK4", "fourth order, fixed steps", "Kutta 1901"),
     "dopri5": Entry(
         "pushforward.solvers:Dopri5",

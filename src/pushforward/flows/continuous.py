@@ -23,7 +23,7 @@ class ContinuousFlow(InvertibleFlow):
     classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore
     it.  ``chunk`` bounds how many elements of the divergence are computed at once (memory).
 
-    Raises RuntimeError where the solver fails on a row.
+    Raises SolverFailure where the solver fails on a row.
 
     >>> from pushforward.sources import Normal
     >>> flow = ContinuousFlow(lambda t, x, condition: torch.ones_like(x), source=Normal(2))

@@ -169,7 +169,7 @@ def render(
             tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
             beside=True,
         ),
-        Section("Nearest training rows", pictures=saved["memory"]),
+        Section("Nearest training rows", [], saved["memory"], [_memory_table(subject, verdict)], beside=True),
         Section("Training", pictures=saved["training"]),
     ]
     versions = run.summary.get("versions", {})
@@ -297,6 +297,20 @@ def _advice(curve: Curve) -> str:
         f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of "
         f"{number(point.energy)}; the best of all is {number(best)}, real rows reach {number(curve.floor)}."
     )
+
+
+def _memory_table(subject: Subject, verdict: Verdict) -> Table:
+    memory = verdict.memory
+    names = [name for name in ("model", "gaussian", "real") if name in memory.distances]
+    medians = [number(float(memory.distances[name].median())) for name in names]
+    shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]
+    rows = [["Median distance", *medians], ["Nearer than the 1 % quantile", *shares]]
+    small = [
+        f"{subject.unit}, to the nearest of {len(memory.train):,} training rows",
+        f"{number(memory.threshold)} {subject.unit}: 1 % of training rows have a nearer neighbour",
+    ]
+    heads = {"model": "samples", "gaussian": "Gaussian", "real": "held out"}
+    return Table(["to training rows", *(heads[name] for name in names)], rows, "", small)
 
 
 def _motion_table(subject: Subject, motion: Motion | None, trip: RoundTrip | None) -> Table:

@@ -179,16 +179,8 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
         weights = np.full(len(values), 1 / len(values))
         ax.hist(values, bins, weights=weights, histtype="step", color=colour, linewidth=1.6, label=label)
         ax.hist(values, bins, weights=weights, color=colour, alpha=0.12)
-    ax.axvline(memory.threshold, color=INK, linewidth=1, linestyle="--")
-    ax.annotate(
-        "1 % of training rows\nare nearer to another",
-        (memory.threshold, 0.97),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        fontsize=8.5,
-        color=INK,
-        va="top",
+    ax.axvline(
+        memory.threshold, color=INK, linewidth=1, linestyle="--", label="1 % quantile of training rows"
     )
     legend(ax)
     text = (

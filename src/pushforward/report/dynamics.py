@@ -57,7 +57,7 @@ def curve(subject: Subject) -> Curve | None:
     if subject.inner is None or subject.solver is None:
         return None
     evaluations = EVALUATIONS if subject.cost < 5e6 else EVALUATIONS[:-1]
-    rows = subject.affordable(min(500, subject.rows), 0.15, 3.0 * sum(evaluations), least=64)
+    rows = subject.affordable(min(500, subject.rows), 0.2, 3.0 * sum(evaluations), least=64)
     rows = min(rows, subject.rows)
     held = subject.reference.x[:rows].double()
     condition = subject.condition(subject.reference)
@@ -110,7 +110,7 @@ def motion(subject: Subject) -> Motion | None:
     """Follow some rows and measure how straight and how dear their way is."""
     if subject.inner is None or subject.solver is None:
         return None
-    rows = subject.affordable(500, 0.05, None, least=64)
+    rows = subject.affordable(500, 0.04, None, least=64)
     times = torch.linspace(0, 1, 41)
     path, _, nfe = trajectory(subject, rows, times, "motion")
     x = path.double()
@@ -175,7 +175,7 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     """
     if not isinstance(subject.flow, InvertibleFlow):
         return None
-    rows = min(len(subject.test), subject.affordable(200, 0.05, 2 * subject.evaluations))
+    rows = min(len(subject.test), subject.affordable(200, 0.03, 2 * subject.evaluations))
     held = subject.some(subject.test, rows, "round trip")
     condition = subject.condition(held)
     given = None if condition is None else condition.to(subject.device)

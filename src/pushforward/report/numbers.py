@@ -79,10 +79,9 @@ class Memory:
 
     def line(self) -> Line:
         """The shares as a line of the verdict."""
-        label = "Nearer to a training row than 99 % of these are to each other"
-        return Line(
-            "memorisation", label, "share", "low", {name: self.share(name) for name in self.distances}
-        )
+        label = "Nearer to training rows than their 1 % quantile"
+        shares = {name: self.share(name) for name in self.distances}
+        return Line("memorisation", label, "share", "real", shares)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

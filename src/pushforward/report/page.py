@@ -45,7 +45,8 @@ tbody th small { display: block; color: var(--soft); font-weight: 400; font-size
 td.model { font-weight: 700; }
 td.win { color: var(--good); }
 td.loss { color: #a3253b; }
-.figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px; margin: 14px 0; }
+.figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px;
+           margin: 14px 0; align-items: start; }
 figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: 6px;
          padding: 12px; }
 figure.full { grid-column: 1 / -1; }

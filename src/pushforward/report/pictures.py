@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from matplotlib.axes import Axes
 from torch import Tensor
 
 from .numbers import Memory, number
@@ -40,7 +41,7 @@ def sheet(images: list[np.ndarray], across: int, gap: int = 1) -> np.ndarray:
     return out
 
 
-def _show(ax, page: np.ndarray) -> None:
+def _show(ax: Axes, page: np.ndarray) -> None:
     if page.ndim == 3:
         ax.imshow(np.nan_to_num(page, nan=0.93), interpolation="nearest")
     else:

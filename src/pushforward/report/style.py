@@ -6,7 +6,7 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -61,7 +61,7 @@ class Picture:
 
 
 def canvas(
-    width: float, height: float, rows: int = 1, columns: int = 1, **options
+    width: float, height: float, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, np.ndarray]:
     """A figure in inches with ``(rows, columns)`` axes."""
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
@@ -84,7 +84,7 @@ def dress(ax: Axes, title: str, x: str, y: str, grid: bool = True) -> Axes:
     return ax
 
 
-def legend(ax: Axes, **options) -> None:
+def legend(ax: Axes, **options: Any) -> None:
     """A legend without a box."""
     ax.legend(**{"frameon": False, "fontsize": 9, "labelcolor": INK, "handlelength": 1.6, **options})
 

@@ -24,9 +24,9 @@ from ..tensors import event_size
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
 Look = Literal["plane", "table", "series", "image"]
 #: Rows carried at once.
-CHUNK = 2048
+CHUNK = 1024
 #: Floating-point operations that one report may cost in its network, about 15 s of two cores.
-BUDGET = 1.2e12
+BUDGET = 2e12
 #: Evaluations that a loose adaptive solver needs.
 LOOSE_EVALUATIONS = 40
 
@@ -101,7 +101,7 @@ class Subject:
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
         self.repeats = (8, 3) if self.size <= 100 else (3, 2)
         wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
-        self.samples = max(self.rows, self._affordable(wanted, 0.4) if samples is None else wanted)
+        self.samples = max(self.rows, self._affordable(wanted, 0.35) if samples is None else wanted)
 
     # -- the run -------------------------------------------------------------------------------------
 
@@ -227,8 +227,13 @@ class Subject:
         if self.inner is None:
             return None
         own = self.inner.solver
-        dear = self.cost * self.evaluations * 1000 > 0.4 * BUDGET
+        dear = self.cost * self.evaluations * 1000 > 0.35 * BUDGET
         return Tsit5(rtol=1e-3, atol=1e-3) if dear and isinstance(own, Adaptive) else own
+
+    @property
+    def gauge(self) -> Solver | None:
+        """The solver of log-densities: an adaptive one at a tolerance far below their standard error."""
+        return Tsit5(rtol=1e-4, atol=1e-4) if isinstance(self.solver, Adaptive) else self.solver
 
     def _affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 100) -> int:
         if self.inner is None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
+from scipy.ndimage import zoom
 from torch import Tensor
 
 from ..solvers import Tsit5
@@ -84,7 +88,7 @@ def density(subject: Subject) -> list[Picture]:
     names = subject.names
     data = _numpy(subject.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, 0.2, 72)
+    side = _side(subject, 0.2, 48)
     z = _grid_density(subject, ranges, side, 1.0)
     figure, axes = canvas(5.4, _height(ranges, 3.8))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
@@ -96,7 +100,7 @@ def density(subject: Subject) -> list[Picture]:
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     _square(ax, ranges[0], ranges[1])
-    text = f"exp(log_prob) on a grid of {side} × {side}; dots are {len(shown):,} held-out rows. "
+    text = f"exp(log_prob) on a grid of {side} × {side}, cubic in between; dots are {len(shown):,} held-out rows. "
     text += "Colours follow the square root, so that thin tails show."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(subject, ranges)]
@@ -106,7 +110,7 @@ def _side(subject: Subject, share: float, most: int) -> int:
     """Grid points per side that a share of the budget pays for."""
     classes = len(subject.classes) or 1
     per_row = LOOSE_EVALUATIONS * (1 + 2.5 * subject.size) * classes
-    return max(32, int(subject.affordable(most * most, share, per_row) ** 0.5))
+    return max(24, int(subject.affordable(most * most, share, per_row) ** 0.5))
 
 
 def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]):
@@ -127,29 +131,37 @@ def _root(z: np.ndarray):
 
 
 def _grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
-    """p_t on a grid, averaged over labels by their share in training."""
+    """p_t on a grid, averaged over labels by their share in training, for display."""
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
     points = torch.stack([x, y], -1).reshape(-1, *subject.event).to(subject.train.x.dtype)
     solver = Tsit5(rtol=1e-3, atol=1e-3)
 
     def at(condition: Tensor | None) -> Tensor:
-        return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0].exp()
+        return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0]
 
     labels = subject.condition(subject.train) if subject.labelled else None
     if labels is None:
         value = at(None)
     else:
-        value = torch.zeros(len(points), dtype=torch.float64)
+        value = torch.full((len(points),), -torch.inf, dtype=torch.float64)
         for label, count in zip(*labels.unique(return_counts=True)):
-            value += float(count) / len(labels) * at(torch.full((len(points),), int(label)))
-    return value.reshape(side, side).nan_to_num(0.0, 0.0, 0.0).numpy()
+            share = math.log(float(count) / len(labels))
+            value = value.logaddexp(share + at(torch.full((len(points),), int(label))).nan_to_num(-1e9))
+    return _fine(value.reshape(side, side).numpy())
+
+
+def _fine(log_p: np.ndarray) -> np.ndarray:
+    """The density on a grid five times as fine: cubic in the logarithm, which is smooth where p is not."""
+    top = float(np.nanmax(log_p, initial=-1e9, where=np.isfinite(log_p)))
+    known = np.clip(np.nan_to_num(log_p, nan=-np.inf), top - 12.0, top)
+    return np.exp(np.clip(zoom(known, 5, order=3, mode="nearest", grid_mode=False), None, top))
 
 
 def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
     """The density at five times, from the source to the data."""
     wide = _wide(subject, ranges)
-    side = _side(subject, 0.05, 48)
+    side = _side(subject, 0.04, 28)
     figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t in zip(axes[0], TIMES):
         dress(ax, f"t = {t:g}", subject.names[0], subject.names[1] if t == 0 else "", grid=False)
@@ -247,7 +259,7 @@ def pairs(subject: Subject) -> Picture:
     return Picture("pairs", figure, text, "Scatter plots of all pairs of columns, data and samples.", "full")
 
 
-def _cloud_keys(figure) -> None:
+def _cloud_keys(figure: Figure) -> None:
     handles = [Patch(color=DATA, label="held-out rows"), Patch(color=MODEL, label="samples")]
     figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=10, ncols=2)
 

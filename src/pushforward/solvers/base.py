@@ -30,6 +30,10 @@ class ODE:
     controlled: int = 1
 
 
+class SolverFailure(RuntimeError):
+    """Some rows did not arrive."""
+
+
 class Status(IntEnum):
     """How the integration of one row ended."""
 
@@ -66,11 +70,11 @@ class Solution(Generic[StateT]):
         return bool((self.status == Status.OK).all())
 
     def check(self) -> Solution[StateT]:
-        """Return self, or raise RuntimeError that says how many rows failed and why."""
+        """Return self, or raise SolverFailure that says how many rows failed and why."""
         if not self.ok:
             worst = Status(int(self.status.max()))
             failed = int((self.status != Status.OK).sum())
-            raise RuntimeError(
+            raise SolverFailure(
                 f"the solver failed on {failed} of {len(self.status)} rows: {worst.name.lower()}; "
                 "loosen the tolerance, allow more steps, or look at the field"
             )

@@ -23,7 +23,7 @@ _WHERE = {
     "oracles": "GaussianMixtureOracle",
     "paths": "Interpolant Linear Path Schedule",
     "recipes": "load train",
-    "solvers": "ODE Dopri5 Euler Heun Midpoint RK4 Solution Solver Tsit5",
+    "solvers": "AB2 ODE Dopri5 Euler Heun Midpoint RK4 Solution Solver Tsit5",
     "sources": "Empirical GaussianMixture Normal Source",
     "training": "Trainer",
 }
@@ -65,6 +65,7 @@ if TYPE_CHECKING:
     from .paths import Schedule as Schedule
     from .recipes import load as load
     from .recipes import train as train
+    from .solvers import AB2 as AB2
     from .solvers import ODE as ODE
     from .solvers import RK4 as RK4
     from .solvers import Dopri5 as Dopri5

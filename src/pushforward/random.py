@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 #: Rows that share one underlying stream; a process draws whole blocks and keeps its own rows.
-BLOCK = 256
+BLOCK = 512
 
 
 def derive_seed(*parts: int | str) -> int:
@@ -38,7 +38,7 @@ class RowGenerator(torch.Generator):
 
     Row i of a draw is a function of (``parts``, i, the draws before it) only: rows come in blocks of
     ``block``, each with its own stream, and a process draws the blocks that its rows touch.  Used as a
-    plain ``torch.Generator`` it still works, seeded by ``parts`` and ``start``.
+    plain ``torch.Generator`` it is the stream of its first block.
 
     >>> whole = normal((512, 2), RowGenerator("demo", rows=(0, 512)))
     >>> part = normal((100, 2), RowGenerator("demo", rows=(300, 400)))
@@ -58,8 +58,8 @@ class RowGenerator(torch.Generator):
         self.start, self.stop = rows
         self.block = block
         first, last = self.start // block, -(-self.stop // block)
-        self.manual_seed(derive_seed(*parts, self.start))
-        self.streams = [seeded(*parts, i, device=device) for i in range(first, last)]
+        self.manual_seed(derive_seed(*parts, first))
+        self.others = [seeded(*parts, i, device=device) for i in range(first + 1, last)]
         self.offset = self.start - first * block
 
     def draw(self, function: Callable[..., Tensor], shape: Sequence[int], **options: Any) -> Tensor:
@@ -67,9 +67,11 @@ class RowGenerator(torch.Generator):
         count = self.stop - self.start
         if shape[0] != count:
             raise ValueError(f"a generator of rows draws {count} rows at a time, not {shape[0]}")
-        drawn = [function((self.block, *shape[1:]), generator=stream, **options) for stream in self.streams]
-        whole = drawn[0] if len(drawn) == 1 else torch.cat(drawn)
-        return whole[self.offset : self.offset + count]
+        size = (self.block, *shape[1:])
+        whole = function(size, generator=self, **options)
+        if self.others:
+            whole = torch.cat([whole, *(function(size, generator=g, **options) for g in self.others)])
+        return whole if len(whole) == count else whole[self.offset : self.offset + count]
 
 
 def _draw(

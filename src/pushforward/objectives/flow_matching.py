@@ -9,26 +9,26 @@ from .. import random
 from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
 from ..tensors import drop_condition
-from .base import Batch, Loss, Objective, Step, row_mean
+from .base import Batch, Loss, Objective, Step
 from .times import stratified_uniform
 
 
-def _aim(kind: Prediction, point: PathPoint) -> tuple[Tensor, Tensor | float]:
-    """What the network should output at ``point``, and the factor under which errors are compared."""
+def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
+    """The network's output at ``point`` minus what it should be."""
     if kind == "velocity":
         assert point.velocity is not None, "a jump path has no velocity to regress on"
-        return point.velocity, 1.0
+        return output - point.velocity
     x0, x1 = point.points
     if kind == "data":
-        return x1, 1.0
+        return output - x1
     c = point.coefficients
     assert c is not None
     noise = c.sigma * x0 if point.noise is None else c.sigma * x0 + c.gamma * point.noise
     scale = c.noise_scale
     if kind == "noise":
-        return noise / scale, 1.0
-    # s^2 |score + n / s|^2 = |s score + n|^2: bounded where the score is not
-    return -noise / scale.square(), scale
+        return output - noise / scale
+    # s (score + n / s): bounded where the score is not
+    return scale * output + noise / scale
 
 
 class FlowMatching(Objective):
@@ -73,7 +73,6 @@ class FlowMatching(Objective):
         if condition is not None and self.drop_condition > 0:
             u = random.uniform((len(batch),), step.generator, torch.float32, target.x.device)
             condition = drop_condition(condition, u < self.drop_condition)
-        aim, factor = _aim(self.prediction, point)
-        error = (factor * (models["field"](t, point.x, condition) - aim)).square()
-        per_sample = row_mean(error, target.mask)
-        return Loss(batch.mean(per_sample), per_sample, t)
+        output = models["field"](t, point.x, condition)
+        value, per_sample = batch.reduce(_error(self.prediction, output, point).square())
+        return Loss(value, per_sample, t)

@@ -36,8 +36,8 @@ class Interpolant(Path):
     def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
         x0, x1 = points
         c = self.coefficients(expand_time(t, x1))
-        x = c.alpha * x1 + c.sigma * x0
-        velocity = c.d_alpha * x1 + c.d_sigma * x0
+        x = torch.addcmul(c.alpha * x1, c.sigma, x0)
+        velocity = torch.addcmul(c.d_alpha * x1, c.d_sigma, x0)
         z = None
         if self.noisy:
             z = random.normal(x1.shape, generator, x1.dtype, x1.device)

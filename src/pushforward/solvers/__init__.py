@@ -5,6 +5,7 @@ from .adaptive import Adaptive as Adaptive
 from .base import ODE as ODE
 from .base import Solution as Solution
 from .base import Solver as Solver
+from .base import SolverFailure as SolverFailure
 from .base import State as State
 from .base import StateT as StateT
 from .base import Status as Status

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from ..config import OptimConfig
@@ -138,13 +139,21 @@ class Trainer:
             isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()
         )
         self.history = History()
+        # On one device in full precision Fabric's wrappers do nothing but take time, a tenth of a small
+        # network's step; there the loop goes without them.
+        self._bare = isinstance(
+            self.fabric.strategy, SingleDeviceStrategy
+        ) and self.fabric._precision.precision in (
+            "32-true",
+            "64-true",
+        )
         self._phases: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         for name, trained in objective.phases.items():
             phase = _Phase(objective, self.models, trained)
             optimiser = torch.optim.AdamW(
                 phase.parameters(), lr=self._peak(), weight_decay=optim.weight_decay, fused=True
             )
-            self._phases[name] = self.fabric.setup(phase, optimiser)
+            self._phases[name] = (phase, optimiser) if self._bare else self.fabric.setup(phase, optimiser)
 
     # -- schedule ------------------------------------------------------------------------------------
 
@@ -208,7 +217,7 @@ class Trainer:
                 group["lr"] = rate
             optimiser.zero_grad()
             value, answer = phase(_Work(batch, step))
-            self.fabric.backward(value)
+            value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
             both = torch.stack([value.detach(), norm])
             if self.fabric.device.type == "cpu" and not bool(both.isfinite().all()):
@@ -222,6 +231,8 @@ class Trainer:
 
     def _gradient_norm(self, phase: nn.Module, optimiser: torch.optim.Optimizer) -> Tensor:
         largest = self.optim.clip if self.optim.clip > 0 else math.inf
+        if self._bare:
+            return nn.utils.clip_grad_norm_(optimiser.param_groups[0]["params"], largest)
         norm = self.fabric.clip_gradients(phase, optimiser, max_norm=largest, error_if_nonfinite=False)
         assert norm is not None
         return norm

@@ -6,6 +6,10 @@ import importlib.metadata
 import re
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
@@ -67,7 +71,9 @@ def items(block: list[str]) -> list[str]:
 def is_items(block: list[str]) -> bool:
     """Whether a paragraph lists arguments or attributes rather than says something."""
     heads = [line for line in block if not line.startswith(" ")]
-    return bool(ITEM.match(block[0])) and sum(bool(ITEM.match(line)) for line in heads) >= max(1, len(heads) / 2)
+    return bool(ITEM.match(block[0])) and sum(bool(ITEM.match(line)) for line in heads) >= max(
+        1, len(heads) / 2
+    )
 
 
 def paragraphs(lines: list[str]) -> list[list[str]]:
@@ -109,7 +115,7 @@ def render(block: list[str]) -> list[str]:
     return [escape(line) for line in block]
 
 
-def docstring(app, what, name, obj, options, lines: list[str]) -> None:
+def docstring(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
     """The docstrings are written for ``help()``; turn them into markup that says the same."""
     out: list[str] = []
     for block in paragraphs(lines):
@@ -117,5 +123,5 @@ def docstring(app, what, name, obj, options, lines: list[str]) -> None:
     lines[:] = out
 
 
-def setup(app) -> None:
+def setup(app: Sphinx) -> None:
     app.connect("autodoc-process-docstring", docstring)

@@ -23,7 +23,8 @@ from pushforward.solvers import ODE, RK4
 
 TIMES = (0.0, 0.5, 0.75, 0.9, 1.0)
 PAPER, INK, LINE = "#fffdf9", "#2a2320", "#3b2a22"
-HEAT = LinearSegmentedColormap.from_list("heat", [PAPER, "#fbe6cf", "#f4b778", "#dd7a2c", "#9c3f14", "#54200d"])
+SHADES = [PAPER, "#fbe6cf", "#f4b778", "#dd7a2c", "#9c3f14", "#54200d"]
+HEAT = LinearSegmentedColormap.from_list("heat", SHADES)
 OUT = Path(__file__).parent / "_static" / "flow.png"
 
 
@@ -48,7 +49,7 @@ def density(flow: ContinuousFlow, t: float, side: int, reach: float) -> np.ndarr
     y, x = torch.meshgrid(axis, axis, indexing="ij")
     grid = torch.stack([x, y], -1).reshape(-1, 2)
 
-    def velocity(s, state):
+    def velocity(s: torch.Tensor, state: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         return divergence(lambda z: flow.field(s, z), state[0])
 
     parts = []
@@ -75,8 +76,10 @@ def draw(flow: ContinuousFlow, reach: float = 2.35, side: int = 128) -> Figure:
     with torch.no_grad():
         lines = flow.trajectory(few, fine).path
         cloud = flow.trajectory(many, torch.tensor(TIMES)).path
+    assert isinstance(lines, torch.Tensor) and isinstance(cloud, torch.Tensor)
     figure = Figure(figsize=(12, 5.1), facecolor=PAPER)
-    grid = figure.add_gridspec(2, 5, left=0.006, right=0.994, top=0.935, bottom=0.008, wspace=0.03, hspace=0.03)
+    margins = {"left": 0.006, "right": 0.994, "top": 0.935, "bottom": 0.008}
+    grid = figure.add_gridspec(2, 5, wspace=0.03, hspace=0.03, **margins)
     colours, few_colours = hues(many), hues(few)
     for i, t in enumerate(TIMES):
         top, below = figure.add_subplot(grid[0, i]), figure.add_subplot(grid[1, i])
@@ -85,7 +88,7 @@ def draw(flow: ContinuousFlow, reach: float = 2.35, side: int = 128) -> Figure:
             z**0.7, origin="lower", extent=(-reach, reach, -reach, reach), cmap=HEAT, interpolation="bicubic",
             vmax=np.quantile(z, 0.998) ** 0.7, vmin=0,
         )  # fmt: skip
-        here = int(round(100 * t)) + 1
+        here = round(100 * t) + 1
         for k in range(len(few)):
             top.plot(*lines[:here, k].T, color=LINE, linewidth=0.6, alpha=0.55)
         top.scatter(*lines[here - 1].T, s=11, color=few_colours, edgecolor=INK, linewidth=0.5, zorder=3)

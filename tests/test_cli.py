@@ -324,4 +324,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_state(tmp_path, capsys)
     error = capsys.readouterr().err
     assert "not finite at step" in error and len(error.strip().splitlines()) == 1
     assert (out / "state" / "state.json").exists()
-    assert main(["sample", str(out), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 0
+    flow = pushforward.load(out)
+    assert all(p.isfinite().all() for p in flow.parameters())
+    assert main(["sample", str(out), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 1
+    assert "the solver failed on 3 of 3 rows" in capsys.readouterr().err

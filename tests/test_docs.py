@@ -1,4 +1,4 @@
-"""The documentation does what it says: its code runs and prints what is printed there, its links lead somewhere."""
+"""The documentation does what it says: its code prints what stands there, its links lead somewhere."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_output_is_compared() -> None:
 
 
 def run_python(page: Path, block: Block, names: dict[str, Any]) -> str:
-    """Run a block in ``names`` and return what it printed; a first line ``# name.py`` also makes that file."""
+    """Run a block in ``names``, return what it printed; one that begins ``# name.py`` also makes that file."""
     file = FILE.match(block.text)
     if file:
         Path(file[1]).write_text(block.text)
@@ -104,7 +104,7 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                     printed = run_python(page, block, names)
     finally:
         for name in set(sys.modules) - known:
-            if getattr(sys.modules[name], "__file__", None) and Path(str(sys.modules[name].__file__)).parent == tmp_path:
+            if Path(getattr(sys.modules[name], "__file__", None) or "").parent == tmp_path:
                 del sys.modules[name]
 
 
@@ -135,16 +135,16 @@ def test_links_lead_somewhere(page: Path) -> None:
     assert not broken
 
 
+def listed(index: Path) -> set[str]:
+    """What the index leads to."""
+    trees = re.findall(r"```{toctree}\n(.*?)```", index.read_text(), re.S)
+    return {line.strip() for tree in trees for line in tree.splitlines()}
+
+
 def test_every_page_is_in_the_index() -> None:
-    index = (DOCS / "index.md").read_text()
-    listed = {line.strip() for tree in re.findall(r"```{toctree}\n(.*?)```", index, re.S) for line in tree.splitlines()}
-    assert {page.stem for page in PAGES} - {"index"} <= listed
-    api = {f"api/{page.stem}" for page in (DOCS / "api").glob("*.md")}
-    assert api - {"api/index"} <= listed | {f"api/{name}" for name in _api_list()}
-
-
-def _api_list() -> list[str]:
-    return [line.strip() for line in (DOCS / "api" / "index.md").read_text().splitlines()]
+    assert {page.stem for page in PAGES} - {"index"} <= listed(DOCS / "index.md")
+    api = DOCS / "api"
+    assert {page.stem for page in api.glob("*.md")} - {"index"} <= listed(api / "index.md")
 
 
 def test_readme_is_short() -> None:
@@ -155,18 +155,14 @@ def test_readme_is_short() -> None:
 def test_methods_page_names_everything_registered(kind: str) -> None:
     text = (DOCS / "methods.md").read_text()
     cells = {cell.strip() for line in text.splitlines() if line.startswith("|") for cell in line.split("|")}
-    missing = [name for name in registry.KINDS[kind] if f"`{name}`" not in cells]
-    missing += [
-        entry.target for entry in registry.KINDS[kind].values() if kind != "method" and _class(entry) not in cells
-    ]
-    assert not missing
-    papers = [re.findall(r"arXiv [\d.]+|doi \S+", entry.paper) for entry in registry.KINDS[kind].values()]
-    unnamed = [paper for found in papers for paper in found if paper.split()[1] not in text]
-    assert not unnamed
-
-
-def _class(entry: registry.Entry) -> str:
-    return f"`{entry.target.rpartition(':')[2]}`"
+    wanted: set[str] = set()
+    for name, entry in registry.KINDS[kind].items():
+        wanted.add(f"`{name}`")
+        if isinstance(entry, registry.Entry):
+            wanted.add(f"`{entry.target.rpartition(':')[2]}`")
+        for paper in re.findall(r"(?:arXiv|doi) (\S+)", entry.paper):
+            assert paper in text, f"{name}: {paper}"
+    assert wanted <= cells
 
 
 def test_every_public_module_has_an_api_page() -> None:

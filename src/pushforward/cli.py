@@ -119,7 +119,8 @@ def _train(arguments: list[str], command: str) -> int:
     model = dataclasses.replace(ModelConfig(), method=method, **defaults)
     args = _parse(_Train, arguments, "train", _Train(source=tyro.MISSING, model=model))
 
-    from .recipes import is_first_process, train
+    from .recipes import train
+    from .training import is_first_process
 
     config = RunConfig(
         source=args.source,
@@ -179,7 +180,8 @@ def _sample(arguments: list[str], command: str) -> int:
         raise ValueError(f"-n {args.n}: expected a positive number of rows")
 
     from .data import write_rows
-    from .recipes import draw, open_run
+    from .inference import draw
+    from .recipes import open_run
 
     run = open_run(args.run, averaged=not args.last_weights, device=args.device)
     x, condition = draw(
@@ -213,7 +215,8 @@ def _score(arguments: list[str], command: str) -> int:
     args = _parse(_Score, arguments, "score")
 
     from .data import read_rows
-    from .recipes import open_run, score
+    from .inference import score
+    from .recipes import open_run
 
     run = open_run(args.run, device=args.device)
     rows = read_rows(args.rows, run.schema)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
-from torch import Tensor, nn
+from torch import nn
 
 from . import registry
 from ._version import __version__
@@ -27,17 +24,26 @@ from .flows import ContinuousFlow, Transformed
 from .nn import ConditionEmbedding
 from .objectives import FlowMatching
 from .paths import Interpolant
-from .random import derive_seed, seeded
+from .random import derive_seed
 from .runs import RunFolder, check_out
 from .sources import Normal
-from .tensors import event_size
-from .training import NonFiniteLoss, PairedBatches, Trainer, read_metrics, read_model, write_json, write_model
+from .training import (
+    NonFiniteLoss,
+    PairedBatches,
+    Trainer,
+    is_first_process,
+    make_fabric,
+    read_metrics,
+    read_model,
+    write_json,
+    write_model,
+)
 
 #: What ``None`` stands for in a configuration, by kind of data.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "table": {"network": "resmlp", "steps": 10_000, "batch": 512, "lr": 1e-3},
-    "array": {"network": "resmlp", "steps": 10_000, "batch": 256, "lr": 1e-3},
-    "image": {"network": "unet", "steps": 3_000, "batch": 128, "lr": 1e-3},
+    "table": {"network": "resmlp,width=128,depth=3", "steps": 8_000, "batch": 512, "lr": 2e-3},
+    "array": {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3},
+    "image": {"network": "unet", "steps": 4_000, "batch": 64, "lr": 2e-3},
 }
 
 #: Held-out rows scored at each validation.
@@ -197,35 +203,6 @@ def load(path: str | Path, *, averaged: bool = True, device: str = "cpu") -> Tra
 # -- training ----------------------------------------------------------------------------------------
 
 
-def make_fabric(config: RunConfig) -> Fabric:
-    """Devices, strategy and precision.  Raises ValueError for what this machine does not have."""
-    c = config.compute
-    kind = c.accelerator
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    available = (
-        torch.cuda.device_count() if kind in ("cuda", "gpu") else 1 if kind == "mps" else os.cpu_count()
-    )
-    if c.devices > (available or 1):
-        raise ValueError(f"--devices {c.devices}: this machine has {available} for {kind}")
-    try:
-        return Fabric(
-            accelerator=kind,
-            devices=c.devices,
-            num_nodes=c.nodes,
-            strategy=c.strategy,
-            precision=cast(Any, c.precision),
-        )
-    except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None
-
-
-def is_first_process() -> bool:
-    """Whether this process is the one that checks and writes, before processes know of each other."""
-    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
-    return all(rank == "0" for rank in ranks)
-
-
 def train(
     config: RunConfig,
     out: str | Path,
@@ -252,7 +229,7 @@ def train(
     coupling = registry.create("coupling", config.model.coupling)
     objective = FlowMatching(build_path(config), config.model.prediction, config.model.drop_condition)
 
-    fabric = make_fabric(config)
+    fabric = make_fabric(config.compute)
     fabric.launch()
     if fabric.global_rank == 0:
         if decision == "new":
@@ -329,71 +306,3 @@ def calibrate(network: nn.Module, rows: Rows) -> None:
     for module in network.modules():
         if isinstance(module, ConditionEmbedding) and rows.condition is not None:
             module.calibrate(rows.condition)
-
-
-# -- using a run -------------------------------------------------------------------------------------
-
-#: Rows carried at once when sampling and scoring.
-CHUNK = 1024
-
-
-def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None) -> Transformed:
-    changes: dict[str, Any] = {}
-    if guidance is not None:
-        changes["guidance"] = guidance
-    if solver is not None:
-        changes["solver"] = registry.create("solver", solver)
-    return run.flow.replace(**changes)
-
-
-def draw(
-    run: Run,
-    n: int,
-    conditions: Sequence[str] = (),
-    *,
-    guidance: float | None = None,
-    solver: str | None = None,
-    seed: int = 0,
-) -> tuple[Tensor, Tensor | None]:
-    """``n`` samples in data units and the encoded condition of each (None without).
-
-    Given ``conditions`` take turns over the rows; without any they are drawn as they occur in the
-    training data.  Raises ValueError for a label never seen and a condition the run does not take.
-    """
-    spec = run.schema.condition
-    if conditions and spec is None:
-        raise ValueError("--condition: this run was trained without a condition")
-    generator = seeded(seed, "sample", device=run.device)
-    given = None
-    if spec is not None:
-        pool = spec.encode(list(conditions)) if conditions else RunFolder(run.path).conditions()
-        if pool is None:
-            raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-        turn = torch.arange(n) % len(pool)
-        if not conditions:
-            turn = torch.randint(len(pool), (n,), generator=seeded(seed, "condition"))
-        given = pool[turn].to(run.device)
-    flow = _adjusted(run, guidance, solver)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, n, CHUNK):
-            rows = slice(start, min(n, start + CHUNK))
-            if given is None:
-                parts.append(flow.sample(rows.stop - rows.start, None, generator))
-            else:
-                parts.append(flow.sample(1, given[rows], generator)[0])
-    return torch.cat(parts).cpu(), None if given is None else given.cpu()
-
-
-def score(run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0) -> tuple[str, list[float]]:
-    """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row."""
-    flow = _adjusted(run, solver=solver)
-    generator = seeded(seed, "score", device=run.device)
-    rows = rows.to(run.device)
-    step = max(1, CHUNK * 64 // max(64, event_size(run.schema.event_shape)))
-    values: list[float] = []
-    with torch.inference_mode():
-        for start in range(0, len(rows), step):
-            part = rows.take(torch.arange(start, min(len(rows), start + step), device=rows.x.device))
-            values += flow.log_prob(part.x, part.condition, generator).tolist()
-    return "log_prob" if flow.density == "exact" else "log_prob_bound", values

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .dynamics import Curve, Motion
 from .numbers import Memory, number
@@ -126,7 +127,10 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
             ax.axhline(curve.floor, color=REAL, linewidth=1.2, linestyle="--", label="real rows")
         ax.set_xscale("log", base=2)
         ax.set_yscale("log")
-        ax.set_xticks([point for point in (1, 2, 4, 8, 16, 32, 64, 128, 256)])
+        ax.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        ax.yaxis.set_minor_formatter(NullFormatter())
+        ax.set_xticks([1, 2, 4, 8, 16, 32, 64, 128, 256])
         ax.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         ax.set_xlim(0.8, max(80.0, 1.4 * max(point.nfe for point in curve.points)))
         legend(ax)

@@ -135,7 +135,7 @@ def evaluate(subject: Subject, gaussian: Source) -> tuple[list[Density], dict[st
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
     slopes = 2.5 * (subject.size if subject.size <= EXACT_SIZE else 1)
     evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(subject.solver, Adaptive) else subject.evaluations
-    wanted = subject.affordable(1000, 0.25, (1 + slopes) * evaluations)
+    wanted = subject.affordable(1000, 0.12, (1 + slopes) * evaluations)
     held: Rows = subject.some(subject.test, min(wanted, len(subject.test)), "density")
     condition = subject.condition(held)
     mine, evaluations = log_prob(subject, held.x, condition)

@@ -101,7 +101,7 @@ class Subject:
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
         self.repeats = (8, 3) if self.size <= 100 else (3, 2)
         wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
-        self.samples = max(self.rows, self._affordable(wanted, 0.35) if samples is None else wanted)
+        self.samples = max(self.rows, self._affordable(wanted, 0.4) if samples is None else wanted)
 
     # -- the run -------------------------------------------------------------------------------------
 
@@ -187,16 +187,16 @@ class Subject:
         return rows.take(order[:count])
 
     def like_reference(self, index: int) -> Tensor:
-        """As many training rows, the same number of every label where there are enough."""
+        """As many training rows, row by row of the same label where there are enough."""
         order = uniform((len(self.train),), self.generator("floor", index), torch.float64).argsort()
         have, want = self.condition(self.train), self.condition(self.reference)
         if self.labelled and have is not None and want is not None:
-            picked = []
+            chosen = torch.full_like(order[: self.rows], -1)
             for label in want.unique():
-                rows = order[have[order] == label]
-                picked.append(rows[: int((want == label).sum())])
-            chosen = torch.cat(picked)
-            if len(chosen) == self.rows:
+                places = (want == label).nonzero()[:, 0]
+                rows = order[have[order] == label][: len(places)]
+                chosen[places[: len(rows)]] = rows
+            if bool((chosen >= 0).all()):
                 order = chosen
         return self.train.x[order[: self.rows]]
 

@@ -88,7 +88,7 @@ def density(subject: Subject) -> list[Picture]:
     names = subject.names
     data = _numpy(subject.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, 0.2, 48)
+    side = _side(subject, 0.2, 44)
     z = _grid_density(subject, ranges, side, 1.0)
     figure, axes = canvas(5.4, _height(ranges, 3.8))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
@@ -100,8 +100,8 @@ def density(subject: Subject) -> list[Picture]:
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     _square(ax, ranges[0], ranges[1])
-    text = f"exp(log_prob) on a grid of {side} × {side}, cubic in between; dots are {len(shown):,} held-out rows. "
-    text += "Colours follow the square root, so that thin tails show."
+    text = f"exp(log_prob) on a grid of {side} × {side}, cubic in between; dots are {len(shown):,} held-out "
+    text += "rows. Colours follow the square root, so that thin tails show."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(subject, ranges)]
 
@@ -135,7 +135,7 @@ def _grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
     points = torch.stack([x, y], -1).reshape(-1, *subject.event).to(subject.train.x.dtype)
-    solver = Tsit5(rtol=1e-3, atol=1e-3)
+    solver = Tsit5(rtol=1e-2, atol=1e-2)
 
     def at(condition: Tensor | None) -> Tensor:
         return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0]
@@ -155,13 +155,14 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
     """The density on a grid five times as fine: cubic in the logarithm, which is smooth where p is not."""
     top = float(np.nanmax(log_p, initial=-1e9, where=np.isfinite(log_p)))
     known = np.clip(np.nan_to_num(log_p, nan=-np.inf), top - 12.0, top)
-    return np.exp(np.clip(zoom(known, 5, order=3, mode="nearest", grid_mode=False), None, top))
+    finer = np.asarray(zoom(known, 5, order=3, mode="nearest", grid_mode=False))
+    return np.exp(np.minimum(finer, top))
 
 
 def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
     """The density at five times, from the source to the data."""
     wide = _wide(subject, ranges)
-    side = _side(subject, 0.04, 28)
+    side = _side(subject, 0.04, 26)
     figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t in zip(axes[0], TIMES):
         dress(ax, f"t = {t:g}", subject.names[0], subject.names[1] if t == 0 else "", grid=False)

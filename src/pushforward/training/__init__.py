@@ -4,6 +4,8 @@ from .batches import PairedBatches as PairedBatches
 from .checkpoint import read_model as read_model
 from .checkpoint import write_json as write_json
 from .checkpoint import write_model as write_model
+from .devices import is_first_process as is_first_process
+from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
 from .trainer import Batches as Batches
 from .trainer import History as History

@@ -26,6 +26,7 @@ def write_model(path: Path, module: nn.Module) -> None:
     """Write parameters and buffers; tied weights are stored once."""
     scratch = path.with_name(path.name + ".tmp")
     save_model(module, str(scratch))
+    scratch.chmod(0o644)  # safetensors leaves files that only their owner can read
     os.replace(scratch, path)
 
 

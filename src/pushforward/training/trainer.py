@@ -22,6 +22,9 @@ from .ema import EMA
 from .interrupt import Interrupt
 from .progress import progress
 
+#: AdamW's decay rates; the second is shorter than torch's default, as regression on noisy targets likes it.
+BETAS = (0.9, 0.99)
+
 
 class Batches(Protocol):
     """What a trainer draws from; :class:`~pushforward.training.PairedBatches` is one."""
@@ -151,7 +154,7 @@ class Trainer:
         for name, trained in objective.phases.items():
             phase = _Phase(objective, self.models, trained)
             optimiser = torch.optim.AdamW(
-                phase.parameters(), lr=self._peak(), weight_decay=optim.weight_decay, fused=True
+                phase.parameters(), self._peak(), BETAS, weight_decay=optim.weight_decay, fused=True
             )
             self._phases[name] = (phase, optimiser) if self._bare else self.fabric.setup(phase, optimiser)
 

@@ -1,0 +1,40 @@
+"""Which devices a run uses, and which of its processes comes first."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, cast
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from ..config import ComputeConfig
+
+
+def make_fabric(c: ComputeConfig) -> Fabric:
+    """Devices, strategy and precision.  Raises ValueError for what this machine does not have."""
+    kind = c.accelerator
+    if kind == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    available = (
+        torch.cuda.device_count() if kind in ("cuda", "gpu") else 1 if kind == "mps" else os.cpu_count()
+    )
+    if c.devices > (available or 1):
+        raise ValueError(f"--devices {c.devices}: this machine has {available} for {kind}")
+    try:
+        return Fabric(
+            accelerator=kind,
+            devices=c.devices,
+            num_nodes=c.nodes,
+            strategy=c.strategy,
+            precision=cast(Any, c.precision),
+        )
+    except (ValueError, RuntimeError, MisconfigurationException) as error:
+        raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None
+
+
+def is_first_process() -> bool:
+    """Whether this process is the one that checks and writes, before processes know of each other."""
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    return all(rank == "0" for rank in ranks)

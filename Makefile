@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: help demo test check docs format clean
+.PHONY: help demo test check docs bench format clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -36,6 +36,10 @@ check: $(STAMPS)/dev  ## lint, types, import contracts
 docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
+
+bench: $(STAMPS)/dev  ## run the benchmarks and write docs/benchmarks.md
+	@$(BIN)/python benchmarks/training_overhead.py
+	@$(BIN)/python benchmarks/make_page.py
 
 format: $(STAMPS)/dev  ## format and sort imports
 	@$(BIN)/ruff check --fix -q . ; $(BIN)/ruff format -q .

@@ -61,7 +61,7 @@ def test_output_is_compared() -> None:
 
 
 def run_python(page: Path, block: Block, names: dict[str, Any]) -> str:
-    """Run a block in ``names``, return what it printed; one that begins ``# name.py`` also makes that file."""
+    """Run a block in ``names``, return what it printed; one that begins ``# name.py`` also makes a file."""
     file = FILE.match(block.text)
     if file:
         Path(file[1]).write_text(block.text)

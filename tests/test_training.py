@@ -12,7 +12,8 @@ from torch import nn
 from pushforward.config import OptimConfig
 from pushforward.couplings import MinibatchOT, Rows
 from pushforward.nn import MLP
-from pushforward.objectives import Batch, FlowMatching, Loss, Objective, Step
+from pushforward.objectives import Batch, FlowMatching, Late, Loss, Objective, Step, Uniform
+from pushforward.random import RowGenerator
 from pushforward.sources import Normal
 from pushforward.training import NonFiniteLoss, PairedBatches, Trainer, read_metrics
 from pushforward.training.checkpoint import load_state
@@ -209,3 +210,19 @@ def test_metrics_are_json_lines(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 31))
     assert all(len(row["val_loss_by_time"]) == 10 for row in rows if "val_loss" in row)
+
+
+@pytest.mark.parametrize(("law", "mean"), [(Uniform(), 1 / 2), (Late(2.0), 2 / 3), (Late(3.0), 3 / 4)])
+def test_times_follow_their_law_in_strata(law, mean):
+    """E[1 - w^p] = p / (p + 1); strata leave an error of order n^-3/2."""
+    t = law.draw(torch.zeros(10_000, dtype=torch.float64), Step(generator=torch.Generator().manual_seed(0)))
+    assert float(t.mean()) == pytest.approx(mean, abs=1e-4)
+    assert t.min() >= 0 and t.max() <= 1 and bool((t.diff() > 0).all())
+
+
+def test_times_of_parts_of_a_batch_are_those_of_the_whole():
+    def draw(start, stop):
+        g = RowGenerator("t", rows=(start, stop))
+        return Late().draw(torch.zeros(stop - start), Step(generator=g, rows=(start, 700)))
+
+    assert torch.equal(torch.cat([draw(0, 300), draw(300, 700)]), draw(0, 700))

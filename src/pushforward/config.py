@@ -47,6 +47,8 @@ class ModelConfig:
     """Schedule of the path from source to data: `linear`."""
     gamma: float = 0.0
     """Constant noise level of the path."""
+    times: str | None = None
+    """Law of training times: `uniform`, `late,power=2`."""
     prediction: Literal["velocity", "data", "noise", "score"] = "velocity"
     """What the network predicts."""
     solver: str = "dopri5"

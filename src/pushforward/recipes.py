@@ -41,9 +41,15 @@ from .training import (
 
 #: What ``None`` stands for in a configuration, by kind of data.
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "table": {"network": "resmlp,width=128,depth=3", "steps": 8_000, "batch": 512, "lr": 2e-3},
-    "array": {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3},
-    "image": {"network": "unet", "steps": 4_000, "batch": 64, "lr": 2e-3},
+    "table": {
+        "network": "resmlp,width=128,depth=3",
+        "steps": 8_000,
+        "batch": 512,
+        "lr": 2e-3,
+        "times": "late",
+    },
+    "array": {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3, "times": "uniform"},
+    "image": {"network": "unet", "steps": 4_000, "batch": 64, "lr": 2e-3, "times": "uniform"},
 }
 
 #: Held-out rows scored at each validation.
@@ -64,7 +70,7 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
 def check(config: RunConfig) -> None:
     """Refuse values that no data could make right.  Raises ValueError that names the flag."""
     registry.lookup("method", config.model.method)
-    for kind in ("network", "coupling", "path", "solver"):
+    for kind in ("network", "coupling", "path", "times", "solver"):
         spec = getattr(config.model, kind)
         if spec is not None:
             registry.parse(kind, spec)
@@ -227,7 +233,12 @@ def train(
     calibrate(network, dataset.train)
     flow = build_flow(config, dataset.schema, network, dataset.preprocess, dataset.train.x.dtype)
     coupling = registry.create("coupling", config.model.coupling)
-    objective = FlowMatching(build_path(config), config.model.prediction, config.model.drop_condition)
+    objective = FlowMatching(
+        build_path(config),
+        config.model.prediction,
+        config.model.drop_condition,
+        registry.create("times", config.model.times or "uniform"),
+    )
 
     fabric = make_fabric(config.compute)
     fabric.launch()

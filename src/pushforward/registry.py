@@ -49,6 +49,14 @@ SCHEDULES = {
         "Lipman et al. 2023, arXiv 2210.02747",
     ),
 }
+TIMES = {
+    "uniform": Entry("pushforward.objectives:Uniform", "uniform on [0, 1]"),
+    "late": Entry(
+        "pushforward.objectives:Late",
+        "more times near the data, for sharp densities",
+        "cf. Wildberger et al. 2023, arXiv 2305.17161",
+    ),
+}
 SOLVERS = {
     "euler": Entry("pushforward.solvers:Euler", "first order, fixed steps"),
     "midpoint": Entry("pushforward.solvers:Midpoint", "second order, fixed steps"),
@@ -134,7 +142,14 @@ DATASETS = {
     ),
 }
 
-KINDS = {"network": NETWORKS, "coupling": COUPLINGS, "path": SCHEDULES, "solver": SOLVERS, "method": METHODS}
+KINDS = {
+    "network": NETWORKS,
+    "coupling": COUPLINGS,
+    "path": SCHEDULES,
+    "times": TIMES,
+    "solver": SOLVERS,
+    "method": METHODS,
+}
 
 
 def suggest(name: str, known: Any) -> str:

@@ -10,7 +10,7 @@ from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
 from ..tensors import drop_condition
 from .base import Batch, Loss, Objective, Step
-from .times import stratified_uniform
+from .times import Times, Uniform
 
 
 def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
@@ -32,7 +32,7 @@ def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
 
 
 class FlowMatching(Objective):
-    """E |field(t, x_t) - dx_t/dt|^2 over t ~ U[0, 1], pairs of the coupling and the path between them.
+    """E |field(t, x_t) - dx_t/dt|^2 over times (uniform by default), pairs of the coupling and the path between them.
 
     The minimiser is the marginal velocity E[dx_t/dt | x_t = x] (Lipman et al. 2023, arXiv 2210.02747,
     theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem 3.2).  With another ``prediction`` the network
@@ -52,7 +52,11 @@ class FlowMatching(Objective):
     """
 
     def __init__(
-        self, path: Path | None = None, prediction: Prediction = "velocity", drop_condition: float = 0.0
+        self,
+        path: Path | None = None,
+        prediction: Prediction = "velocity",
+        drop_condition: float = 0.0,
+        times: Times | None = None,
     ):
         if prediction not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
@@ -63,10 +67,11 @@ class FlowMatching(Objective):
             raise ValueError(f"prediction: only velocity can be regressed along a {type(self.path).__name__}")
         self.prediction: Prediction = prediction
         self.drop_condition = drop_condition
+        self.times = times or Uniform()
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         target = batch.target
-        t = stratified_uniform(target.x, step)
+        t = self.times.draw(target.x, step)
         points = (rows.x for rows in batch.marginals)
         point = self.path.sample(t, *points, generator=step.generator)
         condition = target.condition

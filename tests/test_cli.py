@@ -328,3 +328,32 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_state(tmp_path, capsys)
     assert all(p.isfinite().all() for p in flow.parameters())
     assert main(["sample", str(out), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 1
     assert "the solver failed on 3 of 3 rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["data", "noise", "score"])
+def test_every_prediction_trains_samples_and_scores(kind, tmp_path):
+    out = str(tmp_path / "run")
+    assert main(["train", "moons", "--prediction", kind, "--out", out, *SMALL]) == 0
+    assert main(["sample", out, "-n", "64", "-o", str(tmp_path / "x.csv")]) == 0
+    assert main(["score", out, str(tmp_path / "x.csv"), "-o", str(tmp_path / "s.csv")]) == 0
+    assert np.isfinite(pd.read_csv(tmp_path / "s.csv")["log_prob"]).all()
+
+
+def test_double_precision_is_kept(tmp_path):
+    out = tmp_path / "run"
+    assert main(["train", "moons", "--precision", "64-true", "--out", str(out), *SMALL]) == 0
+    flow = pushforward.load(out)
+    assert {p.dtype for p in flow.parameters()} == {torch.float64}
+    assert flow.sample(2).dtype == torch.float64
+
+
+def test_own_components_are_found_in_the_working_folder(tmp_path):
+    (tmp_path / "my_solvers.py").write_text("from pushforward import Euler as Mine\n")
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from pushforward.cli import main; sys.exit(main(sys.argv[1:]))",
+    ]
+    arguments = ["train", "moons", "--solver", "my_solvers:Mine,steps=2", "--out", "run", *SMALL]
+    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -82,7 +82,6 @@ if TYPE_CHECKING:
     from .training import Trainer as Trainer
 
 
-
 def __getattr__(name: str) -> Any:
     if name not in _NAMES:
         raise AttributeError(f"module 'pushforward' has no attribute {name!r}")

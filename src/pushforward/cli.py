@@ -49,6 +49,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if name not in COMMANDS:
             raise ValueError(f"unknown command {name!r}{registry.suggest(name, COMMANDS)}")
+        if "" not in sys.path:
+            sys.path.append("")  # so that `--path my_paths:Curved` finds a file in this folder
         with warnings.catch_warnings():
             warnings.simplefilter("default")
             warnings.showwarning = _show_warning

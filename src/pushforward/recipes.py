@@ -55,6 +55,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 #: Held-out rows scored at each validation.
 VALIDATION_ROWS = 2000
 
+#: How far from t = 0 or t = 1 a flow stops where its prediction gives no velocity there.
+MARGIN = 1e-3
+
 
 def resolve(config: RunConfig, schema: Schema) -> RunConfig:
     """Fill in what the configuration leaves to the kind of data."""
@@ -104,6 +107,11 @@ def build_path(config: RunConfig) -> Interpolant:
     return Interpolant(registry.create("path", config.model.path), config.model.gamma)
 
 
+def model_dtype(config: RunConfig) -> torch.dtype:
+    """The dtype of the model's weights and of the space it works in."""
+    return torch.float64 if config.compute.precision == "64-true" else torch.float32
+
+
 def build_network(config: RunConfig, schema: Schema) -> nn.Module:
     """The network of a configuration, its weights drawn from the seed."""
     spec = None if schema.condition is None else schema.condition.network_spec
@@ -123,6 +131,7 @@ def build_flow(
     if start.target_scale != 0:
         raise ValueError(f"--path {config.model.path}: does not start from its source at t = 0")
     kind = config.model.prediction
+    interval = (0.0 if kind in ("velocity", "data") else MARGIN, 1.0 - MARGIN if kind == "data" else 1.0)
     field = network if kind == "velocity" else Parameterised(network, kind, path)
     spec = None if schema.condition is None else schema.condition.network_spec
     flow = ContinuousFlow(
@@ -131,7 +140,8 @@ def build_flow(
         Normal(schema.event_shape, scale),
         condition_shape=spec if isinstance(spec, tuple) else (),
         guidance=config.model.guidance,
-    )
+        interval=interval,
+    ).to(model_dtype(config))
     return Transformed(flow, preprocess, dtype)
 
 
@@ -254,17 +264,18 @@ def train(
 
     if config.compute.compile:
         network.compile()
-    dtype = torch.float64 if config.compute.precision == "64-true" else torch.float32
-    network.to(dtype)
-    options = {"preprocess": dataset.preprocess, "dtype": dtype, "device": fabric.device}
+    options = {
+        "preprocess": dataset.preprocess,
+        "dtype": model_dtype(config),
+        "device": fabric.device,
+        "seed": config.seed,
+    }
     assert config.optim.batch is not None
     source_law = flow.source.to(fabric.device)
-    batches = PairedBatches(
-        source_law, dataset.train, coupling, size=config.optim.batch, seed=config.seed, **options
-    )
-    held_out = PairedBatches(
-        source_law, dataset.test, size=min(len(dataset.test), VALIDATION_ROWS), seed=config.seed, **options
-    )
+    batches = PairedBatches(source_law, dataset.train, coupling, size=config.optim.batch, **options)
+    validation = None
+    if scored := min(len(dataset.test), VALIDATION_ROWS):
+        validation = PairedBatches(source_law, dataset.test, coupling, size=scored, **options)(0)
     trainer = Trainer(
         objective,
         network,
@@ -273,7 +284,7 @@ def train(
         seed=config.seed,
         fabric=fabric,
         folder=folder.path,
-        validation=held_out(0),
+        validation=validation,
         show_progress=show_progress,
     )
     facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}

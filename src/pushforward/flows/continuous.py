@@ -21,7 +21,9 @@ class ContinuousFlow(InvertibleFlow):
     log p_1(x_1) = log p_0(x_0) - int_0^1 div field(t, x_t) dt (Chen et al. 2018, arXiv 1806.07366,
     eq. 8), the divergence exact, by batched forward-mode differentiation.  ``guidance`` is the weight of
     classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore
-    it.  ``chunk`` bounds how many elements of the divergence are computed at once (memory).
+    it.  ``interval`` is the part of [0, 1] that is integrated: fields made of a data, noise or score
+    prediction are not defined at one end, and stopping short of it by a thousandth is customary.
+    ``chunk`` bounds how many elements of the divergence are computed at once (memory).
 
     Raises SolverFailure where the solver fails on a row.
 
@@ -39,13 +41,17 @@ class ContinuousFlow(InvertibleFlow):
         *,
         condition_shape: ConditionShape = (),
         guidance: float = 1.0,
+        interval: tuple[float, float] = (0.0, 1.0),
         chunk: int | None = None,
     ):
         super().__init__()
         if source is None:
             raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
         self.field, self.solver, self.source = field, solver or Dopri5(), source
+        if not 0 <= interval[0] < interval[1] <= 1:
+            raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")
         self.condition_shape, self.guidance, self.chunk = condition_shape, guidance, chunk
+        self.interval = interval
 
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""
@@ -58,12 +64,12 @@ class ContinuousFlow(InvertibleFlow):
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self._solve(x0, 0.0, 1.0, condition)
+        return self._solve(x0, *self.interval, condition)
 
     def pull(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self._solve(x, 1.0, 0.0, condition)
+        return self._solve(x, *self.interval[::-1], condition)
 
     def trajectory(
         self, x: Tensor, times: Sequence[float] | Tensor, condition: Condition | None = None
@@ -74,8 +80,9 @@ class ContinuousFlow(InvertibleFlow):
         """
         t = torch.as_tensor(times, dtype=x.dtype)
         forwards = len(t) < 2 or bool(t[-1] > t[0])
-        ends = (0.0, 1.0) if forwards else (1.0, 0.0)
-        return self.solver.solve(self.problem(condition), x, *ends, save_at=t).check()
+        ends = self.interval if forwards else self.interval[::-1]
+        inside = t.clamp(*self.interval)
+        return self.solver.solve(self.problem(condition), x, *ends, save_at=inside).check()
 
     def _augmented(self, condition: Condition | None) -> ODE:
         def velocity(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
@@ -96,9 +103,9 @@ class ContinuousFlow(InvertibleFlow):
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._solve_and_log_det(x0, 0.0, 1.0, condition)
+        return self._solve_and_log_det(x0, *self.interval, condition)
 
     def pull_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._solve_and_log_det(x, 1.0, 0.0, condition)
+        return self._solve_and_log_det(x, *self.interval[::-1], condition)

@@ -35,7 +35,7 @@ class MLP(Network):
         condition: ConditionSpec = None,
         width: int = 64,
         depth: int = 3,
-        activation: str = "selu",
+        activation: str = "silu",
     ):
         super().__init__(event_shape, condition, check_count("width", width))
         check_count("depth", depth)

@@ -23,12 +23,11 @@ def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
         return output - x1
     c = point.coefficients
     assert c is not None
-    noise = c.sigma * x0 if point.noise is None else c.sigma * x0 + c.gamma * point.noise
     scale = c.noise_scale
-    if kind == "noise":
-        return output - noise / scale
-    # s (score + n / s): bounded where the score is not
-    return scale * output + noise / scale
+    # without added noise this is x0 itself, also where its coefficient is 0
+    noise = x0 if point.noise is None else (c.sigma * x0 + c.gamma * point.noise) / scale
+    # for the score, s (score + n / s): bounded where the score is not
+    return output - noise if kind == "noise" else scale * output + noise
 
 
 class FlowMatching(Objective):

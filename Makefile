@@ -21,8 +21,10 @@ $(STAMPS)/%: $(STAMPS)/core
 	@touch $@
 
 demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.html
-	@$(BIN)/pushforward train digits --condition label --out runs/demo --overwrite
+	@$(BIN)/pushforward train digits --condition label --guidance 1.2 --solver heun,steps=20 \
+		--out runs/demo --overwrite --no-report
 	@$(BIN)/pushforward sample runs/demo -n 100 --condition 0 1 2 3 4 5 6 7 8 9 -o runs/demo/samples.png
+	@$(BIN)/pushforward report runs/demo --samples 1000
 
 test: $(STAMPS)/dev  ## run every test, doctest and documented example
 	@$(BIN)/python -m pytest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 
@@ -161,7 +162,7 @@ def test_the_learning_rate_warms_up_and_decays_to_nothing():
     run = trainer(steps=100, lr=1.0, warmup=10)
     rates = [run.learning_rate(k) for k in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == 1.0
-    assert all(a >= b for a, b in zip(rates[10:], rates[11:])) and rates[-1] < 1e-3
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:])) and rates[-1] < 1e-3
 
 
 def test_batches_visit_every_row_once_an_epoch_and_split_over_processes():

@@ -238,6 +238,10 @@ def _score(arguments: list[str], command: str) -> int:
 class _Report:
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    samples: int | None = None
+    """Samples to judge by; default: as many as take little time."""
+    device: str = "cpu"
+    """Where to compute: `cpu`, `cuda`."""
 
 
 def _report(arguments: list[str], command: str) -> int:
@@ -246,7 +250,7 @@ def _report(arguments: list[str], command: str) -> int:
     from .recipes import open_run
     from .report import build
 
-    print(build(open_run(args.run)))
+    print(build(open_run(args.run, device=args.device), samples=args.samples))
     return 0
 
 

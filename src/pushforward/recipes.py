@@ -49,7 +49,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "times": "late",
     },
     "array": {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3, "times": "uniform"},
-    "image": {"network": "unet", "steps": 4_000, "batch": 64, "lr": 2e-3, "times": "uniform"},
+    "image": {"network": "unet", "steps": 3_000, "batch": 64, "lr": 2e-3, "times": "uniform"},
 }
 
 #: Held-out rows scored at each validation.

@@ -20,7 +20,7 @@ class ResidualMLP(Network):
     event_shape: shape of one event, flattened inside; an int d stands for ``(d,)``.
     condition: see :class:`ConditionEmbedding`; None for an unconditional network.
     width, depth: units per layer, number of residual blocks of two layers each.
-    frequencies: octaves of :class:`FourierFeatures`; None gives 4 to events of up to 8 numbers, where
+    frequencies: octaves of :class:`FourierFeatures`; None gives 5 to events of up to 8 numbers, where
     sharp edges matter, and none to larger ones.
     activation: elu, gelu, relu, selu, silu, softplus or tanh.
 
@@ -48,7 +48,7 @@ class ResidualMLP(Network):
         super().__init__(event_shape, condition, embedding)
         check_count("depth", depth)
         if frequencies is None:
-            frequencies = 4 if self.event_size <= 8 else 0
+            frequencies = 5 if self.event_size <= 8 else 0
         self.features = FourierFeatures(self.event_size, check_count("frequencies", frequencies, 0))
         self.embed_time = TimeEmbedding(embedding)
         self.enter = nn.Linear(self.features.size, width)

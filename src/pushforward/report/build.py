@@ -10,20 +10,16 @@ from typing import Any
 
 import torch
 
-from . import curves, dynamics, pictures, tables
+from . import curves, dynamics, pictures, plane, tables
 from .dynamics import Curve, Motion, RoundTrip
-from .numbers import Line, Value, Verdict, judge, number, pair
-from .page import Section, Table, as_json, page, preformatted
+from .numbers import Verdict, judge
+from .render import render
+from .run import RunLike
 from .style import Picture
-from .subject import RunLike, Subject
+from .subject import Subject
 
 #: Version of ``report.json``.
 FORMAT = 1
-#: How the columns of the verdict are called.
-COLUMNS = {"model": "this model", "gaussian": "Gaussian", "means": "class means", "real": "real rows"}
-
-#: How it is said which way is better.
-WAYS = {"high": "higher is better", "low": "lower is better", "real": "like real rows is best"}
 
 
 def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
@@ -77,12 +73,12 @@ def draw(
     elif look == "series":
         samples.append(tables.series(subject))
     elif look == "plane":
-        samples += tables.scatter(subject)
+        samples += plane.scatter(subject)
         if subject.inner is not None:
-            found = tables.density(subject)
+            found = plane.density(subject)
             samples += [p for p in found if p.width == "half"]
             moving += [p for p in found if p.width == "full"]
-            samples.append(tables.trajectories(subject))
+            samples.append(plane.trajectories(subject))
         samples.append(tables.marginals(subject))
     else:
         if 3 <= subject.size <= tables.MOST_PAIRS:
@@ -143,202 +139,3 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-def render(
-    subject: Subject,
-    verdict: Verdict,
-    curve: Curve | None,
-    motion: Motion | None,
-    trip: RoundTrip | None,
-    saved: dict[str, list[tuple[Picture, bytes]]],
-) -> str:
-    """The page."""
-    run, schema = subject.run, subject.schema
-    sections = [
-        Section("Verdict", tables=_verdict_tables(subject, verdict), notes=_verdict_notes(subject, verdict)),
-        Section("Samples", pictures=saved["samples"]),
-        Section(
-            "Few evaluations",
-            [_advice(curve)] if curve else [],
-            saved["evaluations"],
-        ),
-        Section(
-            "How the flow moves",
-            pictures=saved["motion"],
-            tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
-            beside=True,
-        ),
-        Section("Nearest training rows", [], saved["memory"], [_memory_table(subject, verdict)], beside=True),
-        Section("Training", pictures=saved["training"]),
-    ]
-    versions = run.summary.get("versions", {})
-    made = {key: value for key, value in run.summary.items() if key not in ("versions", "command")}
-    end = [
-        preformatted("Command", run.command or "not recorded"),
-        preformatted("Configuration", as_json(run.config.to_json()), shut=True),
-        preformatted("Run and versions", as_json({**made, **versions}), shut=True),
-    ]
-    kicker = f"{run.config.model.method} · {schema.kind} · {run.config.source}"
-    title = f"{schema.name}: what the flow has learnt"
-    return page(title, kicker, _facts(subject), verdict.sentence, [*(s.html() for s in sections), *end])
-
-
-def _facts(subject: Subject) -> list[tuple[str, str]]:
-    summary = subject.run.summary
-    shape = " × ".join(str(size) for size in subject.event)
-    facts = [
-        ("training rows", f"{len(subject.train):,}"),
-        ("held-out rows", f"{len(subject.test):,}" if subject.held_out else "none"),
-        ("a row", f"{shape}, {subject.unit}"),
-    ]
-    if subject.spec is not None:
-        kind = f"{len(subject.classes)} labels" if subject.labelled else ", ".join(subject.spec.columns)
-        facts.append(("condition", kind))
-    for key, name in (("parameters", "parameters"), ("step", "steps"), ("steps", "steps")):
-        if key in summary:
-            facts.append((name, f"{summary[key]:,}"))
-    if "seconds" in summary:
-        facts.append(("trained for", f"{summary['seconds']:,.0f} s on {summary.get('device', 'cpu')}"))
-    return [*facts, ("seed", str(subject.seed))]
-
-
-def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
-    names = [name for name in COLUMNS if any(name in line.values for line in verdict.lines)]
-    rows, small, marks = [], [], {}
-    for i, line in enumerate(verdict.lines):
-        rows.append([line.label, *(_cell(line, line.values.get(name)) for name in names)])
-        small.append(f"{line.unit}, {WAYS[line.better]}")
-        marks[(i, 1 + names.index("model"))] = "model" + (" win" if line.key in verdict.beats else "")
-    head = ["measure", *(COLUMNS[name] for name in names)]
-    found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)]
-    if verdict.densities:
-        bits = any(density.bits is not None for density in verdict.densities)
-        head = ["density", "nats per row", "the model has more by", *(["bits per dimension"] if bits else [])]
-        rows = [
-            [
-                density.label,
-                pair(Value(density.mean, density.error)),
-                pair(None if density.gain is None else Value(density.gain, density.gain_error)),
-                *([number(density.bits, 4)] if bits else []),
-            ]
-            for density in verdict.densities
-        ]
-        bound = "at least, " if verdict.density_facts["bound"] else ""
-        caption = (
-            f"Log-density of {verdict.density_facts['rows']:,} held-out rows, {bound}mean ± standard error"
-        )
-        marks = {(0, 1): "model"}
-        for i, density in enumerate(verdict.densities):
-            if density.gain is not None and density.gain_error is not None:
-                sure = abs(density.gain) > 2 * density.gain_error
-                marks[(i, 2)] = ("win" if density.gain > 0 else "loss") if sure else ""
-        found.append(Table(head, rows, caption, [density.note for density in verdict.densities], marks))
-    return found
-
-
-def _cell(line: Line, value: Value | None) -> str:
-    if value is None:
-        return "–"
-    if line.unit == "share":
-        spread = "" if value.spread is None else f" ± {100 * value.spread:.1f}"
-        return f"{100 * value.value:.1f}{spread} %"
-    return pair(value) if value.spread is not None else number(value.value, 4)
-
-
-def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
-    n, often, seldom = subject.rows, *subject.repeats
-    notes = [
-        f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} "
-        f"training rows against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample "
-        "accuracy): no model can be expected below that.",
-        f"The model drew {subject.samples:,} samples with {subject.solver!r}, {subject.drawn.nfe:.0f} "
-        "evaluations each" + (", under the conditions of held-out rows." if subject.spec else "."),
-        "The Gaussian has the mean and full covariance of the training rows"
-        + (", one for every label" if subject.labelled else "")
-        + (", its mean linear in the condition" if subject.spec and not subject.labelled else "")
-        + (", drawn values rounded down to whole levels." if subject.dequantised else "."),
-        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is "
-        "that of the exact plan; two samples are told apart by an RBF support vector machine, out of fold.",
-    ]
-    if subject.labelled:
-        notes.append(
-            "Labels are read by an RBF support vector machine trained on real training rows; its figure for "
-            "real rows is its accuracy on held-out ones."
-        )
-    facts = verdict.density_facts
-    if "omitted" in facts:
-        notes.append(f"No log-density: {facts['omitted']}.")
-    else:
-        text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
-        if facts["divergence"] != "exact":
-            text += "The estimate has the right mean, and its scatter is part of the standard error. "
-        if facts["bound"]:
-            text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
-        notes.append(text)
-    if not subject.held_out:
-        notes.append(
-            "No rows were held out: half of the training rows stand in for them, so overfitting is not seen."
-        )
-    if subject.schema.duplicates:
-        notes.append(
-            f"{subject.schema.duplicates:,} rows repeat an earlier one exactly. A random split puts repeats "
-            "on both sides, so that log-densities reward memorising and have no upper bound."
-        )
-    return notes
-
-
-def _advice(curve: Curve) -> str:
-    """How few evaluations are nearly as good as the best."""
-    best = min(point.energy for point in curve.points)
-    good = max(1.25 * best, curve.floor + curve.floor_spread)
-    point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
-    return (
-        f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of "
-        f"{number(point.energy)}; the best of all is {number(best)}, real rows reach {number(curve.floor)}."
-    )
-
-
-def _memory_table(subject: Subject, verdict: Verdict) -> Table:
-    memory = verdict.memory
-    names = [name for name in ("model", "gaussian", "real") if name in memory.distances]
-    medians = [number(float(memory.distances[name].median())) for name in names]
-    shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]
-    rows = [["Median distance", *medians], ["Nearer than the 1 % quantile", *shares]]
-    small = [
-        f"{subject.unit}, to the nearest of {len(memory.train):,} training rows",
-        f"{number(memory.threshold)} {subject.unit}: 1 % of training rows have a nearer neighbour",
-    ]
-    heads = {"model": "samples", "gaussian": "Gaussian", "real": "held out"}
-    return Table(["to training rows", *(heads[name] for name in names)], rows, "", small)
-
-
-def _motion_table(subject: Subject, motion: Motion | None, trip: RoundTrip | None) -> Table:
-    rows, small = [], []
-
-    def add(name: str, value: float | None, text: str) -> None:
-        rows.append([name, number(value, 3)])
-        small.append(text)
-
-    if motion is not None:
-        facts = motion.to_json()
-        add(
-            "Straightness S",
-            motion.straightness,
-            "∫ E|dx/dt − (x1 − x0)|² dt, model units squared; 0 is straight",
-        )
-        add("S relative to transport cost", facts["relative_straightness"], "0 is straight")
-        add("Transport cost", motion.cost, "E|x1 − x0|², model units squared")
-        add("Least transport cost", motion.least, f"W2² of the same {motion.rows:,} starts and ends")
-        add("Transport cost over the least", facts["cost_over_least"], "1 is optimal")
-        add(
-            "Normalised path energy",
-            facts["normalised_path_energy"],
-            "|∫ E|dx/dt|² dt − W2²| / W2²; 0 is optimal",
-        )
-        add("Field evaluations", motion.nfe, f"mean per row, {subject.solver!r}")
-    if trip is not None:
-        text = f"|push(pull(x)) − x| of {trip.rows:,} held-out rows, in deviations of the data"
-        add("Round trip, largest error", trip.largest, text)
-        add("Round trip, median error", trip.median, text)
-    return Table(["quantity", "value"], rows, "Transport and round trip", small)

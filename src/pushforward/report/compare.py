@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .build import write
-from .numbers import number
 from .page import Section, Table, page
 from .style import embedded
+from .words import number
 
 #: Figures that are set side by side where both runs have them.
 SHOWN = ("samples", "density", "times", "pairs", "marginals", "quality", "straightness", "nearest", "loss")
@@ -63,7 +63,7 @@ def quantities(report: Mapping[str, Any]) -> dict[Quantity, float | None]:
     for point in (report.get("evaluations") or {}).get("points", []):
         if point["solver"] == "Euler":
             name = f"Energy distance of Euler, {point['nfe']:.0f} evaluations"
-            found[(name, "data units", "low")] = point["energy"]
+            found[(name, report["evaluations"].get("unit", ""), "low")] = point["energy"]
     if "sampler" in report:
         found[("Field evaluations per sample", "", "low")] = report["sampler"].get("nfe")
     summary = report.get("summary") or {}

@@ -9,9 +9,10 @@ import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .dynamics import Curve, Motion
-from .numbers import Memory, number
+from .numbers import Memory
 from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend
 from .subject import Subject
+from .words import number
 
 MARKERS = {"Euler": ("o", "#5c6b7a"), "Midpoint": ("s", "#3aa0b8"), "Heun": ("^", "#7a5ea8")}
 
@@ -106,7 +107,7 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
         (
             "quality",
             "Quality for a number of evaluations",
-            f"energy distance, {subject.unit}",
+            f"energy distance, {curve.unit}",
         ),
         ("seconds", "Time for a number of evaluations", "seconds per 1,000 samples"),
     ):

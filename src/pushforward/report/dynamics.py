@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..flows import InvertibleFlow
-from ..metrics import energy_distance, optimal_cost, path_energy, straightness, transport_cost
+from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from .subject import CHUNK, Subject
 
@@ -29,7 +29,7 @@ EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
 class Budgeted:
     """Quality for a number of field evaluations.
 
-    energy: energy distance to held-out rows, in data units.  seconds: per 1,000 samples.
+    energy: energy distance to held-out rows, in ``unit`` of the curve.  seconds: per 1,000 samples.
     """
 
     solver: str
@@ -43,6 +43,7 @@ class Curve:
     """What each number of evaluations buys, beside what as many real rows reach."""
 
     points: list[Budgeted]
+    unit: str
     rows: int
     floor: float
     floor_spread: float
@@ -59,7 +60,7 @@ def curve(subject: Subject) -> Curve | None:
     evaluations = EVALUATIONS if subject.cost < 5e6 else EVALUATIONS[:-1]
     rows = subject.affordable(min(500, subject.rows), 0.2, 3.0 * sum(evaluations), least=64)
     rows = min(rows, subject.rows)
-    held = subject.reference.x[:rows].double()
+    held = subject.reference.x[:rows]
     condition = subject.condition(subject.reference)
     condition = None if condition is None else condition[:rows]
     solvers = [
@@ -71,12 +72,12 @@ def curve(subject: Subject) -> Curve | None:
         begin = time.perf_counter()
         drawn = subject.draw(rows, "curve", condition=condition, solver=solver)
         seconds = time.perf_counter() - begin
-        energy = energy_distance(drawn.x.double(), held)
+        energy = subject.energy(drawn.x, held)
         points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
     floor = torch.tensor(
-        [energy_distance(subject.like_reference(i)[:rows].double(), held) for i in range(subject.repeats[0])]
+        [subject.energy(subject.like_reference(i)[:rows], held) for i in range(subject.repeats[0])]
     )
-    return Curve(points, rows, float(floor.mean()), float(floor.std()))
+    return Curve(points, subject.distance_unit, rows, float(floor.mean()), float(floor.std()))
 
 
 @dataclass(frozen=True)

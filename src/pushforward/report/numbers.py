@@ -23,22 +23,11 @@ from ..sources import Source
 from . import densities
 from .densities import Density
 from .subject import Subject
+from .words import Value, number, pair
 
 #: A measure compares a cloud ``(n, *event)`` with the held-out rows.
 Measure = Callable[[Tensor], float]
 Better = Literal["low", "high", "real"]
-
-
-@dataclass(frozen=True)
-class Value:
-    """A number, and its spread over draws or its standard error."""
-
-    value: float
-    spread: float | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {"value": self.value, "spread": self.spread}
 
 
 @dataclass(frozen=True)
@@ -161,18 +150,10 @@ def _measures(subject: Subject) -> list[tuple[str, str, str, Measure, int]]:
     often, seldom = subject.repeats
     unit = subject.unit
     measures: list[tuple[str, str, str, Measure, int]] = []
-    deviation = subject.train.x.double().std(0)
-    low, high = float(deviation.min()), float(deviation.max())
-    if len(subject.event) == 1 and low > 0 and high > 3 * low:
+    if subject.deviation is not None:
         text = "Energy distance, columns in their deviations"
         measures.append(
-            (
-                "energy_distance_scaled",
-                text,
-                "deviations",
-                lambda x: energy_distance(x / deviation, held / deviation),
-                often,
-            )
+            ("energy_distance_scaled", text, "deviations", lambda x: subject.energy(x, held), often)
         )
     measures += [
         ("energy_distance", "Energy distance", unit, lambda x: energy_distance(x, held), often),
@@ -304,38 +285,3 @@ def _better(line: Line, verdict: Verdict) -> bool:
         rival_ = verdict.densities[1]
         return rival_.gain is not None and rival_.gain > 0
     return mine > other if line.better == "high" else mine < other
-
-
-def number(value: float | None, digits: int = 3) -> str:
-    """A number for reading: ``digits`` significant ones, thousands apart, a dash for none.
-
-    >>> number(0.012345), number(1234567.0), number(None), number(1e-7), number(float("nan"))
-    ('0.0123', '1,234,567', '–', '1.00e-07', 'not finite')
-    """
-    if value is None:
-        return "–"
-    if not math.isfinite(value):
-        return "not finite"
-    size = abs(value)
-    if value == 0:
-        return "0"
-    if size >= 10**digits:
-        return f"{value:,.0f}"
-    if size < 1e-4:
-        return f"{value:.{digits - 1}e}"
-    places = digits - 1 - math.floor(math.log10(size))
-    return f"{value:.{max(0, places)}f}"
-
-
-def pair(value: Value | None) -> str:
-    """A number and its spread to the same decimal place.
-
-    >>> pair(Value(-10.4514, 0.0321)), pair(Value(0.5)), pair(None)
-    ('-10.451 ± 0.032', '0.500', '–')
-    """
-    if value is None or value.spread is None or not math.isfinite(value.value + value.spread):
-        return number(None if value is None else value.value)
-    if value.spread == 0:
-        return f"{number(value.value)} ± 0"
-    places = min(6, max(0, 1 - math.floor(math.log10(value.spread))))
-    return f"{value.value:,.{places}f} ± {value.spread:,.{places}f}"

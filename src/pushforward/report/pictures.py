@@ -7,9 +7,10 @@ import torch
 from matplotlib.axes import Axes
 from torch import Tensor
 
-from .numbers import Memory, number
+from .numbers import Memory
 from .style import GREY, INK, Picture, canvas, dress
 from .subject import Subject
+from .words import number
 
 #: Rows of the grids at most, and images in a row.
 MOST_ROWS, ACROSS = 10, 8
@@ -47,8 +48,7 @@ def _show(ax: Axes, page: np.ndarray) -> None:
     else:
         # Light strokes on dark paper or the other way round: most pixels are paper, and paper is white.
         colours = GREY if np.nanmean(page) < 0.5 else GREY.reversed()
-        colours = colours.copy()
-        colours.set_bad("#e4e8ed")
+        colours = colours.with_extremes(bad="#e4e8ed")
         ax.imshow(np.ma.masked_invalid(page), cmap=colours, vmin=0, vmax=1, interpolation="nearest")
     ax.tick_params(length=0)
     for spine in ax.spines.values():

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from ..bijections import Bijection, is_stochastic
-from ..config import RunConfig
 from ..couplings import Rows
-from ..data import Schema
-from ..flows import ContinuousFlow, Flow, Transformed
+from ..flows import ContinuousFlow, Transformed
+from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..solvers import ODE, Adaptive, Solver, Tsit5
 from ..tensors import event_size
+from .run import RunLike
 
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
 Look = Literal["plane", "table", "series", "image"]
@@ -29,36 +28,6 @@ CHUNK = 1024
 BUDGET = 2e12
 #: Evaluations that a loose adaptive solver needs.
 LOOSE_EVALUATIONS = 40
-
-
-class Loaded(Protocol):
-    """The rows of a run in data units."""
-
-    @property
-    def train(self) -> Rows: ...
-    @property
-    def test(self) -> Rows: ...
-
-
-class RunLike(Protocol):
-    """What a report asks of a run."""
-
-    @property
-    def path(self) -> Path: ...
-    @property
-    def config(self) -> RunConfig: ...
-    @property
-    def command(self) -> str: ...
-    @property
-    def schema(self) -> Schema: ...
-    @property
-    def dataset(self) -> Loaded: ...
-    @property
-    def flow(self) -> Flow: ...
-    @property
-    def history(self) -> list[dict[str, Any]]: ...
-    @property
-    def summary(self) -> dict[str, Any]: ...
 
 
 @dataclass(frozen=True)
@@ -94,10 +63,10 @@ class Subject:
             self.train, self.test = self.train.take(order[half:]), self.train.take(order[:half])
         self.size = event_size(self.event)
         most = 1000 if self.size <= 100 else 400
-        #: Rows on either side of a comparison.
-        self.rows = min(len(self.test), len(self.train), most)
+        #: Rows on either side of a comparison; draws of so many training rows differ from each other.
+        self.rows = min(len(self.test), len(self.train) // 3, most)
         if self.rows < 5:
-            raise ValueError(f"run: a report needs at least 5 rows of data, got {self.rows}")
+            raise ValueError(f"run: a report needs 5 held-out rows and three times as many to train on")
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
         self.repeats = (8, 3) if self.size <= 100 else (3, 2)
         wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
@@ -152,6 +121,23 @@ class Subject:
     def unit(self) -> str:
         """In what distances are measured."""
         return "grey levels" if self.schema.levels is not None else "data units"
+
+    @cached_property
+    def deviation(self) -> Tensor | None:
+        """Deviations of the columns, where they are so unlike that distances had better be in them."""
+        found = self.train.x.double().std(0)
+        unlike = len(self.event) == 1 and float(found.min()) > 0 and float(found.max() / found.min()) > 3
+        return found if unlike else None
+
+    @property
+    def distance_unit(self) -> str:
+        """The unit of :meth:`energy`."""
+        return self.unit if self.deviation is None else "deviations of the columns"
+
+    def energy(self, x: Tensor, y: Tensor) -> float:
+        """Energy distance, with columns divided by :attr:`deviation` where there is one."""
+        scale = 1.0 if self.deviation is None else self.deviation
+        return energy_distance(x.double() / scale, y.double() / scale)
 
     @property
     def labelled(self) -> bool:

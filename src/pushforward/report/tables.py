@@ -1,229 +1,22 @@
-"""Figures of rows that are numbers in columns, or lines over positions: scatter, pairs, marginals."""
+"""Figures of rows of many numbers: pairs of columns, marginals, lines over positions."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
-import torch
 from matplotlib.axes import Axes
-from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
-from scipy.ndimage import zoom
 from torch import Tensor
 
-from ..solvers import Tsit5
-from .densities import has_density, log_prob
-from .dynamics import to_data, trajectory
-from .style import DATA, DENSITY, INK, LABELS, MODEL, Picture, canvas, dress, legend, limits
-from .subject import LOOSE_EVALUATIONS, Subject
+from .style import DATA, INK, MODEL, Picture, canvas, dress, limits
+from .subject import Subject
 
 #: Columns that a pair plot and the marginals show at most.
 MOST_PAIRS, MOST_MARGINALS = 8, 24
-#: Times at which the law is drawn.
-TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
 def _numpy(x: Tensor) -> np.ndarray:
     return x.double().reshape(len(x), -1).numpy()
-
-
-def _colours(labels: Tensor | None, count: int, plain: str) -> list[str] | str:
-    if labels is None:
-        return plain
-    return [LABELS[int(label) % len(LABELS)] for label in labels[:count]]
-
-
-def _label_keys(subject: Subject, ax: Axes) -> None:
-    """Name the colours of the labels, if there are few enough to tell apart."""
-    if subject.labelled and len(subject.classes) <= len(LABELS):
-        for name, colour in zip(subject.classes, LABELS):
-            ax.plot([], [], "o", color=colour, markersize=4, label=str(name))
-        legend(ax, loc="best", markerscale=1.2, ncols=2 if len(subject.classes) > 5 else 1, fontsize=8)
-
-
-def _square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
-    ax.set_xlim(*x)
-    ax.set_ylim(*y)
-    if 0.25 < (y[1] - y[0]) / (x[1] - x[0]) < 4:
-        ax.set_aspect("equal")
-
-
-def _height(ranges: list[tuple[float, float]], across: float) -> float:
-    """Inches that a plane needs whose axes are ``across`` wide, so that equal axes leave no empty paper."""
-    (left, right), (low, high) = ranges
-    ratio = (high - low) / (right - left)
-    return 0.95 + across * (min(ratio, 1.15) if 0.25 < ratio < 4 else 0.8)
-
-
-def scatter(subject: Subject) -> list[Picture]:
-    """Held-out rows and samples side by side, on equal axes."""
-    count = min(subject.rows, 1000)
-    data, model = _numpy(subject.reference.x[:count]), _numpy(subject.drawn.x[:count])
-    ranges = [limits(data[:, i], model[:, i]) for i in (0, 1)]
-    labels = subject.condition(subject.reference) if subject.labelled else None
-    pictures = []
-    for name, title, cloud, colour in (
-        ("data", "Data, held out" if subject.held_out else "Data", data, DATA),
-        ("samples", "Samples of the model", model, MODEL),
-    ):
-        figure, axes = canvas(5.4, _height(ranges, 4.6))
-        ax = dress(axes[0, 0], f"{title}, {count:,} rows", subject.names[0], subject.names[1])
-        ax.scatter(*cloud.T, s=7, c=_colours(labels, count, colour), alpha=0.55, linewidths=0)
-        _square(ax, ranges[0], ranges[1])
-        _label_keys(subject, ax)
-        text = f"{count:,} rows. Both panels have the same axes."
-        pictures.append(Picture(name, figure, text, f"Scatter plot: {title.lower()}."))
-    return pictures
-
-
-def density(subject: Subject) -> list[Picture]:
-    """The model's density beside the data, and the law at five times."""
-    reason = has_density(subject)
-    if reason:
-        return [_moving_points(subject)]
-    if subject.spec is not None and not subject.labelled:
-        return [_moving_points(subject)]
-    names = subject.names
-    data = _numpy(subject.test.x)
-    ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, 0.2, 44)
-    z = _grid_density(subject, ranges, side, 1.0)
-    figure, axes = canvas(5.4, _height(ranges, 3.8))
-    ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
-    mapped = _heat(ax, z, ranges)
-    bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
-    bar.set_label(f"density per unit of {names[0]} and {names[1]}", fontsize=9, color=INK)
-    bar.ax.tick_params(labelsize=8)
-    bar.outline.set_visible(False)
-    shown = data[:1000]
-    ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
-    _square(ax, ranges[0], ranges[1])
-    text = f"exp(log_prob) on a grid of {side} × {side}, cubic in between; dots are {len(shown):,} held-out "
-    text += "rows. Colours follow the square root, so that thin tails show."
-    first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
-    return [first, _moving_density(subject, ranges)]
-
-
-def _side(subject: Subject, share: float, most: int) -> int:
-    """Grid points per side that a share of the budget pays for."""
-    classes = len(subject.classes) or 1
-    per_row = LOOSE_EVALUATIONS * (1 + 2.5 * subject.size) * classes
-    return max(24, int(subject.affordable(most * most, share, per_row) ** 0.5))
-
-
-def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]):
-    return ax.imshow(
-        z,
-        origin="lower",
-        extent=(*ranges[0], *ranges[1]),
-        cmap=DENSITY,
-        norm=_root(z),
-        interpolation="bilinear",
-        aspect="auto",
-    )
-
-
-def _root(z: np.ndarray):
-    # A spike of a few cells would leave everything else white.
-    return PowerNorm(0.5, vmin=0.0, vmax=float(np.quantile(z, 0.999)) or 1.0)
-
-
-def _grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
-    """p_t on a grid, averaged over labels by their share in training, for display."""
-    axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
-    y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
-    points = torch.stack([x, y], -1).reshape(-1, *subject.event).to(subject.train.x.dtype)
-    solver = Tsit5(rtol=1e-2, atol=1e-2)
-
-    def at(condition: Tensor | None) -> Tensor:
-        return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0]
-
-    labels = subject.condition(subject.train) if subject.labelled else None
-    if labels is None:
-        value = at(None)
-    else:
-        value = torch.full((len(points),), -torch.inf, dtype=torch.float64)
-        for label, count in zip(*labels.unique(return_counts=True)):
-            share = math.log(float(count) / len(labels))
-            value = value.logaddexp(share + at(torch.full((len(points),), int(label))).nan_to_num(-1e9))
-    return _fine(value.reshape(side, side).numpy())
-
-
-def _fine(log_p: np.ndarray) -> np.ndarray:
-    """The density on a grid five times as fine: cubic in the logarithm, which is smooth where p is not."""
-    top = float(np.nanmax(log_p, initial=-1e9, where=np.isfinite(log_p)))
-    known = np.clip(np.nan_to_num(log_p, nan=-np.inf), top - 12.0, top)
-    finer = np.asarray(zoom(known, 5, order=3, mode="nearest", grid_mode=False))
-    return np.exp(np.minimum(finer, top))
-
-
-def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
-    """The density at five times, from the source to the data."""
-    wide = _wide(subject, ranges)
-    side = _side(subject, 0.04, 26)
-    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
-    for ax, t in zip(axes[0], TIMES):
-        dress(ax, f"t = {t:g}", subject.names[0], subject.names[1] if t == 0 else "", grid=False)
-        _heat(ax, _grid_density(subject, wide, side, t), wide)
-        _square(ax, *wide)
-    _name_row(axes[0], subject.names[1])
-    text = "The law that the flow moves, from the source at t = 0 to the data at t = 1, in data units; each "
-    text += "panel has its own colour scale."
-    return Picture("times", figure, text, "Five heat maps of the density from source to data.", "full")
-
-
-def _name_row(axes: np.ndarray, name: str) -> None:
-    # Panels share the vertical axis, whose name is written once.
-    for ax in axes:
-        ax.set_ylabel(name)
-        ax.yaxis.label.set_visible(ax is axes[0])
-
-
-def _wide(subject: Subject, ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Ranges that hold both the source, seen in data units, and the data."""
-    assert subject.inner is not None
-    condition = subject.condition(subject.test, 500)
-    start = subject.inner.source.sample(500, condition, subject.generator("wide"))
-    x = _numpy(subject.outwards(start.to(subject.device)))
-    both = [limits(x[:, i], margin=0.02, tails=0.005) for i in (0, 1)]
-    return [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(both, ranges)]
-
-
-def _moving_points(subject: Subject) -> Picture:
-    """Samples on their way at five times, where no density can be drawn."""
-    path, condition, _ = trajectory(subject, 1000, torch.tensor(TIMES), "times")
-    x = to_data(subject, path)
-    clouds = [_numpy(cloud) for cloud in x]
-    wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
-    labels = condition if subject.labelled else None
-    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
-    for ax, t, cloud in zip(axes[0], TIMES, clouds):
-        dress(ax, f"t = {t:g}", subject.names[0], subject.names[1])
-        ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
-        _square(ax, *wide)
-    _name_row(axes[0], subject.names[1])
-    text = f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1."
-    return Picture("times", figure, text, "Five scatter plots of points from source to data.", "full")
-
-
-def trajectories(subject: Subject) -> Picture:
-    """The ways of a hundred points."""
-    path, _, _ = trajectory(subject, 120, torch.linspace(0, 1, 41), "ways")
-    x = to_data(subject, path).double().reshape(41, -1, 2).numpy()
-    ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
-    figure, axes = canvas(5.4, _height(ranges, 4.6))
-    ax = dress(axes[0, 0], "Trajectories", subject.names[0], subject.names[1])
-    ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
-    ax.scatter(
-        *x[0].T, s=14, facecolors="white", edgecolors=INK, linewidths=0.8, zorder=3, label="source, t = 0"
-    )
-    ax.scatter(*x[-1].T, s=14, color=MODEL, linewidths=0, zorder=3, label="data, t = 1")
-    _square(ax, ranges[0], ranges[1])
-    legend(ax, loc="best")
-    text = "The ways of 120 points from source to data, in data units."
-    return Picture("trajectories", figure, text, "Lines from source points to data points.")
 
 
 def pairs(subject: Subject) -> Picture:
@@ -232,7 +25,7 @@ def pairs(subject: Subject) -> Picture:
     count = min(subject.rows, 600)
     data, model = _numpy(subject.reference.x[:count]), _numpy(subject.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in range(d)]
-    side = min(12.0, 2.6 + 1.9 * d)
+    side, dot = min(12.0, 2.6 + 1.9 * d), 4 if count > 200 else 12
     figure, axes = canvas(side, side, d, d)
     for i in range(d):
         for j in range(d):
@@ -248,8 +41,8 @@ def pairs(subject: Subject) -> Picture:
             if i == j:
                 _marginal(ax, data[:, i], model[:, i], ranges[i])
             else:
-                ax.scatter(data[:, j], data[:, i], s=4, color=DATA, alpha=0.4, linewidths=0)
-                ax.scatter(model[:, j], model[:, i], s=4, color=MODEL, alpha=0.4, linewidths=0)
+                ax.scatter(data[:, j], data[:, i], s=dot, color=DATA, alpha=0.4, linewidths=0)
+                ax.scatter(model[:, j], model[:, i], s=dot, color=MODEL, alpha=0.4, linewidths=0)
                 ax.set_ylim(*ranges[i])
             ax.set_xlim(*ranges[j])
     figure.suptitle("Every pair of columns", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
@@ -262,11 +55,13 @@ def pairs(subject: Subject) -> Picture:
 
 def _cloud_keys(figure: Figure) -> None:
     handles = [Patch(color=DATA, label="held-out rows"), Patch(color=MODEL, label="samples")]
-    figure.legend(handles=handles, loc="upper right", frameon=False, fontsize=10, ncols=2)
+    figure.legend(handles=handles, loc="outside upper right", frameon=False, fontsize=10, ncols=2)
 
 
 def _marginal(ax: Axes, data: np.ndarray, model: np.ndarray, span: tuple[float, float]) -> None:
-    bins = np.linspace(*span, 31).tolist()
+    # Few rows would fill many bins with noise.
+    count = max(8, min(30, round(2 * min(len(data), len(model)) ** 0.5)))
+    bins = np.linspace(*span, count + 1).tolist()
     for values, colour in ((data, DATA), (model, MODEL)):
         weights = np.full(len(values), 1 / len(values))
         ax.hist(values, bins, weights=weights, color=colour, alpha=0.15)

@@ -1,0 +1,41 @@
+"""What a report asks of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from ..config import RunConfig
+from ..couplings import Rows
+from ..data import Schema
+from ..flows import Flow
+
+
+class Loaded(Protocol):
+    """The rows of a run in data units."""
+
+    @property
+    def train(self) -> Rows: ...
+    @property
+    def test(self) -> Rows: ...
+
+
+class RunLike(Protocol):
+    """What a report asks of a run."""
+
+    @property
+    def path(self) -> Path: ...
+    @property
+    def config(self) -> RunConfig: ...
+    @property
+    def command(self) -> str: ...
+    @property
+    def schema(self) -> Schema: ...
+    @property
+    def dataset(self) -> Loaded: ...
+    @property
+    def flow(self) -> Flow: ...
+    @property
+    def history(self) -> list[dict[str, Any]]: ...
+    @property
+    def summary(self) -> dict[str, Any]: ...

@@ -1,0 +1,54 @@
+"""Numbers for reading."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Value:
+    """A number, and its spread over draws or its standard error."""
+
+    value: float
+    spread: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {"value": self.value, "spread": self.spread}
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number for reading: ``digits`` significant ones, thousands apart, a dash for none.
+
+    >>> number(0.012345), number(1234567.0), number(None), number(1e-7), number(float("nan"))
+    ('0.0123', '1,234,567', '–', '1.00e-07', 'not finite')
+    """
+    if value is None:
+        return "–"
+    if not math.isfinite(value):
+        return "not finite"
+    size = abs(value)
+    if value == 0:
+        return "0"
+    if size >= 10**digits:
+        return f"{value:,.0f}"
+    if size < 1e-4:
+        return f"{value:.{digits - 1}e}"
+    places = digits - 1 - math.floor(math.log10(size))
+    return f"{value:.{max(0, places)}f}"
+
+
+def pair(value: Value | None) -> str:
+    """A number and its spread to the same decimal place.
+
+    >>> pair(Value(-10.4514, 0.0321)), pair(Value(0.5)), pair(None)
+    ('-10.451 ± 0.032', '0.500', '–')
+    """
+    if value is None or value.spread is None or not math.isfinite(value.value + value.spread):
+        return number(None if value is None else value.value)
+    if value.spread == 0:
+        return f"{number(value.value)} ± 0"
+    places = min(6, max(0, 1 - math.floor(math.log10(value.spread))))
+    return f"{value.value:,.{places}f} ± {value.spread:,.{places}f}"

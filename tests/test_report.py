@@ -1,0 +1,440 @@
+"""The report of runs whose truth is known: flows of closed-form fields, and fakes for other kinds of data."""
+
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from pushforward import random
+from pushforward.bijections import Affine, Chain, Dequantise
+from pushforward.config import ModelConfig, RunConfig
+from pushforward.couplings import Rows
+from pushforward.data import ConditionSpec, Schema
+from pushforward.flows import ContinuousFlow, Transformed
+from pushforward.oracles import GaussianMixtureOracle
+from pushforward.report import build, compare, compare_text, densities, subject
+from pushforward.report.subject import Subject
+from pushforward.solvers import Dopri5, Heun
+from pushforward.sources import Empirical, GaussianMixture, Normal
+
+HISTORY = [
+    *({"step": i, "loss": 1 + math.exp(-i / 20), "lr": 1e-3, "grad_norm": 1.0} for i in range(1, 101)),
+    *(
+        {"step": i, "val_loss": 1.05 + math.exp(-i / 20), "val_loss_by_time": [1.0] * 9 + [100.0 / i]}
+        for i in (20, 60, 100)
+    ),
+]
+
+
+def make_run(path: Path, flow, schema: Schema, train: Rows, test: Rows, **changes):
+    values = {
+        "path": path,
+        "config": RunConfig(source="demo.csv", seed=3),
+        "command": "pushforward train demo.csv --name '<b>&'",
+        "schema": schema,
+        "dataset": SimpleNamespace(train=train, test=test),
+        "flow": flow,
+        "history": HISTORY,
+        "summary": {"step": 100, "seconds": 1.5, "parameters": 7, "versions": {"torch": "2"}},
+    }
+    path.mkdir(parents=True, exist_ok=True)
+    return SimpleNamespace(**(values | changes))
+
+
+def plane_mixture() -> GaussianMixture:
+    angle = torch.arange(4, dtype=torch.float64) * math.pi / 2
+    return GaussianMixture(torch.stack([angle.cos(), angle.sin()], 1), 0.25)
+
+
+def plane_run(path: Path, rows: int = 600, solver=None, **changes):
+    """A flow with the exact field of the law that its data are drawn from, in units of its own."""
+    mixture, units = plane_mixture(), Affine(*torch.tensor([[10.0, -3.0], [2.0, 1.0]]).double().unbind(0))
+    inner = ContinuousFlow(
+        GaussianMixtureOracle(mixture), solver or Dopri5(rtol=1e-4, atol=1e-4), Normal(2).double()
+    )
+    x = units.forward(mixture.sample(4 * rows, None, random.seeded("rows")))
+    schema = Schema(name="four", kind="table", event_shape=(2,), columns=("east, km", "north, km"))
+    flow = Transformed(inner, units, torch.float64)
+    return make_run(path, flow, schema, Rows(x[rows:]), Rows(x[:rows]), **changes)
+
+
+class Loads(HTMLParser):
+    """Collects whatever a page would fetch, its tags, and the texts of images."""
+
+    def __init__(self, html: str):
+        super().__init__()
+        self.loads, self.alts, self.tags = [], [], set()
+        self.feed(html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        for name, value in attrs:
+            if name in ("src", "href", "srcset", "data", "action") and not (value or "").startswith("data:"):
+                self.loads.append((tag, name, value))
+        if tag == "img":
+            self.alts.append(dict(attrs).get("alt"))
+
+
+@pytest.fixture(autouse=True)
+def dear(monkeypatch):
+    """Let a field evaluation count as dear, so that grids are coarse and the tests quick."""
+    monkeypatch.setattr(Subject, "cost", subject.BUDGET / 1e5)
+
+
+@pytest.fixture(scope="module")
+def oracle(tmp_path_factory):
+    """The report of the oracle run: run, figures, page, numbers."""
+    run = plane_run(tmp_path_factory.mktemp("oracle") / "run")
+    drawn: list[Figure] = []
+    draw = build.__globals__["draw"]
+
+    def spy(*arguments):
+        groups = draw(*arguments)
+        drawn.extend(p.figure for group in groups.values() for p in group)
+        return groups
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(build.__globals__, "draw", spy)
+        patch.setattr(Subject, "cost", subject.BUDGET / 1.5e6)
+        page = build(run)
+    return SimpleNamespace(
+        run=run, figures=drawn, page=page, numbers=json.loads((run.path / "report.json").read_text())
+    )
+
+
+def test_page_is_one_file_that_works_offline(oracle):
+    assert oracle.page == oracle.run.path / "report.html"
+    html = oracle.page.read_text()
+    found = Loads(html)
+    assert found.loads == []
+    assert not found.tags & {"script", "link", "iframe", "object", "embed"}
+    assert "@import" not in html and not re.search(r"url\(", html)
+    assert oracle.page.stat().st_size < 3_000_000
+    names = {file.stem for file in (oracle.run.path / "figures").glob("*.png")}
+    assert names >= {
+        *("data", "samples", "density", "times", "trajectories", "marginals"),
+        *("quality", "seconds", "straightness", "nearest", "loss", "loss_by_time"),
+    }
+    assert len(found.alts) == len(names) and all(found.alts)
+    assert 'name="viewport"' in html
+    # What the user wrote is shown as it was written, and is not markup.
+    assert "--name '<b>&" not in html and "&lt;b&gt;&amp;" in html
+    assert "demo.csv" in html and "weight_decay" in html
+
+
+def test_every_figure_has_title_and_labels(oracle):
+    assert len(oracle.figures) == 12
+    for figure in oracle.figures:
+        shown = [ax for ax in figure.axes if ax.get_visible() and ax.get_label() != "<colorbar>"]
+        assert shown
+        for ax in shown:
+            assert ax.get_title(loc="left"), figure
+            assert ax.get_xlabel() and ax.get_ylabel(), ax.get_title(loc="left")
+    scatter = next(f for f in oracle.figures if "Samples of" in f.axes[0].get_title(loc="left"))
+    assert (scatter.axes[0].get_xlabel(), scatter.axes[0].get_ylabel()) == ("east, km", "north, km")
+
+
+def test_oracle_log_density_is_the_true_one(oracle):
+    test = oracle.run.dataset.test.x
+    # In data units the law is stretched by 2 and 1, which takes log 2 off.
+    z = oracle.run.flow.bijection.inverse(test)
+    truth = plane_mixture().log_prob(z) - math.log(2)
+    mine = oracle.numbers["density"][0]
+    assert oracle.numbers["density_facts"]["rows"] == len(test)
+    # The solver's tolerance of 1e-4 is what remains; the standard error is ten times as large.
+    assert mine["mean"] == pytest.approx(float(truth.mean()), abs=3e-3)
+    assert mine["error"] > 0.03
+    assert mine["error"] == pytest.approx(float(truth.std()) / len(test) ** 0.5, rel=1e-2)
+    by_key = {density["key"]: density for density in oracle.numbers["density"]}
+    assert list(by_key) == ["model", "gaussian", "kernel_gaussian", "kernel_exponential"]
+    # Nothing is above the true density by more than noise: paired differences, three standard errors.
+    for density in oracle.numbers["density"][1:]:
+        assert density["gain"] > -3 * density["gain_error"]
+        assert density["gain"] == pytest.approx(mine["mean"] - density["mean"], abs=1e-9)
+    # Four well separated normals (overlap below 1e-3) against one Gaussian of deviation (.5 + .25^2)^(1/2):
+    # entropies differ by 2 log(.75 / .25) - log 4, and the sample's mean is within three standard errors.
+    gap = 2 * math.log(0.75 / 0.25) - math.log(4)
+    assert by_key["gaussian"]["gain"] == pytest.approx(gap, abs=3 * by_key["gaussian"]["gain_error"] + 0.01)
+
+
+def test_oracle_is_at_the_floor(oracle):
+    lines = {line["key"]: line for line in oracle.numbers["verdict"]}
+    for key in ("energy_distance", "sliced_wasserstein", "wasserstein"):
+        line = lines[key]
+        # Eight draws give the spread of the floor (three for W2) to about a third; four deviations.
+        assert line["model"]["value"] < line["real"]["value"] + 4 * line["real"]["spread"], key
+        assert line["gaussian"]["value"] > line["real"]["value"] + 4 * line["real"]["spread"], key
+        assert key in oracle.numbers["beats_gaussian"]
+    # 1,200 rows: .5 +- .0144 by chance, and folds of one law may fall a little below.
+    assert lines["two_sample_accuracy"]["model"]["value"] == pytest.approx(0.5, abs=0.06)
+    assert lines["two_sample_accuracy"]["gaussian"]["value"] > 0.7
+    # A share of .01 of 2,000 samples and of 600 held-out rows, against a threshold that 6 training rows set.
+    assert lines["memorisation"]["model"]["value"] < 0.035
+    assert oracle.numbers["sentence"].startswith(
+        "The model beats the Gaussian baseline on every measure. At 600"
+    )
+
+
+def test_oracle_motion_and_round_trip(oracle):
+    motion = oracle.numbers["motion"]
+    assert motion["straightness"] == pytest.approx(sum(motion["profile"]) / len(motion["profile"]), rel=1e-6)
+    assert motion["energy"] == pytest.approx(motion["straightness"] + motion["cost"], rel=1e-6)
+    assert motion["cost"] >= motion["least"] * (1 - 1e-9)
+    # Both ways at a tolerance of 1e-4, and the flow stretches distances about fourfold.
+    assert 0 < oracle.numbers["round_trip"]["largest"] < 5e-3
+    points = {(p["solver"], p["nfe"]): p["energy"] for p in oracle.numbers["evaluations"]["points"]}
+    assert points["Euler", 1.0] > 5 * points["Euler", 64.0]
+    assert points["Heun", 64.0] == pytest.approx(points["Midpoint", 64.0], rel=0.1)
+
+
+def test_same_seed_same_numbers(tmp_path):
+    def numbers(name, **options):
+        run = plane_run(tmp_path / name, rows=60, solver=Heun(steps=4))
+        build(run, samples=80, **options)
+        found = json.loads((run.path / "report.json").read_text())
+        for point in found["evaluations"]["points"]:
+            del point["seconds"]
+        return found
+
+    first = numbers("a")
+    assert first["sizes"]["samples"] == 80 and first["seed"] == 3
+    assert first == numbers("b")
+    assert first["verdict"] != numbers("c", seed=4)["verdict"]
+
+
+def labelled_plane(path, **changes):
+    mixture = plane_mixture()
+    labels = torch.arange(240) % 4
+    x = mixture.sample(240, labels, random.seeded("labelled"))
+    flow = ContinuousFlow(GaussianMixtureOracle(mixture), Heun(steps=8), Normal(2).double())
+    schema = Schema(
+        name="labelled",
+        kind="table",
+        event_shape=(2,),
+        columns=("lat", "lon"),
+        condition=ConditionSpec(kind="labels", columns=("corner",), classes=("e", "n", "w", "s")),
+        duplicates=1,
+    )
+    order = torch.randperm(240, generator=random.seeded("order"))
+    rows = Rows(x, labels).take(order)
+    return make_run(
+        path, flow, schema, rows.take(torch.arange(160)), rows.take(torch.arange(160, 240)), **changes
+    )
+
+
+def test_labels_are_asked_for_and_read(tmp_path):
+    run = labelled_plane(tmp_path / "run")
+    build(run, samples=200)
+    numbers = json.loads((run.path / "report.json").read_text())
+    line = next(line for line in numbers["verdict"] if line["key"] == "label_accuracy")
+    # Neighbouring corners are sqrt(2) apart, 2.83 deviations from the border: .995 are read right.
+    assert line["model"]["value"] > 0.97 and line["real"]["value"] > 0.95
+    html = (run.path / "report.html").read_text()
+    assert "Gaussian, one per label" in html and "1 row repeats" in html
+    # The same law, asked for the wrong labels, is caught.
+    wrong = labelled_plane(tmp_path / "wrong")
+    wrong.flow.field.mixture.labels = wrong.flow.field.mixture.labels.roll(1)
+    build(wrong, samples=200)
+    numbers = json.loads((wrong.path / "report.json").read_text())
+    line = next(line for line in numbers["verdict"] if line["key"] == "label_accuracy")
+    assert line["model"]["value"] < 0.1
+
+
+def test_floor_has_the_labels_of_the_held_out_rows(tmp_path):
+    run = labelled_plane(tmp_path / "run")
+    about = Subject(run)
+    x = about.like_reference(0)
+    nearest = torch.cdist(x, run.flow.field.mixture.means).argmin(1)
+    wanted = about.condition(about.reference)
+    assert wanted is not None and float((nearest == wanted).double().mean()) > 0.95
+    assert not torch.equal(x, about.like_reference(1))
+
+
+def test_rows_are_compared_with_rows_not_with_themselves(tmp_path):
+    mine = plane_run(tmp_path / "run", rows=60)
+    about = Subject(mine)
+    table = torch.cdist(about.like_reference(0), about.reference.x)
+    assert float(table.min()) > 0
+    # Without held-out rows half of the training rows stand in, never on both sides.
+    mine.dataset.test = Rows(mine.dataset.train.x[:0])
+    about = Subject(mine)
+    assert not about.held_out and len(about.train) == len(about.test) == 90
+    assert float(torch.cdist(about.train.x, about.test.x).min()) > 0
+
+
+def image_run(path: Path, labelled: bool = True):
+    """Images of 4 x 4 in whole levels 0 to 4: a bright half whose side is the label, plus noise."""
+    means = torch.zeros(2, 1, 4, 4, dtype=torch.float64)
+    means[0, :, :, :2] = means[1, :, :, 2:] = 1.0
+    mixture = GaussianMixture((means - 0.5) * 0.8, 0.3)
+    preprocess = Chain(Affine(torch.tensor(2.5), torch.tensor(2.5)), Dequantise(0.0, 4.0, 1.0))
+    inner = ContinuousFlow(GaussianMixtureOracle(mixture), Heun(steps=8), Normal((1, 4, 4)).double())
+    labels = torch.arange(200) % 2
+    x = preprocess.forward(mixture.sample(200, labels, random.seeded("images")))
+    spec = ConditionSpec(kind="labels", columns=("side",), classes=("left", "right")) if labelled else None
+    schema = Schema(
+        name="halves", kind="image", event_shape=(1, 4, 4), condition=spec, levels=(0.0, 4.0, 1.0)
+    )
+    rows = Rows(x.float(), labels if labelled else None)
+    flow = Transformed(inner, preprocess, torch.float64)
+    return make_run(
+        path, flow, schema, rows.take(torch.arange(120)), rows.take(torch.arange(120, 200)), history=[]
+    )
+
+
+def test_images(tmp_path):
+    run = image_run(tmp_path / "run")
+    build(run, samples=100)
+    numbers = json.loads((run.path / "report.json").read_text())
+    lines = {line["key"]: line for line in numbers["verdict"]}
+    assert lines["energy_distance"]["means"]["value"] > 2 * lines["energy_distance"]["model"]["value"]
+    assert lines["label_accuracy"]["model"]["value"] > 0.95
+    assert numbers["density_facts"]["bound"] is True
+    assert lines["log_density"]["label"].endswith("at least")
+    bits = lines["bits_per_dim"]["model"]["value"]
+    assert bits == pytest.approx(-lines["log_density"]["model"]["value"] / (16 * math.log(2)), rel=1e-9)
+    # No code of five levels needs more than log2 5 bits on average here, and the true entropy is below it.
+    assert 0.5 < bits < math.log2(5)
+    names = {file.stem for file in (run.path / "figures").glob("*.png")}
+    assert names == {"data", "samples", "neighbours", "nearest", "quality", "seconds", "straightness"}
+    assert Loads((run.path / "report.html").read_text()).loads == []
+
+
+def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
+    # Without labels the law has two modes, so the Jacobian is not diagonal and signs matter.
+    about = Subject(image_run(tmp_path / "run", labelled=False), samples=80)
+    exact, _ = densities.log_prob(about, about.test.x, None)
+    monkeypatch.setattr(densities, "EXACT_SIZE", 0)
+    estimated, _ = densities.log_prob(about, about.test.x, None)
+    gap = estimated - exact
+    assert float(gap.abs().max()) > 1e-3
+    # Independent signs per row: the mean is within four of its standard errors.
+    assert float(gap.mean()) == pytest.approx(0, abs=4 * float(gap.std()) / 80**0.5)
+    assert float(gap.std()) < 0.5 * float(exact.std())
+
+
+def test_density_at_earlier_times(tmp_path):
+    about = Subject(plane_run(tmp_path / "run", rows=20))
+    oracle = about.run.flow.flow.field
+    y = random.normal((20, 2), random.seeded("early"), torch.float64)
+    x = about.outwards(y)
+    for t in (0.0, 0.4, 1.0):
+        found, _ = densities.log_prob(about, x, None, t)
+        torch.testing.assert_close(found, oracle.log_prob(t, y) - math.log(2), atol=5e-3, rtol=1e-3)
+
+
+def test_memorising_model_is_told(tmp_path):
+    run = plane_run(tmp_path / "run", rows=100, solver=Heun(steps=2))
+    stuck = run.dataset.train.x.clone()
+    inner = ContinuousFlow(lambda t, x, condition: torch.zeros_like(x), Heun(steps=1), Empirical(stuck))
+    run.flow = Transformed(inner, Chain(), torch.float64)
+    build(run, samples=100)
+    numbers = json.loads((run.path / "report.json").read_text())
+    assert numbers["memorisation"]["share"]["model"] == 1.0
+    assert numbers["memorisation"]["share"]["real"] < 0.1
+    # A source known only by its samples has no density: said, not guessed.
+    assert numbers["density"] == [] and "known only by its samples" in numbers["density_facts"]["omitted"]
+    assert all(line["key"] != "log_density" for line in numbers["verdict"])
+    assert "known only by its samples" in (run.path / "report.html").read_text()
+
+
+def test_continuous_condition_and_columns_of_unlike_units(tmp_path):
+    # x = c + noise, of which the flow knows everything through its condition.
+    def field(t, x, condition):
+        mean = torch.stack([condition, -condition, 0 * condition], 1)
+        # The path from N(0, 1) to N(m, 1) under linear interpolation, R = sqrt((1 - t)^2 + t^2).
+        t = torch.as_tensor(t, dtype=x.dtype).reshape(-1, 1)
+        return mean + (2 * t - 1) / (1 - 2 * t + 2 * t**2) * (x - t * mean)
+
+    units = Affine(torch.zeros(3).double(), torch.tensor([1.0, 100.0, 1.0]).double())
+    generator = random.seeded("regression")
+    c = random.normal((300,), generator, torch.float64)
+    y = torch.stack([c, -c, 0 * c], 1) + random.normal((300, 3), generator, torch.float64)
+    flow = Transformed(ContinuousFlow(field, Heun(steps=20), Normal(3).double()), units, torch.float64)
+    schema = Schema(
+        name="regression",
+        kind="table",
+        event_shape=(3,),
+        columns=("a", "b", "c"),
+        condition=ConditionSpec(kind="continuous", columns=("dose",), low=(-3.0,), high=(3.0,)),
+    )
+    rows = Rows(units.forward(y), c)
+    run = make_run(
+        tmp_path / "run", flow, schema, rows.take(torch.arange(200)), rows.take(torch.arange(200, 300))
+    )
+    build(run, samples=150)
+    numbers = json.loads((run.path / "report.json").read_text())
+    table = {density["key"]: density for density in numbers["density"]}
+    assert set(table) == {"model", "gaussian"}
+    # The regression knows the law but for about nine fitted numbers: 9 / (2 * 200) nats behind, give or take.
+    assert abs(table["gaussian"]["gain"]) < 0.15
+    assert numbers["evaluations"]["unit"].startswith("deviations")
+    assert any(line["key"] == "energy_distance_scaled" for line in numbers["verdict"])
+    assert (run.path / "figures" / "pairs.png").exists()
+
+
+def test_series(tmp_path):
+    mixture = GaussianMixture(torch.zeros(1, 5, 2, dtype=torch.float64), 1.0)
+    flow = ContinuousFlow(GaussianMixtureOracle(mixture), Heun(steps=4), Normal((5, 2)).double())
+    x = mixture.sample(60, None, random.seeded("series"))
+    schema = Schema(name="waves", kind="array", event_shape=(5, 2))
+    run = make_run(tmp_path / "run", flow, schema, Rows(x[:45]), Rows(x[45:]))
+    build(run, samples=30)
+    assert {"samples", "nearest"} <= {file.stem for file in (run.path / "figures").glob("*.png")}
+
+
+def test_budget_bounds_rows_and_loosens_the_solver(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    run = plane_run(tmp_path / "run", rows=50)
+    generous = Subject(run)
+    assert generous.solver is run.flow.flow.solver and generous.samples == 2000
+    monkeypatch.setattr(Subject, "cost", subject.BUDGET / 1e4)
+    tight = Subject(run)
+    assert repr(tight.solver) == "Tsit5(rtol=0.001, atol=0.001)"
+    assert tight.samples == 100
+    assert Subject(run, samples=333).samples == 333
+
+
+def test_too_little_data(tmp_path):
+    run = plane_run(tmp_path / "run", rows=4)
+    with pytest.raises(ValueError, match="5 held-out rows"):
+        build(run)
+    assert not (run.path / "report.html").exists()
+
+
+def test_compare(tmp_path, oracle):
+    other = plane_run(
+        tmp_path / "other",
+        rows=60,
+        solver=Heun(steps=1),
+        config=RunConfig(source="demo.csv", seed=5, model=ModelConfig(method="ot-cfm")),
+    )
+    build(other, samples=60)
+    page = compare(oracle.run.path, other.path, tmp_path / "both.html")
+    html = page.read_text()
+    assert Loads(html).loads == [] and page.stat().st_size < 3_000_000
+    assert "model.method" in html and "ot-cfm" in html and "seed" in html
+    assert html.count("<img") >= 10
+    second = json.loads((other.path / "report.json").read_text())
+    text = compare_text(oracle.numbers, second)
+    line = next(line for line in text.splitlines() if line.startswith("Energy distance, data units"))
+    assert line.rstrip().endswith(tuple("0123456789")) and line.count("*") == 1
+    assert line.index("*") < len(line) - 2
+    assert compare_text(oracle.run.path, other.path / "report.json") == text
+    # What only one of them has is a dash.
+    del second["verdict"][0]
+    line = next(
+        x for x in compare_text(oracle.numbers, second).splitlines() if x.startswith("Held-out log-den")
+    )
+    assert line.rstrip().endswith("–")
+    with pytest.raises(ValueError, match="no such report"):
+        compare(tmp_path / "nothing", other.path, tmp_path / "x.html")
+    (tmp_path / "report.json").write_text("{")
+    with pytest.raises(ValueError, match="damaged"):
+        compare_text(tmp_path, other.path)

@@ -143,7 +143,10 @@ def _train(arguments: list[str], command: str) -> int:
     if args.report:
         from .report import build
 
-        print(build(run))
+        try:
+            print(build(run))
+        except ValueError as error:
+            _say(f"no report: {error}")
     return 0
 
 

@@ -99,6 +99,8 @@ class ComputeConfig:
     """How processes share the work: `auto`, `ddp`, `fsdp`."""
     precision: str = "32-true"
     """`32-true`, `bf16-mixed`, `16-mixed`, `64-true`."""
+    threads: int | None = None
+    """CPU threads; small networks are quickest on one, which is the default for tables."""
     compile: bool = False
     """Compile the network with torch.compile."""
 

@@ -46,7 +46,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "steps": 8_000,
         "batch": 512,
         "lr": 2e-3,
-        "times": "late",
+        "times": "late,power=3",
+        "threads": 1,
     },
     "array": {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3, "times": "uniform"},
     "image": {"network": "unet", "steps": 3_000, "batch": 64, "lr": 2e-3, "times": "uniform"},
@@ -67,7 +68,9 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
         missing = {k: v for k, v in values.items() if getattr(part, k, "") is None}
         return dataclasses.replace(part, **missing)
 
-    return dataclasses.replace(config, model=fill(config.model), optim=fill(config.optim))
+    return dataclasses.replace(
+        config, model=fill(config.model), optim=fill(config.optim), compute=fill(config.compute)
+    )
 
 
 def check(config: RunConfig) -> None:
@@ -87,6 +90,7 @@ def check(config: RunConfig) -> None:
         ("validate-every", optim.validate_every, 1),
         ("devices", compute.devices, 1),
         ("nodes", compute.nodes, 1),
+        ("threads", compute.threads, 1),
     ):
         if value is not None and value < low:
             raise ValueError(f"--{name}: expected at least {low}, got {value}")
@@ -250,6 +254,8 @@ def train(
         registry.create("times", config.model.times or "uniform"),
     )
 
+    if config.compute.threads is not None:
+        torch.set_num_threads(config.compute.threads)
     fabric = make_fabric(config.compute)
     fabric.launch()
     if fabric.global_rank == 0:

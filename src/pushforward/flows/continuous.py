@@ -58,6 +58,11 @@ class ContinuousFlow(InvertibleFlow):
         field = self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
         return ODE(lambda t, x: field(t, x, condition))
 
+    @property
+    def _backwards(self) -> tuple[float, float]:
+        start, stop = self.interval
+        return stop, start
+
     def _solve(self, x: Tensor, t0: float, t1: float, condition: Condition | None) -> Tensor:
         return self.solver.solve(self.problem(condition), x, t0, t1).check().x
 
@@ -69,7 +74,7 @@ class ContinuousFlow(InvertibleFlow):
     def pull(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self._solve(x, *self.interval[::-1], condition)
+        return self._solve(x, *self._backwards, condition)
 
     def trajectory(
         self, x: Tensor, times: Sequence[float] | Tensor, condition: Condition | None = None
@@ -80,7 +85,7 @@ class ContinuousFlow(InvertibleFlow):
         """
         t = torch.as_tensor(times, dtype=x.dtype)
         forwards = len(t) < 2 or bool(t[-1] > t[0])
-        ends = self.interval if forwards else self.interval[::-1]
+        ends = self.interval if forwards else self._backwards
         inside = t.clamp(*self.interval)
         return self.solver.solve(self.problem(condition), x, *ends, save_at=inside).check()
 
@@ -108,4 +113,4 @@ class ContinuousFlow(InvertibleFlow):
     def pull_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._solve_and_log_det(x, *self.interval[::-1], condition)
+        return self._solve_and_log_det(x, *self._backwards, condition)

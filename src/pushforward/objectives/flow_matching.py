@@ -33,12 +33,12 @@ def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
 class FlowMatching(Objective):
     """E |field(t, x_t) - dx_t/dt|^2 over times, pairs of the coupling and the path between them.
 
-    ``times`` is their law, uniform by default.  The minimiser is the marginal velocity E[dx_t/dt | x_t = x] (Lipman et al. 2023, arXiv 2210.02747,
-    theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem 3.2).  With another ``prediction`` the network
-    is regressed on x1 ("data"), on the noise n ("noise") or on -n/s under the weight s^2 ("score"); wrap
-    it in :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each
-    row's condition is hidden with probability ``drop_condition``, for guidance.  Losses are means over
-    the elements of an event.
+    ``times`` is their law, uniform by default.  The minimiser is the marginal velocity E[dx_t/dt |
+    x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
+    3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise")
+    or on -n/s under the weight s^2 ("score"); wrap it in :class:`~pushforward.fields.Parameterised` to
+    follow it.  ``models`` holds ``"field"``.  Each row's condition is hidden with probability
+    ``drop_condition``, for guidance.  Losses are means over the elements of an event.
 
     Raises ValueError for an unknown prediction, one that the path has no formula for, and a
     probability outside [0, 1].

@@ -100,7 +100,7 @@ def density(subject: Subject) -> list[Picture]:
     data = _points(subject, subject.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
     side = _side(subject, 0.2, 44)
-    z = _grid_density(subject, ranges, side, 1.0)
+    z = grid_density(subject, ranges, side, 1.0)
     figure, axes = canvas(5.4, _height(ranges, 3.8))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
@@ -138,7 +138,7 @@ def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]) -> AxesIma
     )
 
 
-def _grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
+def grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
     """p_t on a grid, averaged over labels by their share in training, for display."""
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
@@ -175,7 +175,7 @@ def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Pict
     figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t in zip(axes[0], TIMES):
         dress(ax, f"t = {t:g}", *_names(subject), grid=False)
-        _heat(ax, _grid_density(subject, wide, side, t), wide)
+        _heat(ax, grid_density(subject, wide, side, t), wide)
         _square(ax, *wide)
     _name_row(axes[0], _names(subject)[1])
     text = "The law that the flow moves, from the source at t = 0 to the data at t = 1, in data units; each "

@@ -66,9 +66,9 @@ class Subject:
         #: Rows on either side of a comparison; draws of so many training rows differ from each other.
         self.rows = min(len(self.test), len(self.train) // 3, most)
         if self.rows < 5:
-            raise ValueError(f"run: a report needs 5 held-out rows and three times as many to train on")
+            raise ValueError("run: a report needs 5 held-out rows and three times as many to train on")
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
-        self.repeats = (8, 3) if self.size <= 100 else (3, 2)
+        self.repeats = (8, 5) if self.size <= 100 else (3, 3)
         wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
         self.samples = max(self.rows, self._affordable(wanted, 0.4) if samples is None else wanted)
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import SingleDeviceStrategy
+from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from ..config import OptimConfig

@@ -28,7 +28,7 @@ from pushforward.training import PairedBatches, Trainer
 
 CASES = {
     "mlp 3 x 64, batch 512": (lambda: MLP(2, width=64, depth=3), (2,), 512, 1500),
-    "unet on 8 x 8, batch 128": (lambda: UNet((1, 8, 8)), (1, 8, 8), 128, 25),
+    "unet on 8 x 8, batch 128": (lambda: UNet((1, 8, 8)), (1, 8, 8), 128, 60),
 }
 
 

@@ -70,7 +70,10 @@ def curve(subject: Subject) -> Curve | None:
     points = []
     for name, solver in solvers:
         begin = time.perf_counter()
-        drawn = subject.draw(rows, "curve", condition=condition, solver=solver)
+        try:
+            drawn = subject.draw(rows, "curve", condition=condition, solver=solver)
+        except RuntimeError:  # too few steps for this field: no point on the curve
+            continue
         seconds = time.perf_counter() - begin
         energy = subject.energy(drawn.x, held)
         points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
@@ -182,11 +185,14 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     given = None if condition is None else condition.to(subject.device)
     y, _ = subject.inwards(held.x, subject.generator("round trip noise"))
     inner = subject.inner
-    if inner is None:
-        back = subject.flow.push(subject.flow.pull(held.x.to(subject.device), given), given).cpu()
-        y, gap = held.x, back - held.x
-    else:
-        gap = inner.push(inner.pull(y, given), given) - y
+    try:
+        if inner is None:
+            back = subject.flow.push(subject.flow.pull(held.x.to(subject.device), given), given).cpu()
+            y, gap = held.x, back - held.x
+        else:
+            gap = inner.push(inner.pull(y, given), given) - y
+    except RuntimeError:
+        return None
     # Columns have a deviation each; pixels share one, for some of them never change.
     deviation = y.double().std(0) if y.ndim == 2 else y.double().std()
     error = (gap.double().abs() / deviation.clamp(min=1e-300)).flatten().cpu()

@@ -123,8 +123,8 @@ def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
         f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} "
         f"training rows against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample "
         "accuracy): no model can be expected below that.",
-        f"The model drew {subject.samples:,} samples with {subject.solver!r}, {subject.drawn.nfe:.0f} "
-        "evaluations each" + (", under the conditions of held-out rows." if subject.spec else "."),
+        f"The model drew {subject.samples:,} samples{_how(subject)}"
+        + (", under the conditions of held-out rows." if subject.spec else "."),
         "The Gaussian has the mean and full covariance of the training rows"
         + (", one for every label" if subject.labelled else "")
         + (", its mean linear in the condition" if subject.spec and not subject.labelled else "")
@@ -159,6 +159,16 @@ def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
             "puts repeats on both sides, so that log-densities reward memorising and have no upper bound."
         )
     return notes
+
+
+def _how(subject: Subject) -> str:
+    """With which solver and guidance samples were drawn."""
+    if subject.inner is None:
+        return ""
+    text = f" with {subject.solver!r}, {subject.drawn.nfe:.0f} evaluations each"
+    if subject.inner.guidance != 1:
+        text += f", guided with weight {subject.inner.guidance:g} (log-densities are those without guidance)"
+    return text
 
 
 def _advice(curve: Curve) -> str:

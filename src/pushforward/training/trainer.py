@@ -132,10 +132,15 @@ class Trainer:
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({"field": models})
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.rank, self.world, self.device = (
+            self.fabric.global_rank,
+            self.fabric.world_size,
+            self.fabric.device,
+        )
         self.folder, self.validation = folder, validation
-        self.show_progress = show_progress and self.fabric.global_rank == 0
+        self.show_progress = show_progress and self.rank == 0
         self.total = optim.steps
-        self.models.to(self.fabric.device)
+        self.models.to(self.device)
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
         self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
         self._random_layers = any(
@@ -198,22 +203,22 @@ class Trainer:
         return self._earlier + time.monotonic() - self._began
 
     def _stop(self, interrupt: Interrupt) -> bool:
-        if self.fabric.world_size == 1:
+        if self.world == 1:
             return interrupt.requested
-        flag = torch.tensor(float(interrupt.requested), device=self.fabric.device)
+        flag = torch.tensor(float(interrupt.requested), device=self.device)
         total = self.fabric.all_reduce(flag, reduce_op="sum")
         assert isinstance(total, Tensor)
         return bool(total > 0)
 
     def _step(self, index: int) -> None:
-        rank, world = self.fabric.global_rank, self.fabric.world_size
+        rank, world = self.rank, self.world
         batch = self.batches(index, rank, world)
         rows = self.batches.rows(rank, world)
         if self._random_layers:
             torch.manual_seed(derive_seed(self.seed, "layers", index, rank))
         rate = self.learning_rate(index)
         for name, (phase, optimiser) in self._phases.items():
-            generator = RowGenerator(self.seed, name, index, rows=rows, device=self.fabric.device)
+            generator = RowGenerator(self.seed, name, index, rows=rows, device=self.device)
             ema = None if self.ema is None else self.ema.models
             step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
             for group in optimiser.param_groups:
@@ -223,7 +228,7 @@ class Trainer:
             value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
             both = torch.stack([value.detach(), norm])
-            if self.fabric.device.type == "cpu" and not bool(both.isfinite().all()):
+            if self.device.type == "cpu" and not bool(both.isfinite().all()):
                 self._give_up(index)
             self._pending.setdefault(name, []).append(both)
             for term, amount in answer.loss.terms.items():
@@ -249,7 +254,7 @@ class Trainer:
 
     def _record(self, row: dict[str, Any]) -> None:
         self.history.rows.append(row)
-        if self.folder is not None and self.fabric.global_rank == 0:
+        if self.folder is not None and self.rank == 0:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
@@ -257,7 +262,7 @@ class Trainer:
         row: dict[str, Any] = {"step": step}
         for name, values in self._pending.items():
             mean = torch.stack(values).mean(0)
-            if self.fabric.world_size > 1:
+            if self.world > 1:
                 mean = self.fabric.all_reduce(mean, reduce_op="mean")
                 assert isinstance(mean, Tensor)
             if name not in self._phases:
@@ -277,10 +282,10 @@ class Trainer:
     @torch.no_grad()
     def _validate(self, step: int, validation: Batch) -> None:
         """Loss of the averaged weights on held-out pairs, in all and by tenths of time."""
-        if self.fabric.global_rank == 0:
+        if self.rank == 0:
             models = self.models if self.ema is None else self.ema.models
             models.eval()
-            generator = seeded(self.seed, "validation", device=self.fabric.device)
+            generator = seeded(self.seed, "validation", device=self.device)
             loss = self.objective.loss(models, validation, Step(step, self.total, generator=generator))
             row: dict[str, Any] = {"step": step, "val_loss": float(loss.value)}
             if loss.t is not None:
@@ -294,7 +299,7 @@ class Trainer:
     # -- checkpoints ---------------------------------------------------------------------------------
 
     def _save(self, step: int) -> None:
-        if self.folder is None or self.fabric.global_rank != 0:
+        if self.folder is None or self.rank != 0:
             return
         tensors = {f"model/{name}": value for name, value in self.models.state_dict().items()}
         if self.ema is not None:
@@ -328,10 +333,10 @@ class Trainer:
         for name, (_, optimiser) in self._phases.items():
             restore_optimiser(optimiser, self.names, groups[name])
         for name, values in groups.get("pending", {}).items():
-            self._pending[name] = list(values.to(self.fabric.device))
+            self._pending[name] = list(values.to(self.device))
         self._earlier = facts["seconds"]
         self.history.rows = read_metrics(self.folder)[: facts["rows"]]
-        if self.fabric.global_rank == 0:
+        if self.rank == 0:
             text = "".join(json.dumps(row) + "\n" for row in self.history.rows)
             (self.folder / "metrics.jsonl").write_text(text)
         return facts["step"]

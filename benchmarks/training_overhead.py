@@ -72,9 +72,11 @@ def measure(name: str, rounds: int) -> dict:
     for loop in (bare, ours):
         loop(copy.deepcopy(net), data, batch, max(5, steps // 10))
     times = {"bare": [], "trainer": []}
-    for _ in range(rounds):
-        times["bare"].append(bare(copy.deepcopy(net), data, batch, steps))
-        times["trainer"].append(ours(copy.deepcopy(net), data, batch, steps))
+    for turn in range(rounds):
+        # who goes first alternates, since a machine's speed drifts
+        for loop in ("bare", "trainer") if turn % 2 == 0 else ("trainer", "bare"):
+            run = bare if loop == "bare" else ours
+            times[loop].append(run(copy.deepcopy(net), data, batch, steps))
     ratios = [b / a for a, b in zip(times["bare"], times["trainer"])]
     return {
         "case": name,
@@ -87,7 +89,7 @@ def measure(name: str, rounds: int) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/training_overhead.json"))
     args = parser.parse_args()

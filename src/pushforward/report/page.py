@@ -64,7 +64,8 @@ summary { cursor: pointer; font-weight: 600; }
   .figures { grid-template-columns: minmax(0, 1fr); gap: 14px; }
   figure { padding: 8px; }
   figure.full img { width: 780px; max-width: none; }
-  th, td { padding: 8px 10px; }
+  table { font-size: 0.86rem; }
+  th, td { padding: 7px 9px; }
   .verdict { padding: 12px 14px; font-size: 1rem; }
 }
 @media print { body { background: white; } figure, .scroll { break-inside: avoid; } }

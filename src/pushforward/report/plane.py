@@ -99,20 +99,20 @@ def density(subject: Subject) -> list[Picture]:
     names = _names(subject)
     data = _points(subject, subject.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, 0.2, 44)
+    side = _side(subject, 0.2, 72)
     z = grid_density(subject, ranges, side, 1.0)
     figure, axes = canvas(5.4, _height(ranges, 3.8))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
     bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
-    bar.set_label(f"density per unit of {names[0]} and {names[1]}", fontsize=9, color=INK)
+    bar.set_label("density", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
     bar.outline.set_visible(False)
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     _square(ax, ranges[0], ranges[1])
-    text = f"exp(log_prob) on a grid of {side} × {side}, cubic in between; dots are {len(shown):,} held-out "
-    text += "rows. Colours follow the square root, so that thin tails show."
+    text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, cubic between. "
+    text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, so that thin tails show."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(subject, ranges)]
 
@@ -171,7 +171,7 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
 def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
     """The density at five times, from the source to the data."""
     wide = _wide(subject, ranges)
-    side = _side(subject, 0.04, 26)
+    side = _side(subject, 0.04, 36)
     figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t in zip(axes[0], TIMES):
         dress(ax, f"t = {t:g}", *_names(subject), grid=False)

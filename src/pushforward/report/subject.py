@@ -132,7 +132,7 @@ class Subject:
     @property
     def distance_unit(self) -> str:
         """The unit of :meth:`energy`."""
-        return self.unit if self.deviation is None else "deviations of the columns"
+        return self.unit if self.deviation is None else "deviations"
 
     def energy(self, x: Tensor, y: Tensor) -> float:
         """Energy distance, with columns divided by :attr:`deviation` where there is one."""

@@ -71,7 +71,7 @@ def test_energy_distance_against_scipy_and_closed_form():
     assert np.mean(plain) - np.mean(values) == pytest.approx(2 * gap(0.0) / 100, rel=0.02)
 
 
-@pytest.mark.parametrize("offset", [1e3, 1e6])
+@pytest.mark.parametrize("offset", [1e3, 1e6, 1e9])
 def test_far_offset_changes_nothing(offset):
     x, y, train = (draw(60, 2, seed=s) for s in range(3))
     # Multiples of 1/1024 keep all their digits when a large power of two is added.
@@ -82,6 +82,7 @@ def test_far_offset_changes_nothing(offset):
         "sliced": lambda s: metrics.sliced_wasserstein(x + s, y + s, 16, generator=random.seeded(0)),
         "energy": lambda s: metrics.energy_distance(x + s, y + s),
         "two samples": lambda s: metrics.two_sample_accuracy(x + s, y + s),
+        "two images": lambda s: metrics.two_sample_accuracy(x + s, y + s, standardise=False),
         "labels": lambda s: metrics.label_accuracy(x + s, (x[:, 0] > 0).long(), y + s, (y[:, 0] > 0).long()),
         "memory": lambda s: metrics.memorisation_threshold(train + s),
         "cost": lambda s: metrics.transport_cost(x + s, y + s),

@@ -18,6 +18,7 @@ from pushforward.config import ModelConfig, RunConfig
 from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, Schema
 from pushforward.flows import ContinuousFlow, Transformed
+from pushforward.metrics import fit_gaussian
 from pushforward.oracles import GaussianMixtureOracle
 from pushforward.report import build, compare, compare_text, densities, plane, subject
 from pushforward.report.numbers import judge
@@ -159,6 +160,9 @@ def test_oracle_log_density_is_the_true_one(oracle):
     for density in oracle.numbers["density"][1:]:
         assert density["gain"] > -3 * density["gain_error"]
         assert density["gain"] == pytest.approx(mine["mean"] - density["mean"], abs=1e-9)
+    gaussian = fit_gaussian(oracle.run.dataset.train.x, ridge=0)
+    gain = truth - gaussian.log_prob(test)
+    assert by_key["gaussian"]["gain_error"] == pytest.approx(float(gain.std()) / len(test) ** 0.5, rel=1e-2)
     # Four well separated normals (overlap below 1e-3) against one Gaussian of deviation (.5 + .25^2)^(1/2):
     # entropies differ by 2 log(.75 / .25) - log 4, and the sample's mean is within three standard errors.
     gap = 2 * math.log(0.75 / 0.25) - math.log(4)
@@ -309,6 +313,7 @@ def test_images(tmp_path):
     lines = {line["key"]: line for line in numbers["verdict"]}
     assert lines["energy_distance"]["means"]["value"] > 2 * lines["energy_distance"]["model"]["value"]
     assert lines["label_accuracy"]["model"]["value"] > 0.95
+    assert lines["label_accuracy"]["means"]["value"] == 1.0
     assert numbers["density_facts"]["bound"] is True
     assert lines["log_density"]["label"].endswith("at least")
     bits = lines["bits_per_dim"]["model"]["value"]

@@ -111,7 +111,7 @@ def density(subject: Subject) -> list[Picture]:
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     _square(ax, ranges[0], ranges[1])
-    text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, cubic between. "
+    text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
     text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, so that thin tails show."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(subject, ranges)]

@@ -88,7 +88,8 @@ class PairedBatches:
 
         def stream(name: str) -> RowGenerator:
             rows = (start * steps, stop * steps)
-            return RowGenerator(self.seed, name, group, rows=rows, block=BLOCK * steps, device=self.device)
+            block = min(BLOCK, self.size) * steps
+            return RowGenerator(self.seed, name, group, rows=rows, block=block, device=self.device)
 
         def by_step(x: Tensor) -> Tensor:
             return x.reshape(count, steps, *x.shape[1:]).transpose(0, 1).contiguous()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ..config import OptimConfig
 from ..objectives import Batch, Loss, Objective, Step
-from ..random import RowGenerator, derive_seed, seeded
+from ..random import BLOCK, RowGenerator, derive_seed, seeded
 from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
 from .ema import EMA
 from .interrupt import Interrupt
@@ -218,7 +218,8 @@ class Trainer:
             torch.manual_seed(derive_seed(self.seed, "layers", index, rank))
         rate = self.learning_rate(index)
         for name, (phase, optimiser) in self._phases.items():
-            generator = RowGenerator(self.seed, name, index, rows=rows, device=self.device)
+            block = min(BLOCK, self.batches.size)
+            generator = RowGenerator(self.seed, name, index, rows=rows, block=block, device=self.device)
             ema = None if self.ema is None else self.ema.models
             step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
             for group in optimiser.param_groups:

@@ -71,7 +71,7 @@ class Interrupted:
 
 
 def columns(history, *names):
-    return [{k: v for k, v in row.items() if k != "seconds"} for row in history.rows]
+    return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
 
 @pytest.mark.parametrize("dropout", [False, True])

@@ -8,7 +8,6 @@ from .devices import is_first_process as is_first_process
 from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
 from .trainer import Batches as Batches
-from .trainer import History as History
 from .trainer import NonFiniteLoss as NonFiniteLoss
 from .trainer import Result as Result
 from .trainer import Trainer as Trainer

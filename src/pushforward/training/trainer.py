@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -45,25 +45,17 @@ class NonFiniteLoss(RuntimeError):
     """The loss or its gradient became infinite or not a number."""
 
 
-@dataclass
-class History:
-    """What a run recorded: the rows of ``metrics.jsonl``."""
-
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-    def column(self, name: str) -> list[float]:
-        """Every recorded value of ``name``, in order."""
-        return [row[name] for row in self.rows if name in row]
-
-
 @dataclass(frozen=True)
 class Result:
-    """How training ended: after ``step`` steps, finished or interrupted, in ``seconds`` of this call."""
+    """How training ended: after ``step`` steps and ``seconds`` over all calls, finished or interrupted.
+
+    ``history`` holds the rows of ``metrics.jsonl``.
+    """
 
     step: int
     finished: bool
     seconds: float
-    history: History
+    history: list[dict[str, Any]]
 
 
 class _Work:
@@ -132,11 +124,9 @@ class Trainer:
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({"field": models})
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
-        self.rank, self.world, self.device = (
-            self.fabric.global_rank,
-            self.fabric.world_size,
-            self.fabric.device,
-        )
+        # plain attributes: Fabric looks these up anew at every access
+        self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
+        self.device = self.fabric.device
         self.folder, self.validation = folder, validation
         self.show_progress = show_progress and self.rank == 0
         self.total = optim.steps
@@ -146,15 +136,11 @@ class Trainer:
         self._random_layers = any(
             isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()
         )
-        self.history = History()
+        self.history: list[dict[str, Any]] = []
         # On one device in full precision Fabric's wrappers do nothing but take time, a tenth of a small
         # network's step; there the loop goes without them.
-        self._bare = isinstance(
-            self.fabric.strategy, SingleDeviceStrategy
-        ) and self.fabric._precision.precision in (
-            "32-true",
-            "64-true",
-        )
+        full = self.fabric._precision.precision in ("32-true", "64-true")
+        self._bare = full and isinstance(self.fabric.strategy, SingleDeviceStrategy)
         self._phases: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         for name, trained in objective.phases.items():
             phase = _Phase(objective, self.models, trained)
@@ -254,7 +240,7 @@ class Trainer:
     # -- records -------------------------------------------------------------------------------------
 
     def _record(self, row: dict[str, Any]) -> None:
-        self.history.rows.append(row)
+        self.history.append(row)
         if self.folder is not None and self.rank == 0:
             with (self.folder / "metrics.jsonl").open("a") as file:
                 file.write(json.dumps(row) + "\n")
@@ -313,7 +299,7 @@ class Trainer:
             "step": step,
             "total": self.total,
             "seconds": self._seconds(),
-            "rows": len(self.history.rows),
+            "rows": len(self.history),
         }
         save_state(self.folder / "state", untied(tensors), facts)
 
@@ -336,9 +322,9 @@ class Trainer:
         for name, values in groups.get("pending", {}).items():
             self._pending[name] = list(values.to(self.device))
         self._earlier = facts["seconds"]
-        self.history.rows = read_metrics(self.folder)[: facts["rows"]]
+        self.history = read_metrics(self.folder)[: facts["rows"]]
         if self.rank == 0:
-            text = "".join(json.dumps(row) + "\n" for row in self.history.rows)
+            text = "".join(json.dumps(row) + "\n" for row in self.history)
             (self.folder / "metrics.jsonl").write_text(text)
         return facts["step"]
 

@@ -57,9 +57,11 @@ def curve(subject: Subject) -> Curve | None:
     """The quality of samples against evaluations, all from the same source points."""
     if subject.inner is None or subject.solver is None:
         return None
-    evaluations = EVALUATIONS if subject.cost < 5e6 else EVALUATIONS[:-1]
-    rows = subject.affordable(min(500, subject.rows), 0.2, 3.0 * sum(evaluations), least=64)
-    rows = min(rows, subject.rows)
+    evaluations, most = EVALUATIONS, min(500, subject.rows)
+    # A large network pays for fewer evaluations rather than for too few rows to see a difference with.
+    while len(evaluations) > 4 and subject.affordable(most, 0.2, 3.0 * sum(evaluations)) < min(100, most):
+        evaluations = evaluations[:-1]
+    rows = min(most, subject.affordable(most, 0.2, 3.0 * sum(evaluations), least=64))
     held = subject.reference.x[:rows]
     condition = subject.condition(subject.reference)
     condition = None if condition is None else condition[:rows]

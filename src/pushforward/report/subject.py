@@ -24,8 +24,8 @@ from .run import RunLike
 Look = Literal["plane", "table", "series", "image"]
 #: Rows carried at once.
 CHUNK = 1024
-#: Floating-point operations that one report may cost in its network, about 15 s of two cores.
-BUDGET = 2e12
+#: Floating-point operations that one report may cost in its network, some 15 s of two cores; a GPU does more.
+BUDGET, FASTER = 2e12, 20
 #: Evaluations that a loose adaptive solver needs.
 LOOSE_EVALUATIONS = 40
 
@@ -65,12 +65,15 @@ class Subject:
         most = 1000 if self.size <= 100 else 400
         #: Rows on either side of a comparison; draws of so many training rows differ from each other.
         self.rows = min(len(self.test), len(self.train) // 3, most)
+        if samples is not None and samples < 5:
+            raise ValueError(f"samples: expected at least 5, got {samples}")
         if self.rows < 5:
             raise ValueError("run: a report needs 5 held-out rows and three times as many to train on")
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
         self.repeats = (8, 5) if self.size <= 100 else (3, 3)
-        wanted = (1000 if self.look == "image" else 2000) if samples is None else samples
-        self.samples = max(self.rows, self._affordable(wanted, 0.4) if samples is None else wanted)
+        wanted = 1000 if self.look == "image" else 2000
+        self.samples = self.affordable(wanted, 0.4, least=200) if samples is None else samples
+        self.rows = min(self.rows, self.samples)
 
     # -- the run -------------------------------------------------------------------------------------
 
@@ -213,7 +216,7 @@ class Subject:
         if self.inner is None:
             return None
         own = self.inner.solver
-        dear = self.cost * self.evaluations * 1000 > 0.35 * BUDGET
+        dear = self.cost * self.evaluations * 1000 > 0.35 * self.budget
         return Tsit5(rtol=1e-3, atol=1e-3) if dear and isinstance(own, Adaptive) else own
 
     @property
@@ -221,19 +224,21 @@ class Subject:
         """The solver of log-densities: an adaptive one at a tolerance far below their standard error."""
         return Tsit5(rtol=1e-4, atol=1e-4) if isinstance(self.solver, Adaptive) else self.solver
 
-    def _affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 100) -> int:
+    @property
+    def budget(self) -> float:
+        """Floating-point operations that the report may cost in its network."""
+        return BUDGET if self.device.type == "cpu" else FASTER * BUDGET
+
+    def affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 16) -> int:
+        """How many of ``wanted`` rows a ``share`` of the budget pays for, but not fewer than ``least``.
+
+        ``per_row`` counts field evaluations of a row (None: those of one pass of the solver).
+        """
         if self.inner is None:
             return wanted
         if per_row is None:
             per_row = LOOSE_EVALUATIONS if self.solver is not self.inner.solver else self.evaluations
-        return min(wanted, max(least, int(share * BUDGET / (self.cost * per_row))))
-
-    def affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 16) -> int:
-        """How many of ``wanted`` rows a ``share`` of the budget pays for.
-
-        ``per_row`` counts field evaluations of a row (None: those of one pass of the solver).
-        """
-        return self._affordable(wanted, share, per_row, least)
+        return min(wanted, max(least, int(share * self.budget / (self.cost * per_row))))
 
     # -- the flow ------------------------------------------------------------------------------------
 

@@ -14,14 +14,15 @@ SMALL = [
     "--steps",
     "12",
     "--batch",
-    "90",
+    "91",
     "--network",
     "mlp,width=16,depth=2",
     "--rows",
     "200",
     "--no-report",
+    "--log-every",
+    "1",
 ]
-SMALL += ["--log-every", "1"]
 
 
 def train(folder, *flags: str) -> subprocess.CompletedProcess:

@@ -74,16 +74,18 @@ def columns(history, *names):
     return [{k: v for k, v in row.items() if k != "seconds"} for row in history]
 
 
-@pytest.mark.parametrize("dropout", [False, True])
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropout):
-    whole = trainer(tmp_path / "whole", dropout=dropout)
+@pytest.mark.parametrize(("dropout", "log_every"), [(False, 1), (True, 1), (False, 4)])
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropout, log_every):
+    """Also where rows of the log span the checkpoint."""
+    whole = trainer(tmp_path / "whole", dropout=dropout, log_every=log_every)
     (tmp_path / "whole").mkdir()
     expected = whole.fit()
     (tmp_path / "cut").mkdir()
     batches = PairedBatches(Normal(2), data(), size=64, seed=1)
     with pytest.raises(Stop):
-        trainer(tmp_path / "cut", dropout=dropout, batches=Interrupted(batches, at=19)).fit()
-    resumed = trainer(tmp_path / "cut", dropout=dropout)
+        cut = {"dropout": dropout, "log_every": log_every, "batches": Interrupted(batches, at=19)}
+        trainer(tmp_path / "cut", **cut).fit()
+    resumed = trainer(tmp_path / "cut", dropout=dropout, log_every=log_every)
     result = resumed.fit()
     assert resumed.history is result.history and result.finished
     assert columns(result.history) == columns(expected.history)
@@ -170,6 +172,7 @@ def test_batches_visit_every_row_once_an_epoch_and_split_over_processes():
     visited = torch.cat([batches.index(k, 0, 64) for k in range(75)])
     assert torch.equal(visited[:300].sort().values, torch.arange(300))
     assert torch.equal(visited.bincount(), torch.full((300,), 16))
+    assert not torch.equal(visited[:300], visited[300:600])
     for coupling in (None, MinibatchOT()):
         batches = PairedBatches(Normal(2), data(300), coupling, size=64, seed=3)
         whole = batches(5)
@@ -204,6 +207,25 @@ def test_flow_matching_attains_its_floor_and_not_less():
     loss = FlowMatching().loss(oracle, batch, Step(generator=g))
     # five standard errors of the mean of 200,000 squared residuals
     assert abs(loss.value - s * math.pi / 2) < 5 * loss.per_sample.std() / n**0.5
+
+
+def test_conditions_are_hidden_from_the_stated_share_of_rows():
+    class Listener(nn.Module):
+        def forward(self, t, x, condition=None):
+            self.heard = condition
+            return torch.zeros_like(x)
+
+    listener, n = Listener(), 20_000
+    rows = Rows(torch.zeros(n, 1), torch.ones(n, dtype=torch.long))
+    step = Step(generator=torch.Generator().manual_seed(0))
+    for share in (0.0, 0.3, 1.0):
+        objective = FlowMatching(drop_condition=share)
+        objective.loss(nn.ModuleDict({"field": listener}), Batch((Rows(torch.zeros(n, 1)), rows)), step)
+        hidden = (listener.heard == -1).double().mean()
+        # five standard errors of a share of 20,000 draws
+        assert abs(float(hidden) - share) <= 5 * (share * (1 - share) / n) ** 0.5
+    with pytest.raises(ValueError, match="drop_condition"):
+        FlowMatching(drop_condition=1.5)
 
 
 def test_metrics_are_json_lines(tmp_path):

@@ -177,8 +177,8 @@ def _advice(curve: Curve) -> str:
     good = max(1.25 * best, curve.floor + curve.floor_spread)
     point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
     return (
-        f"{point.solver} with {point.nfe:.0f} evaluations reaches an energy distance of "
-        f"{number(point.energy)}; the best of all is {number(best)}, real rows reach {number(curve.floor)}."
+        f"{point.solver} with {point.nfe:.0f} evaluation{'s' * (point.nfe != 1)} reaches an energy distance "
+        f"of {number(point.energy)}; the best is {number(best)}, real rows reach {number(curve.floor)}."
     )
 
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from pushforward.nn import MLP, UNet
-from pushforward.solvers import ODE, RK4, Euler, Heun, Midpoint
+from pushforward.solvers import AB2, ODE, RK4, Euler, Heun, Midpoint
 
 NETWORKS = {"mlp": (lambda: MLP(2, width=16), (2,)), "unet": (lambda: UNet((1, 8, 8), width=8), (1, 8, 8))}
 
 
-@pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, RK4], ids=lambda s: s.__name__)
+@pytest.mark.parametrize("solver", [Euler, Midpoint, Heun, AB2, RK4], ids=lambda s: s.__name__)
 @pytest.mark.parametrize("name", list(NETWORKS))
 def test_full_graph(solver, name):
     torch.manual_seed(0)

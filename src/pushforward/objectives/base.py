@@ -46,12 +46,12 @@ class Batch:
         return per_sample.mean() if self.normaliser is None else per_sample.sum() / self.normaliser
 
     def reduce(self, error: Tensor) -> tuple[Tensor, Tensor]:
-        """Errors ``(B, *event)`` as the loss to descend and ``per_sample`` ``(B,)``, over valid elements."""
+        """The loss to descend and the detached errors of a :class:`Loss`, from errors ``(B, *event)``."""
         if self.weight is None and self.target.mask is None:
             # the mean of row means is the mean: one operation to differentiate instead of four
             share = 1.0 if self.normaliser is None else len(self) / self.normaliser
             value = error.mean()
-            return value if share == 1.0 else value * share, row_mean(error.detach())
+            return value if share == 1.0 else value * share, error.detach()
         per_sample = row_mean(error, self.target.mask)
         return self.mean(per_sample), per_sample.detach()
 
@@ -79,14 +79,19 @@ class Step:
 class Loss:
     """A scalar to descend and what it is made of.
 
-    value: scalar.  per_sample: ``(B,)``, each a mean over a row's valid elements.  t: ``(B,)`` times at
-    which the rows were seen, None for losses without time.  terms: named parts, for the log.
+    value: scalar.  errors: ``(B,)`` or ``(B, *event)``, detached.  t: ``(B,)`` times at which the rows were
+    seen, None for losses without time.  terms: named parts, for the log.
     """
 
     value: Tensor
-    per_sample: Tensor
+    errors: Tensor
     t: Tensor | None = None
     terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def per_sample(self) -> Tensor:
+        """``(B,)``, the mean error of each row, computed when asked for."""
+        return self.errors if self.errors.ndim == 1 else row_mean(self.errors)
 
 
 class Objective(ABC):

@@ -78,5 +78,5 @@ class FlowMatching(Objective):
             u = random.uniform((len(batch),), step.generator, torch.float32, target.x.device)
             condition = drop_condition(condition, u < self.drop_condition)
         output = models["field"](t, point.x, condition)
-        value, per_sample = batch.reduce(_error(self.prediction, output, point).square())
-        return Loss(value, per_sample, t)
+        value, errors = batch.reduce(_error(self.prediction, output, point).square())
+        return Loss(value, errors, t)

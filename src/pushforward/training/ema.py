@@ -22,7 +22,6 @@ class EMA:
         self._parameters = list(self.models.parameters()), [p.detach() for p in models.parameters()]
         self._buffers = list(zip(self.models.buffers(), models.buffers()))
 
-    @torch.no_grad()
     def update(self, step: int) -> None:
         """Take the weights after optimiser step ``step`` (counted from 0) into the average."""
         self._lerp(*self._parameters, 1 - min(self.decay, (1 + step) / (10 + step)))

@@ -210,8 +210,8 @@ class Trainer:
             step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            optimiser.zero_grad()
             value, answer = phase(_Work(batch, step))
+            optimiser.zero_grad()
             value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
             both = torch.stack([value.detach(), norm])

@@ -161,14 +161,15 @@ def _build(cls: type, data: Any, where: str):
 
 def changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:
     """Entries that differ, ``{"optim.lr": (old, new)}``."""
-    a, b = _flatten(old.to_json()), _flatten(new.to_json())
+    a, b = flatten(old.to_json()), flatten(new.to_json())
     return {key: (a.get(key), b.get(key)) for key in sorted({*a, *b}) if a.get(key) != b.get(key)}
 
 
-def _flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested entries under dotted names: ``{"optim": {"lr": 1}}`` becomes ``{"optim.lr": 1}``."""
     rows: dict[str, Any] = {}
     for key, value in data.items():
-        rows |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        rows |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return rows
 
 

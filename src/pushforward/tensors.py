@@ -32,21 +32,6 @@ def expand_time(t: Tensor | float, x: Tensor) -> Tensor:
     )
 
 
-def batch_time(t: Tensor | float, x: Tensor) -> Tensor:
-    """``t`` as a tensor ``(B,)``, for networks that embed one time per row.
-
-    >>> batch_time(0.5, torch.zeros(3, 2))
-    tensor([0.5000, 0.5000, 0.5000])
-    """
-    t = torch.as_tensor(t, dtype=x.dtype, device=x.device)
-    return t.reshape(-1).expand(x.shape[0])
-
-
-def flat(x: Tensor, event_ndim: int) -> Tensor:
-    """Flatten the last ``event_ndim`` dimensions into one: ``(..., *event) -> (..., d)``."""
-    return x.reshape(*x.shape[: x.ndim - event_ndim], -1)
-
-
 def sum_event(x: Tensor) -> Tensor:
     """Sum all but the first dimension: ``(B, *event) -> (B,)``."""
     return x.reshape(x.shape[0], -1).sum(-1)

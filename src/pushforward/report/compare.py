@@ -8,6 +8,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ..config import flatten
 from .build import write
 from .page import Section, Table, page
 from .style import embedded
@@ -88,14 +89,7 @@ def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, st
 
 def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[str]]:
     """Entries of the configurations that are not the same."""
-
-    def flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-        out: dict[str, Any] = {}
-        for key, value in data.items():
-            out |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {f"{prefix}{key}": value}
-        return out
-
-    one, two = flat(a.get("config") or {}), flat(b.get("config") or {})
+    one, two = flatten(a.get("config") or {}), flatten(b.get("config") or {})
     keys = [key for key in sorted({*one, *two}) if one.get(key) != two.get(key)]
     return [[key, str(one.get(key, "–")), str(two.get(key, "–"))] for key in keys]
 

@@ -31,7 +31,7 @@ OUT = Path(__file__).parent / "_static" / "flow.png"
 def learn(folder: Path) -> ContinuousFlow:
     """Train on the checkerboard and return the flow in its own, standardised units."""
     config = RunConfig(
-        source="checkerboard",
+        target="checkerboard",
         data=DataConfig(rows=100_000),
         model=ModelConfig(network="resmlp,width=128,depth=2"),
         optim=OptimConfig(steps=3500, batch=512, lr=2e-3, validate_every=3500),

@@ -143,11 +143,11 @@ def test_frames_in_memory_train_from_python(tmp_path):
 
     frame = pd.DataFrame(np.random.default_rng(0).normal(size=(100, 3)), columns=list("abc"))
     config = RunConfig(
-        source="frame",
+        target="frame",
         model=ModelConfig(network="mlp,width=8,depth=1"),
         optim=OptimConfig(steps=5, batch=16),
     )
-    run = pushforward.train(config, tmp_path / "run", source=frame, show_progress=False)
+    run = pushforward.train(config, tmp_path / "run", target=frame, show_progress=False)
     assert run.flow.sample(3).shape == (3, 3) and run.schema.columns == ("a", "b", "c")
 
 

@@ -5,6 +5,7 @@ import math
 import numpy as np
 import ot
 import pytest
+import scipy.optimize
 import scipy.stats
 import torch
 from scipy.spatial.distance import cdist
@@ -104,6 +105,41 @@ def test_wasserstein_of_near_points_far_away_in_float32():
     shift = float((y.double() - x.double())[:, 0].square().mean().sqrt())
     assert shift > 0
     assert metrics.wasserstein(x, y) == pytest.approx(shift, rel=1e-9)
+
+
+def test_wasserstein_of_many_rows():
+    x, y = ((z * 1024).round() / 1024 for z in (draw(1100, 2), 3 + draw(1100, 2, seed=1, scale=2.0)))
+    cost = cdist(x.numpy(), y.numpy(), "sqeuclidean")
+    truth = math.sqrt(cost[scipy.optimize.linear_sum_assignment(cost)].mean())
+    assert metrics.wasserstein(x, y) == pytest.approx(truth, rel=1e-10)
+    assert metrics.wasserstein(x + 2.0**20, y + 2.0**20) == pytest.approx(truth, rel=1e-10)
+    assert metrics.wasserstein(x[:, None].float(), y[:, None].float()) == pytest.approx(truth, rel=1e-10)
+    # each row moved by less than half the way to its neighbours: the best plan leaves them in place
+    step = 1e-3 * metrics.nearest(x)[0].clamp(min=1e-9).min()
+    assert metrics.wasserstein(x, x.flip(0) + step) == pytest.approx(float(step) * math.sqrt(2), rel=1e-6)
+
+
+def test_plan_entropy():
+    n = 6
+    permutation = torch.eye(n)[torch.randperm(n, generator=torch.Generator().manual_seed(0))]
+    independent = torch.ones(n, n)
+    assert float(metrics.plan_entropy(permutation)) == pytest.approx(0.0, abs=1e-12)
+    assert float(metrics.plan_entropy(independent)) == pytest.approx(1.0)
+    mixed = (0.6 * permutation / n + 0.4 * independent / n**2).double()
+    truth = scipy.stats.entropy(mixed.flatten().numpy()) / math.log(n) - 1
+    assert 0.2 < truth < 0.9
+    both = torch.stack([mixed, permutation.double()])
+    assert metrics.plan_entropy(both).tolist() == pytest.approx([truth, 0.0], abs=1e-6)
+    # a log-plan known up to a constant, with entries that vanish
+    assert metrics.plan_entropy(both.log() - 2000, log=True).tolist() == pytest.approx([truth, 0.0], abs=1e-6)
+    # independent rows of any masses, a map of four rows onto two, a single column
+    a, b = torch.rand(2, 5, generator=torch.Generator().manual_seed(1))
+    assert float(metrics.plan_entropy(a[:, None] * b[:3])) == pytest.approx(1.0, abs=1e-6)
+    assert float(metrics.plan_entropy(torch.eye(2).repeat(2, 1))) == pytest.approx(0.0, abs=1e-12)
+    assert float(metrics.plan_entropy(torch.ones(3, 1))) == 0.0
+    for wrong in (torch.ones(3), -torch.eye(2), torch.zeros(2, 2), torch.eye(2) * math.nan):
+        with pytest.raises(ValueError, match="plan: expected"):
+            metrics.plan_entropy(wrong)
 
 
 @pytest.mark.parametrize("d", [2, 20])

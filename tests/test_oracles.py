@@ -6,30 +6,29 @@ import pytest
 import torch
 from torch.func import jacrev, vmap
 
+from pushforward import registry
 from pushforward.fields import PREDICTIONS, Guided, Parameterised, from_velocity, to_velocity
 from pushforward.flows import ContinuousFlow
 from pushforward.oracles import GaussianMixtureOracle
-from pushforward.paths import Interpolant, Linear
-from pushforward.paths.schedules import Schedule
+from pushforward.paths import (
+    Brownian,
+    Interpolant,
+    Quadratic,
+    SineSquared,
+    Trigonometric,
+    VariancePreserving,
+)
 from pushforward.solvers import Tsit5
 from pushforward.sources import GaussianMixture, Normal
 
 DOUBLE = torch.float64
 
 
-class Trigonometric(Schedule):
-    """A curved schedule, to show that nothing leans on the linear one."""
-
-    def __call__(self, t):
-        angle = t * torch.pi / 2
-        rate = torch.pi / 2
-        return angle.sin(), angle.cos(), rate * angle.cos(), -rate * angle.sin()
-
-
-PATHS = {
-    "linear": Interpolant(Linear()),
-    "linear, gamma 0.1": Interpolant(Linear(), 0.1),
-    "trigonometric": Interpolant(Trigonometric()),
+PATHS = {name: Interpolant(registry.create("path", name)) for name in registry.SCHEDULES} | {
+    "linear, gamma 0.1": Interpolant(gamma=0.1),
+    "linear, brownian": Interpolant(gamma=Brownian(0.5)),
+    "trig, quadratic": Interpolant(Trigonometric(), Quadratic()),
+    "vp, sine": Interpolant(VariancePreserving(), SineSquared()),
 }
 
 

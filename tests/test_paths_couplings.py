@@ -1,4 +1,4 @@
-"""Paths against autograd in time, couplings against POT and order statistics, draws by row."""
+"""Couplings against POT and order statistics, draws by row."""
 
 from __future__ import annotations
 
@@ -9,63 +9,16 @@ import ot
 import pytest
 import torch
 
-from pushforward import registry
 from pushforward.couplings import Independent, MinibatchOT, Rows
-from pushforward.couplings.minibatch_ot import squared_distances
-from pushforward.paths import Constant, Interpolant, Linear
+from pushforward.plans import squared_distances
 from pushforward.random import RowGenerator, normal, uniform
 from pushforward.sources import Empirical, GaussianMixture, Normal
 
 DOUBLE = torch.float64
-SCHEDULES = {name: registry.create("path", name) for name in registry.SCHEDULES}
 
 
 def gen(seed: int = 0) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
-
-
-@pytest.mark.parametrize("gamma", [0.0, 0.3])
-@pytest.mark.parametrize("name", list(SCHEDULES))
-def test_velocity_is_the_time_derivative_of_the_path(name, gamma):
-    path = Interpolant(SCHEDULES[name], gamma)
-    x0, x1 = torch.randn(2, 5, 3, 2, dtype=DOUBLE, generator=gen())
-    t = torch.rand(5, dtype=DOUBLE, generator=gen())
-
-    def at(time):
-        return path.sample(time, x0, x1, generator=gen(3)).x
-
-    _, slope = torch.func.jvp(at, (t,), (torch.ones_like(t),))
-    assert torch.allclose(path.sample(t, x0, x1, generator=gen(3)).velocity, slope, atol=1e-12)
-
-
-@pytest.mark.parametrize("name", list(SCHEDULES))
-def test_ends_state_the_law_at_both_ends(name):
-    for gamma in (0.0, 0.1):
-        path = Interpolant(SCHEDULES[name], gamma)
-        x0, x1 = torch.randn(2, 4, 2, dtype=DOUBLE, generator=gen())
-        for t, end in zip((0.0, 1.0), path.ends()):
-            point = path.sample(torch.tensor(t, dtype=DOUBLE), x0, x1, generator=gen(1))
-            z = 0.0 if point.noise is None else point.noise
-            expected = end.source_scale * x0 + end.target_scale * x1 + end.noise_scale * z
-            assert torch.allclose(point.x, expected, atol=1e-12)
-
-
-def test_operator_valued_times_move_each_element_by_its_own_time():
-    t = torch.tensor([[0.0, 1.0]], dtype=DOUBLE)
-    x0, x1 = torch.tensor([[1.0, 2.0]], dtype=DOUBLE), torch.tensor([[3.0, 4.0]], dtype=DOUBLE)
-    assert torch.equal(Interpolant().sample(t, x0, x1).x, torch.tensor([[1.0, 4.0]], dtype=DOUBLE))
-    with pytest.raises(ValueError, match="t: expected"):
-        Interpolant().sample(torch.zeros(3), torch.zeros(2, 2), torch.zeros(2, 2))
-
-
-def test_path_noise_has_the_stated_deviation():
-    path = Interpolant(Linear(), Constant(0.3))
-    zeros = torch.zeros(100_000, 1, dtype=DOUBLE)
-    x = path.sample(torch.tensor(0.5, dtype=DOUBLE), zeros, zeros, generator=gen()).x
-    # five standard errors of a standard deviation from 100,000 draws
-    assert abs(float(x.std()) - 0.3) < 5 * 0.3 / math.sqrt(2 * 100_000)
-    with pytest.raises(ValueError, match="gamma"):
-        Constant(-1.0)
 
 
 # -- couplings ---------------------------------------------------------------------------------------

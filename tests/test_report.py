@@ -38,7 +38,7 @@ HISTORY = [
 def make_run(path: Path, flow, schema: Schema, train: Rows, test: Rows, **changes):
     values = {
         "path": path,
-        "config": RunConfig(source="demo.csv", seed=3),
+        "config": RunConfig(target="demo.csv", seed=3),
         "command": "pushforward train demo.csv --name '<b>&'",
         "schema": schema,
         "dataset": SimpleNamespace(train=train, test=test),
@@ -432,7 +432,7 @@ def test_compare(tmp_path, oracle):
         tmp_path / "other",
         rows=60,
         solver=Heun(steps=1),
-        config=RunConfig(source="demo.csv", seed=5, model=ModelConfig(method="ot-cfm")),
+        config=RunConfig(target="demo.csv", seed=5, model=ModelConfig(method="ot-cfm")),
     )
     build(other, samples=60)
     page = compare(oracle.run.path, other.path, tmp_path / "both.html")

@@ -15,15 +15,26 @@ from ._version import __version__ as __version__
 
 _WHERE = {
     "bijections": "Affine Bijection Chain Dequantise Inverse Sigmoid Surjection",
-    "couplings": "Coupling Independent MinibatchOT Pairing Rows",
-    "fields": "Field Guided Parameterised ReversedTime",
-    "flows": "ContinuousFlow Flow InvertibleFlow Transformed",
+    "couplings": (
+        "ConditionalOT Coupling DatasetOT GivenPairs Independent MinibatchOT Pairing PartialOT Rows "
+        "SemidiscreteOT SinkhornOT UnbalancedOT"
+    ),
+    "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
+    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed",
     "nn": "MLP ResidualMLP UNet",
-    "objectives": "Batch FlowMatching Loss Objective Step",
-    "oracles": "GaussianMixtureOracle",
-    "paths": "Interpolant Linear Path Schedule",
+    "objectives": (
+        "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
+        "LightSBPotential Loss Objective Step"
+    ),
+    "oracles": "GaussianBridge GaussianMixtureOracle",
+    "paths": (
+        "Brownian Follmer Gamma Interpolant Linear LipmanOT MapPath Path Polynomial Quadratic "
+        "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
+    ),
     "recipes": "load train",
-    "solvers": "AB2 ODE Dopri5 Euler Heun Midpoint RK4 Solution Solver Tsit5",
+    "solvers": (
+        "AB2 ODE RK4 SDE Dopri5 Euler EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5"
+    ),
     "sources": "Empirical GaussianMixture Normal Source",
     "training": "Trainer",
 }
@@ -37,43 +48,77 @@ if TYPE_CHECKING:
     from .bijections import Inverse as Inverse
     from .bijections import Sigmoid as Sigmoid
     from .bijections import Surjection as Surjection
+    from .couplings import ConditionalOT as ConditionalOT
     from .couplings import Coupling as Coupling
+    from .couplings import DatasetOT as DatasetOT
+    from .couplings import GivenPairs as GivenPairs
     from .couplings import Independent as Independent
     from .couplings import MinibatchOT as MinibatchOT
     from .couplings import Pairing as Pairing
+    from .couplings import PartialOT as PartialOT
     from .couplings import Rows as Rows
+    from .couplings import SemidiscreteOT as SemidiscreteOT
+    from .couplings import SinkhornOT as SinkhornOT
+    from .couplings import UnbalancedOT as UnbalancedOT
+    from .fields import BridgeField as BridgeField
+    from .fields import Drift as Drift
     from .fields import Field as Field
     from .fields import Guided as Guided
     from .fields import Parameterised as Parameterised
     from .fields import ReversedTime as ReversedTime
+    from .fields import Scaled as Scaled
+    from .fields import ScoreFromEta as ScoreFromEta
+    from .fields import TwoHeads as TwoHeads
     from .flows import ContinuousFlow as ContinuousFlow
+    from .flows import DiffusionFlow as DiffusionFlow
     from .flows import Flow as Flow
     from .flows import InvertibleFlow as InvertibleFlow
+    from .flows import OneStep as OneStep
     from .flows import Transformed as Transformed
     from .nn import MLP as MLP
     from .nn import ResidualMLP as ResidualMLP
     from .nn import UNet as UNet
     from .objectives import Batch as Batch
+    from .objectives import BridgeMatching as BridgeMatching
+    from .objectives import Distillation as Distillation
     from .objectives import FlowMatching as FlowMatching
+    from .objectives import InterpolantMatching as InterpolantMatching
+    from .objectives import LightSB as LightSB
+    from .objectives import LightSBPotential as LightSBPotential
     from .objectives import Loss as Loss
     from .objectives import Objective as Objective
     from .objectives import Step as Step
+    from .oracles import GaussianBridge as GaussianBridge
     from .oracles import GaussianMixtureOracle as GaussianMixtureOracle
+    from .paths import Brownian as Brownian
+    from .paths import Follmer as Follmer
+    from .paths import Gamma as Gamma
     from .paths import Interpolant as Interpolant
     from .paths import Linear as Linear
+    from .paths import LipmanOT as LipmanOT
+    from .paths import MapPath as MapPath
     from .paths import Path as Path
+    from .paths import Polynomial as Polynomial
+    from .paths import Quadratic as Quadratic
     from .paths import Schedule as Schedule
+    from .paths import SineSquared as SineSquared
+    from .paths import Trigonometric as Trigonometric
+    from .paths import VarianceExploding as VarianceExploding
+    from .paths import VariancePreserving as VariancePreserving
     from .recipes import load as load
     from .recipes import train as train
     from .solvers import AB2 as AB2
     from .solvers import ODE as ODE
     from .solvers import RK4 as RK4
+    from .solvers import SDE as SDE
     from .solvers import Dopri5 as Dopri5
     from .solvers import Euler as Euler
+    from .solvers import EulerMaruyama as EulerMaruyama
     from .solvers import Heun as Heun
     from .solvers import Midpoint as Midpoint
     from .solvers import Solution as Solution
     from .solvers import Solver as Solver
+    from .solvers import StochasticHeun as StochasticHeun
     from .solvers import Tsit5 as Tsit5
     from .sources import Empirical as Empirical
     from .sources import GaussianMixture as GaussianMixture

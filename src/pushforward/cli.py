@@ -89,7 +89,7 @@ def _parse(cls: type, arguments: list[str], command: str, default: Any = None) -
 
 @dataclass(frozen=True, kw_only=True)
 class _Train:
-    source: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Built-in name (see `pushforward datasets`) or a path: CSV, Parquet, npy, npz, folder of images."""
     out: Path | None = None
     """Run folder; default runs/<data>-<method>."""
@@ -119,20 +119,20 @@ def _train(arguments: list[str], command: str) -> int:
     method = _method_of(arguments)
     defaults = registry.lookup("method", method).defaults
     model = dataclasses.replace(ModelConfig(), method=method, **defaults)
-    args = _parse(_Train, arguments, "train", _Train(source=tyro.MISSING, model=model))
+    args = _parse(_Train, arguments, "train", _Train(target=tyro.MISSING, model=model))
 
     from .recipes import train
     from .training import is_first_process
 
     config = RunConfig(
-        source=args.source,
+        target=args.target,
         seed=args.seed,
         data=args.data,
         model=args.model,
         optim=args.optim,
         compute=args.compute,
     )
-    out = args.out or default_out(args.source, args.model.method)
+    out = args.out or default_out(args.target, args.model.method)
     run = train(config, out, overwrite=args.overwrite, command=command, say=_say)
     if not is_first_process():
         return 0

@@ -19,6 +19,8 @@ FORMAT = 1
 class DataConfig:
     """What is learnt from."""
 
+    source: str = "normal"
+    """Law at t = 0: `normal`, or data to start from, a built-in name or a path."""
     condition: tuple[str, ...] = ()
     """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
     condition_kind: Literal["auto", "labels", "continuous"] = "auto"
@@ -42,15 +44,29 @@ class ModelConfig:
     network: str | None = None
     """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
     coupling: str = "independent"
-    """How source and data are paired: `independent`, `ot`."""
+    """How source and data are paired: `independent`, `ot`, `sinkhorn`, `c2ot`, `semidiscrete`, ..."""
+    plan: int | None = None
+    """Rows of each transport plan, made ahead in the background; 2,048 or one batch if that is more."""
+    reuse: int | None = None
+    """How often a planned pair is used, with fresh times and noise."""
     path: str = "linear"
-    """Schedule of the path from source to data: `linear`."""
-    gamma: float = 0.0
-    """Constant noise level of the path."""
+    """Schedule of the path from source to data: `linear`, `vp`, `ve`, `trig`, ..."""
+    gamma: str = "0"
+    """Noise added along the path: a number, or `brownian,sigma=0.5`, ..."""
     times: str | None = None
-    """Law of training times: `uniform`, `late,power=2`."""
+    """Law of training times: `uniform`, `late,power=2`, `logit-normal`, `u-shaped`."""
+    weighting: str = "uniform"
+    """Weight of the loss by time."""
     prediction: Literal["velocity", "data", "noise", "score"] = "velocity"
     """What the network predicts."""
+    reflow: int = 0
+    """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""
+    distil: bool = False
+    """At last distil into a map of one step."""
+    teacher: str | None = None
+    """Run folder of a trained flow that reflow starts from, instead of training one."""
+    pairs: int | None = None
+    """Pairs drawn from the teacher in each round of reflow."""
     solver: str = "dopri5"
     """Solver for sampling and densities, with options: `heun,steps=20`, `dopri5,rtol=1e-6`."""
     guidance: float = 1.0
@@ -109,7 +125,7 @@ class ComputeConfig:
 class RunConfig:
     """A whole run: `config.json`."""
 
-    source: str
+    target: str
     """Built-in name, or a path: CSV, Parquet, npy, npz, folder of images."""
     seed: int = 0
     """Seed of every draw."""
@@ -173,6 +189,6 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return rows
 
 
-def default_out(source: str, method: str) -> Path:
+def default_out(target: str, method: str) -> Path:
     """Where a run goes when nothing is said: ``runs/<data>-<method>``."""
-    return Path("runs") / f"{Path(source.split(':')[0]).stem or 'data'}-{method}"
+    return Path("runs") / f"{Path(target.split(':')[0]).stem or 'data'}-{method}"

@@ -41,12 +41,88 @@ COUPLINGS = {
         "exact optimal transport of the batch",
         "Tong et al. 2024, arXiv 2302.00482",
     ),
+    "sinkhorn": Entry(
+        "pushforward.couplings:SinkhornOT",
+        "entropic optimal transport of the batch",
+        "Cuturi 2013, arXiv 1306.0895",
+    ),
+    "unbalanced": Entry(
+        "pushforward.couplings:UnbalancedOT",
+        "entropic transport that uses far rows less",
+        "Chizat et al. 2018, arXiv 1607.05816",
+    ),
+    "partial": Entry(
+        "pushforward.couplings:PartialOT",
+        "exact transport of a share of the batch",
+        "Chapel et al. 2020, arXiv 2002.08276",
+    ),
+    "c2ot": Entry(
+        "pushforward.couplings:ConditionalOT",
+        "optimal transport that keeps conditions with their rows",
+        "Cheng & Schwing 2025, arXiv 2503.10636",
+    ),
+    "semidiscrete": Entry(
+        "pushforward.couplings:SemidiscreteOT",
+        "optimal transport to the whole data set, fitted once",
+        "Mousavi-Hosseini et al. 2025, arXiv 2509.25519",
+    ),
+    "dataset": Entry(
+        "pushforward.couplings:DatasetOT",
+        "one exact plan between a source that is data and the target",
+        "Peyre & Cuturi 2019, arXiv 1803.00567",
+    ),
 }
 SCHEDULES = {
     "linear": Entry(
         "pushforward.paths:Linear",
         "alpha = t, sigma = 1 - t (CondOT)",
         "Lipman et al. 2023, arXiv 2210.02747",
+    ),
+    "lipman": Entry(
+        "pushforward.paths:LipmanOT",
+        "alpha = t, sigma = 1 - (1 - sigma_min) t",
+        "Lipman et al. 2023, arXiv 2210.02747",
+    ),
+    "vp": Entry(
+        "pushforward.paths:VariancePreserving",
+        "the diffusion of constant variance, backwards",
+        "Song et al. 2021, arXiv 2011.13456",
+    ),
+    "ve": Entry(
+        "pushforward.paths:VarianceExploding",
+        "data with less and less noise",
+        "Song et al. 2021, arXiv 2011.13456",
+    ),
+    "trig": Entry(
+        "pushforward.paths:Trigonometric",
+        "alpha = sin(pi t / 2), sigma = cos(pi t / 2)",
+        "Albergo & Vanden-Eijnden 2023, arXiv 2209.15571",
+    ),
+    "polynomial": Entry(
+        "pushforward.paths:Polynomial",
+        "alpha = t^power, sigma = 1 - t^power",
+        "Lipman et al. 2024, arXiv 2412.06264",
+    ),
+    "follmer": Entry(
+        "pushforward.paths:Follmer",
+        "alpha = t, sigma = sqrt(1 - t^2)",
+        "Dai et al. 2023, arXiv 2309.03490",
+    ),
+}
+GAMMAS = {
+    "constant": Entry(
+        "pushforward.paths:Constant", "the same noise at every t", "Tong et al. 2024, arXiv 2302.00482"
+    ),
+    "brownian": Entry(
+        "pushforward.paths:Brownian",
+        "sigma sqrt(t (1 - t)), the Brownian bridge",
+        "Albergo et al. 2023, arXiv 2303.08797",
+    ),
+    "quadratic": Entry(
+        "pushforward.paths:Quadratic", "scale t (1 - t)", "Albergo et al. 2023, arXiv 2303.08797"
+    ),
+    "sine": Entry(
+        "pushforward.paths:SineSquared", "scale sin^2(pi t)", "Albergo et al. 2023, arXiv 2303.08797"
     ),
 }
 TIMES = {
@@ -56,6 +132,25 @@ TIMES = {
         "more times near the data, for sharp densities",
         "cf. Wildberger et al. 2023, arXiv 2305.17161",
     ),
+    "logit-normal": Entry(
+        "pushforward.objectives:LogitNormal",
+        "more times in the middle",
+        "Esser et al. 2024, arXiv 2403.03206",
+    ),
+    "u-shaped": Entry(
+        "pushforward.objectives:UShaped",
+        "more times at both ends, for reflow",
+        "Lee et al. 2024, arXiv 2405.20320",
+    ),
+}
+WEIGHTINGS = {
+    "uniform": Entry("pushforward.objectives:Equal", "every time counts the same"),
+    "min-snr": Entry(
+        "pushforward.objectives:MinSNR",
+        "min(SNR, gamma) on the error of the data, in any prediction",
+        "Hang et al. 2023, arXiv 2303.09556",
+    ),
+    "power": Entry("pushforward.objectives:Power", "t^early (1 - t)^late"),
 }
 SOLVERS = {
     "euler": Entry("pushforward.solvers:Euler", "first order, fixed steps"),
@@ -79,14 +174,31 @@ SOLVERS = {
     ),
 }
 
+SDE_SOLVERS = {
+    "euler-maruyama": Entry(
+        "pushforward.solvers:EulerMaruyama",
+        "weak order 1, fixed steps",
+        "Maruyama 1955, doi 10.1007/BF02846028",
+    ),
+    "stochastic-heun": Entry(
+        "pushforward.solvers:StochasticHeun",
+        "weak order 2 for additive noise, fixed steps",
+        "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5",
+    ),
+}
+
 
 @dataclass(frozen=True)
 class Method:
-    """A recipe: a name for a set of defaults, with the paper it comes from."""
+    """A recipe: a name for a set of defaults, with the paper it comes from.
+
+    objective: what training descends, ``flow-matching`` or ``bridge-matching``.
+    """
 
     summary: str
     paper: str
     defaults: dict[str, Any] = field(default_factory=dict)
+    objective: str = "flow-matching"
 
 
 METHODS = {
@@ -94,12 +206,48 @@ METHODS = {
     "i-cfm": Method(
         "conditional flow matching, independent coupling, noise 0.1",
         "Tong et al. 2024, arXiv 2302.00482",
-        {"coupling": "independent", "gamma": 0.1},
+        {"coupling": "independent", "gamma": "0.1"},
     ),
     "ot-cfm": Method(
         "conditional flow matching, minibatch optimal transport",
         "Tong et al. 2024, arXiv 2302.00482",
         {"coupling": "ot"},
+    ),
+    "sb-cfm": Method(
+        "the Schroedinger bridge's probability flow: entropic plan, Brownian bridges",
+        "Tong et al. 2024, arXiv 2302.00482",
+        {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
+    ),
+    "sf2m": Method(
+        "velocity and score of the Schroedinger bridge; ODE, or SDE with --solver euler-maruyama",
+        "Tong et al. 2024, arXiv 2307.03672",
+        {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
+        objective="bridge-matching",
+    ),
+    "vp": Method(
+        "variance preserving diffusion path, noise prediction",
+        "Song et al. 2021, arXiv 2011.13456, and Lipman et al. 2023, arXiv 2210.02747",
+        {"path": "vp", "prediction": "noise"},
+    ),
+    "ve": Method(
+        "variance exploding diffusion path, noise prediction",
+        "Song et al. 2021, arXiv 2011.13456, and Lipman et al. 2023, arXiv 2210.02747",
+        {"path": "ve", "prediction": "noise"},
+    ),
+    "rectified-flow": Method(
+        "flow matching, then a round of reflow; --distil for one step",
+        "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320",
+        {"reflow": 1},
+    ),
+    "c2ot": Method(
+        "optimal transport that keeps conditions with their rows",
+        "Cheng & Schwing 2025, arXiv 2503.10636",
+        {"coupling": "c2ot"},
+    ),
+    "semidiscrete-ot": Method(
+        "optimal transport to the whole data set, fitted once",
+        "Mousavi-Hosseini et al. 2025, arXiv 2509.25519",
+        {"coupling": "semidiscrete"},
     ),
 }
 
@@ -146,8 +294,11 @@ KINDS = {
     "network": NETWORKS,
     "coupling": COUPLINGS,
     "path": SCHEDULES,
+    "gamma": GAMMAS,
     "times": TIMES,
+    "weighting": WEIGHTINGS,
     "solver": SOLVERS,
+    "sde-solver": SDE_SOLVERS,
     "method": METHODS,
 }
 
@@ -184,6 +335,15 @@ def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
         except (ValueError, SyntaxError):
             options[key.strip()] = text
     return target, options
+
+
+def is_number(spec: str) -> bool:
+    """Whether ``spec`` is a plain number, which some components may be given as."""
+    try:
+        float(spec)
+    except ValueError:
+        return False
+    return True
 
 
 def _split(spec: str) -> list[str]:

@@ -1,8 +1,10 @@
 """The run folder: what a training run leaves behind, and how it is read again.
 
-``config.json`` (whole, re-runnable), ``data.json`` (the schema and the preprocessing), ``metrics.jsonl``,
-``model.safetensors`` and ``ema.safetensors``, ``state/`` (for resuming), ``run.json`` (how it ended),
-``report.html``, ``report.json``, ``figures/``.
+``config.json`` (whole, re-runnable), ``data.json`` (the schema, the preprocessing and the source),
+``source.safetensors`` (rows of a source that is data), ``coupling.safetensors`` (what a coupling was fitted
+to), ``stages/`` (what earlier stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors``
+and ``ema.safetensors``, ``state/`` (for resuming), ``run.json`` (how it ended), ``report.html``,
+``report.json``, ``figures/``.
 """
 
 from __future__ import annotations
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -21,6 +24,7 @@ from .bijections import Affine, Bijection, Chain, Dequantise, Sigmoid
 from .config import RunConfig, changes
 from .couplings import Rows
 from .data import Schema
+from .sources import Empirical, Normal, Source
 from .training import write_json
 
 #: Everything a run writes; ``--overwrite`` removes these and nothing else.
@@ -29,6 +33,9 @@ CONTENTS = (
     "data.json",
     "run.json",
     "conditions.safetensors",
+    "source.safetensors",
+    "coupling.safetensors",
+    "stages",
     "metrics.jsonl",
     "model.safetensors",
     "ema.safetensors",
@@ -42,7 +49,7 @@ CONTENTS = (
 
 #: Entries that may change when a run goes on.
 MAY_CHANGE = (
-    "source",
+    "target",
     "compute.",
     "optim.steps",
     "optim.log_every",
@@ -91,6 +98,22 @@ class RunFolder:
         """The map between the model's space and data units, as it was fitted."""
         return self._data()[1]
 
+    def source(self) -> Source:
+        """The law at t = 0 in the model's space."""
+        data = self.read("data.json").get("source")
+        if not isinstance(data, dict):
+            raise ValueError(f"{self.path / 'data.json'}: damaged (no source)")
+        dtype = getattr(torch, str(data.get("dtype", "float32")))
+        if data.get("law") == "rows":
+            try:
+                rows = load_file(self.path / "source.safetensors")["rows"]
+            except (OSError, KeyError, SafetensorError) as error:
+                raise ValueError(
+                    f"{self.path / 'source.safetensors'}: missing or damaged ({error})"
+                ) from None
+            return Empirical(rows.to(dtype), float(data.get("noise", 0.0)))
+        return Normal(data["event_shape"], data["scale"], data["loc"]).to(dtype)
+
     def _data(self) -> tuple[Schema, Bijection]:
         data = self.read("data.json")
         try:
@@ -111,7 +134,9 @@ class RunFolder:
             else:
                 target.unlink(missing_ok=True)
 
-    def begin(self, config: RunConfig, schema: Schema, preprocess: Bijection, rows: Rows) -> None:
+    def begin(
+        self, config: RunConfig, schema: Schema, preprocess: Bijection, source: Source, rows: Rows
+    ) -> None:
         """Create the folder and write what is known before training.
 
         Some conditions of the training ``rows`` are kept, so that samples can be drawn under conditions
@@ -124,9 +149,12 @@ class RunFolder:
             {
                 "schema": schema.to_json(),
                 "preprocess": bijection_to_json(preprocess),
+                "source": source_to_json(source),
                 "dtype": str(rows.x.dtype).removeprefix("torch."),
             },
         )
+        if isinstance(source, Empirical):
+            save_file({"rows": source.rows.contiguous()}, self.path / "source.safetensors")
         if isinstance(rows.condition, Tensor):
             kept = {"condition": rows.condition[:KEPT_CONDITIONS].contiguous()}
             save_file(kept, self.path / "conditions.safetensors")
@@ -168,7 +196,27 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     return "resume"
 
 
-# -- preprocessing as JSON ---------------------------------------------------------------------------
+# -- sources and preprocessing as JSON --------------------------------------------------------------
+
+
+def source_to_json(source: Source) -> dict[str, Any]:
+    """A source as plain data, but for the rows of an :class:`Empirical` one.
+
+    Raises ValueError for a class that a run cannot store.
+    """
+    if isinstance(source, Empirical):
+        dtype = str(source.rows.dtype).removeprefix("torch.")
+        return {"law": "rows", "noise": source.noise, "dtype": dtype}
+    if not isinstance(source, Normal):
+        raise ValueError(f"a {type(source).__name__} is no source that a run can store")
+    return {
+        "law": "normal",
+        "event_shape": list(source.event_shape),
+        "loc": float(source.loc),
+        "scale": float(source.scale),
+        "dtype": str(source.loc.dtype).removeprefix("torch."),
+    }
+
 
 _OPTIONS = {Sigmoid: ("low", "high", "margin"), Dequantise: ("low", "high", "step")}
 

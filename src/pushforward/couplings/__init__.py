@@ -4,5 +4,12 @@ from .base import Coupling as Coupling
 from .base import Pairing as Pairing
 from .base import Rows as Rows
 from .base import as_rows as as_rows
+from .conditional_ot import ConditionalOT as ConditionalOT
+from .dataset_ot import DatasetOT as DatasetOT
+from .given import GivenPairs as GivenPairs
 from .independent import Independent as Independent
 from .minibatch_ot import MinibatchOT as MinibatchOT
+from .partial import PartialOT as PartialOT
+from .semidiscrete import SemidiscreteOT as SemidiscreteOT
+from .sinkhorn import SinkhornOT as SinkhornOT
+from .unbalanced import UnbalancedOT as UnbalancedOT

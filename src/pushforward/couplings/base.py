@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, overload
 
 import torch
 from torch import Tensor
 
+from ..sources import Source
 from ..tensors import Condition, map_condition
 
 
@@ -72,6 +73,10 @@ class Coupling(ABC):
 
     #: whether :meth:`pair` looks at the points (False: any pairing by position will do)
     looks: bool = True
+    #: whether :meth:`pair` wants the whole data set as its target and finds a row of it for each source row
+    whole: bool = False
+    #: the pairs of two whole data sets, for couplings that hold them from the start or once fitted
+    pairing: Pairing | None = None
 
     @abstractmethod
     def pair(
@@ -79,8 +84,20 @@ class Coupling(ABC):
     ) -> Pairing:
         """Pair the rows; the number of pairs may differ from the number of rows."""
 
+    def pair_many(
+        self,
+        sources: Sequence[Rows | Tensor],
+        targets: Sequence[Rows | Tensor],
+        generators: Sequence[torch.Generator | None],
+    ) -> list[Pairing]:
+        """One pairing for each of several batches."""
+        return [self.pair(*batch) for batch in zip(sources, targets, generators, strict=True)]
+
     def fit(
-        self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
+        self,
+        source: Source | Rows | Tensor,
+        target: Rows | Tensor,
+        generator: torch.Generator | None = None,
     ) -> Coupling:
         """A coupling fitted to whole data sets; those that need none return themselves."""
         return self

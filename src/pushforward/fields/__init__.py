@@ -1,10 +1,16 @@
 """Fields and their wrappers."""
 
 from .base import Field as Field
+from .bridge import BridgeField as BridgeField
+from .bridge import BridgeOutput as BridgeOutput
+from .bridge import TwoHeads as TwoHeads
 from .convert import PREDICTIONS as PREDICTIONS
 from .convert import Parameterised as Parameterised
 from .convert import Prediction as Prediction
 from .convert import ReversedTime as ReversedTime
+from .convert import ScoreFromEta as ScoreFromEta
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
+from .drift import Drift as Drift
 from .guidance import Guided as Guided
+from .scaled import Scaled as Scaled

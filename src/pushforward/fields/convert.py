@@ -71,6 +71,26 @@ class Parameterised(nn.Module):
         return to_velocity(self.kind, self.field(t, x, condition), x, c)
 
 
+class ScoreFromEta(nn.Module):
+    """The score of an interpolant's law, -eta / gamma, from a field eta that predicts its noise z.
+
+    It holds for every coupling (Albergo et al. 2023, arXiv 2303.08797), and the velocity without the noise
+    is b + gamma' gamma * score.  Not defined where gamma = 0 (nan or inf).
+
+    >>> path = Interpolant(gamma=0.5)
+    >>> ScoreFromEta(lambda t, x, condition: x, path)(torch.tensor(0.25), torch.ones(1, 2))
+    tensor([[-2., -2.]])
+    """
+
+    def __init__(self, field: Field, path: Interpolant):
+        super().__init__()
+        self.field, self.path = field, path
+
+    def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        gamma = self.path.coefficients(expand_time(t, x)).gamma
+        return -self.field(t, x, condition) / gamma
+
+
 class ReversedTime(nn.Module):
     """A field of a model whose t = 0 is the data and t = 1 the noise, in this library's convention.
 

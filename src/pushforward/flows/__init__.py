@@ -5,4 +5,6 @@ from .base import InvertibleFlow as InvertibleFlow
 from .continuous import ContinuousFlow as ContinuousFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
+from .one_step import OneStep as OneStep
+from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..bijections import Bijection, is_stochastic
 from ..solvers import Solution
 from ..tensors import Condition
-from .base import InvertibleFlow
+from .base import Flow, InvertibleFlow
 from .continuous import ContinuousFlow
 
 
@@ -20,14 +20,15 @@ class Transformed(InvertibleFlow):
 
     Samples, densities and trajectories are then in data units.  Data points have ``dtype`` (the model
     computes in its own), so that a table of large numbers keeps its digits.  With a surjection in
-    ``bijection`` the density is a bound.  Raises ValueError where the shapes do not meet.
+    ``bijection`` the density is a bound.  Raises ValueError where the shapes do not meet, and when asked for
+    the way back or a density where ``flow`` has none.
     """
 
-    def __init__(self, flow: InvertibleFlow, bijection: Bijection, dtype: torch.dtype = torch.float32):
+    def __init__(self, flow: Flow, bijection: Bijection, dtype: torch.dtype = torch.float32):
         super().__init__()
         self.flow, self.bijection, self.dtype = flow, bijection, dtype
         self.source, self.condition_shape = flow.source, flow.condition_shape
-        self.density = "bound" if is_stochastic(bijection) else flow.density
+        self.density = "bound" if is_stochastic(bijection) else getattr(flow, "density", "exact")
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -41,6 +42,12 @@ class Transformed(InvertibleFlow):
         if inner:
             twin.flow = twin.flow.replace(**inner)
         return twin
+
+    @property
+    def _invertible(self) -> InvertibleFlow:
+        if not isinstance(self.flow, InvertibleFlow):
+            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
+        return self.flow
 
     def _inwards(
         self, x: Tensor, condition: Condition | None, generator: torch.Generator | None
@@ -62,12 +69,12 @@ class Transformed(InvertibleFlow):
     def pull(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self.flow.pull(self._inwards(x, condition, generator)[0], condition, generator)
+        return self._invertible.pull(self._inwards(x, condition, generator)[0], condition, generator)
 
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        y, inner = self.flow.push_and_log_det(x0, condition, generator)
+        y, inner = self._invertible.push_and_log_det(x0, condition, generator)
         x, outer = self.bijection.forward_and_log_det(y.to(self.dtype), condition, generator)
         return x, inner + outer
 
@@ -75,7 +82,7 @@ class Transformed(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         y, outer = self._inwards(x, condition, generator)
-        x0, inner = self.flow.pull_and_log_det(y, condition, generator)
+        x0, inner = self._invertible.pull_and_log_det(y, condition, generator)
         return x0, inner + outer
 
     def trajectory(

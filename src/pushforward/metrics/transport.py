@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-import numpy as np
-import ot
 import torch
 from torch import Tensor
 
 from .. import random
+from ..plans import exact, exact_of_costs
+from ..plans.exact import SPARSE_ROWS
 from .distances import centred, distances
 
 
 def wasserstein(x: Tensor, y: Tensor, p: float = 2) -> float:
     """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), the exact plan, rows weighted equally.
 
-    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data.  The time grows about as
-    n^2 to n^3: two clouds of 1,000 rows take about half a second.  Raises ValueError for ``p < 1``, empty
-    clouds and events that differ, RuntimeError where the plan is not found.  Peyre & Cuturi 2019, arXiv
-    1803.00567, eq. 2.16; solved by the network simplex of POT.
+    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  For p = 2 and two
+    clouds of equal size 10,000 rows take a few seconds; else the time grows about as n^2 to n^3, half a
+    second for 2,000 rows.  Raises ValueError for ``p < 1``, empty clouds, events that differ and values
+    that are not finite, RuntimeError where the plan is not found.  Peyre & Cuturi 2019, arXiv 1803.00567,
+    eq. 2.16.
 
     >>> wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [4.0]]), p=1)
     2.0
     """
     if not p >= 1:
         raise ValueError(f"p: expected a number of at least 1, got {p}")
-    cost = distances(x, y).pow(p).numpy()
-    n, m = cost.shape
-    plan, log = ot.emd(np.full(n, 1 / n), np.full(m, 1 / m), cost, numItermax=50_000_000, log=True)
-    if log["warning"] is not None:
-        raise RuntimeError(f"the optimal plan was not found: {log['warning']}")
-    return float((plan * cost).sum() ** (1 / p))
+    if p == 2 and len(x) == len(y) >= SPARSE_ROWS:
+        return exact(*centred(x, y)).cost ** (1 / p)
+    return exact_of_costs(distances(x, y).pow(p)).cost ** (1 / p)
 
 
 def sliced_wasserstein(

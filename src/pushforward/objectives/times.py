@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 
 import torch
@@ -19,17 +20,26 @@ class Times(ABC):
     def quantile(self, u: Tensor) -> Tensor:
         """The times at which the law's distribution function is ``u``."""
 
-    def draw(self, like: Tensor, step: Step) -> Tensor:
+    def draw(
+        self, like: Tensor, step: Step, margin: float = 0.0, open_ends: tuple[bool, bool] = (True, True)
+    ) -> Tensor:
         """Times ``(B,)``, one in each of the global batch's equal strata: quantile((i + U_i) / B).
 
         Each is a draw of the law, since rows come in random order, and the mean loss varies less from
-        batch to batch than with independent times.
+        batch to batch than with independent times.  They are squeezed from [0, 1] into an interval that
+        keeps ``margin`` away from the ends that are open.
         """
         count = len(like)
         start, total = step.rows or (0, count)
         u = random.uniform((count,), step.generator, like.dtype, like.device)
         strata = torch.arange(start, start + count, dtype=like.dtype, device=like.device)
-        return self.quantile((strata + u) / total)
+        t = self.quantile((strata + u) / total)
+        if margin == 0 or open_ends == (False, False):
+            return t
+        # in half precision 1 - margin would round to 1
+        gap = max(margin, torch.finfo(like.dtype).eps)
+        low, high = gap * open_ends[0], 1 - gap * open_ends[1]
+        return low + (high - low) * t
 
 
 class Uniform(Times):
@@ -62,3 +72,44 @@ class Late(Times):
 
     def quantile(self, u: Tensor) -> Tensor:
         return 1 - (1 - u) ** self.power
+
+
+class LogitNormal(Times):
+    """logit(t) ~ N(mean, std^2): most times in the middle, where the velocity is hardest to tell.
+
+    Esser et al. 2024, arXiv 2403.03206, section 3.1; times there run from data to noise, so that a
+    ``mean`` of theirs is -mean here.  Raises ValueError for a ``std`` that is not positive.
+
+    >>> LogitNormal().quantile(torch.tensor([0.0, 0.5, 1.0]))
+    tensor([0.0000, 0.5000, 1.0000])
+    """
+
+    def __init__(self, mean: float = 0.0, std: float = 1.0):
+        if not math.isfinite(mean):
+            raise ValueError(f"mean: expected a finite number, got {mean}")
+        if not 0 < std < math.inf:
+            raise ValueError(f"std: expected a positive number, got {std}")
+        self.mean, self.std = float(mean), float(std)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        return (self.mean + self.std * torch.special.ndtri(u)).sigmoid()
+
+
+class UShaped(Times):
+    """Density in proportion to cosh(a (t - 1/2)): more times at both ends, for reflow.
+
+    Lee et al. 2024, arXiv 2405.20320, as in the authors' code, which is symmetric.  Raises ValueError for
+    an ``a`` outside (0, 100].
+
+    >>> UShaped().quantile(torch.tensor([0.0, 0.1, 0.5]))
+    tensor([0.0000, 0.0533, 0.5000])
+    """
+
+    def __init__(self, a: float = 4.0):
+        if not 0 < a <= 100:  # cosh of more leaves the range of single precision
+            raise ValueError(f"a: expected a number in (0, 100], got {a}")
+        self.a = float(a)
+
+    def quantile(self, u: Tensor) -> Tensor:
+        t = 0.5 + ((2 * u - 1) * math.sinh(0.5 * self.a)).asinh() / self.a
+        return t.clamp(0, 1)  # rounding

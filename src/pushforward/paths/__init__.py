@@ -1,11 +1,22 @@
 """Curves between paired points."""
 
+from .base import AntitheticPair as AntitheticPair
 from .base import Coefficients as Coefficients
 from .base import End as End
 from .base import Path as Path
 from .base import PathPoint as PathPoint
+from .gammas import Brownian as Brownian
 from .gammas import Constant as Constant
 from .gammas import Gamma as Gamma
+from .gammas import Quadratic as Quadratic
+from .gammas import SineSquared as SineSquared
 from .interpolant import Interpolant as Interpolant
+from .map_path import MapPath as MapPath
+from .schedules import Follmer as Follmer
 from .schedules import Linear as Linear
+from .schedules import LipmanOT as LipmanOT
+from .schedules import Polynomial as Polynomial
 from .schedules import Schedule as Schedule
+from .schedules import Trigonometric as Trigonometric
+from .schedules import VarianceExploding as VarianceExploding
+from .schedules import VariancePreserving as VariancePreserving

@@ -21,6 +21,7 @@ class Coefficients:
     d_alpha: Tensor
     d_sigma: Tensor
     gamma: Tensor
+    d_gamma: Tensor
     gamma_d_gamma: Tensor
 
     @property
@@ -30,10 +31,12 @@ class Coefficients:
 
     @property
     def d_noise_scale(self) -> Tensor:
-        """ds/dt; where s = 0 because gamma = 0 there, dsigma/dt."""
+        """ds/dt; where s = 0, its limit, which has the sign of the slopes of sigma and gamma."""
         scale = self.noise_scale
-        slope = (self.sigma * self.d_sigma + self.gamma_d_gamma) / torch.where(scale > 0, scale, 1.0)
-        return torch.where(scale > 0, slope, self.d_sigma)
+        positive = scale > 0
+        slope = (self.sigma * self.d_sigma + self.gamma_d_gamma) / torch.where(positive, scale, 1.0)
+        d_sigma, d_gamma = (torch.where(positive, 1.0, d) for d in (self.d_sigma, self.d_gamma))
+        return torch.where(positive, slope, torch.hypot(d_sigma, d_gamma).copysign(d_sigma + d_gamma))
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,25 @@ class PathPoint:
 
 
 @dataclass(frozen=True)
+class AntitheticPair:
+    """Two draws of x_t = I + gamma z whose noises are opposite.
+
+    t: the times as given.  plus, minus: I + gamma z and I - gamma z, ``(B, *event)``.
+    points: the ends.  drift: dI/dt, the velocity without its noise.  noise: z.
+    The velocities are drift + gamma' z and drift - gamma' z; gamma' = gamma_d_gamma / gamma is left to be
+    formed, since it may be infinite where what it multiplies vanishes.
+    """
+
+    t: Tensor
+    plus: Tensor
+    minus: Tensor
+    points: tuple[Tensor, ...]
+    drift: Tensor
+    noise: Tensor
+    coefficients: Coefficients
+
+
+@dataclass(frozen=True)
 class End:
     """The law of x_t at one end of the path, as a combination of its ingredients.
 
@@ -68,6 +90,9 @@ class End:
 
 class Path(nn.Module, ABC):
     """Joins the points of a pair by a curve x_t, t in [0, 1]."""
+
+    #: whether the velocity is infinite at t = 0 and at t = 1; objectives keep their times away from there
+    open_ends: tuple[bool, bool] = (False, False)
 
     @abstractmethod
     def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:

@@ -41,12 +41,7 @@ def training(subject: Subject) -> list[Picture]:
 
 def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> Picture:
     figure, axes = canvas(5.4, 3.6)
-    ax = dress(
-        axes[0, 0],
-        "Loss during training",
-        "optimiser step",
-        f"mean squared error of the {subject.run.config.model.prediction}",
-    )
+    ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
     kept = []
     if rows:
         steps, loss = (np.array([row[key] for row in rows], float) for key in ("step", "loss"))

@@ -87,10 +87,11 @@ def log_prob(
             return value, (slope * signs).reshape(len(signs), -1).sum(1)
 
         start, change = y, y.new_zeros(len(y))
-        if t > 0:
+        if t > inner.interval[0]:
             solver = solver or subject.gauge
             assert solver is not None
-            solution = solver.solve(ODE(velocity), (y, change), t, 0.0)
+            low, high = inner.interval
+            solution = solver.solve(ODE(velocity), (y, change), min(max(t, low), high), low)
             start, change = (solution.check() if strict else solution).x
             change = torch.where(solution.status == 0, change, torch.nan)
             total += float(solution.nfe.double().sum())

@@ -147,7 +147,10 @@ def trajectory(
     found, total = [], 0.0
     for index in torch.arange(rows).split(CHUNK):
         problem = subject.problem(None if given is None else given[index])
-        solution = subject.solver.solve(problem, start[index], 0.0, 1.0, save_at=times.tolist()).check()
+        inside = times.clamp(*subject.inner.interval).tolist()
+        solution = subject.solver.solve(
+            problem, start[index], *subject.inner.interval, save_at=inside
+        ).check()
         assert isinstance(solution.path, Tensor)
         found.append(solution.path.cpu())
         total += float(solution.nfe.double().sum())

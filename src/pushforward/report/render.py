@@ -50,7 +50,7 @@ def render(
         preformatted("Configuration", as_json(run.config.to_json()), shut=True),
         preformatted("Run and versions", as_json({**made, **versions}), shut=True),
     ]
-    kicker = f"{run.config.model.method} · {schema.kind} · {run.config.source}"
+    kicker = f"{run.config.model.method} · {schema.kind} · {run.config.target}"
     title = f"{schema.name}: what the flow has learnt"
     return page(title, kicker, _facts(subject), verdict.sentence, [*(s.html() for s in sections), *end])
 

@@ -284,7 +284,7 @@ class Subject:
         assert solver is not None
         for rows in torch.arange(count).split(CHUNK):
             given = None if condition is None else condition[rows]
-            solution = solver.solve(self.problem(given), start[rows], 0.0, 1.0).check()
+            solution = solver.solve(self.problem(given), start[rows], *self.inner.interval).check()
             end.append(solution.x)
             total += float(solution.nfe.double().sum())
         arrived = torch.cat(end)

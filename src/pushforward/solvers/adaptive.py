@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from .base import ODE, Solution, Solver, State, StateT, Status, Velocity, as_ode
+from .base import Problem, Solution, Solver, State, StateT, Status, Velocity, as_ode
 from .state import Entries, Evaluation, as_entries, check_interval, check_save_at, finite_rows, like
 from .tableau import Tableau, combine
 
@@ -69,7 +69,7 @@ class Adaptive(Solver):
 
     def solve(
         self,
-        problem: ODE | Velocity,
+        problem: Problem | Velocity,
         x: StateT,
         t0: float,
         t1: float,

@@ -30,6 +30,28 @@ class ODE:
     controlled: int = 1
 
 
+#: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.
+Diffusion = float | Tensor | Callable[[Tensor], Tensor | float]
+
+
+@dataclass(frozen=True)
+class SDE:
+    """dX = drift(t, X) dt + diffusion(t) dW, closed over its condition, X one tensor ``(B, *event)``.
+
+    The noise is additive: ``diffusion`` depends on time alone, so that the calculi of Ito and Stratonovich
+    agree.  It is a number, a tensor that broadcasts against X (a deviation for every element, or for
+    every row), or a function of the scalar time that returns one of these.  Solved from a later time to
+    an earlier one, ``drift`` is that of the process reversed in time.
+    """
+
+    drift: Velocity
+    diffusion: Diffusion = 1.0
+
+
+#: What solvers solve.
+Problem = ODE | SDE
+
+
 class SolverFailure(RuntimeError):
     """Some rows did not arrive."""
 
@@ -87,7 +109,7 @@ class Solver(ABC):
     @abstractmethod
     def solve(
         self,
-        problem: ODE | Velocity,
+        problem: Problem | Velocity,
         x: StateT,
         t0: float,
         t1: float,
@@ -96,17 +118,25 @@ class Solver(ABC):
     ) -> Solution[StateT]:
         """Carry ``x`` from ``t0`` to ``t1``.
 
-        ``problem`` is an :class:`ODE`, or its velocity alone.  ``save_at`` are times between ``t0`` and
-        ``t1``, monotone in the direction of travel; asking for them does not change the final state.
-        Raises ValueError for a time outside, a state or a velocity of the wrong shape, and TypeError for
-        a problem that this solver cannot treat.
+        ``problem`` is an :class:`ODE`, its velocity alone, or an :class:`SDE`.  ``save_at`` are times
+        between ``t0`` and ``t1``, monotone in the direction of travel; asking for them does not change
+        the final state.  ``generator`` serves the noise of an SDE.  Raises ValueError for a time outside,
+        a state or a velocity of the wrong shape, and a problem of the kind that this solver does not
+        treat, and TypeError for what is no problem at all.
         """
 
 
-def as_ode(problem: ODE | Velocity, solver: Solver) -> ODE:
-    """``problem`` as an :class:`ODE`; raises TypeError for what is neither one nor a velocity."""
+def as_ode(problem: Problem | Velocity, solver: Solver) -> ODE:
+    """``problem`` as an :class:`ODE`.
+
+    Raises ValueError for an SDE and TypeError for what is neither an ODE nor a velocity.
+    """
     if isinstance(problem, ODE):
         return problem
+    if isinstance(problem, SDE):
+        raise ValueError(
+            f"problem: {solver!r} solves an ODE, got an SDE; solve it with EulerMaruyama or StochasticHeun"
+        )
     if callable(problem):
         return ODE(problem)
     raise TypeError(f"problem: {solver!r} solves an ODE, got {type(problem).__name__}")

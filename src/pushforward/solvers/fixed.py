@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from .base import ODE, Solution, Solver, StateT, Status, Velocity, as_ode
+from .base import Problem, Solution, StateT, Status, Velocity, as_ode
+from .grid import Gridded
 from .state import (
     Entries,
     Evaluation,
@@ -22,12 +23,10 @@ from .state import (
 )
 
 
-class FixedStep(Solver):
+class FixedStep(Gridded):
     """Steps over a grid that does not depend on the state.
 
-    steps: how many, equally long.
-    grid: fractions of the interval from 0 to 1, strictly increasing; replaces the uniform grid, and
-        its length then decides the number of steps.
+    The grid is that of :class:`Gridded`.
 
     Dense output is the cubic Hermite polynomial of each step, or a straight line where ``hermite`` is
     false; a time that is a node gives the state of the node.  It costs at most one evaluation, at the
@@ -35,28 +34,9 @@ class FixedStep(Solver):
 
     The loop reads no tensor from the device and unrolls under ``torch.compile(fullgraph=True)``, where
     ``save_at`` must be a sequence of floats.  A method says in :meth:`step` how one step is made.
-
-    Raises ValueError for ``steps`` below one and for a grid that does not run from 0 to 1.
     """
 
     hermite: ClassVar[bool] = True
-
-    def __init__(self, steps: int = 100, grid: Sequence[float] | Tensor | None = None):
-        if grid is None:
-            if steps < 1:
-                raise ValueError(f"steps: expected at least 1, got {steps}")
-            self.grid = [i / steps for i in range(steps + 1)]
-        else:
-            self.grid = [float(g) for g in (grid.tolist() if isinstance(grid, Tensor) else grid)]
-            rising = all(later > earlier for earlier, later in zip(self.grid, self.grid[1:]))
-            if len(self.grid) < 2 or self.grid[0] != 0.0 or self.grid[-1] != 1.0 or not rising:
-                raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
-        self.uniform = grid is None
-        self.steps = len(self.grid) - 1
-
-    def __repr__(self) -> str:
-        inside = f"steps={self.steps}" if self.uniform else f"grid={self.grid}"
-        return f"{type(self).__name__}({inside})"
 
     @abstractmethod
     def step(
@@ -70,7 +50,7 @@ class FixedStep(Solver):
 
     def solve(
         self,
-        problem: ODE | Velocity,
+        problem: Problem | Velocity,
         x: StateT,
         t0: float,
         t1: float,
@@ -81,7 +61,7 @@ class FixedStep(Solver):
         entries = as_entries(x)
         check_interval(t0, t1)
         times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)
-        nodes = [t0 + (t1 - t0) * g for g in self.grid[:-1]] + [t1] if t0 != t1 else [t0]
+        nodes = self.nodes(t0, t1)
         saved: list[Entries] = [entries] * len(times or [])
         wanted: list[list[tuple[int, float]]] = [[] for _ in nodes]  # by node: which, how far into the step
         for i, (node, theta) in enumerate(locate(times or [], nodes, tolerance)):

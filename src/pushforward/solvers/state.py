@@ -42,12 +42,14 @@ def like(x: StateT, entries: Entries) -> StateT:
 class Evaluation:
     """The velocity on tuples, counted, with the shape of every result checked.
 
-    A result in another dtype (an autocast field) is brought back to the state's.
+    A result in another dtype (an autocast field) is brought back to the state's.  ``name`` is what errors
+    call the velocity.
     """
 
-    def __init__(self, velocity: Velocity, x: State):
+    def __init__(self, velocity: Velocity, x: State, name: str = "velocity"):
         self.velocity = velocity
         self.x = x
+        self.name = name
         self.calls = 0
 
     def __call__(self, t: Tensor | float, entries: Entries) -> Entries:
@@ -58,7 +60,7 @@ class Evaluation:
         slopes = (slope,) if isinstance(slope, Tensor) else tuple(slope)
         if [s.shape for s in slopes] != [e.shape for e in entries]:
             raise ValueError(
-                f"velocity: expected the shapes of x, {[tuple(e.shape) for e in entries]}, "
+                f"{self.name}: expected the shapes of x, {[tuple(e.shape) for e in entries]}, "
                 f"got {[tuple(s.shape) for s in slopes]}"
             )
         return tuple(s.to(e.dtype) for s, e in zip(slopes, entries))

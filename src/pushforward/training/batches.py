@@ -6,14 +6,36 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
-from ..couplings import Coupling, Independent, Rows
+from ..couplings import Coupling, Independent, Pairing, Rows
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
 from ..sources import Source
 from ..tensors import event_size, map_condition
+from .pools import Gather, Planned, PlansAhead, Pool
 
 #: About how many numbers are drawn at once.
 TOGETHER = 2**16
+
+#: Rows of a transport plan, plans mixed with each other, and numbers a pool of source points may hold.
+PLAN, PLANS, POOL = 2048, 8, 2**24
+
+
+def in_model_space(
+    target: Rows,
+    preprocess: Bijection | None,
+    dtype: torch.dtype,
+    seed: int,
+    device: torch.device | str = "cpu",
+) -> Rows:
+    """Data rows in the model's space, ``preprocess`` undone; the noise that it may draw depends on ``seed``.
+
+    What :meth:`PairedBatches.whole_target` shows to couplings of whole data sets.
+    """
+    if preprocess is None:
+        x = target.x
+    else:
+        x = preprocess.inverse(target.x, target.condition, seeded(seed, "preprocess", "whole"))
+    return Rows(x.to(dtype), target.condition, target.mask, target.weight).to(device)
 
 
 class PairedBatches:
@@ -21,14 +43,21 @@ class PairedBatches:
 
     Data rows come in a fresh seeded order each epoch, without replacement.  ``preprocess`` maps the
     model's space to the units of ``target``; it is undone once, or at every step where it draws noise.
-    A coupling that looks at the points pairs the whole batch, on every process alike.
 
-    Raises ValueError for an empty target and a size below 1.
+    Where the coupling looks at the points its plans are made ahead, in the background: plans of ``plan``
+    rows (at least one batch; 2,048 by default), eight mixed with each other, and every pair is used
+    ``reuse`` times before new plans replace it.  Objectives draw fresh times and noise at each use.
+    ``steps`` says how many will be asked for, so that no plan is made in vain.  ``gather`` exchanges
+    objects between processes, which then share the plans out; without it each makes all of them.
+    A coupling that holds its pairs (:attr:`Coupling.pairing`) takes them from ``source``, then given as
+    rows, and ``target`` in fresh orders.
+
+    Raises ValueError for an empty target, a size, plan or reuse below 1, and sources that do not fit.
     """
 
     def __init__(
         self,
-        source: Source,
+        source: Source | Rows,
         target: Rows,
         coupling: Coupling | None = None,
         *,
@@ -37,26 +66,47 @@ class PairedBatches:
         preprocess: Bijection | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
+        plan: int | None = None,
+        reuse: int = 16,
+        steps: int | None = None,
+        gather: Gather | None = None,
     ):
         if size < 1 or len(target) < 1:
             raise ValueError(
                 f"expected a batch and a target of at least one row, got {size} and {len(target)}"
             )
+        for name, value in (("plan", plan), ("reuse", reuse)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name}: expected at least 1, got {value}")
         self.source, self.coupling, self.size, self.seed = source, coupling or Independent(), size, seed
         self.noisy = preprocess if preprocess is not None and is_stochastic(preprocess) else None
         self.dtype, self.device = dtype, torch.device(device)
-        if preprocess is not None and self.noisy is None:
-            x = preprocess.inverse(target.x)
-            target = Rows(x, target.condition, target.mask, target.weight)
-        keep = target.x if self.noisy is not None else target.x.to(dtype)
-        self.target = Rows(keep, target.condition, target.mask, target.weight).to(self.device)
-        if self.noisy is not None:
-            self.noisy = self.noisy.to(self.device)
+        self._given_rows = target
+        if self.noisy is None:
+            self.target = in_model_space(target, preprocess, dtype, seed, self.device)
+        else:
+            self.target, self.noisy = target.to(self.device), self.noisy.to(self.device)
         self._orders: dict[int, Tensor] = {}
-        elements = size * event_size(target.x.shape[1:])
+        elements = event_size(target.x.shape[1:])
         #: steps whose rows are drawn at once, which spares small batches most of their overhead
-        self.together = max(1, min(32, TOGETHER // elements))
+        self.together = max(1, min(32, TOGETHER // (size * elements)))
         self._drawn: tuple[tuple[int, int, int], Tensor, Rows] | None = None
+        self.plan, self.reuse = max(size, PLAN) if plan is None else max(size, plan), reuse
+        self._plans: PlansAhead | None = None
+        self._given: Pool | None = None
+        self._whole: Rows | None = None
+        if self.coupling.pairing is not None:
+            self._given = self._hold(self.coupling.pairing)
+        elif isinstance(source, Rows):
+            raise ValueError("source: rows are for couplings that hold their pairs; others take a Source")
+        elif self.coupling.looks:
+            plans = max(1, min(PLANS, POOL // (self.plan * elements)))
+            #: draws that one pool serves
+            self.served = plans * self.plan * reuse
+            last = None if steps is None else (steps * size - 1) // self.served
+            self._plans = PlansAhead(self._planned, self.coupling, plans, seed, last=last, gather=gather)
+
+    # -- data rows in fresh orders ---------------------------------------------------------------------
 
     def _order(self, epoch: int) -> Tensor:
         if epoch not in self._orders:
@@ -65,10 +115,9 @@ class PairedBatches:
             self._orders[epoch] = torch.randperm(len(self.target), generator=generator).to(self.device)
         return self._orders[epoch]
 
-    def index(self, step: int, start: int, stop: int) -> Tensor:
-        """Which data rows stand at places ``start`` to ``stop`` of the batch of ``step``."""
+    def index(self, first: int, last: int) -> Tensor:
+        """Which data rows are drawn ``first`` to ``last - 1``, counted from the start of training."""
         rows = len(self.target)
-        first, last = step * self.size + start, step * self.size + stop
         parts = []
         while first < last:
             epoch, place = divmod(first, rows)
@@ -77,13 +126,23 @@ class PairedBatches:
             first += count
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
+    def _model_space(self, target: Rows, generator: torch.Generator) -> Rows:
+        """Rows in the model's space, with fresh noise where preprocessing draws it."""
+        if self.noisy is None:
+            return target
+        x = self.noisy.inverse(target.x, target.condition, generator).to(self.dtype)
+        return Rows(x, target.condition, target.mask, target.weight)
+
+    # -- rows drawn independently ----------------------------------------------------------------------
+
     def _group(self, group: int, start: int, stop: int) -> tuple[Tensor, Rows]:
         """Source points and data rows of ``self.together`` steps, each ``(steps, rows, ...)``.
 
         Drawn step by step within each row, so that a process needs only what belongs to its rows.
         """
         steps, count = self.together, stop - start
-        index = torch.stack([self.index(group * steps + k, start, stop) for k in range(steps)], 1)
+        at = [(group * steps + k) * self.size for k in range(steps)]
+        index = torch.stack([self.index(first + start, first + stop) for first in at], 1)
         target = self.target.take(index.flatten())
 
         def stream(name: str) -> RowGenerator:
@@ -94,43 +153,110 @@ class PairedBatches:
         def by_step(x: Tensor) -> Tensor:
             return x.reshape(count, steps, *x.shape[1:]).transpose(0, 1).contiguous()
 
-        x = target.x
-        if self.noisy is not None:
-            x = self.noisy.inverse(x, target.condition, stream("preprocess")).to(self.dtype)
-        x0 = self.source.sample(count * steps, target.condition, stream("source")).to(x)
-        mask = None if target.mask is None else by_step(target.mask)
-        return by_step(x0), Rows(by_step(x), map_condition(by_step, target.condition), mask)
+        target = self._model_space(target, stream("preprocess"))
+        assert isinstance(self.source, Source)
+        x0 = self.source.sample(count * steps, target.condition, stream("source")).to(target.x)
+        mask, weight = (None if v is None else by_step(v) for v in (target.mask, target.weight))
+        return by_step(x0), Rows(by_step(target.x), map_condition(by_step, target.condition), mask, weight)
 
-    def _rows(self, step: int, start: int, stop: int) -> tuple[Rows, Rows]:
+    def _independent(self, step: int, rank: int, world: int) -> Batch:
+        start, stop = self.rows(rank, world)
         group, place = divmod(step, self.together)
         if self._drawn is None or self._drawn[0] != (group, start, stop):
             self._drawn = ((group, start, stop), *self._group(group, start, stop))
-        _, x0, target = self._drawn
-        mask = None if target.mask is None else target.mask[place]
-        return Rows(x0[place]), Rows(
-            target.x[place], map_condition(lambda c: c[place], target.condition), mask
+        _, x0, rows = self._drawn
+        mask, weight = (None if v is None else v[place] for v in (rows.mask, rows.weight))
+        target = Rows(rows.x[place], map_condition(lambda c: c[place], rows.condition), mask)
+        normaliser: Tensor | float = self.size / world
+        if weight is not None:
+            assert self.target.weight is not None
+            first = step * self.size
+            normaliser = self.target.weight[self.index(first, first + self.size)].sum() / world
+        return Batch((Rows(x0[place]), target), weight, normaliser)
+
+    # -- rows paired by a plan -------------------------------------------------------------------------
+
+    def _planned(self, k: int) -> Planned:
+        """The rows of plan ``k``."""
+        assert isinstance(self.source, Source)
+        if self.coupling.whole:
+            places, target, condition = None, self.whole_target(), None
+        else:
+            places = self.index(k * self.plan, (k + 1) * self.plan)
+            target = self.target.take(places)
+            target = self._model_space(target, seeded(self.seed, "preprocess", k, device=self.device))
+            condition = target.condition
+        generator = seeded(self.seed, "source", k, device=self.device)
+        x0 = self.source.sample(self.plan, condition, generator).to(target.x)
+        return Planned(Rows(x0, condition), target, places)
+
+    def whole_target(self) -> Rows:
+        """All data rows in the model's space, as couplings of whole data sets see them.
+
+        Noise of the preprocessing is drawn once, so that a coupling fitted on these rows knows them again.
+        """
+        if self.noisy is None:
+            return self.target
+        if self._whole is None:
+            self._whole = in_model_space(self._given_rows, self.noisy, self.dtype, self.seed, self.device)
+        return self._whole
+
+    def _hold(self, pairing: Pairing) -> Pool:
+        if not isinstance(self.source, Rows):
+            raise ValueError("source: expected the rows that the coupling pairs, got a law")
+        weight = None if pairing.weight is None else pairing.weight.to(self.device)
+        x0 = self.source.x.to(self.device, self.dtype)
+        return Pool(x0, pairing.indices.to(self.device), weight)
+
+    def _paired(self, step: int, rank: int, world: int) -> Batch:
+        start, stop = self.rows(rank, world)
+        first, last = step * self.size, (step + 1) * self.size
+        x0, places, weights = [], [], []
+        while first < last:
+            if self._given is not None:
+                pool, number, begin, served = self._given, 0, 0, last
+            else:
+                assert self._plans is not None
+                served = self.served
+                number = first // served
+                pool, begin = self._plans.pool(number, rank, world), number * served
+            turn, place = divmod(first - begin, len(pool.indices))
+            count = min(last - first, len(pool.indices) - place, begin + served - first)
+            pairs = pool.order(self.seed, number, turn)[place : place + count]
+            at = pool.indices[pairs]
+            x0.append(pool.source[at[:, 0]])
+            places.append(at[:, 1])
+            weights.append(pool.weight[pairs] if pool.weight is not None else None)
+            first += count
+        x0, index = torch.cat(x0)[start:stop], torch.cat(places)[start:stop]
+        block = min(BLOCK, self.size)
+        generator = RowGenerator(
+            self.seed, "preprocess", step, rows=(start, stop), block=block, device=self.device
         )
+        target = self._model_space(self.target.take(index), generator)
+        target = Rows(target.x, target.condition, target.mask)
+        if all(weight is None for weight in weights):
+            return Batch((Rows(x0), target), None, self.size / world)
+        weight = torch.cat([w for w in weights if w is not None])
+        assert len(weight) == self.size, "pools of one coupling either all have weights or none does"
+        return Batch((Rows(x0), target), weight[start:stop], weight.sum() / world)
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The part of the batch of ``step`` that belongs to process ``rank`` of ``world``."""
-        start, stop = self.rows(rank, world)
-        if self.coupling.looks:
-            source, target = self._rows(step, 0, self.size)
-            pairing = self.coupling.pair(source, target, seeded(self.seed, "pair", step))
-            place = slice(start, stop)
-            source = source.take(pairing.indices[place, 0])
-            target = target.take(pairing.indices[place, 1])
-            weight = pairing.weight
-        else:
-            source, target = self._rows(step, start, stop)
-            place, weight = slice(None), None
-        if weight is None and self.target.weight is not None and not self.coupling.looks:
-            weight = self.target.weight[self.index(step, 0, self.size)]
-            place = slice(start, stop)
-        if weight is None:
-            return Batch((source, target), None, self.size / world)
-        return Batch((source, target), weight[place], weight.sum() / world)
+        if self._plans is None and self._given is None:
+            return self._independent(step, rank, world)
+        return self._paired(step, rank, world)
 
     def rows(self, rank: int, world: int) -> tuple[int, int]:
         """First and last row of the global batch that process ``rank`` computes."""
         return self.size * rank // world, self.size * (rank + 1) // world
+
+    @property
+    def info(self) -> dict[str, object]:
+        """What the newest plan said about itself, such as its cost; empty without plans."""
+        return {} if self._plans is None else self._plans.info
+
+    def close(self) -> None:
+        """Stop making plans in the background."""
+        if self._plans is not None:
+            self._plans.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -32,6 +33,19 @@ def make_fabric(c: ComputeConfig) -> Fabric:
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None
+
+
+def gather_objects(fabric: Fabric) -> Callable[[Any], Sequence[Any]] | None:
+    """What hands every process's object to all of them; None where there is but one."""
+    if fabric.world_size == 1:
+        return None
+
+    def gather(mine: Any) -> list[Any]:
+        everybody: list[Any] = [None] * fabric.world_size
+        torch.distributed.all_gather_object(everybody, mine)
+        return everybody
+
+    return gather
 
 
 def is_first_process() -> bool:

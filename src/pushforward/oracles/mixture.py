@@ -1,13 +1,13 @@
-"""Closed forms to hold code against: for a Gaussian-mixture target everything is known exactly."""
+"""The closed forms of a Gaussian-mixture target under the independent coupling."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from .paths import Coefficients, Interpolant
-from .sources import GaussianMixture
-from .tensors import Condition
+from ..paths import Coefficients, Interpolant
+from ..sources import GaussianMixture
+from ..tensors import Condition
 
 
 class GaussianMixtureOracle(nn.Module):

@@ -1,0 +1,140 @@
+"""Couplings against the libraries that make the same plans, on the same rows in the same run.
+
+python benchmarks/couplings.py [--only exact ...] [--rounds N] [--rows N ...] [--out FILE]
+
+Each measure yields rows with the columns of ``row``; parts that are not run keep the rows they have.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import ot
+import scipy
+import torch
+from scipy.optimize import linear_sum_assignment
+from torch import Tensor
+
+from pushforward import random
+from pushforward.data import toys
+from pushforward.plans import exact, squared_distances
+
+SIZES = (512, 1024, 2048, 4096, 10_000)
+#: SciPy takes minutes above.
+SCIPY_SIZE = 4096
+#: From here on once is enough: the run takes many seconds.
+ONCE = 10_000
+
+
+def fastest(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str, float], dict[str, Any]]:
+    """Seconds of the fastest call of each, and what they returned; who goes first alternates."""
+    seconds, values = dict.fromkeys(calls, float("inf")), {}
+    for turn in range(rounds):
+        for name in list(calls)[:: 1 if turn % 2 == 0 else -1]:
+            start = time.perf_counter()
+            values[name] = calls[name]()
+            seconds[name] = min(seconds[name], time.perf_counter() - start)
+    return seconds, values
+
+
+def row(part: str, case: str, rows: int, ours: float, peer: str, theirs: float, remark: str) -> dict:
+    """A line of the table: the seconds of both and how many times faster we are."""
+    return {
+        "part": part,
+        "case": case,
+        "rows": rows,
+        "seconds": float(f"{ours:.3g}"),
+        "peer": peer,
+        "peer seconds": float(f"{theirs:.3g}"),
+        "times faster": float(f"{theirs / ours:.3g}"),
+        "remark": remark,
+    }
+
+
+def clouds(n: int) -> dict[str, tuple[Tensor, Tensor]]:
+    """Pairs of clouds in the plane: a normal law to eight spots, and to two moons."""
+    g = random.seeded("benchmark", n)
+    source = random.normal((n, 2), g, torch.float64)
+    return {
+        name: (source, make(n, generator=g).double())
+        for name, make in (("normal to 8gaussians", toys.eight_gaussians), ("normal to moons", toys.moons))
+    }
+
+
+def by_pot(x: Tensor, y: Tensor) -> float:
+    """The least mean cost by POT's network simplex over all pairs."""
+    n = len(x)
+    return float(ot.emd2(np.ones(n) / n, np.ones(n) / n, squared_distances(x, y).numpy(), numItermax=10**9))
+
+
+def by_scipy(x: Tensor, y: Tensor) -> float:
+    """The least mean cost by SciPy's shortest augmenting paths."""
+    cost = squared_distances(x, y).numpy()
+    return float(cost[linear_sum_assignment(cost)].mean())
+
+
+def measure_exact(sizes: tuple[int, ...], rounds: int) -> Iterator[dict]:
+    """Exact plans, from the points to the pairs."""
+    for n in sizes:
+        for case, (x, y) in clouds(n).items():
+            calls: dict[str, Callable[[], float]] = {
+                "ours": lambda x=x, y=y: exact(x, y).cost,
+                f"POT {ot.__version__}": lambda x=x, y=y: by_pot(x, y),
+            }
+            if n <= SCIPY_SIZE:
+                calls[f"SciPy {scipy.__version__}"] = lambda x=x, y=y: by_scipy(x, y)
+            seconds, costs = fastest(calls, 1 if n >= ONCE else rounds)
+            for peer in list(calls)[1:]:
+                gap = abs(costs["ours"] - costs[peer])
+                assert gap < 1e-8, f"the plans cost {costs['ours']} and {costs[peer]}"
+                yield row(
+                    "exact", case, n, seconds["ours"], peer, seconds[peer], f"costs differ by {gap:.0e}"
+                )
+
+
+MEASURES: dict[str, Callable[[tuple[int, ...], int], Iterator[dict]]] = {"exact": measure_exact}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", nargs="+", choices=list(MEASURES), default=list(MEASURES))
+    parser.add_argument("--rows", nargs="+", type=int, default=list(SIZES))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/couplings.json"))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    known = json.loads(args.out.read_text())["rows"] if args.out.exists() else []
+    kept = [r for r in known if r["part"] not in args.only]
+    rows = []
+    for part in args.only:
+        for line in MEASURES[part](tuple(args.rows), args.rounds):
+            print(line, flush=True)
+            rows.append(line)
+    order = list(MEASURES)
+    page = {
+        "title": "Couplings",
+        "note": "Seconds of the fastest of several turns to make one plan, from the rows to the "
+        "pairs, and those "
+        "of a peer on the same rows; turns alternate.",
+        "command": "python benchmarks/couplings.py",
+        "torch": torch.__version__,
+        "machine": platform.machine(),
+        "threads": args.threads,
+        "rows": sorted(
+            kept + rows, key=lambda r: order.index(r["part"]) if r["part"] in order else len(order)
+        ),
+    }
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    args.out.write_text(json.dumps(page, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Recipes on the two-dimensional systems of Tong et al. (arXiv 2307.03672, table 2), and torchcfm beside.
+
+python benchmarks/two_dimensional.py run [--recipes ot-cfm ...] [--systems N-8g ...] [--seeds 42 43 ...]
+python benchmarks/two_dimensional.py speed [--systems N-moons] [--steps 2000]
+python benchmarks/two_dimensional.py page
+
+``run`` trains each recipe by `pushforward.train` (the paper's network, 20,000 steps of 512, Euler 100) and
+keeps one row per recipe, system and seed, so that it can be stopped and gone on with.  ``speed`` trains
+torchcfm's OT-CFM and ours in turn.  ``page`` gathers the rows into benchmarks/results.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from systems import DRAWS, PUBLISHED, SYSTEMS, data, floor, fresh_sources
+
+import pushforward
+from pushforward import registry
+from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
+from pushforward.metrics import wasserstein
+
+RESULTS = Path(__file__).parent / "results"
+ROWS = RESULTS / "rows" / "two_dimensional.jsonl"
+FLOORS = RESULTS / "rows" / "two_dimensional_floors.json"
+STEPS, BATCH, EULER = 20_000, 512, 100
+
+#: What each recipe is given beside its defaults.  Points are left in their own units, since q0 = N(0, I)
+#: is stated in them.
+RECIPES: dict[str, dict[str, Any]] = {
+    "fm": {},
+    "i-cfm": {},
+    "ot-cfm": {},
+    "sb-cfm": {},
+    "sf2m": {},
+    "vp": {},
+    "ve": {},
+    "rectified-flow": {},
+    "semidiscrete-ot": {},
+}
+
+
+def config(recipe: str, system: str, seed: int, steps: int, folder: Path) -> RunConfig:
+    """The run of a recipe; points that are not drawn from N(0, I) are read from files in ``folder``."""
+    x0, x1, _ = data(system, seed)
+    np.save(folder / "target.npy", x1.numpy())
+    law = "normal"
+    if not system.startswith("N-"):
+        law = str(folder / "source.npy")
+        np.save(law, x0.numpy())
+    defaults = {**registry.lookup("method", recipe).defaults, **RECIPES[recipe]}
+    model = {"network": "mlp,width=64,depth=3,activation=selu", "solver": f"euler,steps={EULER}", **defaults}
+    return RunConfig(
+        target=str(folder / "target.npy"),
+        seed=seed,
+        data=DataConfig(source=law, preprocess="none", holdout=0.0),
+        model=ModelConfig(method=recipe, times="uniform", **model),
+        optim=OptimConfig(steps=steps, batch=BATCH, lr=2e-3, checkpoint_every=10 * STEPS, log_every=200),
+        compute=ComputeConfig(threads=1),
+    )
+
+
+@torch.inference_mode()
+def judge(flow: Any, system: str, seed: int, draws: int) -> dict[str, float]:
+    """W2 / F, W2 and normalised path energy, means over fresh draws of the source."""
+    test = data(system, seed)[2]
+    least = floor(system, seed, FLOORS)
+    found, energies = [], []
+    times = torch.linspace(0, 1, EULER + 1)
+    for x0 in fresh_sources(system, seed)[:draws]:
+        path = flow.trajectory(x0, times).path
+        found.append(wasserstein(path[-1], test))
+        # Euler's polygon: its velocities are those of the field at the left ends
+        energies.append(float((path.diff(dim=0) * EULER).square().sum(-1).mean()))
+    energy = statistics.fmean(energies)
+    w2 = statistics.fmean(found)
+    return {
+        "W2": w2,
+        "W2/F": w2 / least["F"],
+        "NPE": abs(energy - least["W2_squared"]) / least["W2_squared"],
+    }
+
+
+def run(recipe: str, system: str, seed: int, steps: int, draws: int) -> dict[str, Any]:
+    """Train and judge one recipe."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start = time.perf_counter()
+        trained = pushforward.train(
+            config(recipe, system, seed, steps, folder), folder / "run", show_progress=False
+        )
+        seconds = time.perf_counter() - start
+        row = {"recipe": recipe, "system": system, "seed": seed, "seconds": round(seconds, 1)}
+        return row | judge(trained.flow, system, seed, draws) | {"draws": draws, "steps": steps}
+
+
+def rows() -> list[dict[str, Any]]:
+    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
+
+
+def keep(row: dict[str, Any]) -> None:
+    ROWS.parent.mkdir(parents=True, exist_ok=True)
+    with ROWS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    print(json.dumps(row), flush=True)
+
+
+def torchcfm_seconds(system: str, seed: int, steps: int) -> tuple[float, float]:
+    """Wall and processor seconds of torchcfm's OT-CFM with its own network and a loop as in its examples."""
+    from torchcfm.conditional_flow_matching import ExactOptimalTransportConditionalFlowMatcher
+    from torchcfm.models.models import MLP
+
+    torch.manual_seed(seed)
+    x0, x1, _ = data(system, seed)
+    matcher, net = ExactOptimalTransportConditionalFlowMatcher(0.1), MLP(dim=2, w=64, time_varying=True)
+    optimiser = torch.optim.AdamW(net.parameters(), lr=1e-3, weight_decay=1e-5)
+    wall, cpu = time.perf_counter(), time.process_time()
+    for _ in range(steps):
+        a = torch.randn(BATCH, 2) if system.startswith("N-") else x0[torch.randint(0, len(x0), (BATCH,))]
+        b = x1[torch.randint(0, len(x1), (BATCH,))]
+        t, x, u = matcher.sample_location_and_conditional_flow(a, b)
+        loss = (net(torch.cat([x, t[:, None]], 1)) - u).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def our_seconds(system: str, seed: int, steps: int) -> tuple[float, float]:
+    """Wall and processor seconds of the recipe, all of it: data, plans, training, files."""
+    with tempfile.TemporaryDirectory() as name:
+        wall, cpu = time.perf_counter(), time.process_time()
+        pushforward.train(
+            config("ot-cfm", system, seed, steps, Path(name)), Path(name) / "run", show_progress=False
+        )
+        return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def speed(systems: list[str], steps: int) -> None:
+    """Both in turn, ours first and last, so that a drift of the machine shows."""
+    for system in systems:
+        first = our_seconds(system, 42, steps)
+        theirs = torchcfm_seconds(system, 42, steps)
+        last = our_seconds(system, 42, steps)
+        ours = [statistics.fmean(pair) for pair in zip(first, last)]
+        row = {
+            "speed": system,
+            "steps": steps,
+            "wall_ratio": theirs[0] / ours[0],
+            "cpu_ratio": theirs[1] / ours[1],
+        }
+        keep({**row, "torchcfm_s": theirs[0], "ours_s": [first[0], last[0]]})
+
+
+def spread(values: list[float], digits: int) -> str:
+    """Mean and standard error."""
+    mean = statistics.fmean(values)
+    if len(values) == 1:
+        return f"{mean:.{digits}f}"
+    return f"{mean:.{digits}f} +- {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
+
+
+def page() -> None:
+    """Write benchmarks/results/two_dimensional.json from the rows."""
+    found = rows()
+    table = []
+    for recipe in RECIPES:
+        for system in SYSTEMS:
+            mine = [
+                r
+                for r in found
+                if r.get("recipe") == recipe and r["system"] == system and r["steps"] == STEPS
+            ]
+            if not mine:
+                continue
+            w2, npe = PUBLISHED.get(recipe, {}).get(system, ("", ""))
+            table.append(
+                {
+                    "recipe": recipe,
+                    "system": system,
+                    "W2 / F": spread([r["W2/F"] for r in mine], 3),
+                    "W2": spread([r["W2"] for r in mine], 3),
+                    "published W2": w2,
+                    "NPE": spread([r["NPE"] for r in mine], 4),
+                    "published NPE": npe,
+                    "seconds": round(statistics.median(r["seconds"] for r in mine)),
+                    "seeds": len(mine),
+                }
+            )
+    result = {
+        "title": "Two-dimensional systems",
+        "note": "The systems, network (3 x 64 SELU), steps (20,000 of 512) and solver (Euler 100) of "
+        "Tong et al. "
+        "2024 (arXiv 2307.03672, table 2), whose figures stand beside. W2 is the mean over "
+        f"up to {DRAWS} fresh draws of the source (10,000 points each); F is the mean W2 between 10 "
+        f"bootstrap "
+        "resamples of a seed's training targets and its test targets, the floor for anything that "
+        "learns from them. NPE is |path energy - W2^2(q0, q1)| / W2^2(q0, q1). Means over the seeds, with "
+        "standard errors. Seconds are those of whole runs on a shared machine.",
+        "command": "python benchmarks/two_dimensional.py run && python benchmarks/two_dimensional.py page",
+        "torch": torch.__version__,
+        "threads": 1,
+        "rows": table,
+    }
+    (RESULTS / "two_dimensional.json").write_text(json.dumps(result, indent=2) + "\n")
+    fast = [
+        {
+            "system": r["speed"],
+            "steps": r["steps"],
+            "times faster (wall)": round(r["wall_ratio"], 1),
+            "times faster (processor)": round(r["cpu_ratio"], 1),
+            "torchcfm, s": round(r["torchcfm_s"], 1),
+            "ours, s": ", ".join(f"{s:.1f}" for s in r["ours_s"]),
+        }
+        for r in found
+        if "speed" in r
+    ]
+    if fast:
+        result = {
+            "title": "OT-CFM beside torchcfm",
+            "note": "Plans and training together at equal batch (512), steps and network (3 x 64 "
+            "SELU): torchcfm's "
+            "exact OT-CFM, one plan per batch, against the recipe `ot-cfm`, plans made ahead in the "
+            "background. "
+            "One torch thread each; run in turn, ours before and after. The background thread may "
+            "use another core, so "
+            "the ratio of processor time stands beside that of wall time.",
+            "command": "python benchmarks/two_dimensional.py speed",
+            "torch": torch.__version__,
+            "rows": fast,
+        }
+        (RESULTS / "ot_cfm_speed.json").write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("run", "speed", "floors", "page"))
+    parser.add_argument("--recipes", nargs="+", default=list(RECIPES), choices=list(RECIPES))
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[42, 43, 44, 45, 46])
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--draws", type=int, default=DRAWS)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.what == "page":
+        page()
+    elif args.what == "speed":
+        speed(args.systems, args.steps)
+    else:
+        for seed in args.seeds:
+            for system in args.systems:
+                if args.what == "floors":
+                    print(system, seed, floor(system, seed, FLOORS), flush=True)
+                    continue
+                for recipe in args.recipes:
+                    done = any(
+                        (r.get("recipe"), r.get("system"), r.get("seed"), r["steps"])
+                        == (recipe, system, seed, args.steps)
+                        for r in rows()
+                    )
+                    if not done:
+                        keep(run(recipe, system, seed, args.steps, args.draws))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""One plan between two whole data sets."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..sources import Source
+from .base import Coupling, Pairing, Rows, as_rows
+from .minibatch_ot import MinibatchOT
+
+
+class DatasetOT(Coupling):
+    """The plan of ``inner`` (exact transport by default) between two whole data sets, made once.
+
+    :meth:`fit` pairs all source rows with all target rows, without the bias of plans between batches.  The
+    fitted coupling holds the pairs as :attr:`pairing`, whose indices are rows of the two data sets; trainers
+    take them from there in fresh orders, and :meth:`pair` returns them for the data sets it was fitted to.
+
+    Raises ValueError where it is not fitted, is fitted to a law instead of rows, or is handed other data.
+
+    >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.1], [0.1]])
+    >>> DatasetOT().fit(x0, x1).pairing.indices
+    tensor([[0, 1],
+            [1, 0]])
+    """
+
+    def __init__(self, inner: Coupling | None = None):
+        self.inner = inner or MinibatchOT()
+        self.pairing: Pairing | None = None
+        self._fingerprints: tuple[Fingerprint, Fingerprint] | None = None
+
+    def fit(
+        self,
+        source: Source | Rows | Tensor,
+        target: Rows | Tensor,
+        generator: torch.Generator | None = None,
+    ) -> DatasetOT:
+        if isinstance(source, Source):
+            raise ValueError(f"source: expected the rows of a data set, got the law {type(source).__name__}")
+        fitted = DatasetOT(self.inner)
+        fitted.pairing = self.inner.pair(source, target, generator)
+        fitted._fingerprints = fingerprint(source), fingerprint(target)
+        return fitted
+
+    def pair(
+        self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
+    ) -> Pairing:
+        if self.pairing is None or self._fingerprints is None:
+            raise ValueError("the coupling holds no pairs yet: call fit with both data sets first")
+        for name, rows, known in zip(("source", "target"), (source, target), self._fingerprints):
+            if not same(fingerprint(rows), known):
+                raise ValueError(f"{name}: expected the {known[0][0]} rows the coupling was fitted to")
+        return self.pairing
+
+
+#: A shape and two sums, one of which notices the order of rows.
+Fingerprint = tuple[tuple[int, ...], float, float]
+
+
+def fingerprint(rows: Rows | Tensor) -> Fingerprint:
+    """What tells a data set from others, at the cost of reading it once."""
+    x = as_rows(rows).x.detach()
+    sums = x.reshape(len(x), -1).sum(1, dtype=torch.float64)
+    return tuple(x.shape), float(sums.sum()), float(sums @ torch.arange(len(x)).to(sums).cos())
+
+
+def same(one: Fingerprint, other: Fingerprint) -> bool:
+    """Equal but for the rounding of sums, which devices take in their own orders."""
+    a, b = (torch.tensor(sums[1:], dtype=torch.float64) for sums in (one, other))
+    return one[0] == other[0] and torch.allclose(a, b, rtol=1e-9, atol=1e-9)

@@ -1,0 +1,65 @@
+"""Minibatch optimal transport that may leave rows out, at a price."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..plans import unbalanced
+from .base import Coupling, Pairing, Rows, as_rows
+from .sinkhorn import costs, figures, positive, unit, warn_of, weight_of
+
+
+class UnbalancedOT(Coupling):
+    """The entropic plan of the batch whose marginals may differ from the rows' masses at the price ``rho``.
+
+    min over P >= 0 of sum P_ij |x0_i - x1_j|^2 + epsilon KL(P | a b^T) + rho KL(P 1 | a) + rho KL(P^T 1 | b)
+    (Chizat et al. 2018, arXiv 1607.05816; for flows Eyring et al. 2024, arXiv 2311.15100).  Far rows are used
+    less, so pairs have *other marginals* than the data by design; a large rho gives the balanced plan.
+    As many pairs as the larger side has rows are drawn from the plan divided by its mass.
+
+    With ``relative`` both ``epsilon`` and ``rho`` are multiples of the standard deviation of the batch's
+    costs, otherwise they are in the units of the cost.  A row has the mass 1 / (number of rows), times its
+    weight where it has one.  ``info`` of a pairing holds the plan's ``mass`` and what
+    :class:`SinkhornOT` says; convergence is treated alike.
+
+    Raises ValueError for an epsilon, rho, tolerance or number of iterations that is not positive.
+
+    >>> far = torch.tensor([[0.1], [100.0]])
+    >>> UnbalancedOT(0.01, 0.1, relative=False).pair(torch.zeros(2, 1), far).indices[:, 1]
+    tensor([0, 0])
+    """
+
+    def __init__(
+        self,
+        epsilon: float = 0.05,
+        rho: float = 1.0,
+        relative: bool = True,
+        tolerance: float = 1e-3,
+        max_iterations: int = 10_000,
+    ):
+        positive(epsilon=epsilon, rho=rho, tolerance=tolerance, max_iterations=max_iterations)
+        self.epsilon, self.rho, self.relative = float(epsilon), float(rho), relative
+        self.tolerance, self.max_iterations = float(tolerance), max_iterations
+        self._warned = False
+
+    def pair(
+        self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
+    ) -> Pairing:
+        source, target = as_rows(source), as_rows(target)
+        cost = costs(source, target)
+        scale = float(unit(cost[None], self.relative))
+        weights = weight_of("source.weight", source), weight_of("target.weight", target)
+        a, b = (None if w is None else w.to(cost) / len(w) for w in weights)
+        plan = unbalanced(
+            cost,
+            self.epsilon * scale,
+            self.rho * scale,
+            a,
+            b,
+            tolerance=self.tolerance,
+            max_iterations=self.max_iterations,
+        )
+        self._warned = self._warned or warn_of(plan)
+        info = {"mass": float(plan.mass()), **figures(plan[None])[0]}
+        return Pairing(plan.pairs(max(cost.shape), generator), info=info)

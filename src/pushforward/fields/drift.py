@@ -1,0 +1,37 @@
+"""The drift of a stochastic process with the marginals of a flow."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..solvers import Diffusion, level
+from ..tensors import Condition
+from .base import Field
+
+
+class Drift(nn.Module):
+    """velocity + g^2/2 score: the drift with which dX = drift dt + g dW has the marginals of the flow.
+
+    The Fokker-Planck equation of the process is then the flow's continuity equation, whatever the
+    ``diffusion`` g >= 0 (Song et al. 2021, arXiv 2011.13456; Albergo et al. 2023, arXiv
+    2303.08797).  With ``backward`` it is velocity - g^2/2 score, the drift of the reversed
+    process, to be solved from t = 1 to t = 0.  Where the score is infinite g must vanish.
+
+    velocity, score: fields.  diffusion: a number, a tensor or a function of t, see
+    :class:`~pushforward.solvers.SDE`.
+
+    >>> import torch
+    >>> still = lambda t, x, condition=None: torch.zeros_like(x)
+    >>> normal = lambda t, x, condition=None: -x
+    >>> Drift(still, normal, 2.0)(torch.tensor(0.5), torch.ones(1, 1))
+    tensor([[-2.]])
+    """
+
+    def __init__(self, velocity: Field, score: Field, diffusion: Diffusion, backward: bool = False):
+        super().__init__()
+        self.velocity, self.score, self.diffusion, self.backward = velocity, score, diffusion, backward
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        t = t if isinstance(t, Tensor) else x.new_full((), t)
+        factor = (-0.5 if self.backward else 0.5) * level(self.diffusion, t, x).square()
+        return self.velocity(t, x, condition) + factor * self.score(t, x, condition)

@@ -1,0 +1,27 @@
+"""A network that sees its input at unit scale."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..paths import Interpolant
+from ..tensors import Condition, expand_time
+from .base import Field
+
+
+class Scaled(nn.Module):
+    """field(t, x / sqrt(alpha_t^2 + s_t^2)), s_t the noise scale of ``path``.
+
+    For data of unit variance the network's input then has unit variance at every t, which matters where
+    the noise grows large, as along variance exploding paths (Karras et al. 2022, arXiv 2206.00364, the
+    input scaling of table 1).
+    """
+
+    def __init__(self, field: Field, path: Interpolant):
+        super().__init__()
+        self.field, self.path = field, path
+
+    def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        c = self.path.coefficients(expand_time(t, x))
+        return self.field(t, x / torch.sqrt(c.alpha.square() + c.noise_scale.square()), condition)

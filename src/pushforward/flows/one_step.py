@@ -1,0 +1,32 @@
+"""A flow distilled into one step."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..fields import Field
+from ..sources import Source
+from ..tensors import Condition
+from .base import ConditionShape, Flow
+
+
+class OneStep(Flow):
+    """x1 = x0 + field(0, x0, condition): one evaluation, no way back and no density.
+
+    What distillation makes of a flow (Liu et al. 2023, arXiv 2209.03003, section 2.4), see
+    :class:`~pushforward.objectives.Distillation`.
+
+    >>> from pushforward.sources import Normal
+    >>> OneStep(lambda t, x, condition: 1 - x, Normal(2)).sample(1)
+    tensor([[1., 1.]])
+    """
+
+    def __init__(self, field: Field, source: Source, *, condition_shape: ConditionShape = ()):
+        super().__init__()
+        self.field, self.source, self.condition_shape = field, source, condition_shape
+
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return x0 + self.field(torch.zeros((), dtype=x0.dtype, device=x0.device), x0, condition)

@@ -1,0 +1,82 @@
+"""Stochastic flows: follow a drift with noise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from ..fields import Field
+from ..solvers import SDE, Diffusion, EulerMaruyama, Solution, Solver
+from ..sources import Source
+from ..tensors import Condition
+from .base import ConditionShape, Flow
+
+
+class DiffusionFlow(Flow):
+    """The flow of dX = drift(t, X, condition) dt + diffusion(t) dW from ``source`` at t = 0 to the data.
+
+    A source point does not decide where it arrives, so there is no inverse, and no density of data
+    points: :meth:`log_prob` raises ValueError.  Where a velocity with the same marginals is known (see
+    :class:`~pushforward.fields.Drift`), :class:`ContinuousFlow` gives the density.
+
+    drift: a field.  diffusion: a number, a tensor or a function of t, see
+    :class:`~pushforward.solvers.SDE`.  solver: :class:`~pushforward.solvers.EulerMaruyama` with 100 steps
+    if none is given.
+
+    Raises ValueError without a source; :meth:`push` raises SolverFailure where a row ends not finite.
+
+    >>> from pushforward.sources import Normal
+    >>> flow = DiffusionFlow(lambda t, x, condition: torch.ones_like(x), 0.0, source=Normal(2))
+    >>> flow.push(torch.zeros(1, 2)).round(decimals=4)
+    tensor([[1., 1.]])
+    """
+
+    def __init__(
+        self,
+        drift: Field,
+        diffusion: Diffusion = 1.0,
+        solver: Solver | None = None,
+        source: Source | None = None,
+        *,
+        condition_shape: ConditionShape = (),
+    ):
+        super().__init__()
+        if source is None:
+            raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
+        self.drift, self.diffusion = drift, diffusion
+        self.solver, self.source = solver or EulerMaruyama(), source
+        self.condition_shape = condition_shape
+
+    def problem(self, condition: Condition | None = None) -> SDE:
+        """The SDE under ``condition``."""
+        return SDE(lambda t, x: self.drift(t, x, condition), self.diffusion)
+
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.solver.solve(self.problem(condition), x0, 0.0, 1.0, generator=generator).check().x
+
+    def trajectory(
+        self,
+        x0: Tensor,
+        times: Sequence[float] | Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Solution[Tensor]:
+        """States at increasing ``times``, ``path`` of shape ``(len(times), B, *event)``.
+
+        With an equal generator its final state is that of :meth:`push`.
+        """
+        problem = self.problem(condition)
+        return self.solver.solve(problem, x0, 0.0, 1.0, save_at=times, generator=generator).check()
+
+    def log_prob(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """Raises ValueError: a stochastic flow has no inverse and so no density."""
+        raise ValueError(
+            "a DiffusionFlow has no density: its noise leaves no inverse; use the ContinuousFlow of the "
+            "velocity with the same marginals"
+        )

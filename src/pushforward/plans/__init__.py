@@ -1,0 +1,13 @@
+"""Solvers of transport problems: points or costs in, plans out."""
+
+from .ascent import Ascent as Ascent
+from .ascent import ascend as ascend
+from .ascent import chi_square as chi_square
+from .cost import squared_distances as squared_distances
+from .entropic import EntropicPlan as EntropicPlan
+from .exact import ExactPlan as ExactPlan
+from .exact import exact as exact
+from .exact import exact_of_costs as exact_of_costs
+from .partial import partial as partial
+from .sinkhorn import sinkhorn as sinkhorn
+from .unbalanced import unbalanced as unbalanced

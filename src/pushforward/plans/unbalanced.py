@@ -1,0 +1,40 @@
+"""Entropic transport whose marginals may be missed at a price."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .entropic import EntropicPlan
+from .sinkhorn import masses, scale
+
+
+def unbalanced(
+    cost: Tensor,
+    epsilon: float | Tensor,
+    rho: float,
+    a: Tensor | None = None,
+    b: Tensor | None = None,
+    *,
+    tolerance: float = 1e-3,
+    max_iterations: int = 10_000,
+    anneal: bool = True,
+    relax: bool = True,
+    init: tuple[Tensor, Tensor] | None = None,
+) -> EntropicPlan:
+    """min over P >= 0 of sum P_ij C_ij + epsilon KL(P | a b^T) + rho KL(P 1 | a) + rho KL(P^T 1 | b).
+
+    Chizat et al. 2018, arXiv 1607.05816, table 1: each update of a potential is multiplied by rho / (rho +
+    epsilon).  ``a`` and ``b`` are used as they are, with whatever sums they have; None means equal masses
+    of sum 1.  Two points of masses a and b at the cost C keep (a b)^((rho + epsilon) / (2 rho + epsilon))
+    exp(-C / (2 rho + epsilon)) of it.  The remaining arguments, shapes and errors are those of
+    :func:`sinkhorn`; raises ValueError for a rho that is not positive.
+
+    >>> import torch
+    >>> plan = unbalanced(torch.tensor([[0.0, 9.0], [9.0, 0.0]]), epsilon=0.1, rho=1.0)
+    >>> plan.mass()
+    tensor(0.9675)
+    """
+    if not rho > 0:
+        raise ValueError(f"rho: expected a positive number, got {rho}")
+    a, b = masses(a, cost, -2, "a"), masses(b, cost, -1, "b")
+    return scale(cost, epsilon, rho, a, b, tolerance, max_iterations, anneal, relax, init)

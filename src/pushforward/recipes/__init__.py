@@ -1,0 +1,16 @@
+"""Recipes: from a configuration and data to a trained flow in a run folder, and back."""
+
+from .build import build_coupling as build_coupling
+from .build import build_flow as build_flow
+from .build import build_models as build_models
+from .build import build_objective as build_objective
+from .build import build_path as build_path
+from .build import build_source as build_source
+from .defaults import DEFAULTS as DEFAULTS
+from .defaults import check as check
+from .defaults import resolve as resolve
+from .open import Run as Run
+from .open import load as load
+from .open import load_dataset as load_dataset
+from .open import open_run as open_run
+from .train import train as train

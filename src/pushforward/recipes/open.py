@@ -1,0 +1,89 @@
+"""Opening a run folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..config import RunConfig
+from ..data import Dataset, Schema
+from ..data import load as load_data
+from ..flows import Transformed
+from ..runs import RunFolder
+from ..training import read_metrics, read_model
+from .build import build_flow, build_models, stages
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder opened: configuration, data, trained flow, history."""
+
+    path: Path
+    config: RunConfig
+    schema: Schema
+    flow: Transformed
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+    loaded: Dataset | None = None
+
+    @property
+    def device(self) -> torch.device:
+        """Where the flow is."""
+        return next(self.flow.parameters()).device
+
+    @property
+    def command(self) -> str:
+        """The command that made the run."""
+        return self.summary.get("command", "")
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data, loaded again from where they came from.  Raises ValueError where they are gone."""
+        return self.loaded or load_dataset(self.config)
+
+
+def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
+    """The data of a configuration, or ``target`` read with its settings."""
+    d = config.data
+    return load_data(
+        config.target if target is None else target,
+        condition=d.condition,
+        condition_kind=d.condition_kind,
+        holdout=d.holdout,
+        seed=config.seed,
+        deduplicate=d.deduplicate,
+        preprocess=d.preprocess,
+        rows=d.rows,
+    )
+
+
+def open_run(path: str | Path, *, averaged: bool = True, device: str = "cpu") -> Run:
+    """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
+
+    Raises ValueError for a folder that is missing, damaged or of a newer version.
+    """
+    folder = RunFolder(Path(path))
+    config, schema = folder.config(), folder.schema()
+    summary = folder.read("run.json") if (folder.path / "run.json").exists() else {}
+    stage = summary.get("stage", stages(config)[-1])
+    models = build_models(config, schema, stage)
+    dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
+    flow = build_flow(config, schema, models, folder.source(), folder.preprocess(), dtype, stage)
+    ema = folder.path / "ema.safetensors"
+    weights = ema if averaged and ema.exists() else folder.path / "model.safetensors"
+    if not weights.exists():
+        raise ValueError(f"{folder.path}: has no model yet; run the same `pushforward train` again")
+    read_model(weights, models)
+    flow.eval().requires_grad_(False).to(device)
+    return Run(folder.path, config, schema, flow, read_metrics(folder.path), summary)
+
+
+def load(path: str | Path, *, averaged: bool = True, device: str = "cpu") -> Transformed:
+    """The trained flow of a run folder: ``pushforward.load("runs/demo").sample(16)``.
+
+    Raises ValueError for a folder that is missing, damaged or of a newer version.
+    """
+    return open_run(path, averaged=averaged, device=device).flow

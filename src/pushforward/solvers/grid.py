@@ -1,0 +1,41 @@
+"""The time grid of solvers whose steps do not depend on the state."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor
+
+from .base import Solver
+
+
+class Gridded(Solver):
+    """A solver on a grid of times chosen beforehand.
+
+    steps: how many, equally long.
+    grid: fractions of the interval from 0 to 1, strictly increasing; replaces the uniform grid, and
+        its length then decides the number of steps.
+
+    Raises ValueError for ``steps`` below one and for a grid that does not run from 0 to 1.
+    """
+
+    def __init__(self, steps: int = 100, grid: Sequence[float] | Tensor | None = None):
+        if grid is None:
+            if steps < 1:
+                raise ValueError(f"steps: expected at least 1, got {steps}")
+            self.grid = [i / steps for i in range(steps + 1)]
+        else:
+            self.grid = [float(g) for g in (grid.tolist() if isinstance(grid, Tensor) else grid)]
+            rising = all(later > earlier for earlier, later in zip(self.grid, self.grid[1:]))
+            if len(self.grid) < 2 or self.grid[0] != 0.0 or self.grid[-1] != 1.0 or not rising:
+                raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
+        self.uniform = grid is None
+        self.steps = len(self.grid) - 1
+
+    def nodes(self, t0: float, t1: float) -> list[float]:
+        """The times of the grid from ``t0`` to ``t1``, one alone where these are equal."""
+        return [t0 + (t1 - t0) * g for g in self.grid[:-1]] + [t1] if t0 != t1 else [t0]
+
+    def __repr__(self) -> str:
+        inside = f"steps={self.steps}" if self.uniform else f"grid={self.grid}"
+        return f"{type(self).__name__}({inside})"

@@ -1,0 +1,505 @@
+"""Schroedinger bridges: the normal one in closed form, bridge matching and the light bridge against it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+from scipy.integrate import quad
+from scipy.linalg import sqrtm
+from scipy.stats import multivariate_normal
+from torch import Tensor, nn
+from torch.func import hessian, jacrev, vmap
+
+from pushforward.config import OptimConfig
+from pushforward.couplings import Rows, SinkhornOT
+from pushforward.fields import BridgeField, TwoHeads
+from pushforward.flows import ContinuousFlow
+from pushforward.nn import MLP
+from pushforward.objectives import Batch, BridgeMatching, LightSB, LightSBPotential, Step
+from pushforward.oracles import GaussianBridge
+from pushforward.random import seeded
+from pushforward.solvers import ODE, SDE, EulerMaruyama, Tsit5
+from pushforward.sources import GaussianMixture
+from pushforward.training import PairedBatches, Trainer
+
+DOUBLE = torch.float64
+SIGMA = 0.8
+
+
+def laws(d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    g = torch.Generator().manual_seed(seed)
+    means = torch.randn(2, d, generator=g, dtype=DOUBLE)
+    roots = torch.randn(2, d, d, generator=g, dtype=DOUBLE)
+    covariances = 0.5 * roots @ roots.mT + 0.3 * torch.eye(d, dtype=DOUBLE)
+    return means[0], covariances[0], means[1], covariances[1]
+
+
+@pytest.fixture
+def bridge() -> GaussianBridge:
+    return GaussianBridge(*laws(), sigma=SIGMA)
+
+
+def places(bridge: GaussianBridge, n: int = 6) -> Tensor:
+    return 2 * torch.randn(n, len(bridge.mean0), generator=seeded("places"), dtype=DOUBLE)
+
+
+# -- the normal bridge ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
+def test_cross_covariance_is_that_of_sinkhorn_on_a_grid(sigma) -> None:
+    """Normal laws on a fine grid, where sums are integrals to all digits."""
+    m0, v0, m1, v1 = -0.3, 0.6, 0.5, 1.4
+    x, y = np.linspace(m0 - 6, m0 + 6, 240), np.linspace(m1 - 9, m1 + 9, 240)
+    p, q = (np.exp(-0.5 * (g - m) ** 2 / v) for g, m, v in ((x, m0, v0), (y, m1, v1)))
+    cost = (x[:, None] - y[None]) ** 2
+    plan = np.asarray(
+        ot.sinkhorn(
+            p / p.sum(),
+            q / q.sum(),
+            cost,
+            2 * sigma**2,
+            method="sinkhorn_log",
+            stopThr=1e-11,
+            numItermax=5000,
+        )
+    )
+    cross = float((x - m0) @ plan @ (y - m1))
+    tensor = [torch.tensor([m], dtype=DOUBLE) for m in (m0, m1)]
+    found = GaussianBridge(tensor[0], v0, tensor[1], v1, sigma).cross
+    assert float(found) == pytest.approx(cross, abs=1e-6)
+
+
+@pytest.mark.parametrize("sigma", [0.3, 0.8, 2.0])
+def test_plan_has_the_form_of_an_entropic_plan(sigma) -> None:
+    """Only exp(<x0, x1> / sigma^2) joins its ends: that block of its precision is -I / sigma^2."""
+    bridge = GaussianBridge(*laws(), sigma=sigma)
+    joint = torch.cat(
+        [torch.cat([bridge.cov0, bridge.cross], 1), torch.cat([bridge.cross.T, bridge.cov1], 1)]
+    )
+    block = torch.linalg.inv(joint)[:3, 3:]
+    assert torch.allclose(block, -torch.eye(3, dtype=DOUBLE) / sigma**2, atol=1e-8 / sigma**4)
+
+
+def test_marginals_are_those_of_the_draws(bridge) -> None:
+    n = 100_000
+    for t in (0.0, 0.3, 1.0):
+        x0, x, x1 = bridge.sample(t, n, seeded("draws"))
+        for rows, (mean, cov) in {
+            "start": (x0, bridge.marginal(0.0)),
+            "middle": (x, bridge.marginal(t)),
+            "end": (x1, bridge.marginal(1.0)),
+        }.values():
+            # five standard errors; that of a covariance is below sqrt(2 / n) of the largest variance
+            assert float((rows.mean(0) - mean).abs().max()) < 5 * float(cov.diag().max() / n) ** 0.5
+            assert float((torch.cov(rows.T) - cov).abs().max()) < 5 * math.sqrt(2 / n) * float(
+                cov.diag().max()
+            )
+
+
+def test_density_and_score(bridge) -> None:
+    x = places(bridge)
+    for t in (0.0, 0.4, 1.0):
+        mean, cov = bridge.marginal(t)
+        truth = multivariate_normal(mean.numpy(), cov.numpy()).logpdf(x.numpy())
+        assert np.allclose(bridge.log_prob(t, x).numpy(), truth, rtol=1e-12)
+        slope = vmap(jacrev(lambda y, t=t: bridge.log_prob(t, y[None])[0]))(x)
+        assert torch.allclose(bridge.score(t, x), slope, rtol=1e-10)
+    many = torch.linspace(0.1, 0.9, len(x), dtype=DOUBLE)
+    rows = torch.cat([bridge.score(float(t), y[None]) for t, y in zip(many, x)])
+    assert torch.allclose(bridge.score(many, x), rows)
+
+
+def test_continuity_equation(bridge) -> None:
+    """d/dt log p + div v + v . grad log p = 0."""
+    for t in (0.0, 0.35, 1.0):
+        for y in places(bridge):
+            rate = jacrev(lambda s, y=y: bridge.log_prob(s, y[None])[0])(torch.tensor(t, dtype=DOUBLE))
+            divergence = jacrev(lambda z, t=t: bridge(t, z[None])[0])(y).trace()
+            along = (bridge(t, y[None]) * bridge.score(t, y[None])).sum()
+            assert float(rate + divergence + along) == pytest.approx(0, abs=1e-10)
+
+
+def test_drift_has_the_marginals_of_the_bridge(bridge) -> None:
+    """Means and covariances of a linear SDE obey m' = b(m), S' = J S + S J^T + sigma^2 I."""
+    eye = torch.eye(3, dtype=DOUBLE)
+
+    def rates(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        mean, cov = state
+        slope = jacrev(lambda y: bridge.drift(t, y[None])[0])(mean[0])
+        return bridge.drift(t, mean), slope @ cov + cov @ slope.mT + SIGMA**2 * eye
+
+    start = (bridge.mean0[None], bridge.cov0[None])
+    problem = ODE(rates, controlled=2)
+    found = Tsit5(rtol=1e-10, atol=1e-10).solve(problem, start, 0.0, 1.0, [0.2, 0.5, 1.0])
+    assert found.path is not None
+    for t, mean, cov in zip((0.2, 0.5, 1.0), *found.path):
+        truth = bridge.marginal(t)
+        assert torch.allclose(mean[0], truth[0], atol=1e-8) and torch.allclose(cov[0], truth[1], atol=1e-8)
+
+
+def test_drift_points_to_the_expected_end(bridge) -> None:
+    """drift = E[x1 - x_t | x_t] / (1-t), by linear regression on draws."""
+    n, t = 200_000, 0.6
+    _, x, x1 = bridge.sample(t, n, seeded("regression"))
+    ones = torch.ones(n, 1, dtype=DOUBLE)
+    fit = torch.linalg.lstsq(torch.cat([x, ones], 1), (x1 - x) / (1 - t)).solution
+    y = places(bridge)
+    found = torch.cat([y, torch.ones(len(y), 1, dtype=DOUBLE)], 1) @ fit
+    # five standard errors: the residual's deviation is below 2, a place is some 4 deviations out
+    assert float((found - bridge.drift(t, y)).abs().max()) < 5 * 2 * 5 / n**0.5
+
+
+def test_without_noise_it_is_optimal_transport() -> None:
+    m0, a, m1, b = laws()
+    bridge = GaussianBridge(m0, a, m1, b, sigma=0.0)
+    root = np.real(np.asarray(sqrtm(a.numpy())))
+    inverse = np.linalg.inv(root)
+    monge = torch.from_numpy(inverse @ np.real(np.asarray(sqrtm(root @ b.numpy() @ root))) @ inverse)
+    x0 = places(bridge)
+    found = Tsit5(rtol=1e-10, atol=1e-10).solve(bridge, x0, 0.0, 1.0).x
+    assert torch.allclose(found, m1 + (x0 - m0) @ monge.T, atol=1e-7)
+
+
+def test_a_point_may_be_the_source() -> None:
+    """From a point the bridge is the Foellmer process, whose coupling is trivial."""
+    m0, _, m1, b = laws()
+    bridge = GaussianBridge(m0, 0.0, m1, b, sigma=1.0)
+    assert float(bridge.cross.abs().max()) == 0
+    x0, _, x1 = bridge.sample(0.5, 10, seeded(0))
+    assert torch.allclose(x0, m0.expand(10, 3)) and bool(x1.isfinite().all())
+    assert torch.allclose(bridge.marginal(0.5)[1], 0.25 * b + 0.25 * torch.eye(3, dtype=DOUBLE))
+
+
+def test_wrong_bridges_are_refused() -> None:
+    m0, a, m1, b = laws()
+    for arguments, message in (
+        ((m0, a, m1[:2], b), "mean0, mean1: expected one dimension and equal shapes"),
+        ((m0, a[:2], m1, b), r"cov0: expected a number or shape \(3, 3\), got \(2, 3\)"),
+        ((m0, a, m1, b.triu()), "cov1: expected a symmetric matrix"),
+        ((m0, a, m1, -b), "cov1: expected a positive semi-definite matrix"),
+        ((m0, a, m1, b, -1.0), "sigma: expected a finite number >= 0, got -1.0"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            GaussianBridge(*arguments)
+    with pytest.raises(ValueError, match="t: expected a number or one for each row"):
+        GaussianBridge(m0, a, m1, b).marginal(torch.ones(2, 2))
+
+
+# -- bridge matching -----------------------------------------------------------------------------------
+
+
+class Exact(nn.Module):
+    """The two minimisers of bridge matching, by conditioning the joint normal law of x0, x1 and x_t."""
+
+    def __init__(self, bridge: GaussianBridge):
+        super().__init__()
+        self.bridge = bridge
+
+    def forward(self, t: Tensor, x: Tensor, condition=None) -> Tensor:
+        return torch.cat([self.rows(i, t, x) for i in range(2)], 1)
+
+    def rows(self, i: int, t: Tensor, x: Tensor) -> Tensor:
+        b = self.bridge
+        s = torch.as_tensor(t).reshape(-1, 1, 1)
+        mean, cov = b.marginal(t)
+        if i == 0:  # Cov(x1 - x0, x_t)
+            joint = (1 - s) * (b.cross.T - b.cov0) + s * (b.cov1 - b.cross)
+            return b.mean1 - b.mean0 + (joint @ torch.linalg.solve(cov, (x - mean)[..., None]))[..., 0]
+        # -Cov(z, x_t) / sqrt(t (1-t)) = -sigma
+        return -b.sigma * torch.linalg.solve(cov, (x - mean)[..., None])[..., 0]
+
+
+class Head(nn.Module):
+    def __init__(self, bridge: GaussianBridge, i: int):
+        super().__init__()
+        self.exact, self.i = Exact(bridge), i
+
+    def forward(self, t: Tensor, x: Tensor, condition=None) -> Tensor:
+        return self.exact.rows(self.i, t, x)
+
+
+def test_bridge_fields_are_those_of_the_oracle(bridge) -> None:
+    x = places(bridge)
+    t = torch.linspace(0, 1, len(x), dtype=DOUBLE)
+    score = SIGMA**2 / 2 * bridge.score(t, x)
+    truth = {
+        "velocity": bridge(t, x),
+        "score": bridge.score(t, x),
+        "drift": bridge.drift(t, x),
+        "backward": bridge(t, x) - score,
+    }
+    for output, value in truth.items():
+        two = BridgeField(Head(bridge, 0), Head(bridge, 1), sigma=SIGMA, output=output)  # type: ignore[arg-type]
+        one = BridgeField(Exact(bridge), sigma=SIGMA, output=output)  # type: ignore[arg-type]
+        assert torch.allclose(two(t, x), value, atol=1e-10)
+        assert torch.allclose(one(t, x), value, atol=1e-10)
+        assert torch.allclose(one(0.4, x), two(torch.tensor(0.4, dtype=DOUBLE), x))
+
+
+def drawn(bridge: GaussianBridge, n: int) -> Batch:
+    x0, _, x1 = bridge.sample(0.0, n, seeded("pairs"))
+    return Batch((Rows(x0), Rows(x1)))
+
+
+def test_exact_fields_reach_the_floor_of_the_loss() -> None:
+    """In one dimension the conditional variances, which no field can explain, are integrals over time."""
+    tensors = [torch.tensor([m], dtype=DOUBLE) for m in (-0.3, 0.7)]
+    bridge = GaussianBridge(tensors[0], 0.5, tensors[1], 1.5, SIGMA)
+    a, b, c = 0.5, 1.5, float(bridge.cross)
+
+    def variance(t: float) -> float:
+        return float(bridge.marginal(t)[1])
+
+    first = quad(lambda t: a + b - 2 * c - ((1 - t) * (c - a) + t * (b - c)) ** 2 / variance(t), 0, 1)[0]
+    second = quad(lambda t: 1 - SIGMA**2 * t * (1 - t) / variance(t), 0, 1)[0]
+    n = 200_000
+    models = nn.ModuleDict({"field": Head(bridge, 0), "score": Head(bridge, 1)})
+    objective = BridgeMatching(SIGMA)
+    step = Step(generator=seeded("loss"))
+    loss = objective.loss(models, drawn(bridge, n), step)
+    # five standard errors; a squared normal variable has deviation sqrt(2) times its mean
+    assert float(loss.terms["velocity"]) == pytest.approx(first, rel=5 * math.sqrt(2 / n) * 1.2)
+    assert float(loss.terms["score"]) == pytest.approx(second, rel=5 * math.sqrt(2 / n) * 1.2)
+    assert float(loss.value) == pytest.approx(float(loss.terms["velocity"] + SIGMA**2 * loss.terms["score"]))
+    assert float(loss.per_sample.mean()) == pytest.approx(float(loss.value))
+    together = objective.loss(
+        nn.ModuleDict({"field": Exact(bridge)}), drawn(bridge, n), Step(generator=seeded("loss"))
+    )
+    assert torch.allclose(together.value, loss.value)
+
+
+def test_loss_weighs_rows_and_hides_conditions() -> None:
+    seen: list[Tensor] = []
+
+    class Watch(nn.Module):
+        def forward(self, t: Tensor, x: Tensor, condition: Tensor) -> Tensor:
+            seen.append(condition)
+            return torch.zeros_like(x)
+
+    x = torch.zeros(4, 2)
+    far = torch.tensor([[3.0, 3.0], [0, 0], [0, 0], [0, 0]])
+    models = nn.ModuleDict({"field": Watch(), "score": Watch()})
+    batch = Batch((Rows(x), Rows(far, torch.arange(4))), torch.tensor([0.0, 1.0, 1.0, 1.0]))
+    loss = BridgeMatching(0.5, drop_condition=1.0).loss(models, batch, Step(generator=seeded(0)))
+    assert float(loss.terms["velocity"]) == 0
+    assert all((condition == -1).all() for condition in seen)
+    BridgeMatching(0.5).loss(models, batch, Step(generator=seeded(0)))
+    assert torch.equal(seen[-1], torch.arange(4))
+
+
+def test_wrong_bridge_matching_is_refused() -> None:
+    field = MLP(2)
+    with pytest.raises(ValueError, match="sigma: expected a positive number, got 0"):
+        BridgeMatching(0.0)
+    with pytest.raises(ValueError, match="drop_condition: expected a probability"):
+        BridgeMatching(1.0, drop_condition=2.0)
+    with pytest.raises(ValueError, match="output: expected one of velocity, score, drift, backward"):
+        BridgeField(field, field, sigma=1.0, output="speed")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="sigma: expected a positive number, got -1"):
+        BridgeField(field, field, sigma=-1.0)
+    with pytest.raises(ValueError, match="field: without a score network expected twice the width"):
+        BridgeField(field, sigma=1.0)(0.5, torch.zeros(3, 2))
+
+
+def kl(x: Tensor, bridge: GaussianBridge, t: float) -> float:
+    """KL(N(moments of x) | marginal at t)."""
+    x = x.double()
+    mean, cov = (value.double() for value in bridge.marginal(t))
+    found = torch.distributions.MultivariateNormal(x.mean(0), torch.cov(x.T))
+    return float(torch.distributions.kl_divergence(found, torch.distributions.MultivariateNormal(mean, cov)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("heads", ["two networks", "two heads"])
+def test_bridge_matching_finds_the_bridge(heads) -> None:
+    """Trained on entropic plans of batches, its SDE and its ODE have the bridge's laws at all times."""
+    bridge = GaussianBridge(torch.zeros(2), 1.0, torch.tensor([1.0, -1.0]), 0.25, 0.5)
+    source = GaussianMixture(torch.zeros(1, 2), 1.0)
+    data = GaussianMixture(torch.tensor([[1.0, -1.0]]), 0.5).sample(20_000, generator=seeded("data"))
+    coupling = SinkhornOT(epsilon=0.5, relative=False)
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        models = nn.ModuleDict(
+            {"field": MLP(2), "score": MLP(2)} if heads == "two networks" else {"field": TwoHeads(MLP(4))}
+        )
+    batches = PairedBatches(source, Rows(data), coupling, size=256, plan=512)
+    optim = OptimConfig(steps=500, lr=5e-3, ema=0.99)
+    trainer = Trainer(BridgeMatching(0.5), models, batches, optim, show_progress=False)
+    trainer.fit()
+    assert trainer.ema is not None
+    ema = trainer.ema.models
+    score = ema["score"] if "score" in ema else None
+    x0 = source.sample(5000, generator=seeded("start"))
+    times = [0.25, 0.5, 0.75, 1.0]
+    with torch.no_grad():
+        drift = BridgeField(ema["field"], score, sigma=0.5, output="drift")
+        sde = EulerMaruyama(50).solve(SDE(drift, 0.5), x0, 0.0, 1.0, times, seeded("noise"))
+        velocity = BridgeField(ema["field"], score, sigma=0.5)
+        ode = Tsit5().solve(velocity, x0, 0.0, 1.0, times)
+    # with independent pairs the variance at 1/2 would be that of the ends and of the Brownian bridge alone
+    independent = 0.5 * bridge.mean1 + x0 * (0.25 + 0.0625 + 0.0625) ** 0.5
+    assert kl(independent, bridge, 0.5) > 0.05
+    for found in (sde, ode):
+        assert found.path is not None
+        # the floor of 5,000 draws is d (d + 3) / 4 n = 0.0005; 500 steps of a small network reach 0.015
+        assert max(kl(x, bridge, t) for t, x in zip(times, found.path)) < 0.025
+
+
+def test_exact_densities_follow_from_the_bridge(bridge) -> None:
+    source = GaussianMixture(bridge.mean0[None], bridge.cov0[None])
+    flow = ContinuousFlow(bridge, Tsit5(rtol=1e-8, atol=1e-8), source)
+    x = places(bridge)
+    assert torch.allclose(flow.log_prob(x), bridge.log_prob(1.0, x), atol=1e-6)
+
+
+# -- the light bridge ----------------------------------------------------------------------------------
+
+
+def potential(covariance="full", sigma: float = 0.7, d: int = 2) -> LightSBPotential:
+    g = seeded("potential")
+    made = LightSBPotential(torch.randn(4, d, generator=g, dtype=DOUBLE), sigma, covariance, 0.4)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            parameter.add_(0.4 * torch.randn(parameter.shape, generator=g, dtype=DOUBLE))
+    return made
+
+
+def test_potential_is_a_mixture() -> None:
+    made = potential()
+    mixture = GaussianMixture(
+        made.centres.detach(), made.epsilon * made._spread().detach(), made.log_weights.detach().exp()
+    )
+    x = torch.randn(5, 2, generator=seeded(1), dtype=DOUBLE)
+    mass = made.log_weights.logsumexp(0)
+    assert torch.allclose(made.log_v(x) - mass, mixture.log_prob(x), rtol=1e-10)
+
+
+def test_normaliser_is_the_integral() -> None:
+    made = potential("diagonal", d=1)
+
+    def integrand(y: float, x: float) -> float:
+        with torch.no_grad():
+            log_v = made.log_v(torch.tensor([[y]], dtype=DOUBLE))
+        return math.exp(x * y / made.epsilon + float(log_v))
+
+    for x in (-1.0, 0.0, 1.5):
+        found = float(made.log_c(torch.tensor([[x]], dtype=DOUBLE)).detach())
+        assert math.exp(found) == pytest.approx(quad(integrand, -15, 15, (x,))[0], rel=1e-6)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_drift_is_that_of_a_bridge(covariance) -> None:
+    """phi solves the heat equation backwards in time, and the drift is eps times its logarithm's slope."""
+    made = potential(covariance)
+    for t in (0.0, 0.3, 1.0):
+        for y in torch.randn(4, 2, generator=seeded(2), dtype=DOUBLE):
+
+            def log_phi(s: Tensor, z: Tensor) -> Tensor:
+                return made.log_potential(s, z[None])[0]
+
+            s = torch.tensor(t, dtype=DOUBLE)
+            slope = jacrev(log_phi, 1)(s, y)
+            assert torch.allclose(made.drift(s, y[None])[0], made.epsilon * slope, rtol=1e-9)
+            # with log phi = l: l_t + eps/2 (laplacian l + |grad l|^2) = 0
+            laplacian = hessian(log_phi, 1)(s, y).trace()
+            rate = jacrev(log_phi, 0)(s, y) + made.epsilon / 2 * (laplacian + slope.square().sum())
+            assert float(rate.detach()) == pytest.approx(0, abs=1e-8)
+    x = torch.randn(4, 2, generator=seeded(2), dtype=DOUBLE)
+    times = torch.tensor([0.1, 0.9, 0.3, 0.0], dtype=DOUBLE)
+    rows = torch.cat([made.drift(t, y[None]) for t, y in zip(times, x)])
+    assert torch.allclose(made.drift(times, x), rows)
+
+
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_plan_has_the_moments_of_its_normaliser(covariance) -> None:
+    """E[x1 | x0] = eps grad log C and Cov[x1 | x0] = eps^2 hessian log C; the SDE arrives at the same law."""
+    made = potential(covariance)
+    place = torch.tensor([0.4, -0.6], dtype=DOUBLE)
+    n = 20_000
+    with torch.no_grad():
+        x = made.sample_plan(place.expand(n, 2), seeded("plan"))
+        problem = SDE(made.drift, made.sigma)
+        arrived = EulerMaruyama(100).solve(problem, place.repeat(n, 1), 0.0, 1.0, generator=seeded("w")).x
+
+    def log_c(y: Tensor) -> Tensor:
+        return made.log_c(y[None])[0]
+
+    mean = made.epsilon * jacrev(log_c)(place).detach()
+    cov = made.epsilon**2 * hessian(log_c)(place).detach()
+    for found, bias in ((x, 0.0), (arrived, 0.01)):  # 100 steps of Euler-Maruyama cost 0.01
+        scale = float(cov.diag().max())
+        # five standard errors of n draws
+        assert float((found.mean(0) - mean).abs().max()) < 5 * (scale / n) ** 0.5 + bias
+        assert float((torch.cov(found.T) - cov).abs().max()) < 5 * scale * math.sqrt(2 / n) + bias
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("covariance", ["diagonal", "full"])
+def test_training_finds_the_normal_optimum(covariance) -> None:
+    """With one component S = A^-1 C and r = m1 - S m0; the drift is then the oracle's."""
+    d = 1 if covariance == "diagonal" else 2
+    m0, a, m1, b = laws(d, seed=3)
+    bridge = GaussianBridge(m0, a, m1, b, SIGMA)
+    x0, _, x1 = bridge.sample(0.0, 4000, seeded("rows"))
+    # whiten the draws, so that their moments are exact and the optimum is known without sampling error
+    exact = []
+    for x, m, v in ((x0, m0, a), (x1, m1, b)):
+        white = torch.linalg.solve_triangular(
+            torch.linalg.cholesky(torch.cov(x.T, correction=0).reshape(d, d)), (x - x.mean(0)).T, upper=False
+        )
+        exact.append(m + (torch.linalg.cholesky(v) @ white).T)
+    made = LightSBPotential(m1[None] + 0.5, SIGMA, covariance)
+
+    class Whole:
+        size = 4000
+
+        def rows(self, rank: int, world: int) -> tuple[int, int]:
+            return 0, self.size
+
+        def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+            return Batch((Rows(exact[0]), Rows(exact[1])))
+
+    optim = OptimConfig(steps=400, lr=0.05, ema=0.0)
+    Trainer(LightSB(), nn.ModuleDict({"potential": made}), Whole(), optim, show_progress=False).fit()
+    slope = torch.linalg.solve(bridge.cov0, bridge.cross).T
+    spread = made._spread().detach().reshape(d, d)
+    assert torch.allclose(spread, slope, atol=1e-3)
+    assert torch.allclose(made.centres.detach()[0], m1 - slope @ m0, atol=2e-3)
+    x = places(bridge)
+    for t in (0.0, 0.5, 1.0):
+        assert torch.allclose(made.drift(t, x), bridge.drift(t, x), atol=2e-2)
+
+
+def test_small_noise_does_no_harm() -> None:
+    made = LightSBPotential(torch.randn(5, 3, generator=seeded(0)), 1e-3)
+    x = torch.randn(6, 3, generator=seeded(1))
+    values = [made.log_c(x), made.log_v(x), made.sample_plan(x, seeded(2)), made.drift(0.5, x)]
+    assert all(bool(value.isfinite().all()) for value in values)
+    batch = Batch((Rows(x), Rows(x + 1)), torch.tensor([1.0, 0, 0, 0, 0, 0]))
+    loss = LightSB().loss(nn.ModuleDict({"potential": made}), batch, Step())
+    loss.value.backward()
+    assert float(loss.value.detach()) == pytest.approx(
+        float((made.log_c(x[:1]) - made.log_v(x[:1] + 1)).detach()), rel=1e-5
+    )
+    assert made.centres.grad is not None and bool(made.centres.grad.isfinite().all())
+
+
+def test_events_of_any_shape_and_wrong_potentials() -> None:
+    made = LightSBPotential(torch.zeros(3, 2, 2))
+    x = torch.ones(5, 2, 2)
+    assert made.drift(0.5, x).shape == made.sample_plan(x, seeded(0)).shape == x.shape
+    with pytest.raises(ValueError, match=r"x: expected events of shape \(2, 2\), got \(5, 2\)"):
+        made.log_c(torch.ones(5, 2))
+    with pytest.raises(ValueError, match="covariance: expected diagonal or full"):
+        LightSBPotential(torch.zeros(3, 2), covariance="round")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="spread: expected a positive number"):
+        LightSBPotential(torch.zeros(3, 2), spread=0.0)
+    with pytest.raises(ValueError, match=r"centres: expected shape \(K, \*event\)"):
+        LightSBPotential(torch.zeros(3))
+    with pytest.raises(ValueError, match="sigma: expected a positive number"):
+        LightSBPotential(torch.zeros(3, 2), sigma=0.0)

@@ -1,0 +1,240 @@
+"""Every recipe from the command line: it trains, its flow loads, samples and says what it cannot do."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import pushforward
+from pushforward.cli import main
+from pushforward.flows import ContinuousFlow, DiffusionFlow, OneStep
+from pushforward.metrics import energy_distance, transport_cost
+from pushforward.registry import METHODS
+from pushforward.sources import Empirical
+
+SMALL = [
+    "--steps",
+    "20",
+    "--batch",
+    "64",
+    "--network",
+    "mlp,width=16,depth=2",
+    "--plan",
+    "64",
+    "--reuse",
+    "2",
+    "--pairs",
+    "100",
+    "--no-report",
+]
+
+
+def train(out, *flags, data="moons", end=0):
+    rows = ["--rows", "300"] if data == "moons" else []
+    assert main(["train", data, "--out", str(out), *SMALL, *rows, *flags]) == end
+    return pushforward.load(out)
+
+
+def fails(capsys, *arguments: str, says: str) -> None:
+    capsys.readouterr()
+    assert main(list(arguments)) == 2
+    err = capsys.readouterr().err
+    assert len(err.strip().splitlines()) == 1 and says in err, err
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_trains_and_samples(method, tmp_path):
+    flow = train(tmp_path / "run", "--method", method, "--condition", "label")
+    x = flow.sample(50, torch.tensor([0, 1]))
+    assert x.shape == (50, 2, 2) and bool(x.isfinite().all())
+    main(["sample", str(tmp_path / "run"), "-n", "10", "-o", str(tmp_path / "x.csv")])
+    assert len((tmp_path / "x.csv").read_text().splitlines()) == 11
+    logs = flow.log_prob(flow.sample(8, torch.tensor(0)), torch.tensor(0))
+    assert logs.shape == (8,) and bool(logs.isfinite().all())
+
+
+@pytest.mark.parametrize("path", ["lipman", "trig", "polynomial,power=2", "follmer", "vp", "ve,sigma_max=10"])
+@pytest.mark.parametrize("gamma", ["0", "0.05", "brownian,sigma=0.2", "quadratic", "sine"])
+def test_every_path_and_gamma_trains(path, gamma, tmp_path):
+    flow = train(tmp_path / "run", "--path", path, "--gamma", gamma)
+    assert bool(flow.sample(20).isfinite().all())
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--times", "logit-normal"), ("--times", "u-shaped,a=2"), ("--weighting", "power,late=1")],
+    ids=lambda flags: flags[1],
+)
+def test_times_and_weightings_train(flags, tmp_path):
+    assert bool(train(tmp_path / "run", *flags).sample(5).isfinite().all())
+
+
+def test_a_source_by_name_is_where_the_flow_starts(tmp_path, capsys):
+    flow = train(tmp_path / "run", "--source", "8gaussians", "--method", "ot-cfm", "--preprocess", "none")
+    law = flow.source
+    assert isinstance(law, Empirical) and law.rows.shape == (300, 2)
+    # eight modes at radius 5
+    assert float(law.rows.norm(dim=1).mean()) == pytest.approx(5, abs=0.2)
+    rows = {tuple(row) for row in law.rows.tolist()}
+    assert all(tuple(row) in rows for row in law.sample(50).tolist())
+    fails(capsys, "score", str(tmp_path / "run"), "moons", says="known only by its samples")
+
+
+def test_a_source_given_as_a_file_is_moved_like_the_data(tmp_path):
+    """In the model's space the source is standardised by the target's numbers, so units stay common."""
+    g = np.random.default_rng(0)
+    target = g.normal([1000.0, -3.0], [5.0, 0.1], (400, 2))
+    start = g.normal([990.0, -2.9], [5.0, 0.1], (300, 2))
+    np.savetxt(tmp_path / "t.csv", target, delimiter=",", header="a,b", comments="")
+    np.savetxt(tmp_path / "s.csv", start, delimiter=",", header="a,b", comments="")
+    flow = train(tmp_path / "run", "--source", str(tmp_path / "s.csv"), data=str(tmp_path / "t.csv"))
+    back = flow.bijection.forward(flow.source.rows.double())
+    known = {tuple(row) for row in np.round(start, 3).tolist()}
+    assert all(tuple(row) in known for row in np.round(back.numpy(), 3).tolist())
+
+
+def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_path, capsys):
+    flow = train(tmp_path / "a", "--source", "8gaussians", "--coupling", "dataset", "--rows", "200")
+    assert flow.source.rows.shape == (200, 2)
+    fails(
+        capsys,
+        *["train", "moons", "--out", str(tmp_path / "b"), *SMALL, "--coupling", "dataset"],
+        says="expected the rows of a data set",
+    )
+    assert not (tmp_path / "b").exists()
+    train(tmp_path / "c", "--method", "semidiscrete-ot")
+    state = load_file(tmp_path / "c" / "coupling.safetensors")
+    assert state["potentials"].shape == (300,) and float(state["info.chi_square"]) < 0.05
+
+
+def test_sources_that_do_not_fit_are_refused(tmp_path, capsys):
+    np.save(tmp_path / "three.npy", np.random.default_rng(0).normal(size=(100, 3)))
+    out = str(tmp_path / "run")
+    common = ["train", "moons", "--out", out, *SMALL]
+    fails(capsys, *common, "--source", str(tmp_path / "three.npy"), says="expected rows of shape (2,)")
+    fails(capsys, *common, "--source", "8gaussian", says="8gaussians")
+    fails(
+        capsys,
+        *common,
+        "--source",
+        "8gaussians",
+        "--method",
+        "vp",
+        says="any source will do for velocities along",
+    )
+    fails(capsys, *common, "--source", "8gaussians", "--prediction", "data", says="needs a normal source")
+    assert not (tmp_path / "run").exists()
+
+
+def test_constant_noise_is_added_to_the_start_and_not_to_x0(tmp_path):
+    """x_0 = x0 + gamma z: the flow starts from deviation sqrt(1 + gamma^2)."""
+    flow = train(tmp_path / "run", "--gamma", "0.5")
+    assert float(flow.source.scale) == pytest.approx(1.25**0.5)
+
+
+def test_the_bridges_plan_has_the_epsilon_of_its_noise(tmp_path):
+    from pushforward.config import ModelConfig, RunConfig
+    from pushforward.recipes import build_coupling
+
+    def coupling(**model):
+        return build_coupling(RunConfig(target="moons", model=ModelConfig(coupling="sinkhorn", **model)))
+
+    matched = coupling(gamma="brownian,sigma=0.3")
+    assert matched.epsilon == pytest.approx(2 * 0.3**2) and not matched.relative
+    assert coupling(gamma="0").relative
+
+
+def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
+    flow = train(tmp_path / "ode", "--method", "sf2m")
+    assert isinstance(flow.flow, ContinuousFlow)
+    noisy = train(tmp_path / "sde", "--method", "sf2m", "--solver", "euler-maruyama,steps=10")
+    assert isinstance(noisy.flow, DiffusionFlow)
+    x0 = noisy.source.sample(5)
+    g = [torch.Generator().manual_seed(k) for k in (0, 0, 1)]
+    a, b, c = (noisy.push(x0, None, generator) for generator in g)
+    assert torch.equal(a, b) and not torch.equal(a, c)
+    fails(capsys, "score", str(tmp_path / "sde"), "moons", says="no inverse and no density")
+    flags = ["--method", "fm", "--solver", "euler-maruyama,steps=10"]
+    out = str(tmp_path / "fm")
+    fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="only --method sf2m")
+    flags = ["--method", "sf2m", "--gamma", "0.1"]
+    fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="--gamma brownian")
+
+
+@pytest.mark.slow
+def test_reflow_straightens_and_distillation_takes_one_step(tmp_path):
+    """After one round Euler's single step is nearer to the flow than before; distilled, nearer still."""
+    flags = ["--network", "mlp,width=64,depth=2", "--steps", "1500", "--batch", "256", "--pairs", "10000"]
+    common = ["--solver", "heun,steps=20", "--rows", "4000"]
+    teacher = train(tmp_path / "fm", *flags, *common)
+    straight = train(tmp_path / "rf", *flags, *common, "--reflow", "1", "--teacher", str(tmp_path / "fm"))
+    distilled = train(
+        tmp_path / "one", *flags, *common, "--reflow", "1", "--distil", "--teacher", str(tmp_path / "fm")
+    )
+    assert isinstance(distilled.flow, OneStep)
+    x0 = teacher.source.sample(2000, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        ends = teacher.push(x0)
+        one = pushforward.solvers.Euler(steps=1)
+        before = transport_cost(teacher.replace(solver=one).push(x0), ends)
+        after = transport_cost(straight.replace(solver=one).push(x0), ends)
+        last = transport_cost(distilled.push(x0), ends)
+    assert after < 0.25 * before and last < after
+    with torch.no_grad():
+        x = distilled.sample(2000, generator=torch.Generator().manual_seed(1))
+        other = teacher.sample(2000, generator=torch.Generator().manual_seed(2))
+    # two samples of one law of 2,000 points each: their energy distance is near (1/n + 1/m) E|X - X'|
+    assert energy_distance(x, other) < 5 * 2 / 2000 * float(torch.cdist(other, other).mean())
+    with pytest.raises(ValueError, match="no inverse and no density"):
+        distilled.log_prob(x)
+
+
+def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch):
+    """Interrupted in its second stage it loads; the same command ends where an uninterrupted run does."""
+    from pushforward.training import trainer
+
+    flags = ["--method", "rectified-flow", "--distil", "--checkpoint-every", "5"]
+    whole = train(tmp_path / "whole", *flags)
+
+    class Tired(trainer.Interrupt):
+        fits = 0
+
+        def __enter__(self):
+            Tired.fits += 1
+            return super().__enter__()
+
+    def stop(self, interrupt):
+        return Tired.fits == 2 and self.ema is not None and len(self._pending.get("train", [])) >= 7
+
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer, "Interrupt", Tired)
+        patch.setattr(trainer.Trainer, "_stop", stop)
+        train(tmp_path / "part", *flags, end=130)
+    state = json.loads((tmp_path / "part" / "run.json").read_text())
+    assert state["stage"] == "reflow-1" and not state["finished"]
+    assert (tmp_path / "part" / "stages" / "train" / "run.json").exists()
+    capsys.readouterr()
+    again = train(tmp_path / "part", *flags)
+    assert "stage 2 of 3: reflow-1" in capsys.readouterr().err
+    for a, b in zip(whole.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
+    fails(
+        capsys,
+        *["train", "moons", "--out", str(tmp_path / "part"), *SMALL, "--rows", "300", *flags],
+        *["--steps", "30"],
+        says="--steps cannot change in a run of several stages",
+    )
+
+
+def test_teachers_that_do_not_fit_are_refused(tmp_path, capsys):
+    train(tmp_path / "iris", data="iris")
+    common = ["train", "moons", "--out", str(tmp_path / "run"), *SMALL, "--teacher", str(tmp_path / "iris")]
+    fails(capsys, *common, says="say --reflow 1 or --distil")
+    fails(capsys, *common, "--reflow", "1", says="was trained on")
+    train(tmp_path / "labelled", "--condition", "label")
+    common[-1] = str(tmp_path / "labelled")
+    fails(capsys, *common, "--reflow", "1", says="expected the same --condition")

@@ -1,0 +1,454 @@
+"""Entropic, unbalanced and partial plans against POT, closed forms and brute force; their couplings."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+
+import numpy as np
+import ot
+import pytest
+import torch
+from torch import Tensor
+
+from pushforward import registry
+from pushforward.couplings import (
+    Coupling,
+    DatasetOT,
+    GivenPairs,
+    MinibatchOT,
+    PartialOT,
+    Rows,
+    SinkhornOT,
+    UnbalancedOT,
+)
+from pushforward.plans import partial, sinkhorn, unbalanced
+from pushforward.sources import Normal
+
+DOUBLE = torch.float64
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clouds(n: int, m: int, seed: int = 0, d: int = 2) -> tuple[Tensor, Tensor]:
+    g = gen(seed)
+    return torch.randn(n, d, dtype=DOUBLE, generator=g), torch.randn(
+        m, d, dtype=DOUBLE, generator=g
+    ) * 1.5 + 1
+
+
+def table(n: int, m: int, seed: int = 0) -> Tensor:
+    """Squared distances by NumPy, through POT."""
+    x, y = clouds(n, m, seed)
+    return torch.from_numpy(ot.dist(x.numpy(), y.numpy()))
+
+
+def weights(n: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, dtype=DOUBLE, generator=gen(seed)) + 0.05
+
+
+# -- the balanced solver -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("relax", [True, False])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_plan_is_that_of_pot(weighted: bool, relax: bool) -> None:
+    cost = table(40, 55)
+    a, b = (weights(40), weights(55, 1)) if weighted else (None, None)
+    plan = sinkhorn(cost, 0.3, a, b, tolerance=1e-11, relax=relax)
+    p, q = (np.full(k, 1 / k) if w is None else (w / w.sum()).numpy() for w, k in ((a, 40), (b, 55)))
+    truth = ot.sinkhorn(p, q, cost.numpy(), 0.3, method="sinkhorn_log", stopThr=1e-13, numItermax=100_000)
+    assert bool(plan.converged)
+    # 1e-6 of the mean entry
+    assert np.abs(plan.log_plan().exp().numpy() - truth).max() < 1e-6 / truth.size
+    mean_cost, entropy = plan.figures()
+    assert float(mean_cost) == pytest.approx((truth * cost.numpy()).sum(), rel=1e-9)
+    within = -(truth * np.log(truth / p[:, None])).sum()
+    assert float(entropy) == pytest.approx(within / -(q * np.log(q)).sum(), rel=1e-8)
+    assert float(plan.mass()) == pytest.approx(1, abs=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
+def test_small_epsilon_where_the_plain_kernel_is_zero(dtype: torch.dtype) -> None:
+    cost = table(200, 200)
+    exact, epsilon = ot.emd2([], [], cost.numpy()), 0.005
+    # entries of exp(-C / epsilon) fall below the smallest number, and plain scaling divides by nothing
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        plain = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn")
+    assert not abs((plain * cost.numpy()).sum() - exact) < 0.01 * exact
+    for anneal in (True, False):
+        plan = sinkhorn(cost.to(dtype), epsilon, anneal=anneal)
+        assert bool(plan.converged) and plan.f.dtype == dtype
+        assert float(plan.figures()[0]) == pytest.approx(exact, rel=0.01)
+
+
+def test_plan_between_normals_on_a_grid_is_the_closed_form() -> None:
+    """For d^2 / 2 the covariance c across plans of N(0, s) and N(0, t) solves c^2 + epsilon c - s t = 0."""
+    x = torch.linspace(-8, 8, 400, dtype=DOUBLE)
+    first, second = (torch.exp(-0.5 * x.square() / v) for v in (1.0, 0.5))
+    cost = 0.5 * (x[:, None] - x).square()
+    for epsilon in (0.1, 1.0):
+        plan = sinkhorn(cost, epsilon, first, second, tolerance=1e-11).log_plan().exp()
+        c = 0.5 * (math.sqrt(epsilon**2 + 4 * 0.5) - epsilon)
+        assert float(x @ plan @ x) == pytest.approx(c, abs=1e-8)
+
+
+def test_marginals_are_met_within_the_tolerance_and_rows_exactly() -> None:
+    cost, a, b = table(60, 45).float(), weights(60).float(), weights(45, 1).float()
+    for tolerance in (1e-1, 1e-3):
+        plan = sinkhorn(cost, 0.05, a, b, tolerance=tolerance)
+        p = plan.log_plan().double().exp()
+        off = float((p.sum(0) - b / b.sum()).abs().sum())
+        assert bool(plan.converged) and off < tolerance
+        # single precision of potentials of size 10 over an epsilon of 0.05
+        assert off == pytest.approx(float(plan.marginal_error), abs=1e-4)
+        assert torch.allclose(p.sum(1).float(), a / a.sum(), rtol=1e-3)
+
+
+def test_masses_of_zero_get_nothing() -> None:
+    a, b = weights(12), weights(9, 1)
+    a[3], b[4], b[5] = 0, 0, 0
+    p = sinkhorn(table(12, 9), 0.1, a, b, tolerance=1e-10).log_plan().exp()
+    assert torch.allclose(p.sum(1), a / a.sum(), atol=1e-12) and torch.allclose(
+        p.sum(0), b / b.sum(), atol=1e-9
+    )
+
+
+def test_a_batch_gives_what_its_plans_give_alone() -> None:
+    costs = torch.stack([table(30, 40, seed) for seed in range(4)]).reshape(2, 2, 30, 40)
+    epsilon = torch.tensor([[0.5, 0.02], [0.1, 3.0]], dtype=DOUBLE)
+    many = sinkhorn(costs, epsilon)
+    assert len(set(many.iterations.flatten().tolist())) > 1, "the plans should need different times"
+    drawn = many.partners([gen(k) for k in range(4)])
+    for k, (i, j) in enumerate(itertools.product(range(2), range(2))):
+        alone = sinkhorn(costs[i, j], epsilon[i, j])
+        for name in ("f", "g", "iterations", "marginal_error"):
+            assert torch.equal(getattr(alone, name), getattr(many, name)[i, j])
+        assert torch.equal(alone.log_plan(), many.log_plan()[i, j])
+        assert torch.equal(alone.partners(gen(k)), drawn[i, j])
+        assert float(many.entropy()[i, j]) == pytest.approx(float(alone.entropy()), abs=1e-12)
+
+
+def test_relaxation_annealing_and_a_warm_start_save_iterations() -> None:
+    cost = table(150, 150)
+    plans = {
+        "both": sinkhorn(cost, 0.01),
+        "not relaxed": sinkhorn(cost, 0.01, relax=False),
+        "not annealed": sinkhorn(cost, 0.01, anneal=False, relax=False),
+    }
+    warm = sinkhorn(cost, 0.01, init=(plans["both"].f, plans["both"].g))
+    counts = [int(plan.iterations) for plan in (warm, *plans.values())]
+    assert all(bool(plan.converged) for plan in plans.values())
+    assert counts[0] == 0 and 2 * counts[1] < counts[2] < counts[3]
+
+
+def test_a_start_far_off_and_float32_at_a_tiny_epsilon_recover() -> None:
+    cost = table(64, 64).float()
+    exact = ot.emd2([], [], cost.double().numpy())
+    bad = torch.zeros(64), 100 * torch.randn(64, generator=gen())
+    plan = sinkhorn(cost, 0.01, init=bad, max_iterations=20_000)
+    assert bool(plan.converged) and float(plan.figures()[0]) == pytest.approx(exact, rel=0.01)
+
+
+def test_an_unfinished_plan_says_so() -> None:
+    plan = sinkhorn(table(50, 50), 0.01, max_iterations=16)
+    assert not bool(plan.converged) and int(plan.iterations) == 16
+    p = plan.log_plan().exp()
+    # it is a plan at the epsilon asked for nevertheless, with right rows
+    assert torch.allclose(p.sum(1), torch.full((50,), 0.02, dtype=DOUBLE), atol=1e-12)
+    assert float((p.sum(0) - 0.02).abs().sum()) == pytest.approx(float(plan.marginal_error), abs=1e-9)
+    assert float(plan.marginal_error) > 1e-3
+
+
+def test_entropy_runs_from_a_permutation_to_independence() -> None:
+    cost = table(64, 64)
+    entropies = [float(sinkhorn(cost, epsilon).entropy()) for epsilon in (1e-4, 0.1, 1.0, 1e4)]
+    assert entropies == sorted(entropies)
+    assert entropies[0] < 0.05 and entropies[-1] == pytest.approx(1, abs=1e-6)
+    assert float(sinkhorn(table(5, 1), 0.1).entropy()) == 0
+
+
+def test_partners_have_the_law_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = sinkhorn(table(6, 5), 1.0)
+    law = (plan.log_plan().exp() / plan.rows[:, None]).numpy()
+    g, draws = gen(), 4000
+    partners = torch.stack([plan.partners(g) for _ in range(draws)])
+    for i in range(6):
+        share = np.bincount(partners[:, i].numpy(), minlength=5) / draws
+        # five standard errors of a share
+        assert (np.abs(share - law[i]) < 5 * np.sqrt(law[i] * (1 - law[i]) / draws) + 1e-12).all()
+    one = plan.partners(gen(3))
+    monkeypatch.setattr("pushforward.plans.entropic.CHUNK", 10)  # two rows at a time
+    assert torch.equal(plan.partners(gen(3)), one)
+    assert torch.allclose(plan.entropy(), sinkhorn(table(6, 5), 1.0).entropy())
+
+
+# -- unbalanced and partial --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "a,b,cost,rho,epsilon", [(1, 1, 1, 1, 0.1), (0.3, 2, 0.7, 0.5, 0.2), (5, 0.1, 3, 2, 0.01)]
+)
+def test_two_points_keep_the_mass_of_the_closed_form(a, b, cost, rho, epsilon) -> None:
+    masses = (torch.tensor([m], dtype=DOUBLE) for m in (a, b))
+    plan = unbalanced(torch.tensor([[cost]], dtype=DOUBLE), epsilon, rho, *masses, tolerance=1e-12)
+    # stationary point of pi C + epsilon KL(pi | a b) + rho KL(pi | a) + rho KL(pi | b) in one number pi
+    mass = (a * b) ** ((rho + epsilon) / (2 * rho + epsilon)) * math.exp(-cost / (2 * rho + epsilon))
+    assert float(plan.mass()) == pytest.approx(mass, rel=1e-10)
+    assert float(plan.log_plan().exp()) == pytest.approx(mass, rel=1e-10)
+
+
+@pytest.mark.parametrize("rho", [0.1, 1.0, 20.0])
+def test_unbalanced_plan_is_that_of_pot(rho: float) -> None:
+    cost, a, b = table(30, 35), 3 * weights(30), weights(35, 1)
+    plan = unbalanced(cost, 0.3, rho, a, b, tolerance=1e-11)
+    truth = ot.unbalanced.sinkhorn_unbalanced(
+        a.numpy(), b.numpy(), cost.numpy(), 0.3, rho, reg_type="kl", numItermax=100_000, stopThr=1e-14
+    )
+    assert bool(plan.converged)
+    assert np.abs(plan.log_plan().exp().numpy() - truth).max() < 1e-7 * truth.max()
+    assert float(plan.mass()) == pytest.approx(truth.sum(), rel=1e-8)
+
+
+def test_a_large_rho_gives_the_balanced_plan() -> None:
+    cost = table(40, 40)
+    free, held = unbalanced(cost, 0.5, 1e6, tolerance=1e-9), sinkhorn(cost, 0.5, tolerance=1e-9)
+    # without its best constant the potentials would creep by 1 / rho an update
+    assert bool(free.converged) and int(free.iterations) < 500
+    # the marginals give way by about the cost over rho
+    assert torch.allclose(free.log_plan().exp(), held.log_plan().exp(), rtol=1e-3, atol=1e-7)
+
+
+def test_unbalanced_pairs_follow_the_plan() -> None:
+    x0, x1 = clouds(8, 6)
+    x1[-1] = 30.0
+    table = ot.dist(x0.numpy(), x1.numpy())
+    plan = unbalanced(torch.from_numpy(table), 1.0, 2.0)
+    law = (plan.log_plan().exp() / plan.mass()).numpy()
+    g, counts, draws = gen(), np.zeros((8, 6)), 2000
+    for _ in range(draws):
+        np.add.at(counts, tuple(plan.pairs(8, g).T.numpy()), 1)
+    # five standard errors of independent draws; evenly spread rows only lower them
+    assert (np.abs(counts / (8 * draws) - law) < 5 * np.sqrt(law / (8 * draws)) + 1e-12).all()
+    coupling = UnbalancedOT(1.0, 2.0, relative=False)
+    pairing = coupling.pair(x0, x1, gen(7))
+    assert torch.equal(pairing.indices, plan.pairs(8, gen(7))) and int(pairing.indices[:, 1].max()) < 5
+    assert pairing.info["mass"] == pytest.approx(float(plan.mass()), rel=1e-6)
+    assert pairing.info["cost"] == pytest.approx((law * table).sum(), rel=1e-6)
+    heavy = Rows(x0, weight=torch.full((8,), 2.0))
+    assert coupling.pair(heavy, x1, gen()).info["mass"] > pairing.info["mass"]
+
+
+@pytest.mark.parametrize("n,m,mass", [(5, 5, 0.6), (4, 6, 0.5), (6, 4, 1.0), (5, 5, 0.05)])
+def test_partial_plan_beats_every_other_choice_of_rows(n: int, m: int, mass: float) -> None:
+    cost = table(n, m, seed=3)
+    count = max(1, round(mass * min(n, m)))
+    best = min(
+        sum(float(cost[i, j]) for i, j in zip(rows, columns))
+        for rows in itertools.combinations(range(n), count)
+        for columns in itertools.permutations(range(m), count)
+    )
+    plan = partial(cost, mass)
+    assert len(plan.rows) == count == len(set(plan.rows.tolist())) == len(set(plan.columns.tolist()))
+    assert float(cost[plan.rows, plan.columns].sum()) == pytest.approx(best, rel=1e-12)
+    assert plan.cost == pytest.approx(best / count, rel=1e-12)
+
+
+def test_partial_plan_with_masses_is_that_of_pot() -> None:
+    cost, a, b = table(12, 9), weights(12), weights(9, 1)
+    plan = partial(cost, 0.7, a, b)
+    amount = 0.7 * min(float(a.sum()), float(b.sum()))
+    truth = ot.partial.partial_wasserstein(a.numpy(), b.numpy(), cost.numpy(), m=amount)
+    assert plan.cost == pytest.approx((truth * cost.numpy()).sum() / amount, rel=1e-9)
+    moved = amount * plan.dense()
+    assert bool((moved.sum(1) <= a + 1e-9).all() and (moved.sum(0) <= b + 1e-9).all())
+
+
+def test_partial_coupling_leaves_outliers_out() -> None:
+    x0, x1 = clouds(50, 50)
+    x0[:5] += 100
+    indices = PartialOT(0.9).pair(x0, x1).indices
+    assert sorted(indices[:, 0].tolist()) == list(range(5, 50)) and len(set(indices[:, 1].tolist())) == 45
+    weighted = PartialOT(0.9).pair(Rows(x0, weight=torch.ones(50)), x1, gen()).indices
+    assert len(weighted) == 45 and int(weighted[:, 0].min()) >= 5
+
+
+# -- couplings ---------------------------------------------------------------------------------------
+
+
+def test_each_source_row_is_paired_once_and_plans_sharpen_with_epsilon() -> None:
+    x0, x1 = clouds(100, 100)
+    exact = MinibatchOT().pair(x0, x1).info["cost"]
+    sharp, soft = (SinkhornOT(epsilon).pair(x0, x1, gen()) for epsilon in (0.001, 1.0))
+    for pairing in (sharp, soft):
+        assert torch.equal(pairing.indices[:, 0], torch.arange(100)) and pairing.weight is None
+        assert set(pairing.info) == {"cost", "entropy", "marginal_error", "converged"}
+    assert sharp.info["cost"] == pytest.approx(exact, rel=0.01) and soft.info["cost"] > 1.2 * exact
+    assert sharp.info["entropy"] < 0.2 < 0.8 < soft.info["entropy"] < 1
+
+
+def test_relative_epsilon_ignores_offset_and_scale_and_absolute_does_not() -> None:
+    x0, x1 = clouds(60, 60)
+    for relative in (True, False):
+        entropies = [
+            SinkhornOT(0.1, relative=relative).pair(s * x0 + c, s * x1 + c, gen()).info["entropy"]
+            for s, c in ((1.0, 0.0), (1.0, 1000.0), (7.0, 0.0))
+        ]
+        assert entropies[1] == pytest.approx(entropies[0], abs=1e-6)
+        assert (entropies[2] == pytest.approx(entropies[0], abs=1e-6)) == relative
+
+
+def test_absolute_epsilon_gives_the_schroedinger_bridge_between_normals() -> None:
+    """2 sigma^2 for |x0 - x1|^2 is sigma^2 for half of it, whose covariance across the plan is known."""
+    sigma, n = 0.8, 1500
+    quantiles = (torch.arange(n, dtype=DOUBLE) + 0.5) / n
+    x = math.sqrt(2) * torch.special.erfinv(2 * quantiles - 1)
+    pairing = SinkhornOT(2 * sigma**2, relative=False, tolerance=1e-6).pair(x[:, None], x[:, None], gen())
+    covariance = float((x[pairing.indices[:, 0]] * x[pairing.indices[:, 1]]).mean())
+    truth = 0.5 * (math.sqrt(sigma**4 + 4) - sigma**2)
+    # five standard errors: products of normals of that covariance given x0 deviate by less than 1
+    assert covariance == pytest.approx(truth, abs=5 / math.sqrt(n))
+    assert pairing.info["cost"] == pytest.approx(2 - 2 * truth, rel=0.01)
+
+
+def test_many_plans_at_once_are_the_plans_one_by_one() -> None:
+    coupling = SinkhornOT(0.02)
+    sizes = [(30, 30), (20, 25), (30, 30), (30, 30)]
+    batches = [clouds(n, m, seed) for seed, (n, m) in enumerate(sizes)]
+    sources = [Rows(x0.float()) for x0, _ in batches]
+    targets = [Rows(x1.float(), weight=weights(len(x1)) if len(x1) == 25 else None) for _, x1 in batches]
+    many = coupling.pair_many(sources, targets, [gen(k) for k in range(4)])
+    for k, pairing in enumerate(many):
+        alone = coupling.pair(sources[k], targets[k], gen(k))
+        assert torch.equal(pairing.indices, alone.indices) and pairing.info == alone.info
+        assert not torch.equal(pairing.indices, coupling.pair(sources[k], targets[k], gen(99)).indices)
+
+
+def test_weights_count_in_the_plan_and_weigh_the_pairs() -> None:
+    x0, x1 = clouds(400, 300)
+    a, b = weights(400), weights(300, 1)
+    b[:100] = 0
+    pairing = SinkhornOT(10.0).pair(Rows(x0, weight=a), Rows(x1, weight=b), gen())
+    assert pairing.weight is not None and torch.allclose(pairing.weight, a / a.mean())
+    assert int(pairing.indices[:, 1].min()) >= 100
+
+
+def test_a_plan_that_has_not_converged_is_used_with_one_warning() -> None:
+    x0, x1 = clouds(50, 50)
+    coupling = SinkhornOT(0.001, max_iterations=16)
+    with pytest.warns(UserWarning, match="away from its marginals after 16 iterations"):
+        pairing = coupling.pair(x0, x1, gen())
+    assert pairing.info["converged"] is False
+    coupling.pair(x0, x1, gen())  # a second warning would be an error
+    with pytest.warns(UserWarning, match="away from its marginals"):
+        UnbalancedOT(0.001, max_iterations=16).pair(x0, x1, gen())
+
+
+def test_equal_points_are_paired_anyhow() -> None:
+    same = torch.ones(5, 2)
+    for coupling in (SinkhornOT(), UnbalancedOT(), PartialOT(1.0)):
+        assert len(coupling.pair(same, same, gen()).indices) == 5
+
+
+@pytest.mark.parametrize("name", ["sinkhorn", "unbalanced", "partial", "c2ot"])
+def test_couplings_are_registered_and_keep_events_and_dtype(name: str) -> None:
+    coupling = registry.create("coupling", name)
+    assert isinstance(coupling, Coupling)
+    x1 = torch.randn(20, 1, 3, 2, generator=gen())
+    paired = coupling(Rows(torch.randn(20, 1, 3, 2, generator=gen(1))), Rows(x1, condition=None), gen())
+    assert paired[0].x.shape == paired[1].x.shape and paired[1].x.shape[1:] == (1, 3, 2)
+    assert paired[1].x.dtype == torch.float32
+    first, second = (coupling.pair(x1, x1.flip(0), gen(5)).indices for _ in range(2))
+    assert torch.equal(first, second)
+
+
+# -- pairs of whole data sets ------------------------------------------------------------------------
+
+
+def test_dataset_plan_is_made_once_and_knows_its_data() -> None:
+    x0, x1 = clouds(300, 300)
+    fitted = DatasetOT().fit(x0, x1)
+    assert fitted.pairing is not None
+    assert fitted.pairing.info["cost"] == pytest.approx(ot.emd2([], [], ot.dist(x0.numpy(), x1.numpy())))
+    assert fitted.pair(x0.clone(), Rows(x1)) is fitted.pairing
+    for source, target, match in (
+        (x0[:299], x1, "source"),
+        (x0, x1 + 1e-3, "target"),
+        (x0, x1.flip(0), "target"),
+        (x0[torch.randperm(300, generator=gen())], x1, "source"),
+    ):
+        with pytest.raises(ValueError, match=f"{match}: expected the 300 rows"):
+            fitted.pair(source, target)
+
+
+def test_dataset_plan_by_another_coupling() -> None:
+    x0, x1 = clouds(40, 30)
+    fitted = DatasetOT(SinkhornOT(0.1)).fit(x0, x1, gen())
+    assert fitted.pairing is not None and len(fitted.pairing.indices) == 40
+    assert torch.equal(fitted.pairing.indices, SinkhornOT(0.1).pair(x0, x1, gen()).indices)
+    assert DatasetOT().pairing is None
+    with pytest.raises(ValueError, match="call fit"):
+        DatasetOT().pair(x0, x1)
+    with pytest.raises(ValueError, match="source: expected the rows of a data set, got the law Normal"):
+        DatasetOT().fit(Normal(2), x1)
+
+
+def test_given_pairs_take_conditions_along() -> None:
+    x1 = Rows(torch.arange(4.0)[:, None], condition=torch.arange(4))
+    first, second = GivenPairs(4)(Rows(torch.zeros(4, 1)), x1)
+    assert torch.equal(second.x, x1.x) and second.condition is not None
+    with pytest.raises(ValueError, match="expected the 4 given rows"):
+        GivenPairs(4).pair(first.x[:3], second)
+
+
+# -- bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "call,match",
+    [
+        (lambda: sinkhorn(torch.zeros(2, 2), 0.0), "epsilon: expected positive"),
+        (lambda: sinkhorn(torch.zeros(2, 2), math.nan), "epsilon: expected positive"),
+        (lambda: sinkhorn(torch.zeros(3, 2, 2), torch.ones(2)), "epsilon: expected a number or shape"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, tolerance=0), "tolerance"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, max_iterations=0), "max_iterations"),
+        (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.int64), 1.0), "cost: expected a floating"),
+        (lambda: sinkhorn(torch.zeros(2), 1.0), "cost: expected a floating"),
+        (lambda: sinkhorn(torch.full((2, 2), math.nan), 1.0), "cost: expected finite"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, torch.ones(3)), "a: expected 2 masses"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, None, torch.tensor([1.0, -1.0])), "b: expected finite"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, torch.zeros(2)), "a: expected finite"),
+        (lambda: unbalanced(torch.zeros(2, 2), 1.0, 0.0), "rho: expected a positive"),
+        (lambda: partial(torch.zeros(2, 2), 1.5), "mass: expected a share"),
+        (lambda: partial(torch.full((2, 2), math.inf), 0.5), "cost: expected a finite"),
+        (lambda: partial(torch.zeros(2, 2), 0.5, torch.ones(3)), "a: expected 2 masses"),
+        (lambda: partial(torch.zeros(2, 2), 0.5, None, torch.zeros(2)), "b: expected finite"),
+        (lambda: SinkhornOT(0.0), "epsilon: expected a positive"),
+        (lambda: SinkhornOT(-1.0), "epsilon: expected a positive"),
+        (lambda: SinkhornOT(tolerance=0.0), "tolerance"),
+        (lambda: SinkhornOT(max_iterations=0), "max_iterations"),
+        (lambda: UnbalancedOT(0.1, 0.0), "rho: expected a positive"),
+        (lambda: PartialOT(0.0), "mass: expected a share"),
+        (lambda: SinkhornOT().pair(torch.full((2, 1), math.nan), torch.zeros(2, 1)), "finite values"),
+        (
+            lambda: SinkhornOT().pair(Rows(torch.zeros(2, 1), weight=-torch.ones(2)), torch.zeros(2, 1)),
+            "source.wei",
+        ),
+        (
+            lambda: UnbalancedOT().pair(torch.zeros(2, 1), Rows(torch.zeros(2, 1), weight=torch.zeros(2))),
+            "target.w",
+        ),
+        (
+            lambda: PartialOT().pair(torch.zeros(2, 1), Rows(torch.zeros(2, 1), weight=torch.ones(3))),
+            "target.w",
+        ),
+        (lambda: SinkhornOT().pair(torch.zeros(2, 1), torch.zeros(2, 3)), "equal events"),
+    ],
+)
+def test_bad_input_is_named(call, match: str) -> None:
+    with pytest.raises(ValueError, match=match):
+        call()

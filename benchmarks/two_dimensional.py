@@ -63,7 +63,7 @@ def config(recipe: str, system: str, seed: int, steps: int, folder: Path) -> Run
         target=str(folder / "target.npy"),
         seed=seed,
         data=DataConfig(source=law, preprocess="none", holdout=0.0),
-        model=ModelConfig(method=recipe, times="uniform", **model),
+        model=ModelConfig(method=recipe, times="uniform", reuse=32, **model),
         optim=OptimConfig(steps=steps, batch=BATCH, lr=2e-3, checkpoint_every=10 * STEPS, log_every=200),
         compute=ComputeConfig(threads=1),
     )

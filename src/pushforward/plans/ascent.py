@@ -65,7 +65,7 @@ class _Level:
         self.draw, self.points, self.weights, self.heights = draw, points, weights, heights.double().clone()
         self.search = make_search(points)
         self.graph = Neighbours(len(points))
-        self.chi, self.draws, self.settled = math.inf, 0, 0
+        self.chi, self.began, self.draws, self.settled = math.inf, math.inf, 0, 0
         self.won = torch.zeros_like(weights)
         self.sums = torch.zeros_like(points) if points.shape[1] <= FEW_DIMENSIONS else None
         self.averages: list[tuple[Tensor, float]] = []
@@ -81,7 +81,7 @@ class _Level:
         """Draw, count, and move the heights; once steps are small, average them."""
         count = len(self.points)
         # the noise of the counts has chi-square N / size, which should stay below that of the heights
-        size = max(self.LEAST, int(count * min(8.0, max(1.0, 4 / max(self.chi, 1e-9)))))
+        size = max(self.LEAST, int(count * min(8.0, max(1.0, 1.5 / max(self.chi, 1e-9)))))
         self.search.update(self.heights)
         counts, some = torch.zeros_like(self.weights), None
         if self.sums is not None:
@@ -119,7 +119,11 @@ class _Level:
         self.heights[missed] = torch.maximum(self.heights[missed], level)
 
     def _average(self, size: int) -> None:
-        """Keep running means of the heights since about half of the steps."""
+        """Keep running means of the heights since about half of the steps, or since they got much better."""
+        if self.chi < 0.5 * self.began and self.began > 2 * len(self.points) / size:
+            self.averages = []
+        if not self.averages:
+            self.began = self.chi
         if not self.averages or self.averages[-1][1] >= max(2 * self.averages[0][1], 4 * size):
             self.averages = [*self.averages[-1:], (torch.zeros_like(self.heights), 0.0)]
         mean, total = self.averages[-1]

@@ -129,6 +129,25 @@ def test_the_weight_found_leaves_the_share_of_candidates_asked_for(ratio: float)
     assert ConditionalOT(ratio).pair(source, target.take(order)).info["weight"] == pytest.approx(w, rel=1e-9)
 
 
+def test_among_equal_conditions_a_row_is_measured_against_its_own() -> None:
+    c = draw(12, 5, seed=2)[torch.arange(120) % 12]
+    source, target = Rows(draw(120, 2), c), Rows(draw(120, 2, seed=1) + c[:, :2], c)
+    w = ConditionalOT(0.06).pair(source, target).info["weight"]
+    costs = distances(source.x, target.x) + w * distances(c, c)
+    cheaper = (costs <= costs.diagonal()[:, None]).fill_diagonal_(False)
+    assert w > 0 and float(cheaper.sum()) / (120 * 119) == pytest.approx(0.06, abs=1 / (120 * 119))
+
+
+def test_rounding_of_equal_conditions_changes_nothing() -> None:
+    group = torch.arange(60) % 6
+    distance = distances(draw(60, 2), draw(60, 2, seed=1))
+    apart = distances(draw(6, 1, seed=2)[group], draw(6, 1, seed=2)[group])
+    noise = 1e-15 * torch.rand(60, 60, dtype=DOUBLE, generator=gen())
+    allowed = torch.ones(60, 60, dtype=torch.bool)
+    exact, rounded = (critical_weight(distance, c, allowed, 0.15) for c in (apart, apart + noise))
+    assert exact > 0 and rounded == pytest.approx(exact, rel=1e-9)
+
+
 def test_the_plan_is_the_best_for_its_weight() -> None:
     source, target = continuous(7)
     assert isinstance(source.condition, Tensor) and isinstance(target.condition, Tensor)

@@ -109,6 +109,15 @@ def test_marginals_are_met_within_the_tolerance_and_rows_exactly() -> None:
         assert torch.allclose(p.sum(1).float(), a / a.sum(), rtol=1e-3)
 
 
+def test_points_with_gradients_are_paired_without_them() -> None:
+    x0, x1 = clouds(10, 10)
+    plain = SinkhornOT().pair(x0, x1, gen()).indices
+    first, second = SinkhornOT()(x0.requires_grad_(), x1, gen())
+    assert first.requires_grad and not second.requires_grad
+    assert torch.equal(plain, SinkhornOT().pair(x0, x1, gen()).indices)
+    assert not sinkhorn((x0[:, None] - x1).square().sum(2), 1.0).f.requires_grad
+
+
 def test_masses_of_zero_get_nothing() -> None:
     a, b = weights(12), weights(9, 1)
     a[3], b[4], b[5] = 0, 0, 0
@@ -146,6 +155,16 @@ def test_relaxation_annealing_and_a_warm_start_save_iterations() -> None:
     assert counts[0] == 0 and 2 * counts[1] < counts[2] < counts[3]
 
 
+def test_relaxation_goes_on_from_one_kernel_to_the_next() -> None:
+    cost = table(100, 100)
+    epsilon = 0.003 * float(cost.std())
+    fast = sinkhorn(cost, epsilon, tolerance=1e-6)
+    slow = sinkhorn(cost, epsilon, tolerance=1e-6, relax=False, max_iterations=4 * int(fast.iterations))
+    assert bool(fast.converged) and not bool(slow.converged)
+    # starting afresh at every kernel would take more than twice as many
+    assert int(fast.iterations) < 1200
+
+
 def test_a_start_far_off_and_float32_at_a_tiny_epsilon_recover() -> None:
     cost = table(64, 64).float()
     exact = ot.emd2([], [], cost.double().numpy())
@@ -181,6 +200,10 @@ def test_partners_have_the_law_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> N
         share = np.bincount(partners[:, i].numpy(), minlength=5) / draws
         # five standard errors of a share
         assert (np.abs(share - law[i]) < 5 * np.sqrt(law[i] * (1 - law[i]) / draws) + 1e-12).all()
+    # rows draw independently of each other
+    alike = sinkhorn(torch.tensor([[0.0, 1.0]], dtype=DOUBLE).expand(draws, 2), 1.0)
+    chosen = alike.partners(gen()).double().mean()
+    assert float(chosen) == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(draws))
     one = plan.partners(gen(3))
     monkeypatch.setattr("pushforward.plans.entropic.CHUNK", 10)  # two rows at a time
     assert torch.equal(plan.partners(gen(3)), one)
@@ -243,7 +266,7 @@ def test_unbalanced_pairs_follow_the_plan() -> None:
     assert coupling.pair(heavy, x1, gen()).info["mass"] > pairing.info["mass"]
 
 
-@pytest.mark.parametrize("n,m,mass", [(5, 5, 0.6), (4, 6, 0.5), (6, 4, 1.0), (5, 5, 0.05)])
+@pytest.mark.parametrize("n,m,mass", [(5, 5, 0.75), (4, 6, 0.5), (6, 4, 1.0), (5, 5, 0.05)])
 def test_partial_plan_beats_every_other_choice_of_rows(n: int, m: int, mass: float) -> None:
     cost = table(n, m, seed=3)
     count = max(1, round(mass * min(n, m)))
@@ -300,6 +323,14 @@ def test_relative_epsilon_ignores_offset_and_scale_and_absolute_does_not() -> No
         ]
         assert entropies[1] == pytest.approx(entropies[0], abs=1e-6)
         assert (entropies[2] == pytest.approx(entropies[0], abs=1e-6)) == relative
+
+
+def test_relative_rho_ignores_the_unit_of_the_data() -> None:
+    x0, x1 = clouds(30, 30)
+    for relative in (True, False):
+        coupling = UnbalancedOT(0.1, 0.5, relative)
+        masses = [coupling.pair(s * x0, s * x1, gen()).info["mass"] for s in (1.0, 7.0)]
+        assert (masses[0] == pytest.approx(masses[1], rel=1e-3)) == relative
 
 
 def test_absolute_epsilon_gives_the_schroedinger_bridge_between_normals() -> None:
@@ -416,8 +447,9 @@ def test_given_pairs_take_conditions_along() -> None:
         (lambda: sinkhorn(torch.zeros(3, 2, 2), torch.ones(2)), "epsilon: expected a number or shape"),
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, tolerance=0), "tolerance"),
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, max_iterations=0), "max_iterations"),
-        (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.int64), 1.0), "cost: expected a floating"),
-        (lambda: sinkhorn(torch.zeros(2), 1.0), "cost: expected a floating"),
+        (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.int64), 1.0), "cost: expected a float32"),
+        (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.float16), 1.0), "cost: expected a float32"),
+        (lambda: sinkhorn(torch.zeros(2), 1.0), "cost: expected a float32"),
         (lambda: sinkhorn(torch.full((2, 2), math.nan), 1.0), "cost: expected finite"),
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, torch.ones(3)), "a: expected 2 masses"),
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, None, torch.tensor([1.0, -1.0])), "b: expected finite"),

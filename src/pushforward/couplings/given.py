@@ -24,15 +24,16 @@ class GivenPairs(Coupling):
         if count < 1:
             raise ValueError(f"count: expected at least one pair, got {count}")
         index = torch.arange(count)
-        self.pairing: Pairing = Pairing(torch.stack([index, index], 1))
+        self.pairs = Pairing(torch.stack([index, index], 1))
+        self.pairing: Pairing | None = self.pairs
 
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        count = len(self.pairing.indices)
+        count = len(self.pairs.indices)
         if len(as_rows(source)) != count or len(as_rows(target)) != count:
             raise ValueError(
                 f"source, target: expected the {count} given rows, "
                 f"got {len(as_rows(source))} and {len(as_rows(target))}"
             )
-        return self.pairing
+        return self.pairs

@@ -81,7 +81,7 @@ class _Level:
         """Draw, count, and move the heights; once steps are small, average them."""
         count = len(self.points)
         # the noise of the counts has chi-square N / size, which should stay below that of the heights
-        size = max(self.LEAST, int(count * min(8.0, max(1.0, 1.5 / max(self.chi, 1e-9)))))
+        size = max(self.LEAST, int(count * min(8.0, max(1.0, 4 / max(self.chi, 1e-9)))))
         self.search.update(self.heights)
         counts, some = torch.zeros_like(self.weights), None
         if self.sums is not None:

@@ -13,7 +13,7 @@ from .cost import squared_distances
 from .sparse import assignment
 
 #: From here on few candidate pairs are faster than all pairs.
-SPARSE_ROWS = 1024
+SPARSE_ROWS = 640
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ def exact(
 
     ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; ``a`` ``(n,)`` and ``b`` ``(m,)`` are masses, which are
     divided by their sums (None: equal ones); with masks the cost is that of :func:`squared_distances`.
-    As many rows on both sides without masses give a permutation: by sorting on the line, from 1,024 rows on
+    As many rows on both sides without masses give a permutation: by sorting on the line, from 640 rows on
     by :func:`pushforward.plans.sparse.assignment`, below and otherwise by the network simplex over all
     pairs.  The plan is exact in each case, float64, on the device of ``x``.
 
@@ -149,18 +149,20 @@ def _all_pairs(cost: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor
         np.full(k, 1.0 if permutes else 1 / k) if mass is None else _masses(name, mass, k)
         for name, mass, k in (("a", a, n), ("b", b, m))
     )
-    # the simplex compares with absolute tolerances: costs of size 1 whatever the unit of the data
-    low = cost.min()
-    unit = float((cost - low).mean()) or 1.0
-    flow, log = ot.emd(first, second, ((cost - low) / unit).numpy(), numItermax=10**9, log=True)
+    # The simplex compares with absolute tolerances: costs of size 1 whatever the unit of the data.  What it
+    # charges for mass that finds no pair derives from the largest cost: none may be negative.
+    low = min(0.0, float(cost.min()))
+    unit = np.exp2(np.frexp(float(cost.mean()) - low)[1])
+    scaled = torch.sub(cost, low).div_(unit).numpy()
+    flow, log = ot.emd(first, second, scaled, numItermax=10**9, log=True)
     if log["warning"] is not None:
         raise RuntimeError(f"the optimal plan was not found: {log['warning']}")
-    if permutes:
-        flow = np.rint(flow)
-    rows, columns = np.nonzero(flow)
-    mass = flow[rows, columns]
+    used = np.flatnonzero(flow > 0.5 if permutes else flow)
+    rows, columns = np.divmod(used, m)
+    mass = flow.reshape(-1)[used]
     if permutes:
         assert np.array_equal(rows, np.arange(n)) and np.array_equal(np.sort(columns), rows)
+        mass = np.ones(n)
     return torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(mass / mass.sum())
 
 

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from .exact import ExactPlan, exact_of_costs
+from .scaling import masses
 
 
 def partial(cost: Tensor, mass: float, a: Tensor | None = None, b: Tensor | None = None) -> ExactPlan:
@@ -31,7 +32,9 @@ def partial(cost: Tensor, mass: float, a: Tensor | None = None, b: Tensor | None
     n, m = cost.shape
     table = (cost.detach() - cost.min()).double()
     counted = a is None and b is None
-    first, second = _masses("a", a, n, table, counted), _masses("b", b, m, table, counted)
+    first, second = masses(a, table, -2, "a"), masses(b, table, -1, "b")
+    if counted:
+        first, second = torch.ones_like(first), torch.ones_like(second)
     least = min(float(first.sum()), float(second.sum()))
     amount = max(1.0, round(mass * min(n, m))) if counted else mass * least
     rest_rows, rest_columns = float(first.sum()) - amount, float(second.sum()) - amount
@@ -52,14 +55,3 @@ def partial(cost: Tensor, mass: float, a: Tensor | None = None, b: Tensor | None
     moved = moved / moved.sum()
     total = float(moved @ cost.detach()[rows, columns].double())
     return ExactPlan(rows, columns, moved, (n, m), total)
-
-
-def _masses(name: str, mass: Tensor | None, rows: int, like: Tensor, counted: bool) -> Tensor:
-    if mass is None:
-        return like.new_full((rows,), 1.0 if counted else 1.0 / rows)
-    if mass.shape != (rows,):
-        raise ValueError(f"{name}: expected {rows} masses, got shape {tuple(mass.shape)}")
-    mass = mass.to(like)
-    if not bool(((mass >= 0) & mass.isfinite()).all()) or not float(mass.sum()) > 0:
-        raise ValueError(f"{name}: expected finite non-negative masses with a positive sum")
-    return mass

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from .entropic import EntropicPlan
-from .sinkhorn import masses, scale
+from .scaling import masses, scale
 
 
 def unbalanced(

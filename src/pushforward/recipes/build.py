@@ -110,11 +110,11 @@ def build_network(config: RunConfig, schema: Schema, name: str = "network") -> n
         return registry.create("network", config.model.network, schema.event_shape, spec)
 
 
-def stages(config: RunConfig) -> tuple[str, ...]:
+def stages(config: RunConfig) -> list[str]:
     """The stages of a run, in order: train, reflow-1, reflow-2, ..., distil."""
     model = config.model
     rounds = [f"reflow-{k + 1}" for k in range(model.reflow)]
-    return (*([] if model.teacher else ["train"]), *rounds, *(["distil"] if model.distil else []))
+    return [*([] if model.teacher else ["train"]), *rounds, *(["distil"] if model.distil else [])]
 
 
 def build_models(config: RunConfig, schema: Schema, stage: str = "train") -> nn.ModuleDict:

@@ -60,30 +60,44 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     )
 
 
-def open_run(path: str | Path, *, averaged: bool = True, device: str = "cpu") -> Run:
+def open_run(
+    path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None
+) -> Run:
     """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
 
-    Raises ValueError for a folder that is missing, damaged or of a newer version.
+    ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...
+
+    Raises ValueError for a folder that is missing, damaged or of a newer version, and a stage it lacks.
     """
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
-    summary = folder.read("run.json") if (folder.path / "run.json").exists() else {}
-    stage = summary.get("stage", stages(config)[-1])
+    place = folder
+    if stage is not None and stage != stages(config)[-1]:
+        if stage not in stages(config):
+            raise ValueError(
+                f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
+            )
+        place = RunFolder(folder.path / "stages" / stage)
+    summary = place.read("run.json") if (place.path / "run.json").exists() else {}
+    stage = stage or str(summary.get("stage", stages(config)[-1]))
     models = build_models(config, schema, stage)
     dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
     flow = build_flow(config, schema, models, folder.source(), folder.preprocess(), dtype, stage)
-    ema = folder.path / "ema.safetensors"
-    weights = ema if averaged and ema.exists() else folder.path / "model.safetensors"
+    ema = place.path / "ema.safetensors"
+    weights = ema if averaged and ema.exists() else place.path / "model.safetensors"
     if not weights.exists():
-        raise ValueError(f"{folder.path}: has no model yet; run the same `pushforward train` again")
+        raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
     read_model(weights, models)
     flow.eval().requires_grad_(False).to(device)
-    return Run(folder.path, config, schema, flow, read_metrics(folder.path), summary)
+    return Run(folder.path, config, schema, flow, read_metrics(place.path), summary)
 
 
-def load(path: str | Path, *, averaged: bool = True, device: str = "cpu") -> Transformed:
+def load(
+    path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None
+) -> Transformed:
     """The trained flow of a run folder: ``pushforward.load("runs/demo").sample(16)``.
 
-    Raises ValueError for a folder that is missing, damaged or of a newer version.
+    ``stage`` is that of an earlier stage of a run of several.  Raises ValueError for a folder that is
+    missing, damaged or of a newer version, and a stage it lacks.
     """
-    return open_run(path, averaged=averaged, device=device).flow
+    return open_run(path, averaged=averaged, device=device, stage=stage).flow

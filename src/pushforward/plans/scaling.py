@@ -1,0 +1,219 @@
+"""The scaling loop of entropic transport, for many plans at once."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .entropic import EntropicPlan
+
+#: Updates of both potentials between two exact ones.
+WINDOW = 16
+
+#: Factor by which the regularisation falls on its way to the one asked for.
+ANNEAL = 0.25
+
+#: The largest over-relaxation; 2 would never converge.
+RELAX = 1.98
+
+#: Numbers of the kernel worked on together, so that they stay in the processor's cache.
+CACHE = 2**16
+
+
+def masses(mass: Tensor | None, cost: Tensor, axis: int, name: str) -> Tensor:
+    """``mass`` for the rows (axis -2) or columns (axis -1) of ``cost``; None for equal ones of sum 1."""
+    if cost.dtype not in (torch.float32, torch.float64) or cost.ndim < 2 or 0 in cost.shape:
+        raise ValueError(
+            f"cost: expected a float32 or float64 (..., n, m), got {cost.dtype} of shape {tuple(cost.shape)}"
+        )
+    rows = cost.shape[axis]
+    if mass is None:
+        return cost.new_full((*cost.shape[:-2], rows), 1 / rows)
+    if mass.shape not in ((rows,), (*cost.shape[:-2], rows)):
+        raise ValueError(f"{name}: expected {rows} masses, got shape {tuple(mass.shape)}")
+    mass = mass.to(cost)
+    if not bool((mass >= 0).all() & mass.isfinite().all() & (mass.sum(-1) > 0).all()):
+        raise ValueError(f"{name}: expected finite non-negative masses with a positive sum")
+    return mass.expand(*cost.shape[:-2], rows)
+
+
+@torch.no_grad()
+def scale(
+    cost: Tensor,
+    epsilon: float | Tensor,
+    rho: float,
+    a: Tensor,
+    b: Tensor,
+    tolerance: float,
+    max_iterations: int,
+    anneal: bool,
+    relax: bool,
+    init: tuple[Tensor, Tensor] | None,
+) -> EntropicPlan:
+    """The loop behind :func:`sinkhorn` (``rho`` infinite) and :func:`~pushforward.plans.unbalanced`.
+
+    With s_i = -epsilon log sum_j b_j exp((g_j - C_ij) / epsilon) the update is f_i = phi s_i, where phi =
+    rho / (rho + epsilon); row i then has the mass a_i exp(-f_i / rho).  Columns likewise.
+    """
+    batch, (n, m) = cost.shape[:-2], cost.shape[-2:]
+    for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
+        if not value > 0:
+            raise ValueError(f"{name}: expected a positive number, got {value}")
+    target = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
+    if target.shape not in ((), batch):
+        raise ValueError(f"epsilon: expected a number or shape {tuple(batch)}, got {tuple(target.shape)}")
+    if not bool(((target > 0) & target.isfinite()).all()):
+        raise ValueError(f"epsilon: expected positive numbers, got {epsilon}")
+    if not bool(cost.isfinite().all()):
+        raise ValueError("cost: expected finite numbers")
+    whole, target = cost.reshape(-1, n, m), target.expand(batch).reshape(-1)
+    loop = _Loop(whole, target, rho, a.reshape(-1, n), b.reshape(-1, m), relax)
+    if init is not None:
+        loop.f, loop.g = (v.to(cost).expand(*batch, k).reshape(-1, k) for v, k in zip(init, (n, m)))
+    elif anneal:
+        spread = whole.mean((1, 2)) - whole.amin((1, 2))
+        loop.epsilon = torch.maximum(target, spread)
+
+    plans = len(whole)
+    f, g, rows = cost.new_zeros(plans, n), cost.new_zeros(plans, m), cost.new_zeros(plans, n)
+    iterations = torch.zeros(plans, dtype=torch.int64, device=cost.device)
+    error = cost.new_zeros(plans)
+    live, done = torch.arange(plans, device=cost.device), 0
+    while True:
+        if done >= max_iterations:
+            loop.epsilon = loop.target
+        mismatch = loop.absorb()
+        stop = (loop.epsilon <= loop.target) & ((mismatch <= tolerance) | (done >= max_iterations))
+        if bool(stop.any()):
+            at = live[stop]
+            f[at], g[at], rows[at] = loop.f[stop], loop.g[stop], loop.rows[stop]
+            error[at], iterations[at] = mismatch[stop], done
+            live = live[~stop]
+            if len(live) == 0:
+                break
+            loop = loop.keep(~stop)
+        loop.window()
+        done += WINDOW
+    shaped = [v.reshape((*batch, *v.shape[1:])) for v in (f, g, rows, iterations, error, error <= tolerance)]
+    return EntropicPlan(
+        shaped[0], shaped[1], cost, a, b, target.reshape(batch), shaped[2], shaped[3], shaped[4], shaped[5]
+    )
+
+
+class _Loop:
+    """Plans that have not converged yet, ``(plans, ...)``: potentials, and the kernel taken at them.
+
+    The kernel holds P(j | i) at (f, g), and ``rows`` the mass of each row; u and v are what has been added
+    since to f / epsilon and g / epsilon.
+    """
+
+    def __init__(self, cost: Tensor, target: Tensor, rho: float, a: Tensor, b: Tensor, relax: bool):
+        self.cost, self.target, self.rho, self.a, self.b, self.relax = cost, target, rho, a, b, relax
+        self.epsilon, self.omega = target, torch.ones_like(target)
+        # of omega: the most that is tried, the windows since it changed, the size of the moves then
+        self.most, self.age = torch.full_like(target, RELAX), torch.zeros_like(target)
+        self.mark = torch.full_like(target, math.inf)
+        self.f, self.g = torch.zeros_like(a), torch.zeros_like(b)
+        self.u, self.rows = torch.zeros_like(a), a
+        self.kernel = torch.empty_like(cost)
+        # products of two factors and a mass must stay within the range of numbers
+        self.limit = 0.4 * math.log(torch.finfo(cost.dtype).max)
+        self.tiny = torch.finfo(cost.dtype).tiny
+
+    def keep(self, which: Tensor) -> _Loop:
+        """The plans marked in ``which``."""
+        kept = _Loop.__new__(_Loop)
+        for name, value in vars(self).items():
+            setattr(kept, name, value[which] if isinstance(value, Tensor) else value)
+        return kept
+
+    def phi(self) -> Tensor:
+        """rho / (rho + epsilon), ``(plans, 1)``."""
+        return 1 / (1 + self.epsilon[:, None] / self.rho)
+
+    def absorb(self) -> Tensor:
+        """Update f exactly and take the kernel there; the share of mass by which the columns are off."""
+        eps = self.epsilon[:, None]
+        score = self.g / eps + self.b.log()
+        log_sum = torch.empty_like(self.f)
+        plans, n, m = self.cost.shape
+        size = max(1, CACHE // m) if self.cost.device.type == "cpu" else n
+        for k in range(plans):
+            for start in range(0, n, size):
+                block = slice(start, start + size)
+                entries = self.kernel[k, block]
+                torch.mul(self.cost[k, block], -1 / self.epsilon[k], out=entries)
+                entries += score[k]
+                top = entries.amax(1, keepdim=True)
+                entries -= top
+                # denormal numbers would be slow, and what is this small does not count
+                functional.threshold(entries, -2 * self.limit, -math.inf, inplace=True).exp_()
+                total = entries.sum(1, keepdim=True)
+                entries /= total
+                log_sum[k, block] = (top + total.log()).squeeze(1)
+        phi, f = self.phi(), -eps * self.phi() * log_sum
+        if not math.isinf(self.rho):
+            # the best constant to take from g and give to f; updates alone would be slow to find it
+            totals = [
+                (mass.log() - x / self.rho).logsumexp(1, keepdim=True)
+                for mass, x in ((self.a, f), (self.b, self.g))
+            ]
+            shift = self.rho / (1 + phi) * (totals[0] - totals[1])
+            f, self.f, self.g = f + phi * shift, self.f + shift, self.g - shift
+        self.u = ((self.f - f) / eps).clamp(-self.limit, self.limit)
+        self.f, self.rows = f, self.a * (-f / self.rho).exp()
+        wanted = self.b * (-self.g / self.rho).exp()
+        return (_columns(self.kernel, self.rows) - wanted).abs().sum(1) / self.rows.sum(1)
+
+    def window(self) -> None:
+        """Updates of both potentials by products with the kernel, then a smaller epsilon or a new omega."""
+        eps, omega, phi = self.epsilon[:, None], self.omega[:, None], self.phi()
+        # a column without mass has products of zero, and is not to move
+        wanted = phi * (self.g / eps + self.b.clamp(min=self.tiny).log()) - self.g / eps
+        u, v, moves = self.u, torch.zeros_like(self.g), []
+        for _ in range(WINDOW):
+            products = _columns(self.kernel, self.rows * u.exp()).clamp(min=self.tiny)
+            v = torch.lerp(v, wanted - phi * products.log(), omega).clamp(-self.limit, self.limit)
+            move = -phi * _rows(self.kernel, v.exp()).log() - u
+            u = (u + omega * move).clamp(-self.limit, self.limit)
+            # constants may drift from g to f without a change of the plan
+            drift = (self.a * move).sum(1, keepdim=True) / self.a.sum(1, keepdim=True)
+            moves.append((self.a * (move - drift).abs()).sum(1))
+        self.f, self.g = self.f + eps * u, self.g + eps * v
+        if self.relax:
+            self._judge(moves[4], moves[-1], WINDOW - 5)
+        self.epsilon = torch.maximum(self.target, ANNEAL * self.epsilon)
+
+    def _judge(self, first: Tensor, last: Tensor, updates: int) -> None:
+        """Raise omega where it is too small, judged by how far updates shrank the moves.
+
+        Where they shrink by the factor r an update, plain updates would shrink them by l = (r + omega - 1)^2
+        / (omega^2 r), and 2 / (1 + sqrt(1 - l)) is best (Young 1971, for two blocks of unknowns).  At that r
+        is omega - 1, but moves may grow at first, so a new omega is given a window to settle.
+        """
+        omega, self.age = self.omega, self.age + 1
+        rate = (last / first.clamp(min=self.tiny)) ** (1 / updates)
+        plain = (rate + omega - 1).square() / (omega.square() * rate)
+        best = torch.minimum(2 / (1 + (1 - plain).clamp(min=0).sqrt()), self.most)
+        settled = (self.epsilon <= self.target) & ((omega == 1) | (self.age > 1))
+        better = torch.where(settled & (rate < 1) & (rate > omega - 1), torch.maximum(best, omega), omega)
+        diverged = last > 10 * self.mark
+        self.most = torch.where(diverged, 0.5 * (1 + omega), self.most)
+        self.omega = torch.where(diverged, 1.0, better)
+        changed = self.omega != omega
+        self.age, self.mark = torch.where(changed, 0, self.age), torch.where(changed, last, self.mark)
+
+
+def _rows(kernel: Tensor, v: Tensor) -> Tensor:
+    """sum_j K_ij v_j of each plan."""
+    if kernel.device.type == "cpu":  # one by one is faster there, and the same for every size of the batch
+        return torch.stack([k.mv(x) for k, x in zip(kernel.unbind(), v.unbind())])
+    return torch.bmm(kernel, v.unsqueeze(2)).squeeze(2)
+
+
+def _columns(kernel: Tensor, u: Tensor) -> Tensor:
+    """sum_i K_ij u_i of each plan."""
+    return _rows(kernel.transpose(1, 2), u)

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: help demo test check docs bench format clean
+.PHONY: help demo test check docs bench figures format clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -39,8 +39,26 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-bench: $(STAMPS)/dev  ## run the benchmarks and write docs/benchmarks.md
+# torchcfm asks for packages that its couplings and paths do without
+$(STAMPS)/peers: $(STAMPS)/dev
+	@$(PIP) --no-deps torchcfm
+	@touch $@
+
+bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.md; MNIST=file.npz adds digits
 	@$(BIN)/python benchmarks/training_overhead.py
+	@$(BIN)/python benchmarks/couplings.py
+	@$(BIN)/python benchmarks/two_dimensional.py run
+	@$(BIN)/python benchmarks/two_dimensional.py speed
+	@$(BIN)/python benchmarks/two_dimensional.py page
+	@$(BIN)/python benchmarks/conditional_coupling.py run
+	@$(BIN)/python benchmarks/conditional_coupling.py page
+	@$(BIN)/python benchmarks/reflow.py run
+	@$(BIN)/python benchmarks/reflow.py page
+	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
+	@$(BIN)/python benchmarks/bridges.py
+	@$(MAKE) -s figures
+
+figures:  ## write docs/benchmarks.md from benchmarks/results
 	@$(BIN)/python benchmarks/make_page.py
 
 format: $(STAMPS)/dev  ## format and sort imports

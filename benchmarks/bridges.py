@@ -54,7 +54,8 @@ def matching(d: int, sigma: float, seed: int, steps: int) -> Field:
     batches = PairedBatches(source, rows, coupling, size=512, seed=seed, plan=2048, steps=steps)
     optim = OptimConfig(steps=steps, lr=2e-3, ema=0.999)
     trainer = Trainer(BridgeMatching(sigma), models, batches, optim, seed=seed, show_progress=False)
-    trainer.fit()
+    if not trainer.fit().finished:
+        raise KeyboardInterrupt
     assert trainer.ema is not None
     best = trainer.ema.models.eval()
     return BridgeField(best["field"], best["score"], sigma=sigma, output="drift")
@@ -69,7 +70,8 @@ def light(d: int, sigma: float, seed: int, steps: int) -> Field:
     models = nn.ModuleDict({"potential": potential})
     optim = OptimConfig(steps=steps, lr=1e-2, ema=0.99)
     trainer = Trainer(LightSB(), models, batches, optim, seed=seed, show_progress=False)
-    trainer.fit()
+    if not trainer.fit().finished:
+        raise KeyboardInterrupt
     assert trainer.ema is not None
     best = trainer.ema.models["potential"]
     assert isinstance(best, LightSBPotential)

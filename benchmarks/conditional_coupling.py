@@ -96,8 +96,10 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
     )
     optim = OptimConfig(steps=steps, batch=BATCH, lr=6e-4, log_every=200)
     trainer = Trainer(FlowMatching(), net, batches, optim, seed=seed, show_progress=False)
-    trainer.fit()
+    finished = trainer.fit().finished
     batches.close()
+    if not finished:
+        raise KeyboardInterrupt
     seconds = time.perf_counter() - start
     assert trainer.ema is not None
     flow = ContinuousFlow(

@@ -55,11 +55,13 @@ def run(system: str, seed: int, teacher: str) -> dict[str, Any]:
         folder = Path(name)
         coupling = {"rectified-flow": "independent", "ot-cfm": "ot"}[teacher]
         options: dict[str, Any] = {"coupling": coupling, "reuse": 32, "pairs": PAIRS}
-        pushforward.train(
+        trained = pushforward.train(
             config(system, seed, folder, teacher, reflow=1, distil=True, **options),
             folder / "run",
             show_progress=False,
         )
+        if not trained.summary["finished"]:
+            raise KeyboardInterrupt
         flows = {s: pushforward.load(folder / "run", stage=s) for s in ("train", "reflow-1", "distil")}
     test = data(system, seed)[2]
     found: dict[str, list[float]] = {

@@ -99,6 +99,8 @@ def run(recipe: str, system: str, seed: int, steps: int, draws: int) -> dict[str
             config(recipe, system, seed, steps, folder), folder / "run", show_progress=False
         )
         seconds = time.perf_counter() - start
+        if not trained.summary["finished"]:
+            raise KeyboardInterrupt
         row = {"recipe": recipe, "system": system, "seed": seed, "seconds": round(seconds, 1)}
         return row | judge(trained.flow, system, seed, draws) | {"draws": draws, "steps": steps}
 

@@ -126,7 +126,7 @@ def build_models(config: RunConfig, schema: Schema, stage: str = "train") -> nn.
     models = {"field": Scaled(network, path) if large else network}
     if stage == "train" and bridge(config) is not None:
         models["score"] = build_network(config, schema, "score")
-    return nn.ModuleDict(models)
+    return nn.ModuleDict(models).to(model_dtype(config))
 
 
 def bridge(config: RunConfig) -> float | None:

@@ -165,6 +165,24 @@ def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
     fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="--gamma brownian")
 
 
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ("--source", "8gaussians"),
+        ("--method", "rectified-flow", "--distil"),
+        ("--method", "sf2m", "--solver", "euler-maruyama,steps=5"),
+        ("--method", "vp"),
+    ],
+    ids=["data as source", "one step", "stochastic", "diffusion path"],
+)
+def test_flows_of_every_kind_have_a_report(flags, tmp_path, capsys):
+    flags = [flag for flag in SMALL if flag != "--no-report"] + list(flags)
+    assert main(["train", "moons", "--rows", "300", "--out", str(tmp_path / "run"), *flags]) == 0
+    assert "no report" not in capsys.readouterr().err
+    report = json.loads((tmp_path / "run" / "report.json").read_text())
+    assert (report["round_trip"] is None) == ("--distil" in flags or "sf2m" in flags)
+
+
 @pytest.mark.slow
 def test_reflow_straightens_and_distillation_takes_one_step(tmp_path):
     """After one round Euler's single step is nearer to the flow than before; distilled, nearer still."""

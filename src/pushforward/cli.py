@@ -283,7 +283,7 @@ def _methods(arguments: list[str], command: str) -> int:
     _table([(name, m.summary, m.paper) for name, m in registry.METHODS.items()])
     for kind, table in registry.KINDS.items():
         if kind != "method":
-            print(f"\n--{kind}")
+            print("\n--solver, stochastic" if kind == "sde-solver" else f"\n--{kind}")
             _table([(name, entry.summary, entry.paper) for name, entry in table.items()])
     return 0
 

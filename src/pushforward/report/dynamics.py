@@ -10,7 +10,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from .subject import CHUNK, Subject
@@ -182,7 +181,7 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     In the space of the model, where no dequantisation rounds the difference away; with the run's own
     solver, whose tolerance this is a test of.
     """
-    if not isinstance(subject.flow, InvertibleFlow):
+    if not subject.invertible:
         return None
     rows = min(len(subject.test), subject.affordable(200, 0.03, 2 * subject.evaluations))
     held = subject.some(subject.test, rows, "round trip")

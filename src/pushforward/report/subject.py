@@ -13,7 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from ..bijections import Bijection, is_stochastic
 from ..couplings import Rows
-from ..flows import ContinuousFlow, Transformed
+from ..flows import ContinuousFlow, InvertibleFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..solvers import ODE, Adaptive, Solver, Tsit5
@@ -87,6 +87,11 @@ class Subject:
         """The continuous flow inside the preprocessing, None where there is none."""
         flow = self.flow.flow if isinstance(self.flow, Transformed) else self.flow
         return flow if isinstance(flow, ContinuousFlow) else None
+
+    @property
+    def invertible(self) -> bool:
+        """Whether the flow also runs backwards."""
+        return isinstance(self.flow.flow if isinstance(self.flow, Transformed) else self.flow, InvertibleFlow)
 
     @property
     def bijection(self) -> Bijection | None:

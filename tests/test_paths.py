@@ -310,3 +310,9 @@ def test_path_noise_has_the_stated_deviation():
 def test_parameters_that_mean_nothing_are_refused(build, says):
     with pytest.raises(ValueError, match=says):
         build()
+
+
+def test_points_of_different_shapes_are_refused():
+    for draw in (Interpolant().sample, Interpolant(gamma=0.1).sample_pair):
+        with pytest.raises(ValueError, match=r"expected equal shapes, got \(4, 3\) and \(4, 2\)"):
+            draw(torch.rand(4), torch.zeros(4, 3), torch.zeros(4, 2))

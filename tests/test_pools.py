@@ -188,7 +188,11 @@ def test_sample_weights_of_data_rows_are_kept_whichever_coupling():
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"plan": 0}, "plan: expected at least 1"), ({"reuse": 0}, "reuse: expected at least 1")],
+    [
+        ({"plan": 0}, "plan: expected at least 1"),
+        ({"reuse": 0}, "reuse: expected at least 1"),
+        ({"plan": 301}, "plan: expected at most the 300 rows of the target, got 301"),
+    ],
 )
 def test_bad_numbers(options, message):
     with pytest.raises(ValueError, match=message):
@@ -198,5 +202,9 @@ def test_bad_numbers(options, message):
 def test_sources_that_do_not_fit():
     with pytest.raises(ValueError, match="others take a Source"):
         PairedBatches(rows(), rows(), MinibatchOT(), size=8)
+    with pytest.raises(ValueError, match=r"expected equal events, got \(3,\) and \(2,\)"):
+        PairedBatches(Normal(3), rows(), size=8)
+    with pytest.raises(ValueError, match="expected the 299 given rows"):
+        PairedBatches(rows(299), rows(), GivenPairs(299), size=8)
     with pytest.raises(ValueError, match="expected the rows that the coupling pairs"):
         PairedBatches(Normal(2), rows(), GivenPairs(300), size=8)

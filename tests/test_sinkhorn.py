@@ -484,3 +484,13 @@ def test_given_pairs_take_conditions_along() -> None:
 def test_bad_input_is_named(call, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         call()
+
+
+@pytest.mark.parametrize(
+    "coupling", [SinkhornOT(), UnbalancedOT(), PartialOT()], ids=lambda c: type(c).__name__
+)
+def test_clouds_without_rows_and_of_other_events_are_refused(coupling):
+    with pytest.raises(ValueError, match="at least one row each"):
+        coupling.pair(torch.zeros(0, 2), torch.zeros(0, 2))
+    with pytest.raises(ValueError, match="expected equal events"):
+        coupling.pair(torch.zeros(3, 2), torch.zeros(3, 4))

@@ -49,7 +49,7 @@ class ConditionalOT(Coupling):
     (tensor([0, 1]), tensor([1, 0]))
     """
 
-    def __init__(self, ratio: float = 0.05, weight: float | None = None):
+    def __init__(self, ratio: float = 0.02, weight: float | None = None):
         if not 0 < ratio < 1:
             raise ValueError(f"ratio: expected a share between 0 and 1, got {ratio}")
         if weight is not None and not 0 <= weight < math.inf:

@@ -68,7 +68,7 @@ class SinkhornOT(Coupling):
         for k, (source, target, _) in enumerate(batches):
             by_shape.setdefault((len(source), len(target)), []).append(k)
         for (n, m), places in by_shape.items():
-            count = max(1, TOGETHER // (n * m))
+            count = max(1, TOGETHER // max(1, n * m))
             for start in range(0, len(places), count):
                 some = places[start : start + count]
                 pairings.update(zip(some, self._together([batches[k] for k in some]), strict=True))

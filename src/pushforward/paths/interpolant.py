@@ -43,11 +43,11 @@ class Interpolant(Path):
     def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
         """Draw x_t and its velocity.
 
-        Raises ValueError for a time at an open end.  On a GPU and under ``torch.compile``, where to look
-        would cost a wait or a graph, the velocity there is infinite instead.
+        Raises ValueError for points of different shapes and a time at an open end.  On a GPU and under
+        ``torch.compile``, where to look would cost a wait or a graph, the velocity there is infinite instead.
         """
         _refuse(t, self.open_ends)
-        x0, x1 = points
+        x0, x1 = _pair(points)
         c = self.coefficients(expand_time(t, x1))
         x = torch.addcmul(c.alpha * x1, c.sigma, x0)
         velocity = torch.addcmul(c.d_alpha * x1, c.d_sigma, x0)
@@ -73,7 +73,7 @@ class Interpolant(Path):
         (tensor([[0.5000, 0.5000]]), tensor([[1., 1.]]))
         """
         _refuse(t, self._open_drift)
-        x0, x1 = points
+        x0, x1 = _pair(points)
         c = self.coefficients(expand_time(t, x1))
         middle = torch.addcmul(c.alpha * x1, c.sigma, x0)
         drift = torch.addcmul(c.d_alpha * x1, c.d_sigma, x0)
@@ -105,3 +105,10 @@ def _refuse(t: Tensor, open_ends: OpenEnds) -> None:
             raise ValueError(
                 f"t: the velocity of this path is infinite at t = {end}; expected times inside, got t = {end}"
             )
+
+
+def _pair(points: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    x0, x1 = points
+    if x0.shape != x1.shape:
+        raise ValueError(f"x0, x1: expected equal shapes, got {tuple(x0.shape)} and {tuple(x1.shape)}")
+    return x0, x1

@@ -16,7 +16,7 @@ def squared_distances(
     every element counts.  What stands in invalid elements has no effect.  Both clouds are centred first,
     so that a common offset costs no accuracy.
 
-    Raises ValueError for events that differ and masks that do not fit.
+    Raises ValueError for events that differ, clouds without rows and masks that do not fit.
 
     >>> squared_distances(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 9.0]]))
     tensor([[73.]], dtype=torch.float64)
@@ -25,6 +25,8 @@ def squared_distances(
     """
     if x.ndim == 0 or x.shape[1:] != y.shape[1:]:
         raise ValueError(f"x, y: expected equal events, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    if len(x) == 0 or len(y) == 0:
+        raise ValueError(f"x, y: expected at least one row each, got {len(x)} and {len(y)}")
     if x_mask is None and y_mask is None:
         a, b = (z.reshape(len(z), -1).double() for z in (x, y))
         centre = 0.5 * (a.mean(0) + b.mean(0))

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from .subject import CHUNK, Subject
@@ -191,6 +192,7 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     inner = subject.inner
     try:
         if inner is None:
+            assert isinstance(subject.flow, InvertibleFlow)
             back = subject.flow.push(subject.flow.pull(held.x.to(subject.device), given), given).cpu()
             y, gap = held.x, back - held.x
         else:

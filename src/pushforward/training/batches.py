@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
-from ..couplings import Coupling, Independent, Pairing, Rows
+from ..couplings import Coupling, Independent, Rows
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
 from ..sources import Source
@@ -45,14 +45,15 @@ class PairedBatches:
     model's space to the units of ``target``; it is undone once, or at every step where it draws noise.
 
     Where the coupling looks at the points its plans are made ahead, in the background: plans of ``plan``
-    rows (at least one batch; 2,048 by default), eight mixed with each other, and every pair is used
-    ``reuse`` times before new plans replace it.  Objectives draw fresh times and noise at each use.
+    rows (at least one batch; by default 2,048, or all rows where there are fewer), eight mixed with each
+    other, and every pair is used ``reuse`` times before new plans replace it.  Objectives draw fresh times and noise at each use.
     ``steps`` says how many will be asked for, so that no plan is made in vain.  ``gather`` exchanges
     objects between processes, which then share the plans out; without it each makes all of them.
     A coupling that holds its pairs (:attr:`Coupling.pairing`) takes them from ``source``, then given as
     rows, and ``target`` in fresh orders.
 
-    Raises ValueError for an empty target, a size, plan or reuse below 1, and sources that do not fit.
+    Raises ValueError for an empty target, a size, plan or reuse below 1, a plan of more rows than there are,
+    and sources that do not fit.
     """
 
     def __init__(
@@ -86,17 +87,26 @@ class PairedBatches:
             self.target = in_model_space(target, preprocess, dtype, seed, self.device)
         else:
             self.target, self.noisy = target.to(self.device), self.noisy.to(self.device)
+        given, wanted = (
+            (source.x.shape[1:] if isinstance(source, Rows) else source.event_shape),
+            self.target.x.shape[1:],
+        )
+        if tuple(given) != tuple(wanted):
+            raise ValueError(f"source, target: expected equal events, got {tuple(given)} and {tuple(wanted)}")
         self._orders: dict[int, Tensor] = {}
         elements = event_size(target.x.shape[1:])
         #: steps whose rows are drawn at once, which spares small batches most of their overhead
         self.together = max(1, min(32, TOGETHER // (size * elements)))
         self._drawn: tuple[tuple[int, int, int], Tensor, Rows] | None = None
-        self.plan, self.reuse = max(size, PLAN) if plan is None else max(size, plan), reuse
+        most = max(size, len(target))
+        if plan is not None and plan > most:
+            raise ValueError(f"plan: expected at most the {len(target)} rows of the target, got {plan}")
+        self.plan, self.reuse = max(size, min(PLAN, most) if plan is None else plan), reuse
         self._plans: PlansAhead | None = None
         self._given: Pool | None = None
         self._whole: Rows | None = None
         if self.coupling.pairing is not None:
-            self._given = self._hold(self.coupling.pairing)
+            self._given = self._hold()
         elif isinstance(source, Rows):
             raise ValueError("source: rows are for couplings that hold their pairs; others take a Source")
         elif self.coupling.looks:
@@ -201,12 +211,13 @@ class PairedBatches:
             self._whole = in_model_space(self._given_rows, self.noisy, self.dtype, self.seed, self.device)
         return self._whole
 
-    def _hold(self, pairing: Pairing) -> Pool:
+    def _hold(self) -> Pool:
         if not isinstance(self.source, Rows):
             raise ValueError("source: expected the rows that the coupling pairs, got a law")
+        x0 = Rows(self.source.x.to(self.device, self.dtype))
+        pairing = self.coupling.pair(x0, self.whole_target())  # which checks that the rows are its own
         weight = None if pairing.weight is None else pairing.weight.to(self.device)
-        x0 = self.source.x.to(self.device, self.dtype)
-        return Pool(x0, pairing.indices.to(self.device), weight)
+        return Pool(x0.x, pairing.indices.to(self.device), weight)
 
     def _paired(self, step: int, rank: int, world: int) -> Batch:
         start, stop = self.rows(rank, world)

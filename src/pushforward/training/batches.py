@@ -47,8 +47,9 @@ class PairedBatches:
     Where the coupling looks at the points its plans are made ahead, in the background: plans of ``plan``
     rows (at least one batch; by default 2,048, or all rows where there are fewer), eight mixed with each
     other, and every pair is used ``reuse`` times before new plans replace it.  Objectives draw fresh times
-    and noise at each use.  ``steps`` says how many will be asked for, so that no plan is made in vain.  ``gather`` exchanges
-    objects between processes, which then share the plans out; without it each makes all of them.
+    and noise at each use.  ``steps`` says how many will be asked for, so that no plan is made in vain.
+    ``gather`` exchanges objects between processes, which then share the plans out; without it each makes
+    all of them.
     A coupling that holds its pairs (:attr:`Coupling.pairing`) takes them from ``source``, then given as
     rows, and ``target`` in fresh orders.
 

@@ -10,14 +10,12 @@ part of the source, and fails where sampling draws from all of it.
 from __future__ import annotations
 
 import argparse
-import json
 import math
-import statistics
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
+from keeping import keep, known, read, spread, write_page
 from torch import Tensor
 
 from pushforward.config import OptimConfig
@@ -31,8 +29,7 @@ from pushforward.solvers import Dopri5, Euler
 from pushforward.sources import GaussianMixture, Source
 from pushforward.training import PairedBatches, Trainer
 
-RESULTS = Path(__file__).parent / "results"
-ROWS = RESULTS / "rows" / "conditional_coupling.jsonl"
+NAME = "conditional_coupling"
 STEPS, BATCH, PLAN, SIZE, TRAIN = 20_000, 256, 1024, 10_000, 200_000
 COUPLINGS: dict[str, type[Coupling]] = {"independent": Independent, "ot": MinibatchOT, "c2ot": ConditionalOT}
 CONDITIONS = ("none", "label", "continuous")
@@ -127,24 +124,15 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
     }
 
 
-def read() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def page() -> None:
     """Write benchmarks/results/conditional_coupling.json."""
-
-    def spread(values: list[float]) -> str:
-        if len(values) < 2:
-            return f"{values[0]:.3f}"
-        return f"{statistics.fmean(values):.3f} +- {statistics.stdev(values):.3f}"
 
     table = []
     for condition in CONDITIONS:
         for coupling in COUPLINGS:
             mine = [
                 r
-                for r in read()
+                for r in read(NAME)
                 if (r["condition"], r["coupling"], r["steps"]) == (condition, coupling, STEPS)
             ]
             if mine:
@@ -153,29 +141,26 @@ def page() -> None:
                     {
                         "condition": condition,
                         "coupling": coupling,
-                        "Euler, 1 step": spread([r["euler1"] for r in mine]),
+                        "Euler, 1 step": spread([r["euler1"] for r in mine], error=False),
                         "published": published[0],
-                        "dopri5": spread([r["dopri5"] for r in mine]),
+                        "dopri5": spread([r["dopri5"] for r in mine], error=False),
                         "published ": published[1],
-                        "floor": spread([r["floor"] for r in mine]),
+                        "floor": spread([r["floor"] for r in mine], error=False),
                         "seeds": len(mine),
                     }
                 )
-    result = {
-        "title": "Conditional coupling",
-        "note": "W2 squared (as the paper's code computes it) of 8gaussians to moons without a condition, "
+    write_page(
+        NAME,
+        "Conditional coupling",
+        "W2 squared (as the paper's code computes it) of 8gaussians to moons without a condition, "
         "under the moon's label and under the point's x coordinate; mean and deviation over seeds. MLP "
         "3 x 128, 20,000 steps of 256, plans of 1,024, each pair used 16 times; Adam's rate falls from 6e-4 "
         "along a cosine, 3e-4 on average; 10,000 test points. floor: two independent draws of the moons. "
         "Without a condition `c2ot` is plain optimal transport. "
         "Published: Cheng & Schwing 2025, arXiv 2503.10636, table 1.",
-        "command": "python benchmarks/conditional_coupling.py run && python "
-        "benchmarks/conditional_coupling.py page",
-        "torch": torch.__version__,
-        "threads": 1,
-        "rows": table,
-    }
-    (RESULTS / "conditional_coupling.json").write_text(json.dumps(result, indent=2) + "\n")
+        "python benchmarks/conditional_coupling.py run && python benchmarks/conditional_coupling.py page",
+        table,
+    )
 
 
 def main() -> None:
@@ -195,16 +180,11 @@ def main() -> None:
     for seed in args.seeds:
         for condition in args.conditions:
             for coupling in args.couplings:
-                key = (coupling, condition, seed, args.steps)
                 if condition == "none" and coupling == "c2ot":
                     continue
-                if any((r["coupling"], r["condition"], r["seed"], r["steps"]) == key for r in read()):
-                    continue
-                row = run(*key)
-                ROWS.parent.mkdir(parents=True, exist_ok=True)
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
+                key = {"coupling": coupling, "condition": condition, "seed": seed, "steps": args.steps}
+                if not known(NAME, **key):
+                    keep(NAME, run(**key))
 
 
 if __name__ == "__main__":

@@ -7,36 +7,29 @@ python benchmarks/reflow.py page
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from systems import DRAWS, SYSTEMS, data, fresh_sources
+from keeping import keep, known, read, write_page
+from systems import DRAWS, SYSTEMS, data, files, fresh_sources
 
 import pushforward
 from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.metrics import straightness, wasserstein
 from pushforward.solvers import Euler
 
-RESULTS = Path(__file__).parent / "results"
-ROWS = RESULTS / "rows" / "reflow.jsonl"
+NAME = "reflow"
 NETWORK, STEPS, BATCH, PAIRS = "resmlp,width=128,depth=3", 10_000, 512, 100_000
 
 
 def config(system: str, seed: int, folder: Path, teacher: str, **model: Any) -> RunConfig:
-    x0, x1, _ = data(system, seed)
-    np.save(folder / "target.npy", x1.numpy())
-    law = "normal"
-    if not system.startswith("N-"):
-        law = str(folder / "source.npy")
-        np.save(law, x0.numpy())
+    target, law = files(system, seed, folder)
     return RunConfig(
-        target=str(folder / "target.npy"),
+        target=target,
         seed=seed,
         data=DataConfig(source=law, preprocess="none", holdout=0.0),
         model=ModelConfig(
@@ -97,14 +90,10 @@ def run(system: str, seed: int, teacher: str) -> dict[str, Any]:
     }
 
 
-def read() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
 def page() -> None:
     """Write benchmarks/results/reflow.json."""
     table = []
-    for r in sorted(read(), key=lambda r: (r["teacher"], SYSTEMS.index(r["system"]))):
+    for r in sorted(read(NAME), key=lambda r: (r["teacher"], SYSTEMS.index(r["system"]))):
         w2 = r["W2"]
         table.append(
             {
@@ -118,19 +107,17 @@ def page() -> None:
                 "S after reflow": f"{r['straightness']['reflow-1']:.4f}",
             }
         )
-    result = {
-        "title": "Reflow and distillation",
-        "note": f"One round of reflow on {PAIRS:,} pairs of the teacher, then distillation, by `--method "
+    write_page(
+        NAME,
+        "Reflow and distillation",
+        f"One round of reflow on {PAIRS:,} pairs of the teacher, then distillation, by `--method "
         "rectified-flow --distil` (independent pairs) or with an `ot-cfm` teacher. "
         f"Network {NETWORK}, {STEPS:,} steps of {BATCH} in each stage. Columns of 1 step are W2 to the test "
         "points over the teacher's with 100 Euler steps; means over 5 draws of the source, the same for all. "
         "S is the straightness of the flow, 0 for straight lines.",
-        "command": "python benchmarks/reflow.py run && python benchmarks/reflow.py page",
-        "torch": torch.__version__,
-        "threads": 1,
-        "rows": table,
-    }
-    (RESULTS / "reflow.json").write_text(json.dumps(result, indent=2) + "\n")
+        "python benchmarks/reflow.py run && python benchmarks/reflow.py page",
+        table,
+    )
 
 
 def main() -> None:
@@ -149,14 +136,8 @@ def main() -> None:
     for seed in args.seeds:
         for system in args.systems:
             for teacher in args.teachers:
-                key = (system, seed, teacher)
-                if any((r["system"], r["seed"], r["teacher"]) == key for r in read()):
-                    continue
-                row = run(*key)
-                ROWS.parent.mkdir(parents=True, exist_ok=True)
-                with ROWS.open("a") as file:
-                    file.write(json.dumps(row) + "\n")
-                print(json.dumps(row), flush=True)
+                if not known(NAME, system=system, seed=seed, teacher=teacher):
+                    keep(NAME, run(system, seed, teacher))
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import math
 from pathlib import Path
 
+import numpy as np
 import torch
 from sklearn.datasets import make_moons, make_s_curve
 from torch import Tensor
@@ -90,6 +91,16 @@ def data(system: str, seed: int) -> tuple[Tensor, Tensor, Tensor]:
         target(system, SIZE, seed),
         target(system, SIZE, seed + 4200),
     )
+
+
+def files(system: str, seed: int, folder: Path) -> tuple[str, str]:
+    """Training targets as a file in ``folder``, and what stands for the source: "normal" or a file."""
+    x0, x1, _ = data(system, seed)
+    np.save(folder / "target.npy", x1.numpy())
+    if system.startswith("N-"):
+        return str(folder / "target.npy"), "normal"
+    np.save(folder / "source.npy", x0.numpy())
+    return str(folder / "target.npy"), str(folder / "source.npy")
 
 
 def fresh_sources(system: str, seed: int) -> list[Tensor]:

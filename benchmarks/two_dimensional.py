@@ -12,25 +12,25 @@ torchcfm's OT-CFM and ours in turn.  ``page`` gathers the rows into benchmarks/r
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import statistics
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from systems import DRAWS, PUBLISHED, SYSTEMS, data, floor, fresh_sources
+from keeping import RESULTS, keep, known, read, spread, write_page
+from systems import DRAWS, PUBLISHED, SYSTEMS, data, files, floor, fresh_sources
+from torch import Tensor
 
 import pushforward
 from pushforward import registry
 from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.metrics import wasserstein
+from pushforward.random import seeded
+from pushforward.sources import Empirical, Normal, Source
 
-RESULTS = Path(__file__).parent / "results"
-ROWS = RESULTS / "rows" / "two_dimensional.jsonl"
+NAME = "two_dimensional"
 FLOORS = RESULTS / "rows" / "two_dimensional_floors.json"
 STEPS, BATCH, EULER = 20_000, 512, 100
 
@@ -51,22 +51,25 @@ RECIPES: dict[str, dict[str, Any]] = {
 
 def config(recipe: str, system: str, seed: int, steps: int, folder: Path) -> RunConfig:
     """The run of a recipe; points that are not drawn from N(0, I) are read from files in ``folder``."""
-    x0, x1, _ = data(system, seed)
-    np.save(folder / "target.npy", x1.numpy())
-    law = "normal"
-    if not system.startswith("N-"):
-        law = str(folder / "source.npy")
-        np.save(law, x0.numpy())
+    target, law = files(system, seed, folder)
     defaults = {**registry.lookup("method", recipe).defaults, **RECIPES[recipe]}
     model = {"network": "mlp,width=64,depth=3,activation=selu", "solver": f"euler,steps={EULER}", **defaults}
     return RunConfig(
-        target=str(folder / "target.npy"),
+        target=target,
         seed=seed,
         data=DataConfig(source=law, preprocess="none", holdout=0.0),
         model=ModelConfig(method=recipe, times="uniform", reuse=32, **model),
         optim=OptimConfig(steps=steps, batch=BATCH, lr=2e-3, checkpoint_every=10 * STEPS, log_every=200),
         compute=ComputeConfig(threads=1),
     )
+
+
+def start_of(law: Source, x0: Tensor, seed: int) -> Tensor:
+    """Where a recipe's path starts for source points x0: with noise, or far out along diffusion paths."""
+    if isinstance(law, Normal):
+        return law.loc + law.scale * x0
+    assert isinstance(law, Empirical)
+    return x0 + law.noise * torch.randn(x0.shape, generator=seeded("start", seed))
 
 
 @torch.inference_mode()
@@ -77,7 +80,7 @@ def judge(flow: Any, system: str, seed: int, draws: int) -> dict[str, float]:
     found, energies = [], []
     times = torch.linspace(0, 1, EULER + 1)
     for x0 in fresh_sources(system, seed)[:draws]:
-        path = flow.trajectory(x0, times).path
+        path = flow.trajectory(start_of(flow.source, x0, seed), times).path
         found.append(wasserstein(path[-1], test))
         # Euler's polygon: its velocities are those of the field at the left ends
         energies.append(float((path.diff(dim=0) * EULER).square().sum(-1).mean()))
@@ -103,17 +106,6 @@ def run(recipe: str, system: str, seed: int, steps: int, draws: int) -> dict[str
             raise KeyboardInterrupt
         row = {"recipe": recipe, "system": system, "seed": seed, "seconds": round(seconds, 1)}
         return row | judge(trained.flow, system, seed, draws) | {"draws": draws, "steps": steps}
-
-
-def rows() -> list[dict[str, Any]]:
-    return [json.loads(line) for line in ROWS.read_text().splitlines()] if ROWS.exists() else []
-
-
-def keep(row: dict[str, Any]) -> None:
-    ROWS.parent.mkdir(parents=True, exist_ok=True)
-    with ROWS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-    print(json.dumps(row), flush=True)
 
 
 def torchcfm_seconds(system: str, seed: int, steps: int) -> tuple[float, float]:
@@ -160,20 +152,12 @@ def speed(systems: list[str], steps: int) -> None:
             "wall_ratio": theirs[0] / ours[0],
             "cpu_ratio": theirs[1] / ours[1],
         }
-        keep({**row, "torchcfm_s": theirs[0], "ours_s": [first[0], last[0]]})
-
-
-def spread(values: list[float], digits: int) -> str:
-    """Mean and standard error."""
-    mean = statistics.fmean(values)
-    if len(values) == 1:
-        return f"{mean:.{digits}f}"
-    return f"{mean:.{digits}f} +- {statistics.stdev(values) / math.sqrt(len(values)):.{digits}f}"
+        keep(NAME, {**row, "torchcfm_s": theirs[0], "ours_s": [first[0], last[0]]})
 
 
 def page() -> None:
     """Write benchmarks/results/two_dimensional.json from the rows."""
-    found = rows()
+    found = read(NAME)
     table = []
     for recipe in RECIPES:
         for system in SYSTEMS:
@@ -199,9 +183,10 @@ def page() -> None:
                     "seeds": len(mine),
                 }
             )
-    result = {
-        "title": "Two-dimensional systems",
-        "note": "The systems, network (3 x 64 SELU), steps (20,000 of 512) and solver (Euler 100) of "
+    write_page(
+        NAME,
+        "Two-dimensional systems",
+        "The systems, network (3 x 64 SELU), steps (20,000 of 512) and solver (Euler 100) of "
         "Tong et al. "
         "2024 (arXiv 2307.03672, table 2), whose figures stand beside. W2 is the mean over "
         f"up to {DRAWS} fresh draws of the source (10,000 points each); F is the mean W2 between 10 "
@@ -210,12 +195,9 @@ def page() -> None:
         "learns from them. NPE is |path energy - W2^2(q0, q1)| / W2^2(q0, q1), with q1 the test targets; its "
         "floor is that of a flow that carries the source to the training targets optimally. Means over the "
         "seeds, with standard errors. Seconds are those of whole runs on a shared machine.",
-        "command": "python benchmarks/two_dimensional.py run && python benchmarks/two_dimensional.py page",
-        "torch": torch.__version__,
-        "threads": 1,
-        "rows": table,
-    }
-    (RESULTS / "two_dimensional.json").write_text(json.dumps(result, indent=2) + "\n")
+        "python benchmarks/two_dimensional.py run && python benchmarks/two_dimensional.py page",
+        table,
+    )
     fast = [
         {
             "system": r["speed"],
@@ -229,20 +211,19 @@ def page() -> None:
         if "speed" in r
     ]
     if fast:
-        result = {
-            "title": "OT-CFM beside torchcfm",
-            "note": "Plans and training together at equal batch (512), steps and network (3 x 64 "
+        write_page(
+            "ot_cfm_speed",
+            "OT-CFM beside torchcfm",
+            "Plans and training together at equal batch (512), steps and network (3 x 64 "
             "SELU): torchcfm's "
             "exact OT-CFM, one plan per batch, against the recipe `ot-cfm`, plans made ahead in the "
             "background. "
             "One torch thread each; run in turn, ours before and after. The background thread may "
             "use another core, so "
             "the ratio of processor time stands beside that of wall time.",
-            "command": "python benchmarks/two_dimensional.py speed",
-            "torch": torch.__version__,
-            "rows": fast,
-        }
-        (RESULTS / "ot_cfm_speed.json").write_text(json.dumps(result, indent=2) + "\n")
+            "python benchmarks/two_dimensional.py speed",
+            fast,
+        )
 
 
 def main() -> None:
@@ -268,13 +249,11 @@ def main() -> None:
                     print(system, seed, floor(system, seed, FLOORS), flush=True)
                     continue
                 for recipe in args.recipes:
-                    done = any(
-                        (r.get("recipe"), r.get("system"), r.get("seed"), r["steps"])
-                        == (recipe, system, seed, args.steps)
-                        for r in rows()
-                    )
-                    if not done:
-                        keep(run(recipe, system, seed, args.steps, args.draws))
+                    if recipe in ("vp", "ve") and not system.startswith("N-"):
+                        continue  # diffusion paths need a normal source
+                    key = {"recipe": recipe, "system": system, "seed": seed, "steps": args.steps}
+                    if not known(NAME, **key):
+                        keep(NAME, run(**key, draws=args.draws))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
+from .. import random
 from ..couplings import Rows
+from ..tensors import Condition, drop_condition
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,22 @@ class Objective(ABC):
     @abstractmethod
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         """The loss of ``models`` on ``batch``."""
+
+
+def check_share(drop_condition: float) -> float:
+    """``drop_condition``, or a ValueError where it is no probability."""
+    if not 0 <= drop_condition <= 1:
+        raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
+    return drop_condition
+
+
+def partly_hidden(batch: Batch, share: float, step: Step) -> Condition | None:
+    """The target's conditions, that of each row hidden with probability ``share``."""
+    condition = batch.target.condition
+    if condition is None or share == 0:
+        return condition
+    u = random.uniform((len(batch),), step.generator, torch.float32, batch.target.x.device)
+    return drop_condition(condition, u < share)
 
 
 def row_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:

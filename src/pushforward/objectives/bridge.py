@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import torch
 from torch import nn
 
-from .. import random
 from ..fields.bridge import both, check_sigma
 from ..paths import Brownian, Interpolant
-from ..tensors import drop_condition, expand_time
-from .base import Batch, Loss, Objective, Step
+from ..tensors import expand_time
+from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
 from .times import Times, Uniform
 
 
@@ -33,6 +31,7 @@ class BridgeMatching(Objective):
 
     Raises ValueError for a sigma that is not positive and a probability outside [0, 1].
 
+    >>> import torch
     >>> from pushforward.couplings import Rows
     >>> from pushforward.nn import MLP
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
@@ -42,21 +41,17 @@ class BridgeMatching(Objective):
     """
 
     def __init__(self, sigma: float = 1.0, drop_condition: float = 0.0, times: Times | None = None):
-        if not 0 <= drop_condition <= 1:
-            raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
         self.sigma = check_sigma(sigma)
         self.path = Interpolant(gamma=Brownian(self.sigma))
-        self.drop_condition = drop_condition
+        self.drop_condition = check_share(drop_condition)
         self.times = times or Uniform()
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        x0, x1, condition = batch.source.x, batch.target.x, batch.target.condition
+        x0, x1 = batch.source.x, batch.target.x
         t = self.times.draw(x1, step)
         # one of an antithetic pair: no velocity is formed, which is infinite at both ends
         pair = self.path.sample_pair(t, x0, x1, generator=step.generator)
-        if condition is not None and self.drop_condition > 0:
-            u = random.uniform((len(batch),), step.generator, torch.float32, x1.device)
-            condition = drop_condition(condition, u < self.drop_condition)
+        condition = partly_hidden(batch, self.drop_condition, step)
         score = models["score"] if "score" in models else None
         difference, scaled_score = both(models["field"], score, t, pair.plus, condition)
         value, errors = batch.reduce((difference - (x1 - x0)).square())

@@ -7,11 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from .. import random
 from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
-from ..tensors import drop_condition, expand_time, sum_event
-from .base import Batch, Loss, Objective, Step
+from ..tensors import expand_time, sum_event
+from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
 from .times import Times, Uniform
 from .weightings import Weighting
 
@@ -88,8 +87,6 @@ class FlowMatching(Objective):
     ):
         if prediction not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
-        if not 0 <= drop_condition <= 1:
-            raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
         if not 0 < margin < 0.5:
             raise ValueError(f"margin: expected a number between 0 and 1/2, got {margin}")
         if huber is not None and not huber > 0:
@@ -98,7 +95,7 @@ class FlowMatching(Objective):
         if prediction != "velocity" and not isinstance(self.path, Interpolant):
             raise ValueError(f"prediction: only velocity can be regressed along a {type(self.path).__name__}")
         self.prediction: Prediction = prediction
-        self.drop_condition = drop_condition
+        self.drop_condition = check_share(drop_condition)
         self.times = times or Uniform()
         self.weighting = weighting
         self.huber = huber
@@ -111,10 +108,7 @@ class FlowMatching(Objective):
         t = self.times.draw(target.x, step, self.margin, self.open_ends)
         points = (rows.x for rows in batch.marginals)
         point = self.path.sample(t, *points, generator=step.generator)
-        condition = target.condition
-        if condition is not None and self.drop_condition > 0:
-            u = random.uniform((len(batch),), step.generator, torch.float32, target.x.device)
-            condition = drop_condition(condition, u < self.drop_condition)
+        condition = partly_hidden(batch, self.drop_condition, step)
         output = models["field"](t, point.x, condition)
         error = _error(self.prediction, output, point)
         if self.huber is not None:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from .. import random
 from ..paths import AntitheticPair, Interpolant
-from ..tensors import drop_condition, map_condition
-from .base import Batch, Loss, Objective, Step
+from ..tensors import map_condition
+from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
 from .times import Times, Uniform
 
 #: What can be learnt: E[dx_t/dt | x_t], E[z | x_t] and E[x1 | x_t].
@@ -63,12 +62,10 @@ class InterpolantMatching(Objective):
     ):
         if not path.noisy:
             raise ValueError("path: expected one with noise, such as gamma=Brownian(), got gamma = 0")
-        if not 0 <= drop_condition <= 1:
-            raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
         if not 0 < margin < 0.5:
             raise ValueError(f"margin: expected a number between 0 and 1/2, got {margin}")
         self.path = path
-        self.drop_condition = drop_condition
+        self.drop_condition = check_share(drop_condition)
         self.times = times or Uniform()
         self.margin = margin
 
@@ -81,10 +78,7 @@ class InterpolantMatching(Objective):
         t = self.times.draw(target.x, step, self.margin)
         points = (rows.x for rows in batch.marginals)
         pair = self.path.sample_pair(t, *points, generator=step.generator)
-        condition = target.condition
-        if condition is not None and self.drop_condition > 0:
-            u = random.uniform((len(batch),), step.generator, torch.float32, target.x.device)
-            condition = drop_condition(condition, u < self.drop_condition)
+        condition = partly_hidden(batch, self.drop_condition, step)
         # both signs in one call of each network
         x, time = torch.cat([pair.plus, pair.minus]), torch.cat([t, t])
         condition = map_condition(lambda c: torch.cat([c, c]), condition)

@@ -176,10 +176,12 @@ def page() -> None:
                     "W2 / F": spread([r["W2/F"] for r in mine], 3),
                     "W2": spread([r["W2"] for r in mine], 3),
                     "published W2": w2,
-                    "NPE": spread([r["NPE"] for r in mine], 4),
+                    # a variance exploding path does not start from q0
+                    "NPE": "" if recipe == "ve" else spread([r["NPE"] for r in mine], 4),
                     "published NPE": npe,
                     "NPE, floor": spread([floor(system, r["seed"], FLOORS)["NPE"] for r in mine], 4),
-                    "seconds": round(statistics.median(r["seconds"] for r in mine)),
+                    "seconds": round(statistics.median([r["seconds"] for r in mine if r["seconds"]] or [0]))
+                    or "",
                     "seeds": len(mine),
                 }
             )

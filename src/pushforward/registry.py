@@ -232,7 +232,7 @@ METHODS = {
     "ve": Method(
         "variance exploding diffusion path, noise prediction",
         "Song et al. 2021, arXiv 2011.13456, and Lipman et al. 2023, arXiv 2210.02747",
-        {"path": "ve", "prediction": "noise"},
+        {"path": "ve,sigma_max=10", "prediction": "noise"},
     ),
     "rectified-flow": Method(
         "flow matching, then a round of reflow; --distil for one step",

@@ -234,8 +234,8 @@ def test_bridge_fields_are_those_of_the_oracle(bridge) -> None:
         "backward": bridge(t, x) - score,
     }
     for output, value in truth.items():
-        two = BridgeField(Head(bridge, 0), Head(bridge, 1), sigma=SIGMA, output=output)  # type: ignore[arg-type]
-        one = BridgeField(Exact(bridge), sigma=SIGMA, output=output)  # type: ignore[arg-type]
+        two = BridgeField(Head(bridge, 0), Head(bridge, 1), sigma=SIGMA, output=output)
+        one = BridgeField(Exact(bridge), sigma=SIGMA, output=output)
         assert torch.allclose(two(t, x), value, atol=1e-10)
         assert torch.allclose(one(t, x), value, atol=1e-10)
         assert torch.allclose(one(0.4, x), two(torch.tensor(0.4, dtype=DOUBLE), x))
@@ -299,7 +299,7 @@ def test_wrong_bridge_matching_is_refused() -> None:
     with pytest.raises(ValueError, match="drop_condition: expected a probability"):
         BridgeMatching(1.0, drop_condition=2.0)
     with pytest.raises(ValueError, match="output: expected one of velocity, score, drift, backward"):
-        BridgeField(field, field, sigma=1.0, output="speed")  # type: ignore[arg-type]
+        BridgeField(field, field, sigma=1.0, output="speed")
     with pytest.raises(ValueError, match="sigma: expected a positive number, got -1"):
         BridgeField(field, field, sigma=-1.0)
     with pytest.raises(ValueError, match="field: without a score network expected twice the width"):
@@ -496,7 +496,7 @@ def test_events_of_any_shape_and_wrong_potentials() -> None:
     with pytest.raises(ValueError, match=r"x: expected events of shape \(2, 2\), got \(5, 2\)"):
         made.log_c(torch.ones(5, 2))
     with pytest.raises(ValueError, match="covariance: expected diagonal or full"):
-        LightSBPotential(torch.zeros(3, 2), covariance="round")  # type: ignore[arg-type]
+        LightSBPotential(torch.zeros(3, 2), covariance="round")
     with pytest.raises(ValueError, match="spread: expected a positive number"):
         LightSBPotential(torch.zeros(3, 2), spread=0.0)
     with pytest.raises(ValueError, match=r"centres: expected shape \(K, \*event\)"):

@@ -412,7 +412,7 @@ def test_dataset_plan_is_made_once_and_knows_its_data() -> None:
         (x0, x1.flip(0), "target"),
         (x0[torch.randperm(300, generator=gen())], x1, "source"),
     ):
-        with pytest.raises(ValueError, match=f"{match}: expected the 300 rows"):
+        with pytest.raises(ValueError, match=f"{match}: expected the rows the coupling was fitted to"):
             fitted.pair(source, target)
 
 

@@ -330,7 +330,7 @@ def test_a_diverging_run_says_so_and_keeps_the_last_good_state(tmp_path, capsys)
     assert "the solver failed on 3 of 3 rows" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("kind", ["data", "noise", "score"])
+@pytest.mark.parametrize("kind", ["data", "noise", "score", "v"])
 def test_every_prediction_trains_samples_and_scores(kind, tmp_path):
     out = str(tmp_path / "run")
     assert main(["train", "moons", "--prediction", kind, "--out", out, *SMALL]) == 0

@@ -245,7 +245,7 @@ def test_divergence_passes_through_attention():
         assert trace[i] == pytest.approx(float(jacobian.trace()), abs=1e-10)
 
 
-@pytest.mark.parametrize("kind", ["data", "noise", "score"])
+@pytest.mark.parametrize("kind", ["data", "noise", "score", "v"])
 def test_fields_of_other_predictions_flow_over_their_interval(mixture, kind):
     """Stopping a thousandth short moves the log-density by about as much, where the density is smooth."""
     from pushforward.fields import Parameterised
@@ -254,7 +254,7 @@ def test_fields_of_other_predictions_flow_over_their_interval(mixture, kind):
     oracle = GaussianMixtureOracle(mixture)
     field = Parameterised(getattr(oracle, kind), kind, Interpolant())
     # the oracle's score divides by s, which is 0 at t = 1
-    interval = {"data": (0.0, 0.999), "noise": (0.001, 1.0), "score": (0.001, 0.999)}[kind]
+    interval = {"data": (0.0, 0.999), "noise": (0.001, 1.0), "score": (0.001, 0.999), "v": (0.0, 1.0)}[kind]
     flow = ContinuousFlow(field, Tsit5(rtol=1e-7, atol=1e-7), Normal(2).double(), interval=interval)
     x = mixture.sample(200, generator=gen())
     assert (flow.log_prob(x) - mixture.log_prob(x)).abs().max() < 0.05

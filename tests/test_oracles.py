@@ -86,7 +86,9 @@ def test_predictions_agree_with_autograd_of_the_log_density(mixture, path):
     noise = -c.noise_scale * score
     data = (x + c.noise_scale.square() * score) / c.alpha
     velocity = c.d_alpha * data + c.d_noise_scale * noise
-    for name, truth in {"score": score, "noise": noise, "data": data}.items():
+    angle = torch.atan2(c.noise_scale, c.alpha)
+    v = angle.cos() * noise - angle.sin() * data
+    for name, truth in {"score": score, "noise": noise, "data": data, "v": v}.items():
         assert torch.allclose(getattr(oracle, name)(t, x), truth, rtol=0, atol=1e-10), name
     assert torch.allclose(oracle(t, x), velocity, rtol=0, atol=1e-10)
 

@@ -57,7 +57,7 @@ class ModelConfig:
     """Law of training times: `uniform`, `late,power=2`, `logit-normal`, `u-shaped`."""
     weighting: str = "uniform"
     """Weight of the loss by time."""
-    prediction: Literal["velocity", "data", "noise", "score"] = "velocity"
+    prediction: Literal["velocity", "data", "noise", "score", "v"] = "velocity"
     """What the network predicts."""
     reflow: int = 0
     """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""

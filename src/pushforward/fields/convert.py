@@ -1,11 +1,17 @@
-"""Velocity, data, noise and score predictions of one path, each from any other.
+"""Velocity, data, noise, score and v-predictions of one path, each from any other.
 
 For x_t = alpha x1 + s n with n ~ N(0, I) independent of x1 (s is the noise scale of the path, see
 :class:`~pushforward.paths.Coefficients`), with W = s alpha' - alpha s':
 
     velocity = alpha' data + s' noise        x = alpha data + s noise        score = -noise / s
 
-so that data = (s u - s' x) / W and noise = (alpha' x - alpha u) / W.  They hold for a standard normal
+so that data = (s u - s' x) / W and noise = (alpha' x - alpha u) / W.  The v-prediction (Salimans & Ho
+2022, arXiv 2202.00512; with r^2 = alpha^2 + s^2 on paths of any variance) is
+
+    v = (alpha noise - s data) / r      data = alpha x / r^2 - s v / r      noise = s x / r^2 + alpha v / r
+
+and for data of unit variance a target of unit variance at every t, the preconditioning of Karras et al.
+2022, arXiv 2206.00364.  They hold for a standard normal
 source under the independent coupling; with other couplings noise depends on data and the score is not
 -noise / s.
 """
@@ -21,7 +27,7 @@ from ..paths import Coefficients, Interpolant
 from ..tensors import Condition, expand_time
 from .base import Field
 
-Prediction = Literal["velocity", "data", "noise", "score"]
+Prediction = Literal["velocity", "data", "noise", "score", "v"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
 
@@ -29,7 +35,8 @@ def to_velocity(kind: Prediction, value: Tensor, x: Tensor, c: Coefficients) -> 
     """The velocity at x from a prediction ``value`` of ``kind``.
 
     data: u = (s'/s) x + (W/s) data, fails where s = 0; noise and score divide by alpha, fail where
-    alpha = 0 (there data and velocity predictions are well conditioned, and conversely).
+    alpha = 0 (there data and velocity predictions are well conditioned, and conversely).  v: u =
+    (alpha alpha' + s s') x / r^2 - (W/r) v, good wherever the path's own velocity is finite.
     """
     s, d_s = c.noise_scale, c.d_noise_scale
     if kind == "velocity":
@@ -37,6 +44,9 @@ def to_velocity(kind: Prediction, value: Tensor, x: Tensor, c: Coefficients) -> 
     wronskian = s * c.d_alpha - c.alpha * d_s
     if kind == "data":
         return (d_s * x + wronskian * value) / s
+    if kind == "v":
+        square = c.alpha.square() + s.square()
+        return ((c.alpha * c.d_alpha + s * d_s) * x - wronskian * square.sqrt() * value) / square
     noise = value if kind == "noise" else -s * value
     return (c.d_alpha * x - wronskian * noise) / c.alpha
 
@@ -50,6 +60,9 @@ def from_velocity(kind: Prediction, velocity: Tensor, x: Tensor, c: Coefficients
     if kind == "data":
         return (s * velocity - d_s * x) / wronskian
     noise = (c.d_alpha * x - c.alpha * velocity) / wronskian
+    if kind == "v":
+        data = (s * velocity - d_s * x) / wronskian
+        return (c.alpha * noise - s * data) / (c.alpha.square() + s.square()).sqrt()
     return noise if kind == "noise" else -noise / s
 
 

@@ -28,6 +28,8 @@ def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
     scale = c.noise_scale
     # without added noise this is x0 itself, also where its coefficient is 0
     noise = x0 if point.noise is None else (c.sigma * x0 + c.gamma * point.noise) / scale
+    if kind == "v":
+        return output - (c.alpha * noise - scale * x1) / (c.alpha.square() + scale.square()).sqrt()
     # for the score, s (score + n / s): bounded where the score is not
     return output - noise if kind == "noise" else scale * output + noise
 
@@ -54,9 +56,9 @@ class FlowMatching(Objective):
 
     ``times`` is their law, uniform by default.  The minimiser is the marginal velocity E[dx_t/dt |
     x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
-    3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise")
-    or on -n/s under the weight s^2 ("score"); wrap it in :class:`~pushforward.fields.Parameterised` to
-    follow it.  ``models`` holds ``"field"``.  Each row's condition is hidden with probability
+    3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise"),
+    on -n/s under the weight s^2 ("score") or on (alpha n - s x1) / sqrt(alpha^2 + s^2) ("v"); wrap it in
+    :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each row's condition is hidden with probability
     ``drop_condition``, for guidance.  Losses are means over the elements of an event.
 
     ``weighting`` multiplies them by a weight of time: a :class:`~pushforward.objectives.Weighting` or a

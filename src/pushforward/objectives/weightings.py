@@ -61,9 +61,9 @@ class MinSNR(Weighting):
     """The weight min(SNR, gamma) of the squared error of the data, SNR = (alpha / s)^2, in any prediction.
 
     An error of the velocity is W / s times that of the data and an error of the noise is alpha / s times
-    it, with W = s alpha' - alpha s', so that w = min(alpha^2, gamma s^2) / W^2 for the velocity and
-    min(1, gamma / SNR) for noise and score (Hang et al. 2023, arXiv 2303.09556, section 3.4; for the
-    v-prediction of a path of variance 1 this is its min(SNR, gamma) / (SNR + 1)).  Raises ValueError for
+    it, with W = s alpha' - alpha s', so that w = min(alpha^2, gamma s^2) / W^2 for the velocity,
+    min(1, gamma / SNR) for noise and score and min(SNR, gamma) / (SNR + 1) for the v-prediction (Hang et
+    al. 2023, arXiv 2303.09556, section 3.4).  Raises ValueError for
     a ``gamma`` that is not positive and for points of a path that is no interpolant.
 
     >>> from pushforward.paths import Interpolant
@@ -87,4 +87,6 @@ class MinSNR(Weighting):
             return torch.minimum(signal, self.gamma * noise) / wronskian.square()
         if prediction == "data":
             return (signal / noise).clamp(max=self.gamma)
+        if prediction == "v":
+            return torch.minimum(signal, self.gamma * noise) / (signal + noise)
         return (self.gamma * noise / signal).clamp(max=1.0)

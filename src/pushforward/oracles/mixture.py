@@ -53,6 +53,13 @@ class GaussianMixtureOracle(nn.Module):
         """E[n | x_t = x], n the standard normal that x_t contains with deviation s."""
         return self._at(t, x, condition)[3]
 
+    def v(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        """E[(alpha n - s x1) / sqrt(alpha^2 + s^2) | x_t = x], what a v-prediction learns."""
+        c, _, data, noise = self._at(t, x, condition)
+        shape = (-1, *([1] * (x.ndim - 1)))
+        alpha, s = c.alpha.reshape(shape), c.noise_scale.reshape(shape)
+        return (alpha * noise - s * data) / torch.hypot(alpha, s)
+
     def score(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         """grad_x log p_t(x) = -E[n | x] / s; at s = 0 it is not defined by this form (nan or inf)."""
         c, _, _, noise = self._at(t, x, condition)

@@ -197,7 +197,7 @@ def inner_flow(config: RunConfig, schema: Schema, models: nn.ModuleDict, source:
         field = BridgeField(field, models["score"], sigma=sigma)
     elif stage == "train" and kind != "velocity":
         open_start, open_end = path.open_ends
-        lo = MARGIN if kind != "data" or open_start else 0.0
+        lo = MARGIN if kind in ("noise", "score") or open_start else 0.0
         hi = 1.0 - MARGIN if kind == "data" or open_end else 1.0
         field = Parameterised(field, kind, path)
     return ContinuousFlow(

@@ -225,14 +225,14 @@ METHODS = {
         objective="bridge-matching",
     ),
     "vp": Method(
-        "variance preserving diffusion path, v-prediction",
+        "variance preserving diffusion path, noise prediction",
         "Song et al. 2021, arXiv 2011.13456, and Lipman et al. 2023, arXiv 2210.02747",
-        {"path": "vp", "prediction": "v"},
+        {"path": "vp", "prediction": "noise"},
     ),
     "ve": Method(
-        "variance exploding diffusion path, v-prediction",
+        "variance exploding diffusion path, noise prediction",
         "Song et al. 2021, arXiv 2011.13456, and Lipman et al. 2023, arXiv 2210.02747",
-        {"path": "ve,sigma_max=10", "prediction": "v"},
+        {"path": "ve,sigma_max=10", "prediction": "noise"},
     ),
     "rectified-flow": Method(
         "flow matching, then a round of reflow; --distil for one step",

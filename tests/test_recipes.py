@@ -97,6 +97,42 @@ def test_a_source_given_as_a_file_is_moved_like_the_data(tmp_path):
     assert all(tuple(row) in known for row in np.round(back.numpy(), 3).tolist())
 
 
+def test_given_points_are_carried_over_and_back(tmp_path, capsys):
+    """Units are the file's on both sides; the way back ends where the points were."""
+    g = np.random.default_rng(0)
+    for name, mean in (("t", [1000.0, -3.0]), ("s", [990.0, -2.9])):
+        np.savetxt(
+            tmp_path / f"{name}.csv",
+            g.normal(mean, [5.0, 0.1], (300, 2)),
+            delimiter=",",
+            header="a,b",
+            comments="",
+        )
+    run, start = str(tmp_path / "run"), str(tmp_path / "s.csv")
+    flow = train(tmp_path / "run", "--source", start, data=str(tmp_path / "t.csv"))
+    moved, back = tmp_path / "moved.csv", tmp_path / "back.npy"
+    tight = ["--solver", "dopri5,rtol=1e-6,atol=1e-6"]
+    assert main(["push", run, start, "-o", str(moved), *tight]) == 0
+    assert main(["push", run, str(moved), "-o", str(back), "--back", *tight]) == 0
+    points = np.loadtxt(start, delimiter=",", skiprows=1)
+    assert np.abs((np.load(back) - points) / [5.0, 0.1]).max() < 1e-3
+    table = np.loadtxt(moved, delimiter=",", skiprows=1)
+    expected = flow.push(flow.bijection.inverse(torch.from_numpy(points)).float()).detach().numpy()
+    assert np.abs((table - expected) / [5.0, 0.1]).max() < 1e-2
+    capsys.readouterr()
+
+    one = str(tmp_path / "one")
+    train(tmp_path / "one", "--distil", "--reflow", "1", "--pairs", "200")
+    assert main(["push", one, "moons", "-o", str(moved)]) == 0
+    fails(capsys, "push", one, "moons", "--back", says="runs one way")
+
+
+def test_latent_points_of_images_are_not_written_as_images(tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
+    train(tmp_path / "run", "--network", "mlp,width=16", data=str(tmp_path / "x.npy"))
+    fails(capsys, "push", str(tmp_path / "run"), str(tmp_path / "x.npy"), says="latent points of images")
+
+
 def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_path, capsys):
     flow = train(tmp_path / "a", "--source", "8gaussians", "--coupling", "dataset", "--rows", "200")
     assert flow.source.rows.shape == (200, 2)

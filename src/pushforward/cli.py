@@ -1,4 +1,4 @@
-"""The command line: ``pushforward train | sample | score | report | compare | methods | datasets``."""
+"""The command line: ``pushforward train | sample | push | score | report | compare | methods | datasets``."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from .config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConf
 COMMANDS = {
     "train": "learn a flow from data: pushforward train data.csv",
     "sample": "draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv",
+    "push": "carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)",
     "score": "log-density of new rows: pushforward score RUN new.csv -o scores.csv",
     "report": "write RUN/report.html again",
     "compare": "two runs side by side: pushforward compare RUN RUN",
@@ -192,6 +193,42 @@ def _sample(arguments: list[str], command: str) -> int:
     x, condition = draw(
         run, args.n, args.condition, guidance=args.guidance, solver=args.solver, seed=args.seed
     )
+    write_rows(args.out, x, run.schema, condition)
+    print(args.out)
+    return 0
+
+
+# -- push --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Push:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Points to carry, with the columns of the training data."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("moved.csv")
+    """File to write: .csv, .parquet, .npy, .npz."""
+    back: bool = False
+    """Carry data to the source instead."""
+    solver: str | None = None
+    """Solver, for example `heun,steps=20`; default that of the run."""
+    seed: int = 0
+    """Seed of the noise, for stochastic flows and images."""
+    device: str = "cpu"
+    """Where to compute: `cpu`, `cuda`."""
+
+
+def _push(arguments: list[str], command: str) -> int:
+    args = _parse(_Push, arguments, "push")
+
+    from .data import read_rows, write_rows
+    from .inference import carry
+    from .recipes import open_run
+
+    run = open_run(args.run, device=args.device)
+    rows = read_rows(args.rows, run.schema)
+    x, condition = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
     write_rows(args.out, x, run.schema, condition)
     print(args.out)
     return 0

@@ -1,20 +1,21 @@
-"""Using a run: samples and scores, many rows at a time."""
+"""Using a run: samples, scores and rows carried over, many at a time."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from . import registry
+from . import random, registry
 from .couplings import Rows
 from .flows import Transformed
 from .random import seeded
-from .recipes import Run
+from .recipes import Run, build_path
 from .runs import RunFolder
 from .tensors import event_size
+from .training import in_model_space
 
 #: Rows carried at once when sampling and scoring.
 CHUNK = 1024
@@ -72,11 +73,48 @@ def score(run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0) -> 
     """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row."""
     flow = _adjusted(run, solver=solver)
     generator = seeded(seed, "score", device=run.device)
-    rows = rows.to(run.device)
-    step = max(1, CHUNK * 64 // max(64, event_size(run.schema.event_shape)))
     values: list[float] = []
     with torch.inference_mode():
-        for start in range(0, len(rows), step):
-            part = rows.take(torch.arange(start, min(len(rows), start + step), device=rows.x.device))
+        for part in _parts(run, rows):
             values += flow.log_prob(part.x, part.condition, generator).tolist()
     return "log_prob" if flow.density == "exact" else "log_prob_bound", values
+
+
+def carry(
+    run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0
+) -> tuple[Tensor, Tensor | None]:
+    """Rows of the source carried to the data, or ``back``; points in data units and their conditions.
+
+    Where a run starts from given points (``--source``) the source's rows too are in data units; those of
+    a normal source are the latent points themselves.  Raises ValueError for latent points of images, which
+    are no images, and for the way back through a flow that has none.
+    """
+    given = run.config.data.source != "normal"
+    if not given and run.schema.kind == "image":
+        raise ValueError(f"{run.path}: the latent points of images are no images; use flow.pull and flow.push")
+    flow = _adjusted(run, solver=solver)
+    scale = build_path(run.config).ends()[0].source_scale
+    generator = seeded(seed, "carry", device=run.device)
+    parts = []
+    with torch.inference_mode():
+        for number, part in enumerate(_parts(run, rows)):
+            if back:
+                x = flow.pull(part.x, part.condition, generator)
+                if given:
+                    x = flow.bijection.forward(x.to(flow.dtype) / scale, part.condition, generator)
+            else:
+                x = part.x.to(flow.model_dtype)
+                if given:
+                    own = random.derive_seed(seed, "carry", number)
+                    x = scale * in_model_space(part, flow.bijection, flow.model_dtype, own, run.device).x
+                x = flow.push(x, part.condition, generator)
+            parts.append(x.cpu())
+    return torch.cat(parts), rows.condition
+
+
+def _parts(run: Run, rows: Rows) -> Iterator[Rows]:
+    """``rows`` in parts that fit into memory, where the run is."""
+    rows = rows.to(run.device)
+    step = max(1, CHUNK * 64 // max(64, event_size(run.schema.event_shape)))
+    for start in range(0, len(rows), step):
+        yield rows.take(torch.arange(start, min(len(rows), start + step), device=rows.x.device))

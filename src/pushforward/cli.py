@@ -6,7 +6,7 @@ import dataclasses
 import shlex
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -228,8 +228,9 @@ def _push(arguments: list[str], command: str) -> int:
 
     run = open_run(args.run, device=args.device)
     rows = read_rows(args.rows, run.schema)
-    x, condition = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
-    write_rows(args.out, x, run.schema, condition)
+    assert not isinstance(rows.condition, Mapping)  # what is read has one array of conditions
+    x = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
+    write_rows(args.out, x, run.schema, rows.condition)
     print(args.out)
     return 0
 

@@ -80,10 +80,8 @@ def score(run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0) -> 
     return "log_prob" if flow.density == "exact" else "log_prob_bound", values
 
 
-def carry(
-    run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0
-) -> tuple[Tensor, Tensor | None]:
-    """Rows of the source carried to the data, or ``back``; points in data units and their conditions.
+def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:
+    """Rows of the source carried to the data, or ``back``, in data units.
 
     Where a run starts from given points (``--source``) the source's rows too are in data units; those of
     a normal source are the latent points themselves.  Raises ValueError for latent points of images, which
@@ -91,7 +89,9 @@ def carry(
     """
     given = run.config.data.source != "normal"
     if not given and run.schema.kind == "image":
-        raise ValueError(f"{run.path}: the latent points of images are no images; use flow.pull and flow.push")
+        raise ValueError(
+            f"{run.path}: the latent points of images are no images; use flow.pull and flow.push"
+        )
     flow = _adjusted(run, solver=solver)
     scale = build_path(run.config).ends()[0].source_scale
     generator = seeded(seed, "carry", device=run.device)
@@ -109,7 +109,7 @@ def carry(
                     x = scale * in_model_space(part, flow.bijection, flow.model_dtype, own, run.device).x
                 x = flow.push(x, part.condition, generator)
             parts.append(x.cpu())
-    return torch.cat(parts), rows.condition
+    return torch.cat(parts)
 
 
 def _parts(run: Run, rows: Rows) -> Iterator[Rows]:

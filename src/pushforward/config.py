@@ -41,6 +41,8 @@ class ModelConfig:
 
     method: str = "fm"
     """Recipe, see `pushforward methods`; it sets the defaults of the other flags."""
+    flow: str | None = None
+    """Normalizing flow of maximum-likelihood methods, with options: `nsf,layers=8,bins=8`."""
     network: str | None = None
     """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
     coupling: str = "independent"
@@ -93,6 +95,8 @@ class OptimConfig:
     """Largest gradient norm; 0 switches clipping off."""
     ema: float = 0.999
     """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
+    patience: int | None = None
+    """Stop after so many validations without a better one, and keep the best weights; default: do neither."""
     validate_every: int | None = None
     """Steps between validations on held-out rows."""
     log_every: int = 25

@@ -188,11 +188,37 @@ SDE_SOLVERS = {
 }
 
 
+FLOWS = {
+    "nice": Entry(
+        "pushforward.flows:nice", "additive couplings, a scale", "Dinh et al. 2015, arXiv 1410.8516"
+    ),
+    "realnvp": Entry("pushforward.flows:realnvp", "affine couplings", "Dinh et al. 2017, arXiv 1605.08803"),
+    "nsf": Entry(
+        "pushforward.flows:nsf", "rational-quadratic spline couplings", "Durkan et al. 2019, arXiv 1906.04032"
+    ),
+    "maf": Entry(
+        "pushforward.flows:maf",
+        "masked affine autoregressive, slow to sample",
+        "Papamakarios et al. 2017, arXiv 1705.07057",
+    ),
+    "iaf": Entry(
+        "pushforward.flows:iaf",
+        "inverse autoregressive, slow to score and to train",
+        "Kingma et al. 2016, arXiv 1606.04934",
+    ),
+    "nsf-ar": Entry(
+        "pushforward.flows:nsf_ar",
+        "autoregressive rational-quadratic splines, slow to sample",
+        "Durkan et al. 2019, arXiv 1906.04032",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Method:
     """A recipe: a name for a set of defaults, with the paper it comes from.
 
-    objective: what training descends, ``flow-matching`` or ``bridge-matching``.
+    objective: what training descends, ``flow-matching``, ``bridge-matching`` or ``maximum-likelihood``.
     """
 
     summary: str
@@ -290,8 +316,14 @@ DATASETS = {
     ),
 }
 
+METHODS |= {
+    name: Method(entry.summary, entry.paper, {"flow": name}, "maximum-likelihood")
+    for name, entry in FLOWS.items()
+}
+
 KINDS = {
     "network": NETWORKS,
+    "flow": FLOWS,
     "coupling": COUPLINGS,
     "path": SCHEDULES,
     "gamma": GAMMAS,

@@ -98,9 +98,11 @@ class RunFolder:
         """The map between the model's space and data units, as it was fitted."""
         return self._data()[1]
 
-    def source(self) -> Source:
-        """The law at t = 0 in the model's space."""
+    def source(self) -> Source | None:
+        """The law at t = 0 in the model's space, None where the model holds it."""
         data = self.read("data.json").get("source")
+        if data is None:
+            return None
         if not isinstance(data, dict):
             raise ValueError(f"{self.path / 'data.json'}: damaged (no source)")
         dtype = getattr(torch, str(data.get("dtype", "float32")))
@@ -135,7 +137,7 @@ class RunFolder:
                 target.unlink(missing_ok=True)
 
     def begin(
-        self, config: RunConfig, schema: Schema, preprocess: Bijection, source: Source, rows: Rows
+        self, config: RunConfig, schema: Schema, preprocess: Bijection, source: Source | None, rows: Rows
     ) -> None:
         """Create the folder and write what is known before training.
 
@@ -149,7 +151,7 @@ class RunFolder:
             {
                 "schema": schema.to_json(),
                 "preprocess": bijection_to_json(preprocess),
-                "source": source_to_json(source),
+                "source": None if source is None else source_to_json(source),
                 "dtype": str(rows.x.dtype).removeprefix("torch."),
             },
         )

@@ -2,9 +2,16 @@
 
 from .base import Flow as Flow
 from .base import InvertibleFlow as InvertibleFlow
+from .bijective import BijectiveFlow as BijectiveFlow
 from .continuous import ContinuousFlow as ContinuousFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
+from .normalizing import iaf as iaf
+from .normalizing import maf as maf
+from .normalizing import nice as nice
+from .normalizing import nsf as nsf
+from .normalizing import nsf_ar as nsf_ar
+from .normalizing import realnvp as realnvp
 from .one_step import OneStep as OneStep
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed

@@ -145,8 +145,14 @@ class InvertibleFlow(Flow):
         lead = torch.broadcast_shapes(x.shape[:lead_ndim], self.condition_batch(condition))
         rows = x.expand(*lead, *event).reshape(-1, *event)
         given = self._spread(condition, lead)
-        x0, log_det = self.pull_and_log_det(rows, given, generator)
-        return (self.source.log_prob(x0, given).to(log_det) + log_det).to(x.dtype).reshape(lead)
+        return self(rows, given, generator).to(x.dtype).reshape(lead)
+
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The log-density of rows ``(B, *event)``, ``(B,)``: what training and ``compile`` see of a flow."""
+        x0, log_det = self.pull_and_log_det(x, condition, generator)
+        return self.source.log_prob(x0, condition).to(log_det) + log_det
 
     def sample_and_log_prob(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None

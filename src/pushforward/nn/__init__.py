@@ -1,6 +1,8 @@
 """Networks: plain modules ``net(t, x, condition=None)``, and the embeddings they are made of."""
 
 from .base import Network as Network
+from .conditioners import MaskedPerceptron as MaskedPerceptron
+from .conditioners import Perceptron as Perceptron
 from .embeddings import ConditionEmbedding as ConditionEmbedding
 from .embeddings import ConditionSpec as ConditionSpec
 from .embeddings import FourierFeatures as FourierFeatures

@@ -11,6 +11,7 @@ from .flow_matching import FlowMatching as FlowMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential
+from .likelihood import MaximumLikelihood as MaximumLikelihood
 from .times import Late as Late
 from .times import LogitNormal as LogitNormal
 from .times import Times as Times

@@ -58,8 +58,9 @@ class FlowMatching(Objective):
     x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
     3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise"),
     on -n/s under the weight s^2 ("score") or on (alpha n - s x1) / sqrt(alpha^2 + s^2) ("v"); wrap it in
-    :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each row's condition is hidden with probability
-    ``drop_condition``, for guidance.  Losses are means over the elements of an event.
+    :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each row's
+    condition is hidden with probability ``drop_condition``, for guidance.  Losses are means over the
+    elements of an event.
 
     ``weighting`` multiplies them by a weight of time: a :class:`~pushforward.objectives.Weighting` or a
     function of t ``(B,)``.  ``huber`` replaces |r|^2 by the pseudo-Huber sqrt(|r|^2 + c^2) - c of a row's

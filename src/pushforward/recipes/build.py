@@ -14,8 +14,8 @@ from ..couplings import Coupling, Rows
 from ..data import Schema
 from ..data import load as load_data
 from ..fields import BridgeField, Parameterised, Scaled
-from ..flows import ContinuousFlow, DiffusionFlow, Flow, OneStep, Transformed
-from ..objectives import BridgeMatching, FlowMatching, Objective
+from ..flows import BijectiveFlow, ContinuousFlow, DiffusionFlow, Flow, OneStep, Transformed
+from ..objectives import BridgeMatching, FlowMatching, MaximumLikelihood, Objective
 from ..paths import Brownian, Gamma, Interpolant
 from ..random import derive_seed
 from ..sources import Empirical, Normal, Source
@@ -101,6 +101,20 @@ def start_law(config: RunConfig, source: Source, target: Rows, preprocess: Bijec
     return Normal(source.event_shape, spread**0.5, mean).to(dtype)
 
 
+def by_likelihood(config: RunConfig) -> bool:
+    """Whether a configuration trains a normalizing flow by maximum likelihood."""
+    return registry.lookup("method", config.model.method).objective == "maximum-likelihood"
+
+
+def build_normalizing_flow(config: RunConfig, schema: Schema) -> BijectiveFlow:
+    """The normalizing flow of a configuration, its weights drawn from the seed."""
+    spec = None if schema.condition is None else schema.condition.network_spec
+    assert config.model.flow is not None, "resolve the configuration first"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(config.seed, "flow"))
+        return registry.create("flow", config.model.flow, schema.event_shape, spec)
+
+
 def build_network(config: RunConfig, schema: Schema, name: str = "network") -> nn.Module:
     """A network of a configuration, its weights drawn from the seed and ``name``."""
     spec = None if schema.condition is None else schema.condition.network_spec
@@ -119,6 +133,9 @@ def stages(config: RunConfig) -> list[str]:
 
 def build_models(config: RunConfig, schema: Schema, stage: str = "train") -> nn.ModuleDict:
     """All networks of a stage by the names their objective knows them by."""
+    if by_likelihood(config):
+        flow = build_normalizing_flow(config, schema)
+        return nn.ModuleDict({"flow": flow}).to(model_dtype(config))
     network = build_network(config, schema)
     path = build_path(config)
     # large noise would swamp a network that sees x as it is
@@ -148,6 +165,8 @@ def bridge(config: RunConfig) -> float | None:
 def build_objective(config: RunConfig) -> Objective:
     """What the first stage of training descends."""
     model = config.model
+    if by_likelihood(config):
+        return MaximumLikelihood()
     times = registry.create("times", model.times or "uniform")
     sigma = bridge(config)
     if sigma is not None:
@@ -166,7 +185,7 @@ def build_flow(
     config: RunConfig,
     schema: Schema,
     models: nn.ModuleDict,
-    source: Source,
+    source: Source | None,
     preprocess: Bijection,
     dtype: torch.dtype,
     stage: str,
@@ -176,9 +195,16 @@ def build_flow(
     return Transformed(flow.to(model_dtype(config)), preprocess, dtype)
 
 
-def inner_flow(config: RunConfig, schema: Schema, models: nn.ModuleDict, source: Source, stage: str) -> Flow:
+def inner_flow(
+    config: RunConfig, schema: Schema, models: nn.ModuleDict, source: Source | None, stage: str
+) -> Flow:
     """The flow in the model's space after a stage: along straight lines after reflow, of one step after
-    distillation."""
+    distillation.  ``source`` is its law at t = 0, None where the model has its own."""
+    if by_likelihood(config):
+        flow = models["flow"]
+        assert isinstance(flow, BijectiveFlow)
+        return flow
+    assert source is not None
     spec = None if schema.condition is None else schema.condition.network_spec
     condition_shape = spec if isinstance(spec, tuple) else ()
     if stage == "distil":

@@ -60,7 +60,7 @@ def check(config: RunConfig) -> None:
     """Refuse values that no data could make right.  Raises ValueError that names the flag."""
     model, optim, compute = config.model, config.optim, config.compute
     registry.lookup("method", model.method)
-    for kind in ("network", "coupling", "path", "times", "weighting"):
+    for kind in ("flow", "network", "coupling", "path", "times", "weighting"):
         spec = getattr(model, kind)
         if spec is not None:
             registry.parse(kind, spec)
@@ -76,6 +76,7 @@ def check(config: RunConfig) -> None:
         ("plan", model.plan, 1),
         ("reuse", model.reuse, 1),
         ("reflow", model.reflow, 0),
+        ("patience", optim.patience, 1),
         ("pairs", model.pairs, 32),
         ("devices", compute.devices, 1),
         ("nodes", compute.nodes, 1),
@@ -93,5 +94,14 @@ def check(config: RunConfig) -> None:
     ):
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name}: expected a number in [{low:g}, {high:g}], got {value}")
+    likelihood = registry.lookup("method", model.method).objective == "maximum-likelihood"
+    if (model.flow is not None) != likelihood:
+        known = ", ".join(registry.FLOWS)
+        raise ValueError(f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}")
+    if likelihood and (model.reflow or model.distil or model.teacher or config.data.source != "normal"):
+        raise ValueError(
+            f"--method {model.method}: a normalizing flow has its own source and no paths; "
+            "leave out --source, --reflow, --distil and --teacher"
+        )
     if model.teacher is not None and not (model.reflow or model.distil):
         raise ValueError("--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil")

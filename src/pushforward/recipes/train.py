@@ -42,6 +42,7 @@ from .build import (
     build_models,
     build_objective,
     build_source,
+    by_likelihood,
     inner_flow,
     model_dtype,
     stages,
@@ -57,12 +58,13 @@ VALIDATION_ROWS = 2000
 
 @dataclass(frozen=True)
 class Job:
-    """What the stages of a run share: ``source`` is the law of x0, ``start`` that of the flow at t = 0."""
+    """What the stages of a run share: ``source`` is the law of x0, ``start`` that of the flow at t = 0,
+    None for models that have their own."""
 
     config: RunConfig
     dataset: Dataset
-    source: Source
-    start: Source
+    source: Source | None
+    start: Source | None
     fabric: Fabric
     folder: RunFolder
     facts: dict[str, Any]
@@ -108,7 +110,9 @@ def train(
     if decision == "extend" and len(names) > 1:
         raise ValueError(f"{folder.path}: --steps cannot change in a run of several stages")
     teacher = None if config.model.teacher is None else _teacher(config, dataset)
-    if teacher is None:
+    if by_likelihood(config):
+        source = start = None
+    elif teacher is None:
         source = build_source(config, dataset.train, dataset.preprocess)
         start = start_law(config, source, dataset.train, dataset.preprocess)
     else:  # in the teacher's space, from the teacher's source
@@ -138,7 +142,8 @@ def train(
 
     facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
     device = fabric.device
-    job = Job(config, dataset, source.to(device), start.to(device), fabric, folder, facts, show_progress, say)
+    source, start = (None if law is None else law.to(device) for law in (source, start))
+    job = Job(config, dataset, source, start, fabric, folder, facts, show_progress, say)
     result = run_stages(job, teacher)
     assert result is not None
     fabric.barrier()
@@ -202,6 +207,11 @@ def _first_stage(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:
     config, size = job.config, _batch(job.config)
     assert config.optim.steps is not None and config.model.reuse is not None
     options = job.options()
+    scored = min(len(job.dataset.test), VALIDATION_ROWS)
+    if job.source is None:
+        batches = PairedBatches(None, job.dataset.train, size=size, **options)
+        held = PairedBatches(None, job.dataset.test, size=scored, **options)(0) if scored else None
+        return build_objective(config), batches, held
     coupling = build_coupling(config)
     rows = PairedBatches(job.source, job.dataset.train, size=size, **options).whole_target()
     coupling = fitted(job, coupling, rows)
@@ -223,7 +233,7 @@ def _first_stage(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:
         **options,
     )
     validation = None
-    if scored := min(len(job.dataset.test), VALIDATION_ROWS):
+    if scored:
         # held-out rows are not among those that a coupling of whole data sets was fitted to
         held = MinibatchOT() if coupling.whole or coupling.pairing is not None else coupling
         batch = PairedBatches(
@@ -274,6 +284,7 @@ def _fit(
 
 def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
     """The coupling as fitted to the whole data; what it found is kept in the run folder for resuming."""
+    assert job.source is not None
     source = Rows(job.source.rows) if isinstance(job.source, Empirical) else job.source
     if not isinstance(coupling, SemidiscreteOT):
         return coupling.fit(source, target, seeded(job.config.seed, "coupling"))

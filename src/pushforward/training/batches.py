@@ -41,6 +41,8 @@ def in_model_space(
 class PairedBatches:
     """Pairs of source draws and data rows, ``size`` per step over all processes.
 
+    Without a source (None) there are data rows alone, which is what maximum likelihood takes.
+
     Data rows come in a fresh seeded order each epoch, without replacement.  ``preprocess`` maps the
     model's space to the units of ``target``; it is undone once, or at every step where it draws noise.
 
@@ -59,7 +61,7 @@ class PairedBatches:
 
     def __init__(
         self,
-        source: Source | Rows,
+        source: Source | Rows | None,
         target: Rows,
         coupling: Coupling | None = None,
         *,
@@ -88,17 +90,18 @@ class PairedBatches:
             self.target = in_model_space(target, preprocess, dtype, seed, self.device)
         else:
             self.target, self.noisy = target.to(self.device), self.noisy.to(self.device)
-        given, wanted = (
-            (source.x.shape[1:] if isinstance(source, Rows) else source.event_shape),
-            self.target.x.shape[1:],
-        )
-        if tuple(given) != tuple(wanted):
-            raise ValueError(f"source, target: expected equal events, got {tuple(given)} and {tuple(wanted)}")
+        if source is not None:
+            given = tuple(source.x.shape[1:] if isinstance(source, Rows) else source.event_shape)
+            wanted = tuple(self.target.x.shape[1:])
+            if given != wanted:
+                raise ValueError(f"source, target: expected equal events, got {given} and {wanted}")
+        elif self.coupling.looks or self.coupling.pairing is not None:
+            raise ValueError("source: a coupling needs a source to pair with, got None")
         self._orders: dict[int, Tensor] = {}
         elements = event_size(target.x.shape[1:])
         #: steps whose rows are drawn at once, which spares small batches most of their overhead
         self.together = max(1, min(32, TOGETHER // (size * elements)))
-        self._drawn: tuple[tuple[int, int, int], Tensor, Rows] | None = None
+        self._drawn: tuple[tuple[int, int, int], Tensor | None, Rows] | None = None
         most = max(size, len(target))
         if plan is not None and plan > most:
             raise ValueError(f"plan: expected at most the {len(target)} rows of the target, got {plan}")
@@ -146,8 +149,9 @@ class PairedBatches:
 
     # -- rows drawn independently ----------------------------------------------------------------------
 
-    def _group(self, group: int, start: int, stop: int) -> tuple[Tensor, Rows]:
-        """Source points and data rows of ``self.together`` steps, each ``(steps, rows, ...)``.
+    def _group(self, group: int, start: int, stop: int) -> tuple[Tensor | None, Rows]:
+        """Source points, where there is a source, and data rows of ``self.together`` steps, each
+        ``(steps, rows, ...)``.
 
         Drawn step by step within each row, so that a process needs only what belongs to its rows.
         """
@@ -165,10 +169,12 @@ class PairedBatches:
             return x.reshape(count, steps, *x.shape[1:]).transpose(0, 1).contiguous()
 
         target = self._model_space(target, stream("preprocess"))
-        assert isinstance(self.source, Source)
-        x0 = self.source.sample(count * steps, target.condition, stream("source")).to(target.x)
+        x0 = None
+        if self.source is not None:
+            assert isinstance(self.source, Source)
+            x0 = by_step(self.source.sample(count * steps, target.condition, stream("source")).to(target.x))
         mask, weight = (None if v is None else by_step(v) for v in (target.mask, target.weight))
-        return by_step(x0), Rows(by_step(target.x), map_condition(by_step, target.condition), mask, weight)
+        return x0, Rows(by_step(target.x), map_condition(by_step, target.condition), mask, weight)
 
     def _independent(self, step: int, rank: int, world: int) -> Batch:
         start, stop = self.rows(rank, world)
@@ -183,7 +189,8 @@ class PairedBatches:
             assert self.target.weight is not None
             first = step * self.size
             normaliser = self.target.weight[self.index(first, first + self.size)].sum() / world
-        return Batch((Rows(x0[place]), target), weight, normaliser)
+        marginals = (target,) if x0 is None else (Rows(x0[place]), target)
+        return Batch(marginals, weight, normaliser)
 
     # -- rows paired by a plan -------------------------------------------------------------------------
 

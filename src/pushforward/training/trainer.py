@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from ..config import OptimConfig
 from ..objectives import Batch, Loss, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
+from .best import Best
 from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
 from .ema import EMA
 from .interrupt import Interrupt
@@ -100,7 +101,8 @@ class Trainer:
         seed: of every draw of the objective; step k draws from (seed, k) alone.
         fabric: devices, strategy and precision; one CPU process by default.
         folder: where checkpoints and ``metrics.jsonl`` go; None keeps nothing.
-        validation: held-out pairs, scored with fixed draws.
+        validation: held-out pairs, scored with fixed draws; with ``optim.patience`` training ends when
+            their loss has not fallen for so many validations, and the averaged weights are its best ones.
 
     :meth:`fit` continues from the folder's checkpoint; on a CPU the losses that follow equal those of
     an uninterrupted run bit for bit.  Raises NonFiniteLoss, after saving the last good state.
@@ -133,6 +135,9 @@ class Trainer:
         self.models.to(self.device)
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
         self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
+        averaged = self.models if self.ema is None else self.ema.models
+        self.best = None if optim.patience is None else Best(averaged, optim.patience)
+        self._settled = False
         self._random_layers = any(
             isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()
         )
@@ -181,20 +186,25 @@ class Trainer:
                     self._save(step)
         if step > start:
             self._save(step)
+        finished = step >= self.total or self._settled
+        if finished and self.best is not None:
+            self.best.take()
         self.models.eval()
-        return Result(step, step >= self.total, self._seconds(), self.history)
+        return Result(step, finished, self._seconds(), self.history)
 
     def _seconds(self) -> float:
         """Training time so far, over all calls."""
         return self._earlier + time.monotonic() - self._began
 
     def _stop(self, interrupt: Interrupt) -> bool:
+        self._settled = self.best is not None and self.best.over
         if self.world == 1:
-            return interrupt.requested
-        flag = torch.tensor(float(interrupt.requested), device=self.device)
-        total = self.fabric.all_reduce(flag, reduce_op="sum")
+            return interrupt.requested or self._settled
+        flags = torch.tensor([interrupt.requested, self._settled], dtype=torch.float, device=self.device)
+        total = self.fabric.all_reduce(flags, reduce_op="sum")
         assert isinstance(total, Tensor)
-        return bool(total > 0)
+        self._settled = bool(total[1] > 0)
+        return bool((total > 0).any())
 
     def _step(self, index: int) -> None:
         rank, world = self.rank, self.world
@@ -281,6 +291,8 @@ class Trainer:
                 count = torch.zeros(10).index_add_(0, tenth.cpu(), torch.ones(len(tenth)))
                 row["val_loss_by_time"] = (total / count.clamp(min=1)).tolist()
             self._record(row)
+            if self.best is not None:
+                self.best.see(row["val_loss"], step)
             self.models.train()
 
     # -- checkpoints ---------------------------------------------------------------------------------
@@ -295,12 +307,15 @@ class Trainer:
             state = optimiser_tensors(optimiser, self.names)
             tensors |= {f"{name}/{key}": value for key, value in state.items()}
         tensors |= {f"pending/{name}": torch.stack(values) for name, values in self._pending.items()}
-        facts = {
+        facts: dict[str, Any] = {
             "step": step,
             "total": self.total,
             "seconds": self._seconds(),
             "rows": len(self.history),
         }
+        if self.best is not None:
+            tensors |= {f"best/{name}": value for name, value in self.best.weights.items()}
+            facts["best"] = self.best.facts()
         save_state(self.folder / "state", untied(tensors), facts)
 
     def _restore(self) -> int:
@@ -321,6 +336,8 @@ class Trainer:
             restore_optimiser(optimiser, self.names, groups[name])
         for name, values in groups.get("pending", {}).items():
             self._pending[name] = list(values.to(self.device))
+        if self.best is not None:
+            self.best.restore(groups.get("best", {}), facts.get("best", {}))
         self._earlier = facts["seconds"]
         self.history = read_metrics(self.folder)[: facts["rows"]]
         if self.rank == 0:

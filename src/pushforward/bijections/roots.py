@@ -1,0 +1,60 @@
+"""Roots of increasing functions, bracketed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch._C._functorch import is_batchedtensor
+
+
+class InverseFailed(RuntimeError):
+    """An inverse that has no closed form did not reach its tolerance."""
+
+
+def increasing_root(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]],
+    target: Tensor,
+    low: Tensor,
+    high: Tensor,
+    iterations: int = 100,
+) -> Tensor:
+    """x with f(x) = ``target`` for an increasing f known to have it in [low, high], elementwise.
+
+    ``function`` gives value and slope.  Newton's method, with a bisection wherever it leaves the bracket;
+    it stops when no step moves any x by more than rounding does.  Raises InverseFailed where that takes
+    more than ``iterations`` steps, and for targets that are not finite.
+    """
+    eps = torch.finfo(target.dtype).eps
+    # rounding may have put the root a little outside
+    slack = 4 * eps * torch.maximum(low.abs(), high.abs())
+    low, high = low - slack, high + slack
+    x = 0.5 * (low + high)
+    done = torch.zeros_like(x, dtype=torch.bool)
+    for iteration in range(iterations):
+        value, slope = function(x)
+        above = value >= target
+        low, high = torch.where(above, low, x), torch.where(above, x, high)
+        newton = x - (value - target) / slope
+        inside = (newton >= low) & (newton <= high)
+        if iteration % 4 == 3:  # rounding can keep Newton's method going round in circles
+            inside = torch.zeros_like(inside)
+        step = torch.where(inside, newton, 0.5 * (low + high))
+        # what rounding in the value can move the root by
+        noise = 4 * eps * (x.abs() + (value.abs() + target.abs()) / slope)
+        near = ((newton - x).abs() <= noise) | (high - low <= 2 * eps * x.abs())
+        x = torch.where(done, x, torch.where(near, newton.clamp(low, high), step))
+        done = done | near
+        if settled(done):
+            return x
+    raise InverseFailed(
+        f"the inverse did not reach its tolerance in {iterations} steps; are the inputs finite?"
+    )
+
+
+def settled(done: Tensor) -> bool:
+    """Whether all are done; under a transform that hides values, never, so that all steps are taken."""
+    if is_batchedtensor(done):
+        return False
+    return bool(done.all())

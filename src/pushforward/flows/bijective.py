@@ -1,0 +1,53 @@
+"""Normalizing flows: a bijection of a law with a density."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ..bijections import Bijection, is_stochastic
+from ..sources import Source
+from ..tensors import Condition
+from .base import ConditionShape, InvertibleFlow
+
+
+class BijectiveFlow(InvertibleFlow):
+    """The law of f(x0), x0 drawn from ``source`` and f a learnt ``bijection``: a normalizing flow.
+
+    log p(x) = log p_source(f^-1(x)) + log|det df^-1/dx| (Rezende & Mohamed 2015, arXiv 1505.05770).  The
+    source may have parameters of its own, which are learnt too.
+
+    >>> from pushforward.bijections import Elementwise
+    >>> from pushforward.sources import Normal
+    >>> BijectiveFlow(Elementwise(2), Normal(2)).log_prob(torch.zeros(1, 2))
+    tensor([-1.8379], grad_fn=...)
+    """
+
+    def __init__(self, bijection: Bijection, source: Source, *, condition_shape: ConditionShape = ()):
+        super().__init__()
+        self.bijection, self.source, self.condition_shape = bijection, source, condition_shape
+        self.density = "bound" if is_stochastic(bijection) else "exact"
+
+    @property
+    def event_shape(self) -> tuple[int, ...]:
+        return self.bijection.event_shape(self.source.event_shape)
+
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.bijection.forward_and_log_det(x0, condition, generator)[0]
+
+    def pull(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.bijection.inverse_and_log_det(x, condition, generator)[0]
+
+    def push_and_log_det(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.bijection.forward_and_log_det(x0, condition, generator)
+
+    def pull_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        return self.bijection.inverse_and_log_det(x, condition, generator)

@@ -1,0 +1,206 @@
+"""Normalizing flows by name, for vectors: NICE, RealNVP, MAF, IAF, neural spline flows.
+
+Each function builds a :class:`BijectiveFlow` for events of shape ``(d,)`` from a standard normal source,
+with weights as torch draws them and close to the identity.  The direction from data to source is the cheap
+one, but for :func:`iaf`.  ``condition`` is what the networks of every layer are conditioned on, see
+:class:`~pushforward.nn.ConditionEmbedding`; ``width`` and ``depth`` are those of the networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse
+from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
+from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
+from ..sources import Normal, Source
+from .base import ConditionShape
+from .bijective import BijectiveFlow
+
+
+def nice(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 8,
+    width: int = 128,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Additive couplings, then one learnt scale per element (Dinh et al. 2015, arXiv 1410.8516).
+
+    >>> nice(2).log_prob(torch.zeros(1, 2)).shape
+    torch.Size([1])
+    """
+    dim = _dimension(event_shape, "nice", 2)
+    scale = Elementwise(dim, ScaleShift())
+    return _flow([*_couplings(dim, Shift(), condition, layers, width, depth), scale], dim, condition, source)
+
+
+def realnvp(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 8,
+    width: int = 128,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Affine couplings (Dinh et al. 2017, arXiv 1605.08803).
+
+    >>> realnvp(3).sample(5).shape
+    torch.Size([5, 3])
+    """
+    dim = _dimension(event_shape, "realnvp", 2)
+    return _flow(_couplings(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
+
+
+def nsf(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 6,
+    bins: int = 16,
+    bound: float = 5.0,
+    width: int = 64,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Rational-quadratic couplings: a neural spline flow (Durkan et al. 2019, arXiv 1906.04032).
+
+    >>> nsf(2, condition=3).log_prob(torch.zeros(4, 2), torch.tensor([0, 1, 2, 0])).shape
+    torch.Size([4])
+    """
+    dim = _dimension(event_shape, "nsf", 2)
+    links = _couplings(dim, RationalQuadratic(bins, bound), condition, layers, width, depth)
+    return _flow(links, dim, condition, source)
+
+
+def maf(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 5,
+    width: int = 128,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Masked affine autoregressive layers, fast from the data (Papamakarios et al. 2017, arXiv 1705.07057).
+
+    >>> maf(3).log_prob(torch.zeros(2, 3)).shape
+    torch.Size([2])
+    """
+    dim = _dimension(event_shape, "maf")
+    return _flow(_autoregressive(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
+
+
+def nsf_ar(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 3,
+    bins: int = 16,
+    bound: float = 5.0,
+    width: int = 64,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Masked rational-quadratic autoregressive layers (Durkan et al. 2019, arXiv 1906.04032).
+
+    >>> nsf_ar(3).log_prob(torch.zeros(2, 3)).shape
+    torch.Size([2])
+    """
+    dim = _dimension(event_shape, "nsf-ar")
+    links = _autoregressive(dim, RationalQuadratic(bins, bound), condition, layers, width, depth)
+    return _flow(links, dim, condition, source)
+
+
+def iaf(
+    event_shape: int | Sequence[int],
+    condition: ConditionSpec = None,
+    layers: int = 5,
+    width: int = 128,
+    depth: int = 2,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """As :func:`maf` the other way round: fast from the source (Kingma et al. 2016, arXiv 1606.04934).
+
+    >>> iaf(3).sample(2).shape
+    torch.Size([2, 3])
+    """
+    dim = _dimension(event_shape, "iaf")
+    links = _autoregressive(dim, ScaleShift(), condition, layers, width, depth)
+    return _flow(links, dim, condition, source, inverse=False)
+
+
+def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> int:
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    if len(shape) != 1:
+        raise ValueError(
+            f"{name}: expected events of shape (d,), got {shape}; images: glow, tarflow, realnvp"
+        )
+    if shape[0] < least:
+        raise ValueError(
+            f"{name}: a coupling needs a part that moves and a part that stays, so at least {least} "
+            f"dimensions, got {shape[0]}; for one dimension take nsf-ar or maf"
+        )
+    return shape[0]
+
+
+def halves(dim: int, layer: int) -> Tensor:
+    """Which elements move in a layer: in each pair of layers, first one half and then the other.
+
+    The first pair takes every other element, each later one halves drawn at random from its number.
+    """
+    if layer < 2:
+        order = torch.arange(dim)
+    else:
+        order = torch.randperm(dim, generator=torch.Generator().manual_seed(layer // 2))
+    moves = torch.zeros(dim, dtype=torch.bool)
+    moves[order[layer % 2 :: 2]] = True
+    return moves
+
+
+def _couplings(
+    dim: int, monotone: Monotone, condition: ConditionSpec, layers: int, width: int, depth: int
+) -> list[Bijection]:
+    if layers < 2:
+        raise ValueError(f"layers: expected at least 2, so that every element moves, got {layers}")
+    network = partial(Perceptron, condition=condition, width=width, depth=depth)
+    return [Coupling(halves(dim, i), monotone, network) for i in range(layers)]
+
+
+def _autoregressive(
+    dim: int, monotone: Monotone, condition: ConditionSpec, layers: int, width: int, depth: int
+) -> list[Bijection]:
+    if layers < 1:
+        raise ValueError(f"layers: expected at least 1, got {layers}")
+
+    def network(order: Tensor) -> Callable[[int, int], MaskedPerceptron]:
+        return partial(MaskedPerceptron, condition=condition, width=width, depth=depth, order=order)
+
+    up, down = torch.arange(dim), torch.arange(dim).flip(0)
+    return [Autoregressive(dim, monotone, network(down if i % 2 else up)) for i in range(layers)]
+
+
+def _flow(
+    links: Sequence[Bijection],
+    dim: int,
+    condition: ConditionSpec,
+    source: Source | None,
+    inverse: bool = True,
+) -> BijectiveFlow:
+    """``links`` run from the data to the source, or with ``inverse=False`` the other way."""
+    chain = Chain(*links)
+    law = source or Normal(dim)
+    return BijectiveFlow(
+        Inverse(chain) if inverse else chain, law, condition_shape=condition_shape(condition)
+    )
+
+
+def condition_shape(condition: ConditionSpec) -> ConditionShape:
+    """Shape of one condition of what networks are conditioned on: () for labels."""
+    if condition is None or isinstance(condition, int):
+        return ()
+    if isinstance(condition, Sequence):
+        return tuple(condition)
+    return {k: () if isinstance(v, int) else tuple(v) for k, v in condition.items()}

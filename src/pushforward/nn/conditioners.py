@@ -1,0 +1,125 @@
+"""Networks that give bijections their parameters: no time, any number of outputs, zero to begin with."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..tensors import Condition
+from .base import activation, check_count
+from .embeddings import ConditionEmbedding, ConditionSpec
+
+
+class Perceptron(nn.Module):
+    """``(B, inputs)`` and a condition to ``(B, outputs)``.
+
+    ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
+    layers.  The last layer starts at zero, so that what it parametrises starts at its zero.  Raises
+    ValueError for sizes out of range, an unknown activation and for neither inputs nor a condition.
+
+    >>> Perceptron(3, 5)(torch.ones(2, 3)).shape
+    torch.Size([2, 5])
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        condition: ConditionSpec = None,
+        width: int = 64,
+        depth: int = 2,
+        activation: str = "relu",
+    ):
+        super().__init__()
+        check_count("inputs", inputs, 0 if condition is not None else 1)
+        check_count("outputs", outputs)
+        check_count("width", width)
+        check_count("depth", depth)
+        self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
+        first = inputs + (0 if condition is None else width)
+        self.layers = _layers([first, *[width] * depth, outputs], activation, nn.Linear)
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        if self.embed_condition is not None:
+            embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
+            x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
+        return self.layers(x)
+
+
+class MaskedPerceptron(nn.Module):
+    """Output i of ``(B, dim, size)`` sees only the inputs before i: a MADE.
+
+    ``order`` ranks the inputs, element i seeing those of lower rank; None for their own order.  Hidden
+    units take the degrees 0, 1, ..., dim - 2 in turn (Germain et al. 2015, arXiv 1502.03509, section 4);
+    a condition is seen by all.  The last layer starts at zero.  Raises ValueError for sizes out of range
+    and an order that is no permutation.
+
+    >>> net = MaskedPerceptron(3, 2)
+    >>> net(torch.ones(4, 3)).shape
+    torch.Size([4, 3, 2])
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        size: int,
+        condition: ConditionSpec = None,
+        width: int = 64,
+        depth: int = 2,
+        activation: str = "relu",
+        order: Tensor | None = None,
+    ):
+        super().__init__()
+        check_count("dim", dim)
+        check_count("size", size)
+        check_count("width", width)
+        check_count("depth", depth)
+        rank = torch.arange(dim) if order is None else torch.as_tensor(order)
+        if sorted(rank.tolist()) != list(range(dim)):
+            raise ValueError(f"order: expected a permutation of 0 to {dim - 1}, got {rank.tolist()}")
+        self.dim, self.size = dim, size
+        self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
+        hidden = torch.arange(width) * max(1, dim - 1) // width
+        degrees = [rank, *[hidden] * depth]
+        masks = [(b[:, None] >= a[None, :]).float() for a, b in pairwise(degrees)]
+        masks.append((rank[:, None] > hidden[None, :]).float().repeat_interleave(size, 0))
+        if condition is not None:
+            masks[0] = torch.cat([masks[0], torch.ones(width, width)], 1)
+        sizes = [masks[0].shape[1], *[width] * depth, dim * size]
+        self.layers = _layers(sizes, activation, MaskedLinear)
+        linear = [layer for layer in self.layers if isinstance(layer, MaskedLinear)]
+        for layer, mask in zip(linear, masks):
+            layer.mask = mask
+
+    def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        if self.embed_condition is not None:
+            embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
+            x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
+        return self.layers(x).unflatten(-1, (self.dim, self.size))
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer whose weights are multiplied by ``mask`` ``(outputs, inputs)``."""
+
+    mask: Tensor
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs)
+        self.register_buffer("mask", torch.ones(outputs, inputs), persistent=False)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.linear(input, self.weight * self.mask, self.bias)
+
+
+def _layers(sizes: list[int], name: str, linear: type[nn.Linear]) -> nn.Sequential:
+    layers: list[nn.Module] = []
+    for a, b in pairwise(sizes):
+        layers += [linear(a, b), activation(name)]
+    last = layers[-2]
+    assert isinstance(last, nn.Linear)
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(*layers[:-1])

@@ -1,0 +1,31 @@
+"""Maximum likelihood: raise the density of the data."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from .base import Batch, Loss, Objective, Step
+
+
+class MaximumLikelihood(Objective):
+    """-E log p(x) over the data, in nats per element of an event.
+
+    ``models`` holds ``"flow"``, an :class:`~pushforward.flows.InvertibleFlow`.  Up to the entropy of the
+    data this is KL(data | flow).  Per element, so that learning rates and losses mean the same for
+    events of any size; multiply by the size for nats per event.
+
+    >>> import torch
+    >>> from pushforward.couplings import Rows
+    >>> from pushforward.bijections import Elementwise
+    >>> from pushforward.flows import BijectiveFlow
+    >>> from pushforward.sources import Normal
+    >>> models = nn.ModuleDict({"flow": BijectiveFlow(Elementwise(2), Normal(2))})
+    >>> MaximumLikelihood().loss(models, Batch((Rows(torch.zeros(4, 2)),)), Step()).value
+    tensor(0.9189, grad_fn=...)
+    """
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
+        rows = batch.target
+        log_prob = models["flow"](rows.x, rows.condition, step.generator)
+        errors = -log_prob / rows.x[0].numel()
+        return Loss(batch.mean(errors), errors.detach())

@@ -1,0 +1,51 @@
+"""The best weights by held-out loss, and when to give up hope of better ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Best:
+    """Remembers the weights of ``models`` at the validation of least loss.
+
+    ``over`` turns true after ``patience`` validations in a row without a better one.
+    """
+
+    def __init__(self, models: nn.ModuleDict, patience: int):
+        self.models, self.patience = models, patience
+        self.loss, self.step, self.since = math.inf, 0, 0
+        self.weights: dict[str, Tensor] = {}
+
+    @property
+    def over(self) -> bool:
+        """Whether patience is at its end."""
+        return self.since >= self.patience
+
+    @torch.no_grad()
+    def see(self, loss: float, step: int) -> None:
+        """Take note of a validation of the weights as they are."""
+        self.since += 1
+        if loss < self.loss:
+            self.loss, self.step, self.since = loss, step, 0
+            self.weights = {name: value.clone() for name, value in self.models.state_dict().items()}
+
+    def take(self) -> None:
+        """Put the best weights into the models; nothing where there was no validation."""
+        if self.weights:
+            self.models.load_state_dict(self.weights)
+
+    def facts(self) -> dict[str, Any]:
+        """What is stored of it beside the weights."""
+        return {"loss": self.loss, "step": self.step, "since": self.since} if self.weights else {}
+
+    def restore(self, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+        """Put back what :meth:`facts` and ``weights`` held."""
+        if facts:
+            self.loss, self.step, self.since = facts["loss"], facts["step"], facts["since"]
+            device = next(self.models.parameters()).device
+            self.weights = {name: value.to(device) for name, value in weights.items()}

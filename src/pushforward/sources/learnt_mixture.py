@@ -1,0 +1,53 @@
+"""A mixture of axis-parallel normal laws with learnt parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .. import random
+from ..tensors import Condition, event_size
+from .base import Source
+
+
+class LearntMixture(Source):
+    """sum_k w_k N(mu_k, diag(s_k^2)) with w, mu and s learnt: as a source, a normal law for one component.
+
+    A flow from several components need not tear one law apart where the data have several modes (Izmailov
+    et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws of
+    N(0, 1).  Gradients of draws reach means and scales, not the weights.  Raises ValueError for fewer than
+    one component.
+
+    >>> LearntMixture(2, components=1).log_prob(torch.zeros(3, 2)).shape
+    torch.Size([3])
+    """
+
+    def __init__(self, event_shape: int | Sequence[int], components: int = 8):
+        super().__init__()
+        if components < 1:
+            raise ValueError(f"components: expected at least 1, got {components}")
+        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        d = event_size(self.event_shape)
+        spread = 0.0 if components == 1 else 1.0
+        self.logits = nn.Parameter(torch.zeros(components))
+        self.means = nn.Parameter(spread * torch.randn(components, d))
+        self.log_scales = nn.Parameter(torch.zeros(components, d))
+
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        dtype, device = self.means.dtype, self.means.device
+        steps = self.logits.detach().softmax(0).cumsum(0)
+        u = random.uniform((n, 1), generator, dtype, device)
+        k = (u >= steps / steps[-1]).sum(1)
+        z = random.normal((n, self.means.shape[1]), generator, dtype, device)
+        return (self.means[k] + self.log_scales[k].exp() * z).reshape(n, *self.event_shape)
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        means, log_scales = self.means.to(x), self.log_scales.to(x)
+        z = (x.reshape(len(x), 1, -1) - means) * (-log_scales).exp()
+        log_k = -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) - log_scales.sum(-1)
+        return (log_k + self.logits.to(x).log_softmax(0)).logsumexp(1)

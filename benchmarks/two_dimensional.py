@@ -49,6 +49,9 @@ RECIPES: dict[str, dict[str, Any]] = {
     "semidiscrete-ot": {},
 }
 
+#: diffusion paths need a normal source, and semidiscrete plans one with a density
+NORMAL_ONLY = ("vp", "ve", "semidiscrete-ot")
+
 
 def config(recipe: str, system: str, seed: int, steps: int, folder: Path) -> RunConfig:
     """The run of a recipe; points that are not drawn from N(0, I) are read from files in ``folder``."""
@@ -252,8 +255,8 @@ def main() -> None:
                     print(system, seed, floor(system, seed, FLOORS), flush=True)
                     continue
                 for recipe in args.recipes:
-                    if recipe in ("vp", "ve") and not system.startswith("N-"):
-                        continue  # diffusion paths need a normal source
+                    if recipe in NORMAL_ONLY and not system.startswith("N-"):
+                        continue
                     key = {"recipe": recipe, "system": system, "seed": seed, "steps": args.steps}
                     if not known(NAME, **key):
                         keep(NAME, run(**key, draws=args.draws))

@@ -17,7 +17,7 @@ from pushforward.metrics.baselines import LinearGaussian
 from pushforward.plans import chi_square
 from pushforward.plans.heights import refine_heights
 from pushforward.plans.search import DenseSearch, TangentSearch, partition
-from pushforward.sources import Normal
+from pushforward.sources import Empirical, Normal
 
 DOUBLE = torch.float64
 
@@ -133,10 +133,11 @@ def test_finite_sources_cost_what_the_exact_plan_costs(dim):
 
 
 def test_weights_of_the_source_count():
-    source = Rows(torch.tensor([[0.0], [1.0], [10.0]]), weight=torch.tensor([1.0, 1.0, 2.0]))
+    x, weight = torch.tensor([[0.0], [1.0], [10.0]]), torch.tensor([1.0, 1.0, 2.0])
+    source = Rows(x.repeat(10, 1), weight=weight.repeat(10))
     data = torch.tensor([[0.5], [9.0]])
     fitted = SemidiscreteOT().fit(source, data, gen())
-    assert fitted.pair(source, data).indices[:, 1].tolist() == [0, 0, 1]
+    assert fitted.pair(source, data).indices[:, 1].tolist() == [0, 0, 1] * 10
 
 
 def test_far_offsets_change_nothing(plane):
@@ -300,6 +301,8 @@ def test_mistakes_are_named(plane):
         fitted.pair(torch.zeros(5, 3), data)
     with pytest.raises(ValueError, match=r"source\.weight"):
         SemidiscreteOT().fit(Rows(x, weight=torch.tensor([1.0, -1.0, 1.0])), data)
+    with pytest.raises(ValueError, match="at least 400 rows, got 3"):
+        SemidiscreteOT().fit(Empirical(x), data)
     with pytest.raises(ValueError, match="finite"):
         SemidiscreteOT().fit(Normal(2), torch.full((4, 2), torch.nan))
     with pytest.raises(ValueError, match="without a condition"):

@@ -12,9 +12,12 @@ from torch import Tensor
 
 from ..plans.ascent import ascend
 from ..plans.search import Search, make_search
-from ..sources import Source
+from ..sources import Empirical, Source
 from .atoms import Atoms, drawing, fingerprint
 from .base import Coupling, Pairing, Rows, as_rows
+
+#: rows that a finite source must have for each row of the data
+FINEST = 10
 
 
 class SemidiscreteOT(Coupling):
@@ -37,8 +40,8 @@ class SemidiscreteOT(Coupling):
     cost (E|x0 - x1|^2), iterations, draws, seconds, converged.  :meth:`pair` wants the whole data set as its
     target, and gives one pair per source row; equal rows of the data share what falls to them.  Raises
     ValueError for numbers that are not positive, event shapes that differ, weights that are not
-    positive, values that are not finite, a source that needs a condition, a coupling that is not fitted,
-    and other data than it was fitted on.
+    positive, values that are not finite, a finite source of fewer than ten rows for each of the data's, a
+    source that needs a condition, a coupling that is not fitted, and other data than it was fitted on.
 
     >>> from pushforward.sources import Normal
     >>> data = torch.tensor([[-1.0], [0.0], [1.0]])
@@ -75,6 +78,7 @@ class SemidiscreteOT(Coupling):
         target = as_rows(target)
         atoms = Atoms(target)
         draw = drawing(source, tuple(target.x.shape[1:]), generator)
+        check_source(source, len(target))
         # means of both sides are taken off, so that far offsets cost no accuracy
         centre = draw(4096).to(target.x.device).double().mean(0)
 
@@ -163,3 +167,21 @@ class SemidiscreteOT(Coupling):
         figures = {k.removeprefix("info."): v.item() for k, v in state.items() if k.startswith("info.")}
         kinds = {"iterations": int, "draws": int, "converged": bool}
         self.info = {k: kinds.get(k, float)(v) for k, v in figures.items()}
+
+
+def check_source(source: Source | Rows | Tensor, targets: int) -> None:
+    """Raise ValueError for a finite source of too few rows to share out among ``targets`` rows.
+
+    Each source row goes to one target row whole, so that n of them serve m rows evenly but for a part of
+    order m / n.
+    """
+    rows = None
+    if isinstance(source, Empirical):
+        rows = None if source.noise else len(source.rows)
+    elif not isinstance(source, Source):
+        rows = len(as_rows(source))
+    if rows is not None and rows < FINEST * targets:
+        raise ValueError(
+            f"source: semidiscrete transport to {targets:,} rows expected a law with a density, or at least "
+            f"{FINEST * targets:,} rows, got {rows:,}; two finite sets are paired by the coupling `dataset`"
+        )

@@ -46,7 +46,14 @@ def fails(capsys, *arguments: str, says: str) -> None:
     assert len(err.strip().splitlines()) == 1 and says in err, err
 
 
-@pytest.mark.parametrize("method", METHODS)
+#: recipes for images alone, with a small network
+FOR_IMAGES = {
+    "glow": "glow,levels=1,steps=1,width=8",
+    "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2",
+}
+
+
+@pytest.mark.parametrize("method", METHODS.keys() - FOR_IMAGES.keys())
 def test_every_recipe_trains_and_samples(method, tmp_path):
     flow = train(tmp_path / "run", "--method", method, "--condition", "label")
     x = flow.sample(50, torch.tensor([0, 1]))
@@ -55,6 +62,14 @@ def test_every_recipe_trains_and_samples(method, tmp_path):
     assert len((tmp_path / "x.csv").read_text().splitlines()) == 11
     logs = flow.log_prob(flow.sample(8, torch.tensor(0)), torch.tensor(0))
     assert logs.shape == (8,) and bool(logs.isfinite().all())
+
+
+@pytest.mark.parametrize("method", FOR_IMAGES)
+def test_every_recipe_for_images_trains_and_samples(method, tmp_path):
+    flags = ("--method", method, "--flow", FOR_IMAGES[method], "--condition", "label")
+    flow = train(tmp_path / "run", *flags, data="digits")
+    x = flow.sample(3, torch.tensor([0, 1]))
+    assert x.shape == (3, 2, 1, 8, 8) and bool(x.isfinite().all())
 
 
 @pytest.mark.parametrize("path", ["lipman", "trig", "polynomial,power=2", "follmer", "vp", "ve,sigma_max=10"])
@@ -140,6 +155,12 @@ def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_pat
         capsys,
         *["train", "moons", "--out", str(tmp_path / "b"), *SMALL, "--coupling", "dataset"],
         says="expected the rows of a data set",
+    )
+    fails(
+        capsys,
+        *["train", "moons", "--out", str(tmp_path / "b"), *SMALL, "--method", "semidiscrete-ot"],
+        *["--source", "8gaussians"],
+        says="two finite sets are paired by the coupling `dataset`",
     )
     assert not (tmp_path / "b").exists()
     train(tmp_path / "c", "--method", "semidiscrete-ot")

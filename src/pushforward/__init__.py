@@ -19,6 +19,7 @@ _WHERE = {
         "ConditionalOT Coupling DatasetOT GivenPairs Independent MinibatchOT Pairing PartialOT Rows "
         "SemidiscreteOT SinkhornOT UnbalancedOT"
     ),
+    "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
     "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed",
     "nn": "MLP ResidualMLP UNet",
@@ -26,7 +27,7 @@ _WHERE = {
         "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
         "LightSBPotential Loss Objective Step"
     ),
-    "oracles": "GaussianBridge GaussianMixtureOracle",
+    "oracles": "GaussianBridge GaussianMixtureOracle TwoMoons",
     "paths": (
         "Brownian Follmer Gamma Interpolant Linear LipmanOT MapPath Path Polynomial Quadratic "
         "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
@@ -60,6 +61,8 @@ if TYPE_CHECKING:
     from .couplings import SemidiscreteOT as SemidiscreteOT
     from .couplings import SinkhornOT as SinkhornOT
     from .couplings import UnbalancedOT as UnbalancedOT
+    from .estimators import FlowDensity as FlowDensity
+    from .estimators import FlowOutlierDetector as FlowOutlierDetector
     from .fields import BridgeField as BridgeField
     from .fields import Drift as Drift
     from .fields import Field as Field
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
     from .objectives import Step as Step
     from .oracles import GaussianBridge as GaussianBridge
     from .oracles import GaussianMixtureOracle as GaussianMixtureOracle
+    from .oracles import TwoMoons as TwoMoons
     from .paths import Brownian as Brownian
     from .paths import Follmer as Follmer
     from .paths import Gamma as Gamma

@@ -246,6 +246,10 @@ class _Score:
     """New rows with the columns of the training data."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
     """CSV file to write, one log-density a row, in nats and data units."""
+    flag_below: float | None = None
+    """Flag anomalies in a column `flag`: rows below this quantile of the held-out rows, such as 0.05."""
+    bound_samples: int = 1
+    """Draws of dequantisation noise that the bound for images averages over; more make it tighter."""
     solver: str | None = None
     """Solver, for example `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
     seed: int = 0
@@ -258,14 +262,29 @@ def _score(arguments: list[str], command: str) -> int:
     args = _parse(_Score, arguments, "score")
 
     from .data import read_rows
-    from .inference import score
+    from .inference import score, threshold
     from .recipes import open_run
 
     run = open_run(args.run, device=args.device)
     rows = read_rows(args.rows, run.schema)
-    name, values = score(run, rows, solver=args.solver, seed=args.seed)
+    share, limit, held_out = args.flag_below, None, 0
+    if share is not None:
+        limit, held_out = threshold(
+            run, share, solver=args.solver, seed=args.seed, bound_samples=args.bound_samples
+        )
+    name, values = score(run, rows, solver=args.solver, seed=args.seed, bound_samples=args.bound_samples)
+    lines = [f"{value:.6f}" for value in values]
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    args.out.write_text(name + "\n" + "".join(f"{value:.6f}\n" for value in values))
+    if limit is None:
+        header = name
+    else:
+        flags = [int(value < limit) for value in values]
+        header, lines = f"{name},flag", [f"{line},{flag}" for line, flag in zip(lines, flags)]
+        _say(
+            f"flagged {sum(flags)} of {len(flags)} rows: {name} below {limit:.4f}, "
+            f"the {share:.4g} quantile of {held_out} held-out rows"
+        )
+    args.out.write_text("".join(f"{line}\n" for line in (header, *lines)))
     mean = sum(values) / len(values)
     _say(f"mean {name} of {len(values)} rows: {mean:.4f} nats")
     print(args.out)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from . import random, registry
 from .couplings import Rows
-from .flows import Transformed
+from .flows import Transformed, multi_sample_bound
 from .random import seeded
 from .recipes import Run, build_path
 from .runs import RunFolder
@@ -69,15 +69,38 @@ def draw(
     return torch.cat(parts).cpu(), None if given is None else given.cpu()
 
 
-def score(run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0) -> tuple[str, list[float]]:
-    """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row."""
+def score(
+    run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
+) -> tuple[str, list[float]]:
+    """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row.
+
+    ``bound_samples``: draws of the noise that the bound averages the density over.  Raises ValueError for
+    fewer than one, and more than one where the model itself gives but a bound.
+    """
     flow = _adjusted(run, solver=solver)
     generator = seeded(seed, "score", device=run.device)
     values: list[float] = []
     with torch.inference_mode():
         for part in _parts(run, rows):
-            values += flow.log_prob(part.x, part.condition, generator).tolist()
+            values += multi_sample_bound(flow, part.x, bound_samples, part.condition, generator).tolist()
     return "log_prob" if flow.density == "exact" else "log_prob_bound", values
+
+
+def threshold(
+    run: Run, share: float, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
+) -> tuple[float, int]:
+    """The log-density below which a ``share`` of the run's held-out rows lies, and how many rows these are.
+
+    About that share of new rows like the training data lies below it too.  Raises ValueError for a share
+    outside (0, 0.5), a run without held-out rows, and where its data are gone.
+    """
+    if not 0 < share < 0.5:
+        raise ValueError(f"--flag-below: expected a share in (0, 0.5), got {share}")
+    held_out = run.dataset.test
+    if len(held_out) == 0:
+        raise ValueError(f"--flag-below: {run.path} holds no rows out to take the threshold from (--holdout)")
+    values = score(run, held_out, solver=solver, seed=seed, bound_samples=bound_samples)[1]
+    return float(torch.tensor(values, dtype=torch.float64).quantile(share)), len(values)
 
 
 def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:

@@ -211,6 +211,21 @@ FLOWS = {
         "autoregressive rational-quadratic splines, slow to sample",
         "Durkan et al. 2019, arXiv 1906.04032",
     ),
+    "vae": Entry(
+        "pushforward.flows:VAE",
+        "variational autoencoder, which only bounds the density",
+        "Kingma & Welling 2014, arXiv 1312.6114",
+    ),
+    "glow": Entry(
+        "pushforward.flows:glow",
+        "images: couplings and 1x1 convolutions at several scales",
+        "Kingma & Dhariwal 2018, arXiv 1807.03039",
+    ),
+    "tarflow": Entry(
+        "pushforward.flows:tarflow",
+        "images: autoregressive transformers over patches, slow to sample",
+        "Zhai et al. 2024, arXiv 2412.06329",
+    ),
 }
 
 

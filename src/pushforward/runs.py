@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Chain, Dequantise, Sigmoid
+from .bijections import Affine, Bijection, Blur, Chain, Dequantise, Sigmoid, Whiten
 from .config import RunConfig, changes
 from .couplings import Rows
 from .data import Schema
@@ -220,6 +220,8 @@ def source_to_json(source: Source) -> dict[str, Any]:
     }
 
 
+#: Preprocessing that a run can store, by what its constructor takes: tensors, or plain numbers.
+_TENSORS = {Affine: ("loc", "scale"), Whiten: ("loc", "covariance"), Blur: ("scale",)}
 _OPTIONS = {Sigmoid: ("low", "high", "margin"), Dequantise: ("low", "high", "step")}
 
 
@@ -227,10 +229,11 @@ def bijection_to_json(bijection: Bijection) -> dict[str, Any]:
     """A preprocessing chain as plain data.  Raises ValueError for a class that is not preprocessing."""
     if isinstance(bijection, Chain):
         return {"class": "Chain", "links": [bijection_to_json(link) for link in bijection.links]}
-    if isinstance(bijection, Affine):
-        numbers = {name: getattr(bijection, name) for name in ("loc", "scale")}
-        dtype = str(bijection.loc.dtype).removeprefix("torch.")
-        return {"class": "Affine", "dtype": dtype, **{k: v.tolist() for k, v in numbers.items()}}
+    for cls, names in _TENSORS.items():
+        if isinstance(bijection, cls):
+            numbers = {name: getattr(bijection, name) for name in names}
+            dtype = str(numbers[names[0]].dtype).removeprefix("torch.")
+            return {"class": cls.__name__, "dtype": dtype, **{k: v.tolist() for k, v in numbers.items()}}
     for cls, options in _OPTIONS.items():
         if isinstance(bijection, cls):
             return {"class": cls.__name__, **{name: getattr(bijection, name) for name in options}}
@@ -242,9 +245,10 @@ def bijection_from_json(data: dict[str, Any]) -> Bijection:
     name, options = data["class"], {key: value for key, value in data.items() if key != "class"}
     if name == "Chain":
         return Chain(*(bijection_from_json(link) for link in options["links"]))
-    if name == "Affine":
-        dtype = getattr(torch, options["dtype"])
-        return Affine(*(torch.tensor(options[key], dtype=dtype) for key in ("loc", "scale")))
+    for cls, names in _TENSORS.items():
+        if name == cls.__name__:
+            dtype = getattr(torch, options["dtype"])
+            return cls(*(torch.tensor(options[key], dtype=dtype) for key in names))
     known = {cls.__name__: cls for cls in _OPTIONS}
     if name not in known:
         raise ValueError(f"unknown preprocessing {name!r}")

@@ -6,12 +6,11 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
-from torch.func import vjp, vmap
 
 from ..tensors import Condition, sum_event
 from .base import Bijection
 from .monotone import Monotone
-from .roots import settled
+from .roots import newton_step, settled
 
 #: ``(dim, size) -> net(x, condition)``: makes the masked network of a layer.
 MakeMasked = Callable[[int, int], nn.Module]
@@ -40,6 +39,7 @@ class Autoregressive(Bijection):
     def __init__(self, dim: int, monotone: Monotone, network: MakeMasked):
         super().__init__()
         self.dim, self.monotone = dim, monotone
+        self.domain, self.codomain = monotone.domain, monotone.codomain
         self.network = network(dim, monotone.size)
         self.passes = 0
 
@@ -56,12 +56,7 @@ class Autoregressive(Bijection):
             x, log_slope = self._solve(y, condition)
         if not torch.is_grad_enabled():
             return x, sum_event(log_slope)
-        # x solves y(x) = y already; a step of Newton's with a constant Jacobian carries the derivatives
-        there, pull = vjp(lambda x: self.forward_and_log_det(x, condition)[0], x)[:2]
-        eye = torch.eye(self.dim, dtype=y.dtype, device=y.device)
-        with torch.no_grad():
-            jacobian = vmap(pull)(eye[:, None, :].expand(-1, len(y), -1))[0].movedim(0, 1)
-        x = x - torch.linalg.solve(jacobian, there - y)
+        x = newton_step(lambda x: self.forward_and_log_det(x, condition)[0], x, y)
         return x, -self.forward_and_log_det(x, condition)[1]
 
     def _solve(self, y: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:

@@ -51,6 +51,10 @@ class Bijection(nn.Module, ABC):
         """Shape of the forward image of one event of ``shape``."""
         return tuple(shape)
 
+    def inverse_event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        """Shape of the inverse image of one event of ``shape``."""
+        return tuple(shape)
+
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -62,6 +66,22 @@ class Bijection(nn.Module, ABC):
     ) -> Tensor:
         """The inverse image alone."""
         return self.inverse_and_log_det(y, condition, generator)[0]
+
+    def initialise(
+        self,
+        x: Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        inverse: bool = True,
+    ) -> Tensor:
+        """The image of training rows ``x``, after setting from them what a bijection takes from data.
+
+        ``inverse`` says which way the rows go, that of training: the inverse, but forward within an
+        :class:`~pushforward.bijections.Inverse`.  Here nothing is set; bijections made of bijections pass the
+        rows through their parts.
+        """
+        return (self.inverse if inverse else self.forward)(x, condition, generator)
 
 
 class Surjection(Bijection):

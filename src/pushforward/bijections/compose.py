@@ -38,6 +38,23 @@ class Chain(Bijection):
             shape = link.event_shape(shape)
         return tuple(shape)
 
+    def inverse_event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        for link in reversed(self.links):
+            shape = link.inverse_event_shape(shape)
+        return tuple(shape)
+
+    def initialise(
+        self,
+        x: Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        inverse: bool = True,
+    ) -> Tensor:
+        for link in reversed(self.links) if inverse else self.links:
+            x = link.initialise(x, condition, generator, inverse=inverse)
+        return x
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -69,6 +86,22 @@ class Inverse(Bijection):
         super().__init__()
         self.bijection = bijection
         self.domain, self.codomain = bijection.codomain, bijection.domain
+
+    def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.bijection.inverse_event_shape(shape)
+
+    def inverse_event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
+        return self.bijection.event_shape(shape)
+
+    def initialise(
+        self,
+        x: Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        inverse: bool = True,
+    ) -> Tensor:
+        return self.bijection.initialise(x, condition, generator, inverse=not inverse)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ..tensors import Condition, sum_event
 from .base import Bijection
 from .monotone import Monotone
+from .shapes import check_entries
 
 #: ``(inputs, outputs) -> net(x, condition)``: makes the network of a layer.
 MakeNetwork = Callable[[int, int], nn.Module]
@@ -46,6 +47,7 @@ class Coupling(Bijection):
                 f"dimension of an event, got {moves.tolist()}"
             )
         self.monotone = monotone
+        self.domain, self.codomain = monotone.domain, monotone.codomain
         self.register_buffer("passive", (~moves).nonzero()[:, 0], persistent=False)
         self.register_buffer("active", moves.nonzero()[:, 0], persistent=False)
         self.register_buffer("back", torch.cat([self.passive, self.active]).argsort(), persistent=False)
@@ -53,8 +55,7 @@ class Coupling(Bijection):
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """Passive part, active part, and its parameters ``(B, active, *rest, size)``."""
-        if x.shape[1] != len(self.back):
-            raise ValueError(f"x: expected {len(self.back)} entries along dimension 1, got {tuple(x.shape)}")
+        check_entries(x, len(self.back))
         passive, active = x.index_select(1, self.passive), x.index_select(1, self.active)
         p = self.network(passive, condition)
         p = p.unflatten(1, (len(self.active), self.monotone.size)).movedim(2, -1)

@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from ..tensors import Condition, sum_event
 from .base import REAL_LINE, Bijection, Domain
+from .roots import settled
 
 
 class Sigmoid(Bijection):
@@ -47,7 +48,7 @@ class Sigmoid(Bijection):
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         low, high = self.codomain.low, self.codomain.high
-        if not bool(((y >= low) & (y <= high)).all()):
+        if not settled((y >= low) & (y <= high)):
             raise ValueError(
                 f"y: expected values in [{low:g}, {high:g}], got [{y.min().item():g}, {y.max().item():g}]"
             )

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch._C._functorch import is_batchedtensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
+from torch.func import vjp, vmap
 
 
 class InverseFailed(RuntimeError):
@@ -54,7 +55,34 @@ def increasing_root(
 
 
 def settled(done: Tensor) -> bool:
-    """Whether all are done; under a transform that hides values, never, so that all steps are taken."""
-    if is_batchedtensor(done):
-        return False
+    """Whether all are done; under ``torch.func`` transforms all means every one of the batch they hide."""
+    while is_functorch_wrapped_tensor(done):
+        done = get_unwrapped(done)
     return bool(done.all())
+
+
+def smooth_root(
+    function: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, low: Tensor, high: Tensor
+) -> Tensor:
+    """:func:`increasing_root` with the derivatives of the inverse, of first order."""
+    with torch.no_grad():
+        x = increasing_root(function, target, low, high)
+    if not torch.is_grad_enabled():
+        return x
+    value, slope = function(x)
+    return x - (value - target) / slope.detach()
+
+
+def newton_step(function: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
+    """x - J^-1 (f(x) - target) for rows ``(B, *event)``, with J = df/dx held constant.
+
+    Where x is a root already the step does not move it, and carries the derivatives, of first order, of
+    the root by the target and by whatever f depends on.
+    """
+    value, pull = vjp(function, x)[:2]
+    size = x[0].numel()
+    eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:]).expand(-1, *x.shape)
+    with torch.no_grad():
+        jacobian = vmap(pull)(eye)[0].movedim(0, 1).reshape(len(x), size, size)
+    step = torch.linalg.solve(jacobian, (value - target).reshape(len(x), size))
+    return x - step.reshape(x.shape)

@@ -1,11 +1,15 @@
 """Flows: what carries the source to the data and back."""
 
+from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow
 from .base import InvertibleFlow as InvertibleFlow
 from .bijective import BijectiveFlow as BijectiveFlow
+from .bounds import multi_sample_bound as multi_sample_bound
 from .continuous import ContinuousFlow as ContinuousFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
+from .image_flows import glow as glow
+from .image_flows import tarflow as tarflow
 from .normalizing import iaf as iaf
 from .normalizing import maf as maf
 from .normalizing import nice as nice
@@ -15,3 +19,4 @@ from .normalizing import realnvp as realnvp
 from .one_step import OneStep as OneStep
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed
+from .vae import VAE as VAE

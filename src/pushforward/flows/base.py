@@ -10,6 +10,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from ..nn import ConditionSpec
 from ..sources import Source
 from ..tensors import Condition, event_size, map_condition
 
@@ -18,6 +19,15 @@ ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
 Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
+
+
+def condition_shape(condition: ConditionSpec) -> ConditionShape:
+    """Shape of one condition of what networks are conditioned on: () for labels."""
+    if condition is None or isinstance(condition, int):
+        return ()
+    if isinstance(condition, Sequence):
+        return tuple(condition)
+    return {k: () if isinstance(v, int) else tuple(v) for k, v in condition.items()}
 
 
 def _first(condition: Condition) -> Tensor:
@@ -102,32 +112,20 @@ class Flow(nn.Module, ABC):
         return x.reshape(*lead, *self.event_shape)
 
 
-class InvertibleFlow(Flow):
-    """A flow that also runs backwards and so has a log-density.
+class DensityFlow(Flow):
+    """A flow whose log-density, or a lower bound on it, can be computed.
 
-    ``density`` says what :meth:`log_prob` is: "exact", or "bound" where a surjection (dequantisation)
-    makes it a lower bound.
+    ``density`` says what :meth:`log_prob` is: "exact", or "bound" where a surjection (dequantisation) or
+    hidden variables make it a lower bound.
     """
 
     density: Literal["exact", "bound"] = "exact"
 
     @abstractmethod
-    def push_and_log_det(
-        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Source to data with log|det dx/dx0| ``(B,)``."""
-
-    @abstractmethod
-    def pull_and_log_det(
-        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Data to source with log|det dx0/dx| ``(B,)``."""
-
-    @abstractmethod
-    def pull(
+    def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """Data points to source points, the inverse of :meth:`push`."""
+        """The log-density of rows ``(B, *event)``, ``(B,)``: what training and ``compile`` see of a flow."""
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -147,10 +145,32 @@ class InvertibleFlow(Flow):
         given = self._spread(condition, lead)
         return self(rows, given, generator).to(x.dtype).reshape(lead)
 
-    def forward(
+
+class InvertibleFlow(DensityFlow):
+    """A flow that also runs backwards: log p(x) = log p_source(x0) + log|det dx0/dx|."""
+
+    @abstractmethod
+    def push_and_log_det(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Source to data with log|det dx/dx0| ``(B,)``."""
+
+    @abstractmethod
+    def pull_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Data to source with log|det dx0/dx| ``(B,)``."""
+
+    @abstractmethod
+    def pull(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The log-density of rows ``(B, *event)``, ``(B,)``: what training and ``compile`` see of a flow."""
+        """Data points to source points, the inverse of :meth:`push`."""
+
+    def pulled_log_prob(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """The log-density of rows by change of variables, ``(B,)``."""
         x0, log_det = self.pull_and_log_det(x, condition, generator)
         return self.source.log_prob(x0, condition).to(log_det) + log_det
 

@@ -32,6 +32,21 @@ class BijectiveFlow(InvertibleFlow):
     def event_shape(self) -> tuple[int, ...]:
         return self.bijection.event_shape(self.source.event_shape)
 
+    @torch.no_grad()
+    def initialise(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> None:
+        """Set from training rows ``x`` ``(B, *event)`` what bijections take from data, before training.
+
+        See :class:`~pushforward.bijections.ActNorm`.
+        """
+        self.bijection.initialise(x, condition, generator)
+
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.pulled_log_prob(x, condition, generator)
+
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -66,6 +66,11 @@ class ContinuousFlow(InvertibleFlow):
     def _solve(self, x: Tensor, t0: float, t1: float, condition: Condition | None) -> Tensor:
         return self.solver.solve(self.problem(condition), x, t0, t1).check().x
 
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.pulled_log_prob(x, condition, generator)
+
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -18,8 +18,9 @@ from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..sources import Normal, Source
-from .base import ConditionShape
+from .base import condition_shape
 from .bijective import BijectiveFlow
+from .image_flows import realnvp_images
 
 
 def nice(
@@ -44,16 +45,33 @@ def realnvp(
     event_shape: int | Sequence[int],
     condition: ConditionSpec = None,
     layers: int = 8,
-    width: int = 128,
-    depth: int = 2,
+    width: int | None = None,
+    depth: int | None = None,
     source: Source | None = None,
+    levels: int | None = None,
+    dropout: float | None = None,
+    bins: int | None = None,
 ) -> BijectiveFlow:
     """Affine couplings (Dinh et al. 2017, arXiv 1605.08803).
 
-    >>> realnvp(3).sample(5).shape
-    torch.Size([5, 3])
+    Of vectors, ``layers`` with perceptrons (by default of width 128 and depth 2); of images ``(C, H, W)``,
+    ``layers`` at each of several scales, see :func:`~pushforward.flows.image_flows.realnvp_images`, whose
+    are ``levels``, ``dropout``, ``bins`` and the other defaults.
+
+    >>> realnvp(3).sample(5).shape, realnvp((1, 4, 4), layers=2).sample(5).shape
+    (torch.Size([5, 3]), torch.Size([5, 1, 4, 4]))
     """
+    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    sizes = {"width": width, "depth": depth}
+    of_images = {"levels": levels, "dropout": dropout, "bins": bins}
+    given = {name: value for name, value in {**sizes, **of_images}.items() if value is not None}
+    if len(shape) == 3:
+        return realnvp_images(shape, condition, steps=layers, source=source, **given)
     dim = _dimension(event_shape, "realnvp", 2)
+    for name in of_images:
+        if name in given:
+            raise ValueError(f"{name}: is for images (C, H, W), got events of shape {shape}")
+    width, depth = width or 128, depth or 2
     return _flow(_couplings(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
 
 
@@ -195,12 +213,3 @@ def _flow(
     return BijectiveFlow(
         Inverse(chain) if inverse else chain, law, condition_shape=condition_shape(condition)
     )
-
-
-def condition_shape(condition: ConditionSpec) -> ConditionShape:
-    """Shape of one condition of what networks are conditioned on: () for labels."""
-    if condition is None or isinstance(condition, int):
-        return ()
-    if isinstance(condition, Sequence):
-        return tuple(condition)
-    return {k: () if isinstance(v, int) else tuple(v) for k, v in condition.items()}

@@ -11,7 +11,7 @@ from torch import Tensor
 from ..bijections import Bijection, is_stochastic
 from ..solvers import Solution
 from ..tensors import Condition
-from .base import Flow, InvertibleFlow
+from .base import DensityFlow, Flow, InvertibleFlow
 from .continuous import ContinuousFlow
 
 
@@ -59,6 +59,14 @@ class Transformed(InvertibleFlow):
     def model_dtype(self) -> torch.dtype:
         """The dtype in which the inner flow computes."""
         return next((b.dtype for b in self.source.buffers() if b.is_floating_point()), torch.float32)
+
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        if not isinstance(self.flow, DensityFlow):
+            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no density")
+        y, log_det = self._inwards(x, condition, generator)
+        return self.flow(y, condition, generator).to(log_det) + log_det
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

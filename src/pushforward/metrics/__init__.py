@@ -11,6 +11,8 @@ from .distances import energy_distance as energy_distance
 from .distances import memorisation_share as memorisation_share
 from .distances import memorisation_threshold as memorisation_threshold
 from .distances import nearest as nearest
+from .importance import Importance as Importance
+from .importance import importance as importance
 from .plans import plan_entropy as plan_entropy
 from .trajectories import normalised_path_energy as normalised_path_energy
 from .trajectories import optimal_cost as optimal_cost

@@ -1,12 +1,15 @@
 """Networks: plain modules ``net(t, x, condition=None)``, and the embeddings they are made of."""
 
 from .base import Network as Network
+from .causal import CausalTransformer as CausalTransformer
 from .conditioners import MaskedPerceptron as MaskedPerceptron
 from .conditioners import Perceptron as Perceptron
+from .conv_conditioner import ConvConditioner as ConvConditioner
 from .embeddings import ConditionEmbedding as ConditionEmbedding
 from .embeddings import ConditionSpec as ConditionSpec
 from .embeddings import FourierFeatures as FourierFeatures
 from .embeddings import TimeEmbedding as TimeEmbedding
+from .lipschitz import LipschitzPerceptron as LipschitzPerceptron
 from .mlp import MLP as MLP
 from .residual import ResidualMLP as ResidualMLP
 from .unet import UNet as UNet

@@ -12,6 +12,7 @@ from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .reverse_kl import ReverseKL as ReverseKL
 from .times import Late as Late
 from .times import LogitNormal as LogitNormal
 from .times import Times as Times

@@ -101,6 +101,8 @@ class Objective(ABC):
 
     #: optimisers that take turns within a step, and the models each one trains (none named: all)
     phases: Mapping[str, tuple[str, ...]] = MappingProxyType({"train": ()})
+    #: what ``models`` calls a single module
+    main: str = "field"
 
     @abstractmethod
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:

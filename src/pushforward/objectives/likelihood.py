@@ -24,6 +24,8 @@ class MaximumLikelihood(Objective):
     tensor(0.9189, grad_fn=...)
     """
 
+    main = "flow"
+
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         rows = batch.target
         log_prob = models["flow"](rows.x, rows.condition, step.generator)

@@ -2,3 +2,4 @@
 
 from .bridge import GaussianBridge as GaussianBridge
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle
+from .moons import TwoMoons as TwoMoons

@@ -14,7 +14,7 @@ from ..couplings import Coupling, Rows
 from ..data import Schema
 from ..data import load as load_data
 from ..fields import BridgeField, Parameterised, Scaled
-from ..flows import BijectiveFlow, ContinuousFlow, DiffusionFlow, Flow, OneStep, Transformed
+from ..flows import ContinuousFlow, DensityFlow, DiffusionFlow, Flow, OneStep, Transformed
 from ..objectives import BridgeMatching, FlowMatching, MaximumLikelihood, Objective
 from ..paths import Brownian, Gamma, Interpolant
 from ..random import derive_seed
@@ -106,8 +106,8 @@ def by_likelihood(config: RunConfig) -> bool:
     return registry.lookup("method", config.model.method).objective == "maximum-likelihood"
 
 
-def build_normalizing_flow(config: RunConfig, schema: Schema) -> BijectiveFlow:
-    """The normalizing flow of a configuration, its weights drawn from the seed."""
+def build_normalizing_flow(config: RunConfig, schema: Schema) -> DensityFlow:
+    """The normalizing flow (or autoencoder) of a configuration, its weights drawn from the seed."""
     spec = None if schema.condition is None else schema.condition.network_spec
     assert config.model.flow is not None, "resolve the configuration first"
     with torch.random.fork_rng(devices=[]):
@@ -202,7 +202,7 @@ def inner_flow(
     distillation.  ``source`` is its law at t = 0, None where the model has its own."""
     if by_likelihood(config):
         flow = models["flow"]
-        assert isinstance(flow, BijectiveFlow)
+        assert isinstance(flow, DensityFlow)
         return flow
     assert source is not None
     spec = None if schema.condition is None else schema.condition.network_spec

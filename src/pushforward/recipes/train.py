@@ -16,9 +16,17 @@ from torch import nn
 
 from .._version import __version__
 from ..config import RunConfig
-from ..couplings import ConditionalOT, Coupling, DatasetOT, MinibatchOT, Rows, SemidiscreteOT
+from ..couplings import (
+    ConditionalOT,
+    Coupling,
+    DatasetOT,
+    MinibatchOT,
+    Rows,
+    SemidiscreteOT,
+    check_source,
+)
 from ..data import Dataset
-from ..flows import Transformed
+from ..flows import BijectiveFlow, Transformed
 from ..nn import ConditionEmbedding
 from ..objectives import Batch, Objective
 from ..random import seeded
@@ -31,6 +39,7 @@ from ..training import (
     Result,
     Trainer,
     gather_objects,
+    in_model_space,
     is_first_process,
     make_fabric,
     read_model,
@@ -54,6 +63,8 @@ from .reflow import Pairs, draw_pairs, held_out, straight_objective
 
 #: Held-out rows scored at each validation.
 VALIDATION_ROWS = 2000
+#: Training rows that a flow's data-driven initialisation sees.
+INITIAL_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -98,12 +109,13 @@ def train(
 ) -> Run:
     """Train what ``config`` describes into the run folder ``out``, or go on where that run stopped.
 
-    ``target`` stands for ``config.target`` where the data are in memory.  Raises ValueError, with nothing
+    ``target`` stands for ``config.target`` where the data are in memory, as they are or as a loaded
+    :class:`~pushforward.data.Dataset`, which is taken for granted.  Raises ValueError, with nothing
     written, for data or values that cannot be used; NonFiniteLoss where training diverges.
     """
     check(config)
     folder = RunFolder(Path(out))
-    dataset = load_dataset(config, target)
+    dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
     config = resolve(config, dataset.schema)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
     names = stages(config)
@@ -122,6 +134,8 @@ def train(
     coupling = build_coupling(config)
     if isinstance(coupling, DatasetOT) and not isinstance(source, Empirical):
         raise ValueError(f"--coupling {config.model.coupling}: expected the rows of a data set as --source")
+    if isinstance(coupling, SemidiscreteOT) and source is not None:
+        check_source(source, len(dataset.train))
     build_objective(config)
     models = build_models(config, dataset.schema, names[-1])
     inner_flow(config, dataset.schema, models, start, names[-1])
@@ -166,6 +180,8 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
             fresh.load_state_dict(models.state_dict())
         else:
             calibrate(fresh, job.dataset.train)
+            if not (place.path / "state").exists():
+                initialise(job, fresh)
         models = fresh
         if not last and place.finished():
             read_model(_weights(place.path), models)
@@ -200,6 +216,15 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
             read_model(_weights(place.path), models)
         flow = inner_flow(job.config, job.dataset.schema, models, job.start, name)
     return result
+
+
+def initialise(job: Job, models: nn.ModuleDict) -> None:
+    """Let a normalizing flow take from the first training rows what it takes from data."""
+    flow = models["flow"] if by_likelihood(job.config) else None
+    if isinstance(flow, BijectiveFlow):
+        first = job.dataset.train.take(torch.arange(min(len(job.dataset.train), INITIAL_ROWS)))
+        rows = in_model_space(first, job.dataset.preprocess, model_dtype(job.config), job.config.seed)
+        flow.initialise(rows.x, rows.condition)
 
 
 def _first_stage(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:

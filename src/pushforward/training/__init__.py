@@ -9,6 +9,7 @@ from .devices import gather_objects as gather_objects
 from .devices import is_first_process as is_first_process
 from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
+from .no_data import NoData as NoData
 from .progress import progress as progress
 from .trainer import Batches as Batches
 from .trainer import NonFiniteLoss as NonFiniteLoss

@@ -95,7 +95,8 @@ class Trainer:
     """Descends an objective with AdamW, warm-up and cosine decay, clipping and an average of the weights.
 
     Arguments:
-        objective, models: what is descended and what is trained (a module stands for ``{"field": module}``).
+        objective, models: what is descended and what is trained (a module stands for
+            ``{objective.main: module}``).
         batches: :class:`~pushforward.training.PairedBatches` or any :class:`Batches`.
         optim: the numbers; ``steps`` must be set.
         seed: of every draw of the objective; step k draws from (seed, k) alone.
@@ -124,7 +125,7 @@ class Trainer:
         if optim.steps is None or optim.steps < 1:
             raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
-        self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({"field": models})
+        self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({objective.main: models})
         self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
         # plain attributes: Fabric looks these up anew at every access
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size

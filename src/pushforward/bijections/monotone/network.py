@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..roots import increasing_root
+from ..roots import smooth_root
 from .base import Monotone, bounded
 
 #: bounds of the logarithms of slopes, so that none is carried out of range
@@ -49,15 +49,8 @@ class MonotoneNetwork(Monotone):
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         parts = self._parts(p)
         a, b, _, _, heights = parts
-        with torch.no_grad():
-            reach = heights.sum(-1)
-            x = increasing_root(
-                lambda x: _value_and_slope(x, *parts), y, (y - b - reach) / a, (y - b + reach) / a
-            )
-        if torch.is_grad_enabled():
-            # the value is a root already; this step of Newton's carries the derivatives of an inverse
-            there, slope = _value_and_slope(x, *parts)
-            x = x - (there - y) / slope.detach()
+        reach = heights.sum(-1)
+        x = smooth_root(lambda x: _value_and_slope(x, *parts), y, (y - b - reach) / a, (y - b + reach) / a)
         return x, -_value_and_slope(x, *parts)[1].log()
 
 

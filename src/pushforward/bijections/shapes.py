@@ -1,0 +1,24 @@
+"""The shapes that bijections ask of their arguments."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def check_entries(x: Tensor, count: int) -> None:
+    """Raise ValueError unless rows ``(B, count, ...)`` came."""
+    if x.ndim < 2 or x.shape[1] != count:
+        raise ValueError(f"x: expected {count} entries along dimension 1, got shape {tuple(x.shape)}")
+
+
+def check_vectors(x: Tensor, dim: int) -> None:
+    """Raise ValueError unless rows ``(B, dim)`` came."""
+    if x.ndim != 2 or x.shape[1] != dim:
+        raise ValueError(f"x: expected shape (B, {dim}), got {tuple(x.shape)}")
+
+
+def check_size(name: str, value: int, most: int | None = None) -> None:
+    """Raise ValueError unless ``value`` is at least 1, and no more than ``most``."""
+    if value < 1 or (most is not None and value > most):
+        expected = "at least 1" if most is None else f"1 to {most}"
+        raise ValueError(f"{name}: expected {expected}, got {value}")

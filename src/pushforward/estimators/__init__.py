@@ -1,0 +1,4 @@
+"""scikit-learn estimators: densities and outlier detection by flows."""
+
+from .density import FlowDensity as FlowDensity
+from .outliers import FlowOutlierDetector as FlowOutlierDetector

@@ -1,0 +1,205 @@
+"""Normalizing flows by name, for images: RealNVP with several scales, Glow, TarFlow.
+
+Each builds a :class:`BijectiveFlow` for events ``(C, H, W)`` from a standard normal source, with weights as
+torch draws them and volume kept to begin with.  The direction from data to source is one pass; so is the
+way back, but for :func:`tarflow`, which draws patch by patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from ..bijections import (
+    ActNorm,
+    Bijection,
+    Chain,
+    Coupling,
+    Elementwise,
+    Inverse,
+    InvertibleConv1x1,
+    MultiScale,
+    Squeeze,
+    TransformerAutoregressive,
+)
+from ..bijections.coupling import MakeNetwork
+from ..bijections.monotone import RationalQuadratic, ScaleShift
+from ..bijections.squeeze import squeezed
+from ..nn import CausalTransformer, ConditionSpec, ConvConditioner
+from ..nn.base import check_count
+from ..sources import Normal, Source
+from ..tensors import event_size
+from .base import condition_shape
+from .bijective import BijectiveFlow
+
+#: patches that tarflow makes by itself
+MOST_PATCHES = 64
+#: ``(number of the step, shape of the event there, network) -> links``: one step of a level.
+Step = Callable[[int, tuple[int, ...], MakeNetwork], list[Bijection]]
+
+
+def glow(
+    event_shape: Sequence[int],
+    condition: ConditionSpec = None,
+    levels: int = 2,
+    steps: int = 8,
+    width: int = 32,
+    depth: int = 1,
+    dropout: float = 0.0,
+    bins: int = 8,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Steps of actnorm, invertible 1x1 convolution and affine coupling (Kingma & Dhariwal 2018, arXiv
+    1807.03039).
+
+    ``levels``: scales, each half the one before; after each but the last half of the channels leaves, moved
+    by what the other half says.  ``steps``: of each level.  ``width``, ``depth``, ``dropout``: those of the
+    couplings' :class:`~pushforward.nn.ConvConditioner`.  ``bins``: of a spline for every number of the
+    source, for noise that is not normal, such as that of dequantised pixels of one colour; 0 for none.
+
+    Raises ValueError for images that do not halve so often.
+
+    >>> glow((1, 8, 8), steps=2).log_prob(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3])
+    """
+
+    def step(number: int, shape: tuple[int, ...], network: MakeNetwork) -> list[Bijection]:
+        moves = torch.arange(shape[0]) >= shape[0] // 2
+        return [ActNorm(shape[0]), InvertibleConv1x1(shape[0]), Coupling(moves, ScaleShift(), network)]
+
+    network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
+    bijection = _scales("glow", step, network, tuple(event_shape), levels, steps)
+    return _flow([bijection], (event_size(event_shape),), condition, bins, source)
+
+
+def realnvp_images(
+    event_shape: Sequence[int],
+    condition: ConditionSpec = None,
+    levels: int = 2,
+    steps: int = 8,
+    width: int = 32,
+    depth: int = 1,
+    dropout: float = 0.0,
+    bins: int = 8,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Affine couplings at several scales, actnorm between them (Dinh et al. 2017, arXiv 1605.08803).
+
+    What moves are in turn the white and the black squares of a checkerboard, rows, and columns of each block
+    of 2 x 2 pixels.  Arguments as for :func:`glow`.
+
+    >>> realnvp_images((3, 8, 8), steps=6).sample(2).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    def step(number: int, shape: tuple[int, ...], network: MakeNetwork) -> list[Bijection]:
+        return [ActNorm(shape[0]), Coupling(block_mask(shape[0], number), ScaleShift(), network)]
+
+    check_count("steps", steps, 2)  # so that every channel moves
+    network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
+    bijection = _scales("realnvp", step, network, tuple(event_shape), levels, steps)
+    return _flow([bijection], (event_size(event_shape),), condition, bins, source)
+
+
+def tarflow(
+    event_shape: Sequence[int],
+    condition: ConditionSpec = None,
+    patch: int | None = None,
+    blocks: int = 4,
+    layers: int = 2,
+    width: int = 96,
+    heads: int = 4,
+    dropout: float = 0.0,
+    bins: int = 8,
+    source: Source | None = None,
+) -> BijectiveFlow:
+    """Causal transformers over patches, in turn from the first to the last and back (Zhai et al. 2024, arXiv
+    2412.06329).
+
+    ``patch``: pixels along a side; None for the least, from 2 on, that makes at most 64 patches.  ``blocks``:
+    autoregressive maps, each a transformer of ``layers``, ``width``, ``heads`` and ``dropout``.  ``bins``
+    as for :func:`glow`.  Densities take one pass, samples one round over the patches for each block.
+
+    Raises ValueError for images that do not divide into patches, and for a single patch.
+
+    >>> tarflow((1, 8, 8), blocks=2, width=16).log_prob(torch.zeros(3, 1, 8, 8)).shape
+    torch.Size([3])
+    """
+    check_count("blocks", blocks)
+    size = _patch(event_shape) if patch is None else check_count("patch", patch)
+    shape = squeezed(event_shape, size)
+    network = partial(
+        CausalTransformer, condition=condition, width=width, depth=layers, heads=heads, dropout=dropout
+    )
+    moves = [TransformerAutoregressive(shape, network, reverse=i % 2 == 1) for i in range(blocks)]
+    return _flow([Squeeze(size), ActNorm(shape[0]), *moves], shape, condition, bins, source)
+
+
+def block_mask(channels: int, number: int) -> Tensor:
+    """Which channels of a squeezed image move in step ``number``: half of each block's four pixels.
+
+    >>> [block_mask(4, number).int().tolist() for number in range(3)]
+    [[1, 0, 0, 1], [0, 1, 1, 0], [1, 1, 0, 0]]
+    """
+    place = torch.arange(channels) % 4
+    first = [(place == 0) | (place == 3), place < 2, place % 2 == 0][number // 2 % 3]
+    return first if number % 2 == 0 else ~first
+
+
+def _scales(
+    name: str,
+    step: Step,
+    network: Callable[..., ConvConditioner],
+    event_shape: tuple[int, ...],
+    levels: int,
+    steps: int,
+) -> MultiScale:
+    """Levels of a squeeze and ``steps``; at the end of each but the last the half that leaves is moved."""
+    check_count("levels", levels)
+    check_count("steps", steps)
+    if len(event_shape) != 3:
+        raise ValueError(f"{name}: expected images of shape (C, H, W), got {event_shape}")
+    halvings = min((size & -size).bit_length() - 1 for size in event_shape[1:])
+    if levels > halvings:
+        raise ValueError(
+            f"{name}: expected images that halve {levels} times (levels), got {event_shape[1]} x "
+            f"{event_shape[2]}, which halve {halvings} times"
+            + (f"; take levels={halvings}" if halvings else "; tarflow takes them")
+        )
+    made, shape = [], event_shape
+    for level in range(levels):
+        shape = squeezed(shape, 2)
+        here = partial(network, size=shape[1:])
+        links = [link for number in range(steps) for link in step(number, shape, here)]
+        if level < levels - 1:
+            leaves = torch.arange(shape[0]) < shape[0] // 2
+            links += [ActNorm(shape[0]), Coupling(leaves, ScaleShift(), here)]
+            shape = (shape[0] - shape[0] // 2, *shape[1:])
+        made.append(Chain(Squeeze(2), *links))
+    return MultiScale(made, event_shape)
+
+
+def _patch(event_shape: Sequence[int]) -> int:
+    if len(event_shape) != 3:
+        raise ValueError(f"tarflow: expected images of shape (C, H, W), got {tuple(event_shape)}")
+    _, height, width = event_shape
+    sides = range(2, max(height, width))
+    fits = [p for p in sides if height % p == width % p == 0 and height * width > p * p]
+    few = [p for p in fits if height * width <= MOST_PATCHES * p * p]
+    return [*few[:1], *fits[-1:], 1][0]
+
+
+def _flow(
+    links: Sequence[Bijection],
+    shape: tuple[int, ...],
+    condition: ConditionSpec,
+    bins: int,
+    source: Source | None,
+) -> BijectiveFlow:
+    """``links`` run from the data to the source, whose events are of ``shape``."""
+    last = [Elementwise(shape, RationalQuadratic(bins))] if bins else []
+    law = source or Normal(shape)
+    return BijectiveFlow(Inverse(Chain(*links, *last)), law, condition_shape=condition_shape(condition))

@@ -1,0 +1,32 @@
+"""Batches of nothing but their number of rows."""
+
+from __future__ import annotations
+
+import torch
+
+from ..couplings import Rows
+from ..objectives import Batch
+
+
+class NoData:
+    """``size`` rows a step without any points: for objectives that draw all they need themselves.
+
+    :class:`~pushforward.objectives.ReverseKL` is one.  Raises ValueError for a size below 1.
+
+    >>> len(NoData(8)(0))
+    8
+    """
+
+    def __init__(self, size: int):
+        if size < 1:
+            raise ValueError(f"size: expected at least one row, got {size}")
+        self.size = size
+
+    def rows(self, rank: int, world: int) -> tuple[int, int]:
+        """First and last row of the global batch that process ``rank`` computes."""
+        return self.size * rank // world, self.size * (rank + 1) // world
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        """The rows of process ``rank`` of ``world``."""
+        start, stop = self.rows(rank, world)
+        return Batch((Rows(torch.empty(stop - start, 0)),), None, self.size / world)

@@ -1,0 +1,302 @@
+"""The contract of every bijection and flow, driven by the registry in ``bijection_cases``."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+from torch.func import jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from bijection_cases import CASES, DOUBLE, LABELS, Case, inputs, labels, perturbed
+from pushforward.bijections import Bijection, InverseFailed
+from pushforward.flows import BijectiveFlow, iaf, maf, nice, nsf, nsf_ar, realnvp
+
+DTYPES = (DOUBLE, torch.float32)
+EACH = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+
+
+def at_noise(*wanted: float, where: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
+    """Every case with noise of each of its scales, or of those ``wanted``, in its parameters."""
+    rows = [
+        pytest.param(case, scale, id=f"{name}, noise {scale:g}")
+        for name, case in CASES.items()
+        if where(case)
+        for scale in case.scales
+        if not wanted or scale in (0, *wanted)
+    ]
+    return pytest.mark.parametrize(("case", "scale"), rows)
+
+
+def way(bijection: Bijection, inverse: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    return bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det
+
+
+def by_row(bijection: Bijection, inverse: bool, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same rows one by one, under ``vmap``."""
+
+    def one(row: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        y, log_det = way(bijection, inverse)(row[None], None if label is None else label[None])
+        return y[0], log_det[0]
+
+    with sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the others
+        return vmap(one, in_dims=(0, None if c is None else 0))(x, c)
+
+
+def jacobians(bijection: Bijection, inverse: bool, x: Tensor, c: Tensor | None) -> Tensor:
+    """``(B, outputs, inputs)`` by autograd."""
+
+    def one(row: Tensor, label: Tensor | None) -> Tensor:
+        return way(bijection, inverse)(row[None], None if label is None else label[None])[0].flatten()
+
+    with sdpa_kernel(SDPBackend.MATH):
+        jacobian = vmap(jacrev(one), in_dims=(0, None if c is None else 0))(x, c)
+    return jacobian.flatten(2)
+
+
+def apart(a: Tensor, b: Tensor, bijection: Bijection) -> Tensor:
+    """|a - b|, around the circle where the bijection is one of circles."""
+    gap = (a.double() - b.double()).abs()
+    circle = bijection.domain.low == -math.pi and bijection.domain.high == math.pi
+    return torch.minimum(gap, (2 * math.pi - gap).abs()) if circle else gap
+
+
+def allowed(start: Tensor, image: Tensor, back: Tensor, magnitude: float) -> Tensor:
+    """100 epsilons times |start| + |d start / d image| |image|; ``magnitude`` counts with both."""
+    spread = back.abs() @ (image.double().abs().flatten(1) + magnitude)[..., None]
+    size = start.double().abs() + magnitude + spread.reshape(start.shape)
+    return 100 * torch.finfo(start.dtype).eps * size
+
+
+# -- inverses ----------------------------------------------------------------------------------------
+
+
+@at_noise(where=lambda case: case.single)
+def test_both_round_trips_to_rounding(case: Case, scale: float) -> None:
+    # numbers that single precision holds, so that one Jacobian serves both
+    double = perturbed(case, scale, fixed=True)
+    with torch.no_grad():
+        for parameter in double.parameters():
+            parameter.copy_(parameter.float())
+    single = copy.deepcopy(double).float()
+    for inverse in (False, True):
+        shape = double.event_shape(case.shape()) if inverse else case.shape()
+        start = inputs(double, shape, reach=case.reach, inverse=inverse).float()
+        c = labels(case, len(start))
+        back = torch.linalg.inv(jacobians(double, inverse, start.double(), c))
+        for bijection, x in ((single, start), (double, start.double())):
+            with torch.no_grad():
+                image = way(bijection, inverse)(x, c)[0]
+                again = way(bijection, not inverse)(image, c)[0]
+            assert image.dtype == x.dtype and image.isfinite().all()
+            error, bound = apart(again, x, double), allowed(x, image, back, case.magnitude)
+            assert (error <= bound).all(), (x.dtype, inverse, (error / bound).max())
+
+
+@at_noise(5.0, where=lambda case: case.event is None)
+def test_what_is_no_number_never_comes_back_as_one(case: Case, scale: float) -> None:
+    bijection = perturbed(case, scale)
+    y = torch.full((1, 3), math.nan, dtype=DOUBLE)
+    try:
+        x, log_det = bijection.inverse_and_log_det(y, labels(case, 1))
+    except (InverseFailed, ValueError):
+        return
+    assert x.isnan().all(), log_det
+
+
+# -- log-determinants --------------------------------------------------------------------------------
+
+
+@at_noise()
+def test_log_det_is_that_of_the_jacobian_both_ways(case: Case, scale: float) -> None:
+    bijection = perturbed(case, scale)
+    for inverse in (False, True):
+        shape = bijection.event_shape(case.shape()) if inverse else case.shape()
+        x = inputs(bijection, shape, rows=12, reach=8.0, inverse=inverse)
+        c = labels(case, len(x))
+        jacobian = jacobians(bijection, inverse, x, c)
+        log_det = way(bijection, inverse)(x, c)[1]
+        truth = torch.linalg.slogdet(jacobian).logabsdet
+        # rounding in the elimination grows with the condition number
+        slack = 1e-9 + 1e-13 * torch.linalg.cond(jacobian)
+        assert log_det.shape == (12,)
+        assert ((log_det - truth).abs() <= slack).all(), ((log_det - truth).abs() / slack).max()
+
+
+@at_noise(0.1, 1.0, where=lambda case: case.event is None and not case.conditional)
+def test_density_integrates_to_one(case: Case, scale: float) -> None:
+    # at 1 some splines are too steep for grids that take seconds, at 0.5 those of a wild conditioner
+    wide = scale == 1
+    bijection = perturbed(case, 0.5 if wide else scale, dim=2, fixed=wide)
+    domain = bijection.domain
+    circle = math.isfinite(domain.low)
+    # beyond 5.5 deviations there is less than 1e-7 of a normal law
+    low, high = (domain.low, domain.high) if circle else (-5.5, 5.5)
+    n = 240 if wide else 120
+    line = torch.linspace(low, high, n, dtype=DOUBLE)
+    with torch.no_grad():
+        image = bijection.forward(torch.cartesian_prod(line, line))
+        # nodes where the image is dense, and between its ends where it is not
+        shares = torch.linspace(0, 1, n, dtype=DOUBLE)
+        axes = []
+        for values in image.unbind(1):
+            first, last = (low, high) if circle else (values.min(), values.max())
+            even = first + (last - first) * shares
+            axes.append(torch.cat([even, values.quantile(shares)]).sort().values)
+        x, log_det = bijection.inverse_and_log_det(torch.cartesian_prod(*axes))
+    log_p = -0.5 * x.square().sum(1) - math.log(2 * math.pi)
+    if circle:  # the source is uniform there
+        log_p = torch.full_like(log_p, -2 * math.log(high - low))
+    density = (log_p + log_det).exp().reshape(2 * n, 2 * n)
+    mass = torch.trapezoid(torch.trapezoid(density, axes[1]), axes[0]).item()
+    assert abs(mass - 1) < 1e-3, mass
+
+
+@at_noise(1.0)
+def test_log_scales_are_bounded_at_any_parameters(case: Case, scale: float) -> None:
+    bijection = perturbed(case, 1e4 * scale, fixed=True)
+    x = inputs(bijection, case.shape(), rows=12, reach=8.0)
+    y, log_det = bijection.forward_and_log_det(x, labels(case, 12))
+    # most bound the logarithm of a slope by 5 or 10; that of a spline grows with the logarithm of the
+    # slopes at its knots, of a sum of steps with that of their heights, here log(1e4) or so
+    assert y.isfinite().all() and (log_det.abs() <= 30 * x[0].numel()).all()
+
+
+# -- conditions --------------------------------------------------------------------------------------
+
+
+@at_noise(1.0, where=lambda case: case.conditional)
+def test_each_row_obeys_its_own_condition(case: Case, scale: float) -> None:
+    bijection = perturbed(case, scale)
+    row = inputs(bijection, case.shape(), rows=6, reach=4.0)[5:]
+    c = torch.arange(LABELS)
+    for inverse in (False, True):
+        together, log_det = way(bijection, inverse)(row.expand(LABELS, -1), c)
+        for label in range(LABELS):
+            alone, its_log_det = way(bijection, inverse)(row, c[label : label + 1])
+            assert torch.allclose(alone[0], together[label], rtol=1e-10, atol=1e-10)
+            assert torch.allclose(its_log_det[0], log_det[label], rtol=1e-8, atol=1e-10)
+        assert (together[0] - together[1]).abs().max() > 1e-3
+        assert (together[1] - together[2]).abs().max() > 1e-3
+
+
+# -- derivatives -------------------------------------------------------------------------------------
+
+
+@at_noise(1.0, 5.0)
+def test_gradients_are_finite_everywhere_both_ways(case: Case, scale: float) -> None:
+    bijection = perturbed(case, scale, fixed=True)
+    for inverse in (False, True):
+        shape = bijection.event_shape(case.shape()) if inverse else case.shape()
+        x = inputs(bijection, shape, reach=case.reach, inverse=inverse).requires_grad_()
+        y, log_det = way(bijection, inverse)(x, labels(case, len(x)))
+        wanted = [x, *bijection.parameters()]
+        grads = torch.autograd.grad(y.sum() + log_det.sum(), wanted, allow_unused=True)
+        assert all(g is None or g.isfinite().all() for g in grads) and grads[0] is not None
+
+
+@at_noise(1.0)
+def test_derivatives_of_the_inverse_are_those_of_an_inverse(case: Case, scale: float) -> None:
+    # f^-1(f(x)) = x at any parameters, and the log-determinants cancel
+    bijection = perturbed(case, scale)
+    # without the first rows, where log-determinants of splines have kinks
+    x = inputs(bijection, case.shape(), rows=15, reach=4.0)[6:].requires_grad_()
+    c = labels(case, len(x))
+    y, there = bijection.forward_and_log_det(x, c)
+    again, back = bijection.inverse_and_log_det(y, c)
+    weights = torch.randn(again.shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
+    wanted = [x, *bijection.parameters()]
+    for value, truth in (((weights * again).sum(), weights), ((there + back).sum(), 0.0)):
+        if not value.requires_grad:
+            continue
+        grads = torch.autograd.grad(value, wanted, allow_unused=True, retain_graph=True)
+        first = torch.zeros_like(x) if grads[0] is None else grads[0]
+        assert torch.allclose(first, torch.as_tensor(truth, dtype=DOUBLE), atol=1e-6)
+        assert all(g is None or g.abs().max() < 1e-6 for g in grads[1:])
+
+
+# -- what else a layer must survive ------------------------------------------------------------------
+
+
+@at_noise(1.0)
+def test_the_same_under_inference_mode_vmap_and_copies(case: Case, scale: float, tmp_path) -> None:
+    bijection = perturbed(case, scale)
+    other = case.new(seed=7).double()
+    if dict(bijection.state_dict()):
+        save_file({k: v.contiguous() for k, v in bijection.state_dict().items()}, tmp_path / "b.safetensors")
+        other.load_state_dict(load_file(tmp_path / "b.safetensors"))
+    for inverse in (False, True):
+        shape = bijection.event_shape(case.shape()) if inverse else case.shape()
+        x = inputs(bijection, shape, rows=9, reach=case.reach, inverse=inverse)
+        c = labels(case, len(x))
+        with torch.no_grad():
+            y, log_det = way(bijection, inverse)(x, c)
+        assert y.dtype == log_det.dtype == DOUBLE
+        with torch.inference_mode():
+            found = {
+                "inference mode": way(bijection, inverse)(x, c),
+                "vmap": by_row(bijection, inverse, x, c),
+                "deep copy": way(copy.deepcopy(bijection), inverse)(x, c),
+                "safetensors": way(other, inverse)(x, c),
+            }
+        for name, (z, z_log_det) in found.items():
+            assert torch.allclose(z, y, rtol=1e-9, atol=1e-9), name
+            assert torch.allclose(z_log_det, log_det, rtol=1e-9, atol=1e-9), name
+
+
+@EACH
+def test_forward_compiles_whole(case: Case) -> None:
+    bijection = perturbed(case, case.scales[0])
+    x = inputs(bijection, case.shape(), rows=9, reach=case.reach)
+    c = labels(case, len(x))
+    torch._dynamo.reset()
+    compiled = torch.compile(bijection.forward_and_log_det, fullgraph=True, backend="aot_eager")
+    with torch.no_grad():
+        for a, b in zip(compiled(x, c), bijection.forward_and_log_det(x, c)):
+            assert torch.allclose(a, b, rtol=1e-10, atol=1e-10)
+
+
+# -- whole flows -------------------------------------------------------------------------------------
+
+
+def trained(build: Callable[..., BijectiveFlow]) -> BijectiveFlow:
+    """A flow after a few steps of maximum likelihood on two half circles."""
+    torch.manual_seed(0)
+    flow = build(2, width=16, layers=4)
+    angle = math.pi * torch.rand(256)
+    side = (torch.arange(256) % 2) * 2.0 - 1
+    x = torch.stack([side * (angle.cos() - 0.5), side * (angle.sin() - 0.25)], 1)
+    x = 1.5 * x + 0.15 * torch.randn(256, 2)
+    optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
+    before = flow(x).mean().item()
+    for _ in range(60):
+        optimiser.zero_grad()
+        (-flow(x).mean()).backward()
+        optimiser.step()
+    assert flow(x).mean().item() > before + 0.2
+    return flow
+
+
+@pytest.mark.parametrize("build", [nice, realnvp, nsf, maf, iaf, nsf_ar], ids=lambda f: f.__name__)
+def test_trained_flows_round_trip_within_six_deviations(build: Callable[..., BijectiveFlow]) -> None:
+    flow = trained(build)
+    line = torch.linspace(-6, 6, 13)
+    for dtype in DTYPES:
+        flow = flow.to(dtype)
+        inner = torch.cartesian_prod(line, line).to(dtype)
+        with torch.no_grad():
+            outer, there = flow.push_and_log_det(inner)
+            again, back = flow.pull_and_log_det(outer)
+            once_more = flow.push(again)
+        # what one layer may err by, for numbers up to 6, in each of 4
+        exact = copy.deepcopy(flow.bijection).double()
+        jacobian = jacobians(exact, False, inner.double(), None)
+        slack = 4 * allowed(inner, outer, torch.linalg.inv(jacobian), 6.0)
+        assert ((again - inner).abs() <= slack).all()
+        assert ((once_more - outer).abs() <= 4 * allowed(outer, inner, jacobian, 6.0)).all()
+        assert ((there + back).abs() <= 100 * 4 * 6 * torch.finfo(dtype).eps).all()

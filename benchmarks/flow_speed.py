@@ -240,8 +240,8 @@ def page() -> None:
         NAME,
         "Normalizing flows beside peers",
         f"Five coupling layers with two hidden layers of {WIDTH}, {BINS} bins, batches of {BATCH:,}, one "
-        "torch thread; the least of many times, all libraries in turn. zuko's coupling evaluates all elements with "
-        "a masked network; nflows' is given a plain perceptron instead of its residual network.",
+        "torch thread; the least of many times, all libraries in turn. zuko's coupling evaluates all "
+        "elements with a masked network; nflows' is given a plain perceptron instead of its residual network.",
         "python benchmarks/flow_speed.py coupling --compiled",
         table,
     )
@@ -262,8 +262,8 @@ def page() -> None:
             "flow_sampling",
             "Samples of masked autoregressive flows",
             "1,024 samples of a masked autoregressive flow of three layers in 32 dimensions, drawn by "
-            "fixed-point iteration that stops when a pass changes nothing, against zuko, which makes as many "
-            "passes as there are dimensions. Trained on a chain of dependent variables.",
+            "fixed-point iteration that stops when a pass changes nothing, against zuko, which makes as "
+            "many passes as there are dimensions. Trained on a chain of dependent variables.",
             "python benchmarks/flow_speed.py sampling",
             drawn,
         )

@@ -40,8 +40,8 @@ def to_torch(
             *event)``, or if there is but one, with everything.
         event_dim: how many dimensions an event has; where the bijection changes that, before and after.
 
-    The transform remembers its last arguments and their image, so that ``log_abs_det_jacobian`` just after
-    either direction is had for nothing.  Raises ValueError for an ``event_dim`` below 1, and the transform
+    The transform remembers the log-determinant of its last points, so that ``log_abs_det_jacobian`` just
+    after either direction is had for nothing.  Raises ValueError for an ``event_dim`` below 1, and the transform
     for a condition that does not fit.
 
     >>> from pushforward.bijections import Affine
@@ -135,7 +135,7 @@ class _ToTorch(Transform):
     def __init__(self, bijection: Bijection, condition: Condition | None, dims: tuple[int, int]):
         super().__init__()
         self.bijection, self.condition, self._dims = bijection, condition, dims
-        self._last: tuple[Tensor, Tensor, Tensor] | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
 
     @constraints.dependent_property(is_discrete=False)
     def domain(self) -> constraints.Constraint:
@@ -175,7 +175,7 @@ class _ToTorch(Transform):
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Image and log|det|, in zuko's words."""
         y, log_det = self._carry(x, False)
-        self._last = (x, y, log_det)
+        self._last = (x, log_det)
         return y, log_det
 
     def _call(self, x: Tensor) -> Tensor:
@@ -183,14 +183,14 @@ class _ToTorch(Transform):
 
     def _inverse(self, y: Tensor) -> Tensor:
         x, log_det = self._carry(y, True)
-        self._last = (x, y, -log_det)
+        self._last = (x, -log_det)
         return x
 
     def log_abs_det_jacobian(self, x: Tensor, y: Tensor) -> Tensor:
-        if self._last is None or self._last[0] is not x or self._last[1] is not y:
+        if self._last is None or self._last[0] is not x:
             self.call_and_ladj(x)
         assert self._last is not None
-        return self._last[2]
+        return self._last[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_last": None}

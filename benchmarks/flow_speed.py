@@ -241,7 +241,7 @@ def page() -> None:
         "Normalizing flows beside peers",
         f"Five coupling layers with two hidden layers of {WIDTH}, {BINS} bins, batches of {BATCH:,}, one "
         "torch thread; the least of many times, all libraries in turn. zuko's coupling evaluates all "
-        "elements with a masked network; nflows' is given a plain perceptron instead of its residual network.",
+        "elements with a masked network; nflows' is given a plain perceptron instead of its residual one.",
         "python benchmarks/flow_speed.py coupling --compiled",
         table,
     )

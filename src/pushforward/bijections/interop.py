@@ -41,8 +41,8 @@ def to_torch(
         event_dim: how many dimensions an event has; where the bijection changes that, before and after.
 
     The transform remembers the log-determinant of its last points, so that ``log_abs_det_jacobian`` just
-    after either direction is had for nothing.  Raises ValueError for an ``event_dim`` below 1, and the transform
-    for a condition that does not fit.
+    after either direction is had for nothing.  Raises ValueError for an ``event_dim`` below 1, and the
+    transform for a condition that does not fit.
 
     >>> from pushforward.bijections import Affine
     >>> transform = to_torch(Affine(0.0, 2.0))

@@ -40,8 +40,9 @@ class Residual(Bijection):
     log|det| is exact by default, from the whole Jacobian (events of d elements take d forward derivatives
     and d^2 numbers).  ``terms=n`` estimates it without bias instead, by the power series
     sum_k (-1)^(k+1) tr(J^k) / k: n terms always, further ones by Russian roulette, traces from one random
-    sign vector for each row (Chen et al. 2019, arXiv 1906.02735, section 3.1).  The estimate draws from
-    ``generator``, and its exponential is no unbiased density.
+    sign vector for each row (Chen et al. 2019, arXiv 1906.02735, section 3.1).  Each further term comes
+    with probability L, and no less than a half: with less than L^2, such as a half at L = 0.9, the variance
+    need not be finite.  The estimate draws from ``generator``, and its exponential is no unbiased density.
 
     Raises ValueError for a network without a constant in [0, 1) and for ``terms`` below 1.
 
@@ -69,7 +70,9 @@ class Residual(Bijection):
     def _log_det(
         self, g: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        return _exact(g, x) if self.terms is None else _estimate(g, x, self.terms, generator)
+        if self.terms is None:
+            return _exact(g, x)
+        return _estimate(g, x, self.terms, max(0.5, self._contraction.lipschitz), generator)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -123,17 +126,17 @@ def _exact(g: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _estimate(
-    g: Callable[[Tensor], Tensor], x: Tensor, terms: int, generator: torch.Generator | None
+    g: Callable[[Tensor], Tensor], x: Tensor, terms: int, onward: float, generator: torch.Generator | None
 ) -> tuple[Tensor, Tensor]:
-    """g(x) and an unbiased estimate of log|det(I + dg/dx)|."""
+    """g(x) and an unbiased estimate of log|det(I + dg/dx)|; ``onward``: the chance of each further term."""
     x = x.clone()  # forward derivatives do not take expanded points
     signs = random.uniform(x.shape, generator, x.dtype, x.device).sub(0.5).sign()
-    # the number of further terms, the same for all rows; each comes with probability a half
+    # the number of further terms, the same for all rows
     u = random.uniform((1,), generator, torch.float64, x.device).item()
-    extra = math.floor(-math.log2(1 - u))
+    extra = math.floor(math.log1p(-u) / math.log(onward))
     moved, power, log_det = g(x), signs, x.new_zeros(len(x))
     for k in range(1, terms + extra + 1):
         power = jvp(g, (x,), (power,))[1]
-        chance = 0.5 ** max(0, k - terms)
+        chance = onward ** max(0, k - terms)
         log_det = log_det - (-1) ** k * sum_event(power * signs) / (k * chance)
     return moved, log_det

@@ -39,9 +39,9 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-# torchcfm asks for packages that its couplings and paths do without
+# these ask for packages that what is timed does without
 $(STAMPS)/peers: $(STAMPS)/dev
-	@$(PIP) --no-deps torchcfm
+	@$(PIP) --no-deps torchcfm nflows normflows
 	@touch $@
 
 bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.md; MNIST=file.npz adds digits

@@ -64,7 +64,7 @@ class Transformed(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         if not isinstance(self.flow, DensityFlow):
-            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no density")
+            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
         y, log_det = self._inwards(x, condition, generator)
         return self.flow(y, condition, generator).to(log_det) + log_det
 

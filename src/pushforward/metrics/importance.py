@@ -27,6 +27,7 @@ def importance(log_weights: Tensor) -> Importance:
 
     Raises ValueError for anything but one row of at least two numbers, none nan or +inf, not all -inf.
 
+    >>> import torch
     >>> importance(torch.zeros(4))
     Importance(log_evidence=0.0, error=0.0, share=1.0)
     """

@@ -21,7 +21,7 @@ class LipschitzPerceptron(nn.Module):
     """``(B, dim)`` to ``(B, dim)`` with |g(x) - g(x')| <= ``lipschitz`` |x - x'| for equal conditions.
 
     A perceptron whose weight matrices are divided, where they exceed it, down to the spectral norm
-    ``lipschitz``^(1 / layers), found exactly by a singular value decomposition at each call, so that the
+    lipschitz^(1 / layers), found exactly by a singular value decomposition at each call, so that the
     bound holds at any weights; its activation is silu(x) / 1.1, of slope at most 1 (Chen et al. 2019,
     arXiv 1906.02735, section 3.3).  How a condition enters is not bounded.  The last layer starts at zero.
     Raises ValueError for sizes out of range and a constant outside (0, 1).

@@ -26,6 +26,7 @@ from pushforward.bijections import (
     Inverse,
     InvertibleConv1x1,
     MultiScale,
+    PiecewiseLinear,
     Squeeze,
     TransformerAutoregressive,
 )
@@ -54,6 +55,10 @@ def inverted(flow: BijectiveFlow) -> Bijection:
 
 #: Bijections with the shape of an event, built with fresh weights.
 BIJECTIONS = {
+    "piecewise linear": lambda: (
+        PiecewiseLinear(torch.tensor([-1.0, 0.0, 0.5]).double(), torch.tensor([0.0, 3.0, 3.5]).double()),
+        (3, 2),
+    ),
     "actnorm": lambda: (ActNorm(2), (2, 4, 4)),
     "actnorm of vectors": lambda: (ActNorm(5), (5,)),
     "conv1x1": lambda: (InvertibleConv1x1(5), (5, 2, 3)),
@@ -267,6 +272,25 @@ def test_masks_let_every_channel_move():
         assert len({tuple(mask.tolist()) for mask in masks}) == 6
 
 
+def test_levels_get_a_normal_law_each_where_they_hold_many_pixels():
+    """Drawings: seven in ten pixels 0, one in ten 4, others evenly from 1 to 15."""
+    g = np.random.default_rng(0)
+    u = g.random((500, 1, 8, 8))
+    images = np.where(u < 0.7, 0, np.where(u < 0.8, 4, g.integers(1, 16, u.shape))).astype(np.float32)
+    pixels = torch.from_numpy(images)
+    levels = PiecewiseLinear.of_levels(pixels, 0, 15)
+    inner = Chain(levels, Dequantise(0, 15))
+    z = inner.inverse(pixels, generator=gen())
+    assert torch.equal(inner.forward(z), pixels)
+    # 0 | 1 to 3 | 4 | 5 to 15
+    groups = [pixels == 0, (pixels > 0) & (pixels < 4), pixels == 4, pixels > 4]
+    for here, deviation in zip(groups, (1.0, 2.5, 1.0, 2.5)):
+        own = z[here].double().numpy()
+        # neighbours lie 2.3 deviations of both apart, so that 1 % of a law falls to its neighbour
+        assert stats.kstest((own - np.median(own)) / deviation, "norm").statistic < 0.05
+    assert (torch.stack([z[here].median() for here in groups]).diff() > 2).all()
+
+
 @pytest.mark.parametrize("make", [glow, realnvp])
 def test_what_leaves_is_moved_by_what_stays(make):
     chain = inverted(make((2, 8, 8), levels=2, width=4)).bijection.bijection
@@ -322,6 +346,10 @@ def test_tarflow_finds_a_patch_that_fits(side, patch):
 @pytest.mark.parametrize(
     ("make", "says"),
     [
+        (lambda: PiecewiseLinear(torch.zeros(2), torch.arange(2.0)), "x: expected at least two"),
+        (lambda: PiecewiseLinear(torch.arange(2.0), torch.zeros(1)), "y: expected at least two"),
+        (lambda: PiecewiseLinear(torch.arange(2.0), torch.arange(3.0)), "2 and 3"),
+        (lambda: load("moons", rows=100, preprocess="histogram"), "histogram is for images"),
         (lambda: ActNorm(0), "channels"),
         (lambda: ActNorm(2).forward(torch.zeros(1, 3, 2, 2)), "2 entries"),
         (lambda: InvertibleConv1x1(0), "channels"),
@@ -425,7 +453,7 @@ def test_the_bound_rises_with_samples_to_the_probability_of_the_cell():
 @pytest.mark.slow
 def test_the_command_line_trains_glow_on_digits(tmp_path, capsys):
     out = tmp_path / "run"
-    method = ["--method", "glow", "--flow", "glow,steps=2,width=8", "--preprocess", "logit"]
+    method = ["--method", "glow", "--flow", "glow,steps=2,width=8", "--preprocess", "histogram"]
     arguments = ["train", "digits", "--condition", "label", *method, "--batch", "64", "--out", str(out)]
     assert main([*arguments, "--steps", "30", "--log-every", "10", "--no-report"]) == 0
     run = pushforward.load(out)

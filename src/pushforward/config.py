@@ -29,7 +29,7 @@ class DataConfig:
     """Share of rows held out for validation and for the report."""
     deduplicate: bool = False
     """Drop exact repeats before splitting."""
-    preprocess: Literal["auto", "standardise", "logit", "none"] = "auto"
+    preprocess: Literal["auto", "standardise", "logit", "histogram", "none"] = "auto"
     """Map between data units and the space of the model; densities stay in data units."""
     rows: int | None = None
     """Rows to draw, for built-in toy data."""

@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Blur, Chain, Dequantise, Sigmoid, Whiten
+from .bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
 from .config import RunConfig, changes
 from .couplings import Rows
 from .data import Schema
@@ -221,7 +221,12 @@ def source_to_json(source: Source) -> dict[str, Any]:
 
 
 #: Preprocessing that a run can store, by what its constructor takes: tensors, or plain numbers.
-_TENSORS = {Affine: ("loc", "scale"), Whiten: ("loc", "covariance"), Blur: ("scale",)}
+_TENSORS = {
+    Affine: ("loc", "scale"),
+    Whiten: ("loc", "covariance"),
+    Blur: ("scale",),
+    PiecewiseLinear: ("x", "y"),
+}
 _OPTIONS = {Sigmoid: ("low", "high", "margin"), Dequantise: ("low", "high", "step")}
 
 

@@ -24,6 +24,7 @@ from .multiscale import MultiScale as MultiScale
 from .orthogonal import Orthogonal as Orthogonal
 from .permutation import Permutation as Permutation
 from .permutation import Reverse as Reverse
+from .piecewise import PiecewiseLinear as PiecewiseLinear
 from .planar import Planar as Planar
 from .radial import Radial as Radial
 from .residual import Residual as Residual

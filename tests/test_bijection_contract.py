@@ -209,6 +209,10 @@ def test_derivatives_of_the_inverse_are_those_of_an_inverse(case: Case, scale: f
     c = labels(case, len(x))
     y, there = bijection.forward_and_log_det(x, c)
     again, back = bijection.inverse_and_log_det(y, c)
+    # rounding grows along the rows of an autoregressive inverse; where it moves x by e, it moves derivatives
+    # by their slope times e, and slopes of derivatives are below 1,000 here
+    tolerance = 1e-6 + 1e3 * float((again - x).detach().abs().max())
+    assert tolerance < 1e-3
     weights = torch.randn(again.shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
     wanted = [x, *bijection.parameters()]
     for value, truth in (((weights * again).sum(), weights), ((there + back).sum(), 0.0)):
@@ -216,8 +220,8 @@ def test_derivatives_of_the_inverse_are_those_of_an_inverse(case: Case, scale: f
             continue
         grads = torch.autograd.grad(value, wanted, allow_unused=True, retain_graph=True)
         first = torch.zeros_like(x) if grads[0] is None else grads[0]
-        assert torch.allclose(first, torch.as_tensor(truth, dtype=DOUBLE), atol=1e-6)
-        assert all(g is None or g.abs().max() < 1e-6 for g in grads[1:])
+        assert torch.allclose(first, torch.as_tensor(truth, dtype=DOUBLE), atol=tolerance)
+        assert all(g is None or g.abs().max() < tolerance for g in grads[1:])
 
 
 # -- what else a layer must survive ------------------------------------------------------------------

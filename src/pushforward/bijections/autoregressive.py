@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition, sum_event
+from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
 from .roots import newton_step, settled
@@ -27,7 +27,7 @@ class Autoregressive(Bijection):
     inverse autoregressive flow, fast from the source (Kingma et al. 2016, arXiv 1606.04934).
 
     ``network`` makes a module for ``(dim, numbers per element)`` that carries ``(B, dim)`` to
-    ``(B, dim, numbers)``, its output i blind to inputs i and later.
+    ``(B, numbers, dim)``, its outputs of element i blind to inputs i and later.
 
     >>> from pushforward.bijections.monotone import ScaleShift
     >>> from pushforward.nn import MaskedPerceptron
@@ -43,11 +43,15 @@ class Autoregressive(Bijection):
         self.network = network(dim, monotone.size)
         self.passes = 0
 
+    def _batch_last(self, moved: Tensor, seen: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        """What moves ``(dim, B)`` and its parameters ``(size, dim, B)``, by what is ``seen``."""
+        return moved.mT.contiguous(), self.network(seen, condition).movedim(0, -1)
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        y, log_slope = self.monotone.forward_and_log_slope(x, self.network(x, condition))
-        return y, sum_event(log_slope)
+        y, log_slope = self.monotone.forward_and_log_slope(*self._batch_last(x, x, condition))
+        return y.mT, log_slope.sum(0)
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -55,15 +59,15 @@ class Autoregressive(Bijection):
         with torch.no_grad():
             x, log_slope = self._solve(y, condition)
         if not torch.is_grad_enabled():
-            return x, sum_event(log_slope)
+            return x, log_slope.sum(0)
         x = newton_step(lambda x: self.forward_and_log_det(x, condition)[0], x, y)
         return x, -self.forward_and_log_det(x, condition)[1]
 
     def _solve(self, y: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
         x, passes = y, 0
         while True:
-            new, log_slope = self.monotone.inverse_and_log_slope(y, self.network(x, condition))
-            passes += 1
+            new, log_slope = self.monotone.inverse_and_log_slope(*self._batch_last(y, x, condition))
+            new, passes = new.mT, passes + 1
             # a value that is no number never equals itself
             if passes == self.dim or settled((new == x) | (new.isnan() & x.isnan())):
                 break

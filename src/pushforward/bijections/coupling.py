@@ -54,26 +54,26 @@ class Coupling(Bijection):
         self.network = network(len(self.passive), len(self.active) * monotone.size)
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Passive part, active part, and its parameters ``(B, active, *rest, size)``."""
+        """Passive part, and batch last the active part and its parameters ``(size, active, *rest, B)``."""
         check_entries(x, len(self.back))
-        passive, active = x.index_select(1, self.passive), x.index_select(1, self.active)
-        p = self.network(passive, condition)
-        p = p.unflatten(1, (len(self.active), self.monotone.size)).movedim(2, -1)
-        return passive, active, p
+        passive, active = x.index_select(1, self.passive), x.index_select(1, self.active).movedim(0, -1)
+        p = self.network(passive, condition).unflatten(1, (self.monotone.size, len(self.active)))
+        if x.ndim == 2:  # as the parameters lie
+            active = active.contiguous()
+        return passive, active, p.movedim(0, -1)
 
-    def _join(self, passive: Tensor, active: Tensor) -> Tensor:
-        return torch.cat([passive, active], 1).index_select(1, self.back)
+    def _join(self, passive: Tensor, moved: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+        y = torch.cat([passive, moved.movedim(-1, 0)], 1).index_select(1, self.back)
+        return y, sum_event(log_slope.movedim(-1, 0))
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         passive, active, p = self._split(x, condition)
-        moved, log_slope = self.monotone.forward_and_log_slope(active, p)
-        return self._join(passive, moved), sum_event(log_slope)
+        return self._join(passive, *self.monotone.forward_and_log_slope(active, p))
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         passive, active, p = self._split(y, condition)
-        moved, log_slope = self.monotone.inverse_and_log_slope(active, p)
-        return self._join(passive, moved), sum_event(log_slope)
+        return self._join(passive, *self.monotone.inverse_and_log_slope(active, p))

@@ -25,11 +25,10 @@ class Elementwise(Bijection):
         shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         self.monotone = monotone or RationalQuadratic()
         self.domain, self.codomain = self.monotone.domain, self.monotone.codomain
-        self.parameters_of_elements = nn.Parameter(torch.zeros(*shape, self.monotone.size))
+        self.parameters_of_elements = nn.Parameter(torch.zeros(self.monotone.size, *shape))
 
     def _p(self, x: Tensor) -> Tensor:
-        p = self.parameters_of_elements.to(x.dtype)
-        return p.expand(x.shape[0], *p.shape)
+        return self.parameters_of_elements.to(x.dtype)[:, None]
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

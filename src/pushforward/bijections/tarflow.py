@@ -60,15 +60,15 @@ class TransformerAutoregressive(Bijection):
         return tokens.mT.reshape(-1, *self.shape)
 
     def _for_each(self, p: Tensor) -> Tensor:
-        """The transformer's outputs as parameters ``(B, n, K, size)``."""
-        return p.unflatten(-1, (self.shape[0], self.monotone.size))
+        """The transformer's outputs as parameters ``(size, B, n, K)``."""
+        return p.unflatten(-1, (self.monotone.size, self.shape[0])).movedim(2, 0)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         tokens = self._sequence(x)
         p = self._for_each(self.network(tokens[:, :-1], condition))
-        p = torch.cat([torch.zeros_like(p[:, :1]), p], 1)
+        p = torch.cat([torch.zeros_like(p[:, :, :1]), p], 2)
         y, log_slope = self.monotone.forward_and_log_slope(tokens, p)
         return self._event(y), sum_event(log_slope)
 
@@ -76,7 +76,7 @@ class TransformerAutoregressive(Bijection):
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         tokens = self._sequence(y)
-        p = tokens.new_zeros(*tokens[:, :1].shape, self.monotone.size)
+        p = tokens.new_zeros(self.monotone.size, *tokens[:, :1].shape)
         caches: list[Cache] = []
         found, log_slopes = [], []
         for i in range(self.tokens):

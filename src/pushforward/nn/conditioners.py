@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -16,7 +17,8 @@ from .embeddings import ConditionEmbedding, ConditionSpec
 class Perceptron(nn.Module):
     """``(B, inputs)`` and a condition to ``(B, outputs)``.
 
-    ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
+    Outputs are transposed in memory: each lies together for the whole batch, as what it parametrises works
+    on it.  ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
     layers.  The last layer starts at zero, so that what it parametrises starts at its zero.  Raises
     ValueError for sizes out of range, an unknown activation and for neither inputs nor a condition.
 
@@ -31,7 +33,7 @@ class Perceptron(nn.Module):
         condition: ConditionSpec = None,
         width: int = 64,
         depth: int = 2,
-        activation: str = "relu",
+        activation: str = "silu",
     ):
         super().__init__()
         check_count("inputs", inputs, 0 if condition is not None else 1)
@@ -40,7 +42,7 @@ class Perceptron(nn.Module):
         check_count("depth", depth)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         first = inputs + (0 if condition is None else width)
-        self.layers = _layers([first, *[width] * depth, outputs], activation, nn.Linear)
+        self.layers = _layers([first, *[width] * depth, outputs], activation)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         if self.embed_condition is not None:
@@ -50,7 +52,7 @@ class Perceptron(nn.Module):
 
 
 class MaskedPerceptron(nn.Module):
-    """Output i of ``(B, dim, size)`` sees only the inputs before i: a MADE.
+    """Outputs i of ``(B, size, dim)`` see only the inputs before i: a MADE.
 
     ``order`` ranks the inputs, element i seeing those of lower rank; None for their own order.  Hidden
     units take the degrees 0, 1, ..., dim - 2 in turn (Germain et al. 2015, arXiv 1502.03509, section 4);
@@ -59,7 +61,7 @@ class MaskedPerceptron(nn.Module):
 
     >>> net = MaskedPerceptron(3, 2)
     >>> net(torch.ones(4, 3)).shape
-    torch.Size([4, 3, 2])
+    torch.Size([4, 2, 3])
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class MaskedPerceptron(nn.Module):
         condition: ConditionSpec = None,
         width: int = 64,
         depth: int = 2,
-        activation: str = "relu",
+        activation: str = "silu",
         order: Tensor | None = None,
     ):
         super().__init__()
@@ -85,41 +87,49 @@ class MaskedPerceptron(nn.Module):
         hidden = torch.arange(width) * max(1, dim - 1) // width
         degrees = [rank, *[hidden] * depth]
         masks = [(b[:, None] >= a[None, :]).float() for a, b in pairwise(degrees)]
-        masks.append((rank[:, None] > hidden[None, :]).float().repeat_interleave(size, 0))
+        masks.append((rank[:, None] > hidden[None, :]).float().repeat(size, 1))
         if condition is not None:
             masks[0] = torch.cat([masks[0], torch.ones(width, width)], 1)
         sizes = [masks[0].shape[1], *[width] * depth, dim * size]
-        self.layers = _layers(sizes, activation, MaskedLinear)
-        linear = [layer for layer in self.layers if isinstance(layer, MaskedLinear)]
-        for layer, mask in zip(linear, masks):
-            layer.mask = mask
+        self.layers = _layers(sizes, activation, masks)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         if self.embed_condition is not None:
             embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
             x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
-        return self.layers(x).unflatten(-1, (self.dim, self.size))
+        return self.layers(x).unflatten(-1, (self.size, self.dim))
 
 
-class MaskedLinear(nn.Linear):
-    """A linear layer whose weights are multiplied by ``mask`` ``(outputs, inputs)``."""
+class _Linear(nn.Linear):
+    """A linear layer whose weights are multiplied by ``mask`` ``(outputs, inputs)``, where there is one."""
 
-    mask: Tensor
+    mask: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int):
+    def __init__(self, inputs: int, outputs: int, mask: Tensor | None):
         super().__init__(inputs, outputs)
-        self.register_buffer("mask", torch.ones(outputs, inputs), persistent=False)
+        self.register_buffer("mask", mask, persistent=False)
+
+    def masked(self) -> Tensor:
+        return self.weight if self.mask is None else self.weight * self.mask
 
     def forward(self, input: Tensor) -> Tensor:
-        return F.linear(input, self.weight * self.mask, self.bias)
+        return F.linear(input, self.masked(), self.bias)
 
 
-def _layers(sizes: list[int], name: str, linear: type[nn.Linear]) -> nn.Sequential:
+class _Last(_Linear):
+    """One whose outputs are transposed in memory."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return torch.addmm(self.bias[:, None], self.masked(), input.mT).mT
+
+
+def _layers(sizes: list[int], name: str, masks: Sequence[Tensor | None] | None = None) -> nn.Sequential:
     layers: list[nn.Module] = []
-    for a, b in pairwise(sizes):
-        layers += [linear(a, b), activation(name)]
-    last = layers[-2]
-    assert isinstance(last, nn.Linear)
+    *hidden, (inputs, outputs) = pairwise(sizes)
+    *hidden_masks, mask = masks or [None] * (len(hidden) + 1)
+    for (a, b), m in zip(hidden, hidden_masks):
+        layers += [_Linear(a, b, m), activation(name)]
+    last = _Last(inputs, outputs, mask)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*layers, last)

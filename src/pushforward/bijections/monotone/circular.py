@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..base import Domain
 from .base import Monotone
-from .spline import LEAST_BIN, knots, slopes, spline
+from .spline import LEAST_BIN, spline
 
 
 class CircularSpline(Monotone):
@@ -20,7 +20,7 @@ class CircularSpline(Monotone):
     than 2 bins.
 
     >>> spline = CircularSpline(bins=4)
-    >>> spline.forward_and_log_slope(torch.tensor([1.0]), torch.zeros(1, spline.size))[0]
+    >>> spline.forward_and_log_slope(torch.tensor([1.0]), torch.zeros(spline.size, 1))[0]
     tensor([1.])
     """
 
@@ -30,20 +30,24 @@ class CircularSpline(Monotone):
         self.bins, self.size = bins, 3 * bins + 1
         self.domain = self.codomain = Domain(-math.pi, math.pi)
 
-    def _parts(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        k = self.bins
-        both = knots(p[..., : 2 * k].unflatten(-1, (2, k)), math.pi)
-        d = slopes(p[..., 2 * k : 3 * k])
-        return both, torch.cat([d, d[..., :1]], -1), 2 * p[..., 3 * k].atan()
-
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        both, d, turn = self._parts(p)
-        y, log_slope = spline(both, d, wrap(x), False)
-        return wrap(y + turn), log_slope
+        y, log_slope = self._unturned(wrap(x), p, False)
+        return wrap(y + _turn(p)), log_slope
 
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
-        both, d, turn = self._parts(p)
-        return spline(both, d, wrap(y - turn), True)
+        return self._unturned(wrap(y - _turn(p)), p, True)
+
+    def _unturned(self, given: Tensor, p: Tensor, inverse: bool) -> tuple[Tensor, Tensor]:
+        bins, slopes = p[:-1].split([2 * self.bins, self.bins])
+
+        def ends(here: Tensor) -> tuple[Tensor, Tensor]:
+            return (slopes * here).sum(0), (slopes.roll(-1, 0) * here).sum(0)
+
+        return spline(given, bins, ends, math.pi, inverse)
+
+
+def _turn(p: Tensor) -> Tensor:
+    return 2 * p[-1].atan()
 
 
 def wrap(angle: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class MonotoneNetwork(Monotone):
     spread over [-3, 3] and small.  Raises ValueError for fewer than one step.
 
     >>> family = MonotoneNetwork(steps=2)
-    >>> p = torch.ones(1, family.size)
+    >>> p = torch.ones(family.size, 1)
     >>> y, _ = family.forward_and_log_slope(torch.tensor([0.7]), p)
     >>> family.inverse_and_log_slope(y, p)[0]
     tensor([0.7000])
@@ -36,11 +36,12 @@ class MonotoneNetwork(Monotone):
 
     def _parts(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         k = self.steps
-        log_a = bounded(p[..., 0], STEEPEST)
-        centres = p[..., 2 : 2 + k] + torch.linspace(-3, 3, k, dtype=p.dtype, device=p.device)
-        sharp = bounded(p[..., 2 + k : 2 + 2 * k], STEEPEST).exp()
-        heights = F.softplus(p[..., 2 + 2 * k :] - 2) / k
-        return log_a.exp(), p[..., 1], centres, sharp, heights
+        log_a = bounded(p[0], STEEPEST)
+        spread = torch.linspace(-3, 3, k, dtype=p.dtype, device=p.device)
+        centres = p[2 : 2 + k] + spread.reshape(-1, *[1] * (p.ndim - 1))
+        sharp = bounded(p[2 + k : 2 + 2 * k], STEEPEST).exp()
+        heights = F.softplus(p[2 + 2 * k :] - 2) / k
+        return log_a.exp(), p[1], centres, sharp, heights
 
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         y, slope = _value_and_slope(x, *self._parts(p))
@@ -49,7 +50,7 @@ class MonotoneNetwork(Monotone):
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         parts = self._parts(p)
         a, b, _, _, heights = parts
-        reach = heights.sum(-1)
+        reach = heights.sum(0)
         x = smooth_root(lambda x: _value_and_slope(x, *parts), y, (y - b - reach) / a, (y - b + reach) / a)
         return x, -_value_and_slope(x, *parts)[1].log()
 
@@ -57,6 +58,6 @@ class MonotoneNetwork(Monotone):
 def _value_and_slope(
     x: Tensor, a: Tensor, b: Tensor, centres: Tensor, sharp: Tensor, heights: Tensor
 ) -> tuple[Tensor, Tensor]:
-    step = (sharp * (x[..., None] - centres)).tanh()
-    y = a * x + b + (heights * step).sum(-1)
-    return y, a + (heights * sharp * (1 - step) * (1 + step)).sum(-1)
+    step = (sharp * (x - centres)).tanh()
+    y = a * x + b + (heights * step).sum(0)
+    return y, a + (heights * sharp * (1 - step) * (1 + step)).sum(0)

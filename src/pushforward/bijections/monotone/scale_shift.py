@@ -15,7 +15,7 @@ class ScaleShift(Monotone):
     it unbounded, or in a tanh).  Raises ValueError for a bound that is not positive.
 
     >>> import torch
-    >>> y, log_slope = ScaleShift().forward_and_log_slope(torch.ones(1), torch.tensor([[0.0, 2.0]]))
+    >>> y, log_slope = ScaleShift().forward_and_log_slope(torch.ones(1), torch.tensor([[0.0], [2.0]]))
     >>> y, log_slope
     (tensor([3.]), tensor([0.]))
     """
@@ -28,12 +28,12 @@ class ScaleShift(Monotone):
         self.bound = float(bound)
 
     def _log_scale(self, p: Tensor) -> Tensor:
-        return bounded(p[..., 0], self.bound)
+        return bounded(p[0], self.bound)
 
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = self._log_scale(p)
-        return x * log_scale.exp() + p[..., 1], log_scale
+        return x * log_scale.exp() + p[1], log_scale.expand_as(x)
 
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = self._log_scale(p)
-        return (y - p[..., 1]) * (-log_scale).exp(), -log_scale
+        return (y - p[1]) * (-log_scale).exp(), -log_scale.expand_as(y)

@@ -210,9 +210,9 @@ def test_derivatives_of_the_inverse_are_those_of_an_inverse(case: Case, scale: f
     y, there = bijection.forward_and_log_det(x, c)
     again, back = bijection.inverse_and_log_det(y, c)
     # rounding grows along the rows of an autoregressive inverse; where it moves x by e, it moves derivatives
-    # by their slope times e, and slopes of derivatives are below 1,000 here
-    tolerance = 1e-6 + 1e3 * float((again - x).detach().abs().max())
-    assert tolerance < 1e-3
+    # by their slope times e, and slopes of derivatives are below 300 here
+    tolerance = 1e-6 + 300 * float((again - x).detach().abs().max())
+    assert tolerance < 1e-2
     weights = torch.randn(again.shape, dtype=DOUBLE, generator=torch.Generator().manual_seed(0))
     wanted = [x, *bijection.parameters()]
     for value, truth in (((weights * again).sum(), weights), ((there + back).sum(), 0.0)):
@@ -303,4 +303,6 @@ def test_trained_flows_round_trip_within_six_deviations(build: Callable[..., Bij
         slack = 4 * allowed(inner, outer, torch.linalg.inv(jacobian), 6.0)
         assert ((again - inner).abs() <= slack).all()
         assert ((once_more - outer).abs() <= 4 * allowed(outer, inner, jacobian, 6.0)).all()
-        assert ((there + back).abs() <= 100 * 4 * 6 * torch.finfo(dtype).eps).all()
+        # within a narrow bin the logarithm of the slope changes by up to some hundred per unit
+        off = (again - inner).abs().amax(1)
+        assert ((there + back).abs() <= 100 * 4 * 6 * torch.finfo(dtype).eps + 100 * off).all()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from pushforward.bijections import (
     from_torch,
     to_torch,
 )
-from pushforward.bijections.monotone import MonotoneNetwork, RationalQuadratic, ScaleShift
+from pushforward.bijections.monotone import Monotone, MonotoneNetwork, RationalQuadratic, ScaleShift
 from pushforward.flows import BijectiveFlow
 from pushforward.nn import LipschitzPerceptron, MaskedPerceptron, Perceptron
 from pushforward.sources import Normal as NormalSource
@@ -182,7 +183,7 @@ def test_the_lipschitz_bound_holds_and_is_nearly_reached(scale: float) -> None:
         for layer in linear.layers:
             layer.weight.copy_(7 * torch.eye(3))
             layer.bias.fill_(2.3994 * 0)
-        linear.log_sharpness[0].zero_()
+        linear.sharpness[0].fill_(math.log(math.expm1(3**-0.5)))  # silu as it is
         linear.layers[0].bias.fill_(2.3994)  # where the slope of silu is largest
     slope = torch.func.jacrev(lambda r: linear(r[None])[0])(torch.zeros(3, dtype=DOUBLE))
     assert torch.allclose(slope, 0.8 * torch.eye(3, dtype=DOUBLE), rtol=1e-4)
@@ -452,6 +453,24 @@ def test_one_of_ours_inside_a_zuko_flow() -> None:
     sample, log_p = theirs(c[:, None]).rsample_and_log_prob((7,))
     assert sample.shape == (7, 5, 3)
     assert torch.allclose(log_p, flow.log_prob(sample, c), atol=1e-8)
+
+
+# -- the inverse of autoregressive layers ------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", [ScaleShift(), RationalQuadratic(5)])
+def test_many_rows_are_inverted_element_by_element_as_few_by_passes(family: Monotone) -> None:
+    order = torch.randperm(12, generator=gen())
+    network = partial(MaskedPerceptron, condition=3, width=16, order=order)
+    layer = noisy(Autoregressive(12, family, network), 0.5)
+    y, c = draws(200, 12), torch.arange(200) % 3
+    with torch.no_grad():
+        many, passes = layer.inverse_and_log_det(y, c), layer.passes
+        few = [layer.inverse_and_log_det(y[i : i + 50], c[i : i + 50]) for i in range(0, 200, 50)]
+    assert passes == 2 < layer.passes
+    for value, parts in zip(many, zip(*few)):
+        assert torch.allclose(value, torch.cat(parts), atol=1e-9)
+    assert torch.allclose(layer.forward(many[0], c), y, atol=1e-9)
 
 
 # -- where a peer fails ------------------------------------------------------------------------------

@@ -20,8 +20,9 @@ from sklearn.utils.estimator_checks import check_estimator, check_outliers_fit_p
 
 from pushforward.bijections import Blur, Chain, Whiten
 from pushforward.cli import main
+from pushforward.data.atoms import atoms
 from pushforward.estimators import FlowDensity, FlowOutlierDetector
-from pushforward.estimators.fitting import atoms, resolution, whitening
+from pushforward.estimators.fitting import resolution, whitening
 from pushforward.flows import BijectiveFlow, Transformed
 from pushforward.random import seeded
 from pushforward.runs import bijection_from_json, bijection_to_json
@@ -84,6 +85,19 @@ def test_latent_space_and_back(normal: np.ndarray) -> None:
     np.testing.assert_allclose(z.std(0), 1, atol=0.3)
     with pytest.raises(ValueError, match=r"shape \(n, 2\), got \(4, 3\)"):
         density.inverse_transform(np.zeros((4, 3)))
+
+
+def test_held_out_scores_are_those_of_rows_not_trained_on(normal: np.ndarray) -> None:
+    density = FlowDensity(**{**FAST, "steps": 60}, holdout=0.3).fit(normal)
+    held = np.isin(density.score_samples(normal), density.held_out_scores_)
+    assert len(density.held_out_scores_) == held.sum() == 90
+    # rows that the whitening, hence the training, has not seen move nothing but these scores
+    moved = normal.copy()
+    moved[held] += 0.1
+    again = FlowDensity(**{**FAST, "patience": None}, holdout=0.3)
+    before, after = again.fit(normal).flow_.bijection, again.fit(moved).flow_.bijection
+    torch.testing.assert_close(after.covariance, before.covariance, rtol=0, atol=0)
+    assert len(FlowDensity(**FAST, holdout=0.0).fit(normal).held_out_scores_) == 0
 
 
 def test_same_seed_same_flow_and_threads_are_left_alone(normal: np.ndarray) -> None:

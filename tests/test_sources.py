@@ -61,6 +61,31 @@ def test_a_mixture_is_the_sum_of_its_parts():
     assert ((draws.mean(0) - mean).abs() < 5 * draws.std(0) / len(draws) ** 0.5).all()
 
 
+def test_a_mixture_starts_on_the_rows_that_a_flow_is_given():
+    flow = nsf(2, source=LearntMixture(2, components=40), layers=2, bins=4).double()
+    with torch.no_grad():  # off the identity, so that latent points are not the rows themselves
+        for p in flow.bijection.parameters():
+            p.add_(0.3 * torch.randn(p.shape, generator=gen(p.numel()), dtype=DOUBLE))
+    x = torch.tensor([3.0, -1.0]) + torch.tensor([2.0, 0.5]) * torch.randn(
+        30, 2, dtype=DOUBLE, generator=gen()
+    )
+    flow.initialise(x)
+    law = flow.source
+    assert isinstance(law, LearntMixture)
+    start = flow.pull(x).detach()
+    assert torch.allclose(law.means.detach(), start[torch.arange(40) % 30])
+    # 40 boxes of a component's deviations are as large as one of the data's
+    spread = start.std(0, correction=0)
+    assert torch.allclose(40 * law.log_scales.detach().sum(1).exp(), spread.prod())
+    assert torch.allclose((law.log_scales[:, 0] - law.log_scales[:, 1]).exp(), spread[0] / spread[1])
+    # one component stays the normal law that the data were whitened for, and equal rows have a density
+    one = LearntMixture(2, components=1)
+    one.initialise(torch.ones(5, 2))
+    assert torch.equal(one.means.detach(), torch.zeros(1, 2))
+    law.initialise(torch.ones(5, 2, dtype=DOUBLE))
+    assert bool(law.log_prob(x).isfinite().all())
+
+
 @pytest.mark.parametrize("law", [student, mixture], ids=["student-t", "mixture"])
 def test_draws_follow_the_generator_and_carry_gradients(law):
     law = law()

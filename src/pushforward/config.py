@@ -43,6 +43,8 @@ class ModelConfig:
     """Recipe, see `pushforward methods`; it sets the defaults of the other flags."""
     flow: str | None = None
     """Normalizing flow of maximum-likelihood methods, with options: `nsf,layers=8,bins=8`."""
+    base: str | None = None
+    """Law that a normalizing flow starts from: `student-t`, `mixture,components=8`, ...; default: normal."""
     network: str | None = None
     """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
     coupling: str = "independent"

@@ -211,6 +211,11 @@ FLOWS = {
         "autoregressive rational-quadratic splines, slow to sample",
         "Durkan et al. 2019, arXiv 1906.04032",
     ),
+    "residual": Entry(
+        "pushforward.flows:residual",
+        "residual flow: layers x + g(x), g a contraction, slow to sample",
+        "Chen et al. 2019, arXiv 1906.02735",
+    ),
     "vae": Entry(
         "pushforward.flows:VAE",
         "variational autoencoder, which only bounds the density",
@@ -225,6 +230,20 @@ FLOWS = {
         "pushforward.flows:tarflow",
         "images: autoregressive transformers over patches, slow to sample",
         "Zhai et al. 2024, arXiv 2412.06329",
+    ),
+}
+
+BASES = {
+    "normal": Entry("pushforward.sources:Normal", "the standard normal law, which flows take by themselves"),
+    "student-t": Entry(
+        "pushforward.sources:StudentT",
+        "heavy tails, of learnt degrees of freedom",
+        "Jaini et al. 2020, arXiv 1907.04481",
+    ),
+    "mixture": Entry(
+        "pushforward.sources:LearntMixture",
+        "several normal laws, learnt",
+        "Izmailov et al. 2020, arXiv 1912.13025",
     ),
 }
 
@@ -339,6 +358,7 @@ METHODS |= {
 KINDS = {
     "network": NETWORKS,
     "flow": FLOWS,
+    "base": BASES,
     "coupling": COUPLINGS,
     "path": SCHEDULES,
     "gamma": GAMMAS,

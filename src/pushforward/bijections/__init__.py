@@ -32,4 +32,5 @@ from .roots import InverseFailed as InverseFailed
 from .squeeze import Squeeze as Squeeze
 from .sylvester import Sylvester as Sylvester
 from .tarflow import TransformerAutoregressive as TransformerAutoregressive
+from .untouched import untouched as untouched
 from .whiten import Whiten as Whiten

@@ -6,7 +6,9 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import is_functorch_wrapped_tensor
 
+from ..nn import MaskedPerceptron
 from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
@@ -15,6 +17,9 @@ from .roots import newton_step, settled
 #: ``(dim, size) -> net(x, condition)``: makes the masked network of a layer.
 MakeMasked = Callable[[int, int], nn.Module]
 
+#: Rows of which a pass of the network takes longer than the calls it is made of.
+MANY = 128
+
 
 class Autoregressive(Bijection):
     """y_i = f(x_i; net_i(x_1, ..., x_{i-1}, condition)) on vectors of ``dim`` numbers.
@@ -22,9 +27,11 @@ class Autoregressive(Bijection):
     Forward takes one pass.  The inverse is the fixed point of x <- f^-1(y; net(x)), of which the first k
     elements are right after k passes; it stops when a pass changes no bit of any x, which is exact and
     mostly comes long before the ``dim`` passes that always suffice (Song et al. 2021, arXiv 2002.03629).
-    ``passes`` says how many the last inverse took.  Wrapped in :class:`Inverse` the layer is a masked
-    autoregressive flow, fast from the data (Papamakarios et al. 2017, arXiv 1705.07057); as it is, an
-    inverse autoregressive flow, fast from the source (Kingma et al. 2016, arXiv 1606.04934).
+    Of many rows on a processor, what a few passes have not settled is found element by element, each for a
+    small part of a pass.  ``passes`` says how many passes the last inverse took.  Wrapped in
+    :class:`Inverse` the layer is a masked autoregressive flow, fast from the data (Papamakarios et al. 2017,
+    arXiv 1705.07057); as it is, an inverse autoregressive flow, fast from the source (Kingma et al. 2016,
+    arXiv 1606.04934).
 
     ``network`` makes a module for ``(dim, numbers per element)`` that carries ``(B, dim)`` to
     ``(B, numbers, dim)``, its outputs of element i blind to inputs i and later.
@@ -65,12 +72,39 @@ class Autoregressive(Bijection):
 
     def _solve(self, y: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
         x, passes = y, 0
+        many = y.is_cpu and len(y) >= MANY and not is_functorch_wrapped_tensor(y)
+        few = max(2, self.dim // 16) if many else self.dim
         while True:
             new, log_slope = self.monotone.inverse_and_log_slope(*self._batch_last(y, x, condition))
             new, passes = new.mT, passes + 1
             # a value that is no number never equals itself
             if passes == self.dim or settled((new == x) | (new.isnan() & x.isnan())):
                 break
+            if passes == few and isinstance(self.network, MaskedPerceptron):
+                new, log_slope = self._one_by_one(y.mT, new, log_slope, few, self.network, condition)
+                break
             x = new
         self.passes = passes
         return new, log_slope
+
+    def _one_by_one(
+        self,
+        y: Tensor,
+        x: Tensor,
+        log_slope: Tensor,
+        found: int,
+        network: MaskedPerceptron,
+        condition: Condition | None,
+    ) -> tuple[Tensor, Tensor]:
+        """The inverse, of which the elements of rank below ``found`` are in x and their slopes known."""
+        order = network.by_rank
+        values, slopes = [*x.mT[order[:found]]], [*log_slope[order[:found]]]
+        ahead = network.one_by_one(y, condition)
+        new = torch.stack(values)
+        for element in order[found:]:
+            value, slope = self.monotone.inverse_and_log_slope(y[element], ahead.feed(new))
+            values.append(value)
+            slopes.append(slope)
+            new = value[None]
+        back = torch.tensor(order, device=y.device).argsort()
+        return torch.stack(values)[back].mT, torch.stack(slopes)[back]

@@ -17,6 +17,8 @@ from .roots import InverseFailed, newton_step, settled
 
 #: steps of the fixed-point iteration, more than a Lipschitz constant of 0.99 needs in float64
 ITERATIONS = 4000
+#: how much more the rounding of a network's value may be than that of one number
+NOISE = 256
 
 
 class Contraction(Protocol):
@@ -35,14 +37,15 @@ class Residual(Bijection):
     ``network`` is a module that states L as its attribute ``lipschitz`` and whose ``given(condition)`` is
     g, a function that keeps the shape of x, such as :class:`~pushforward.nn.LipschitzPerceptron`
     (Behrmann et al. 2019, arXiv 1811.00995).  The inverse is the fixed point of x <- y - g(x), iterated
-    until no step exceeds rounding; an :class:`InverseFailed` is raised where it never comes to that.
+    until steps are rounding; an :class:`InverseFailed` is raised where it never comes to that.
 
-    log|det| is exact by default, from the whole Jacobian (events of d elements take d forward derivatives
-    and d^2 numbers).  ``terms=n`` estimates it without bias instead, by the power series
+    log|det| is exact, from the whole Jacobian (events of d elements take d forward derivatives and d^2
+    numbers).  With ``terms=n`` training mode estimates it without bias instead, by the power series
     sum_k (-1)^(k+1) tr(J^k) / k: n terms always, further ones by Russian roulette, traces from one random
     sign vector for each row (Chen et al. 2019, arXiv 1906.02735, section 3.1).  Each further term comes
     with probability L, and no less than a half: with less than L^2, such as a half at L = 0.9, the variance
-    need not be finite.  The estimate draws from ``generator``, and its exponential is no unbiased density.
+    need not be finite.  The estimate draws from ``generator``, its exponential is no unbiased density, and
+    :attr:`BijectiveFlow.density` is "estimate" meanwhile; after ``eval()`` all is exact again.
 
     Raises ValueError for a network without a constant in [0, 1) and for ``terms`` below 1.
 
@@ -64,13 +67,18 @@ class Residual(Bijection):
         self.network, self.terms = network, terms
 
     @property
+    def estimates(self) -> bool:
+        """Whether log-determinants are estimates now."""
+        return self.training and self.terms is not None
+
+    @property
     def _contraction(self) -> Contraction:
         return cast(Contraction, self.network)
 
     def _log_det(
         self, g: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        if self.terms is None:
+        if self.terms is None or not self.training:
             return _exact(g, x)
         return _estimate(g, x, self.terms, max(0.5, self._contraction.lipschitz), generator)
 
@@ -94,13 +102,17 @@ class Residual(Bijection):
 def _solve(g: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
     """The fixed point of x <- y - g(x)."""
     rounding = 4 * torch.finfo(y.dtype).eps
-    x = y
+    x, before = y, torch.full_like(_largest(y), torch.inf)
+    done = before < 0
     for _ in range(ITERATIONS):
         moved = g(x)
         new = y - moved
         size = _largest(y) + _largest(moved)
         step = _largest(new - x)
-        done, x = step <= rounding * size, new
+        # steps of a contraction shrink; one that does not is rounding inside g, or g is none
+        stalled = (step >= before) & (step <= NOISE * rounding * (1 + size))
+        done = done | (step <= rounding * size) | stalled
+        x, before = new, step
         if settled(done | ~step.isfinite()):
             if settled(done):
                 return x
@@ -131,8 +143,8 @@ def _estimate(
     """g(x) and an unbiased estimate of log|det(I + dg/dx)|; ``onward``: the chance of each further term."""
     x = x.clone()  # forward derivatives do not take expanded points
     signs = random.uniform(x.shape, generator, x.dtype, x.device).sub(0.5).sign()
-    # the number of further terms, the same for all rows
-    u = random.uniform((1,), generator, torch.float64, x.device).item()
+    # the number of further terms, the same for all rows: the first's, since generators of rows draw for each
+    u = random.uniform((len(x),), generator, torch.float64, x.device)[0].item()
     extra = math.floor(math.log1p(-u) / math.log(onward))
     moved, power, log_det = g(x), signs, x.new_zeros(len(x))
     for k in range(1, terms + extra + 1):

@@ -19,11 +19,9 @@ from ..bijections import Bijection, Blur, Chain, Whiten
 from ..config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from ..couplings import Rows
 from ..data import Dataset, Schema
+from ..data.atoms import atoms
 from ..flows import Flow, InvertibleFlow, Transformed
 from ..recipes import train
-
-#: Share of a column that one value, or of a table that one row, may hold before it counts as an atom.
-ATOM_COLUMN, ATOM_ROW = 0.05, 0.01
 
 #: Deviations by which columns with atoms are blurred where nothing else is said.
 ATOM_NOISE = 0.05
@@ -48,19 +46,6 @@ class Settings:
     weight_decay: float = 0.0
     patience: int | None = None
     seed: int = field(default=0)
-
-
-def atoms(x: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which columns of ``x`` ``(n, d)`` hold an atom (one value in over 5 % of the rows, at least twice), and
-    whether one row holds over 1 % of the table."""
-    n = len(x)
-
-    def most(values: np.ndarray) -> int:
-        return int(np.unique(values, axis=0, return_counts=True)[1].max())
-
-    columns = [most(column) for column in x.T]
-    row = most(x)
-    return np.array([c > max(1, ATOM_COLUMN * n) for c in columns]), row > max(1, ATOM_ROW * n)
 
 
 def resolution(noise: float | str, x: np.ndarray) -> np.ndarray:

@@ -113,13 +113,14 @@ class Flow(nn.Module, ABC):
 
 
 class DensityFlow(Flow):
-    """A flow whose log-density, or a lower bound on it, can be computed.
+    """A flow whose log-density, or a lower bound on it, can be computed."""
 
-    ``density`` says what :meth:`log_prob` is: "exact", or "bound" where a surjection (dequantisation) or
-    hidden variables make it a lower bound.
-    """
-
-    density: Literal["exact", "bound"] = "exact"
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate"]:
+        """What :meth:`log_prob` is: "exact", "bound" where a surjection (dequantisation) or hidden variables
+        make it a lower bound, "estimate" where it is right on average over draws, which residual layers
+        may take in training mode."""
+        return "exact"
 
     @abstractmethod
     def forward(
@@ -133,7 +134,7 @@ class DensityFlow(Flow):
         """Log-density in nats and data units: log p(x) = log p_source(x0) + log|det dx0/dx|.
 
         ``x`` is ``(..., *event)`` and ``condition`` ``(..., *condition_shape)``; leading dimensions
-        broadcast and are the shape of the result.  ``generator`` serves surjections only.  Raises
+        broadcast and are the shape of the result.  ``generator`` serves bounds and estimates.  Raises
         ValueError for shapes that do not fit and where the source has no density.
         """
         event = self.event_shape

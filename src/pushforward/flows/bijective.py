@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection, is_stochastic
+from ..bijections import Bijection, Residual, is_stochastic, untouched
 from ..sources import Source
 from ..tensors import Condition
 from .base import ConditionShape, InvertibleFlow
@@ -17,6 +19,9 @@ class BijectiveFlow(InvertibleFlow):
     log p(x) = log p_source(f^-1(x)) + log|det df^-1/dx| (Rezende & Mohamed 2015, arXiv 1505.05770).  The
     source may have parameters of its own, which are learnt too.
 
+    Raises ValueError for a chain of couplings whose masks all leave out the same entry: its law would stay
+    that of the source, unless that is learnt.
+
     >>> from pushforward.bijections import Elementwise
     >>> from pushforward.sources import Normal
     >>> BijectiveFlow(Elementwise(2), Normal(2)).log_prob(torch.zeros(1, 2))
@@ -26,7 +31,19 @@ class BijectiveFlow(InvertibleFlow):
     def __init__(self, bijection: Bijection, source: Source, *, condition_shape: ConditionShape = ()):
         super().__init__()
         self.bijection, self.source, self.condition_shape = bijection, source, condition_shape
-        self.density = "bound" if is_stochastic(bijection) else "exact"
+        left = [] if any(True for _ in source.parameters()) else untouched(bijection)
+        if left:
+            raise ValueError(
+                "bijection: expected couplings whose masks together move every entry of an event, "
+                f"got none that moves {left}"
+            )
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate"]:
+        if is_stochastic(self.bijection):
+            return "bound"
+        links = self.bijection.modules()
+        return "estimate" if any(isinstance(m, Residual) and m.estimates for m in links) else "exact"
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -36,11 +53,12 @@ class BijectiveFlow(InvertibleFlow):
     def initialise(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> None:
-        """Set from training rows ``x`` ``(B, *event)`` what bijections take from data, before training.
+        """Set from training rows ``x`` ``(B, *event)`` what bijections and source take from data.
 
-        See :class:`~pushforward.bijections.ActNorm`.
+        Before training: see :class:`~pushforward.bijections.ActNorm` and
+        :class:`~pushforward.sources.LearntMixture`.
         """
-        self.bijection.initialise(x, condition, generator)
+        self.source.initialise(self.bijection.initialise(x, condition, generator))
 
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
@@ -28,7 +28,11 @@ class Transformed(InvertibleFlow):
         super().__init__()
         self.flow, self.bijection, self.dtype = flow, bijection, dtype
         self.source, self.condition_shape = flow.source, flow.condition_shape
-        self.density = "bound" if is_stochastic(bijection) else getattr(flow, "density", "exact")
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate"]:
+        inner = self.flow.density if isinstance(self.flow, DensityFlow) else "exact"
+        return "bound" if is_stochastic(self.bijection) else inner
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -58,7 +62,8 @@ class Transformed(InvertibleFlow):
     @property
     def model_dtype(self) -> torch.dtype:
         """The dtype in which the inner flow computes."""
-        return next((b.dtype for b in self.source.buffers() if b.is_floating_point()), torch.float32)
+        held = (*self.source.buffers(), *self.source.parameters())
+        return next((tensor.dtype for tensor in held if tensor.is_floating_point()), torch.float32)
 
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -36,8 +37,6 @@ class VAE(DensityFlow):
     (torch.Size([3, 2]), torch.Size([5]), 'bound')
     """
 
-    density = "bound"
-
     def __init__(
         self,
         event_shape: int | Sequence[int],
@@ -59,7 +58,11 @@ class VAE(DensityFlow):
             # a bijection may start as the identity, but here all gradients would vanish
             last = network.layers[-1]
             assert isinstance(last, nn.Linear)
-            nn.init.normal_(last.weight, std=width**-0.5)
+            nn.init.normal_(last.weight, std=0.5 * width**-0.5)
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate"]:
+        return "bound"
 
     @property
     def event_shape(self) -> tuple[int, ...]:

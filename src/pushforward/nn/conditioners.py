@@ -18,8 +18,8 @@ class Perceptron(nn.Module):
     """``(B, inputs)`` and a condition to ``(B, outputs)``.
 
     Outputs are transposed in memory: each lies together for the whole batch, as what it parametrises works
-    on it.  ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
-    layers.  The last layer starts at zero, so that what it parametrises starts at its zero.  Raises
+    on it.  ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer,
+    hidden layers.  The last layer starts at zero, so that what it parametrises starts at its zero.  Raises
     ValueError for sizes out of range, an unknown activation and for neither inputs nor a condition.
 
     >>> Perceptron(3, 5)(torch.ones(2, 3)).shape
@@ -85,6 +85,9 @@ class MaskedPerceptron(nn.Module):
         self.dim, self.size = dim, size
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         hidden = torch.arange(width) * max(1, dim - 1) // width
+        #: elements by rank, and how many hidden units of a layer the first k of them determine
+        self.by_rank = rank.argsort().tolist()
+        self.determined = torch.searchsorted(hidden, torch.arange(dim)).tolist()
         degrees = [rank, *[hidden] * depth]
         masks = [(b[:, None] >= a[None, :]).float() for a, b in pairwise(degrees)]
         masks.append((rank[:, None] > hidden[None, :]).float().repeat(size, 1))
@@ -98,6 +101,45 @@ class MaskedPerceptron(nn.Module):
             embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
             x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
         return self.layers(x).unflatten(-1, (self.size, self.dim))
+
+    def one_by_one(self, x: Tensor, condition: Condition | None) -> OneByOne:
+        """Its outputs for one element after another, by rank, of rows ``(dim, B)`` like x."""
+        return OneByOne(self, x, condition)
+
+
+class OneByOne:
+    """The outputs of a masked perceptron for each element as soon as those before it are known.
+
+    Hidden units wait until the elements that they see are there, and are kept: all elements together take
+    the work of one pass.  Without gradients.
+    """
+
+    def __init__(self, network: MaskedPerceptron, x: Tensor, condition: Condition | None):
+        self.network, rows = network, x.shape[1]
+        linear = [layer for layer in network.layers if isinstance(layer, _Linear)]
+        self.weights, self.biases = [layer.masked() for layer in linear], [layer.bias for layer in linear]
+        first = self.weights[0]
+        self.weights[0] = torch.cat([first[:, network.dim :], first[:, network.by_rank]], 1)
+        self.values = [x.new_empty(len(w.mT), rows) for w in self.weights]
+        self.told, self.known, self.units = first.shape[1] - network.dim, 0, 0
+        if network.embed_condition is not None:
+            self.values[0][: self.told] = network.embed_condition(condition, rows).mT
+
+    def feed(self, x: Tensor) -> Tensor:
+        """Outputs ``(size, B)`` of the element that follows ``x`` ``(k, B)``, further ones by rank."""
+        network = self.network
+        seen = self.told + self.known
+        self.values[0][seen : seen + len(x)] = x
+        self.known += len(x)
+        new = slice(self.units, network.determined[self.known])
+        above = self.values[0][: seen + len(x)]
+        for i, values in enumerate(self.values[1:]):
+            part = torch.addmm(self.biases[i][new, None], self.weights[i][new, : len(above)], above)
+            values[new] = network.layers[2 * i + 1](part)
+            above = values[: new.stop]
+        self.units = new.stop
+        own = slice(network.by_rank[self.known], None, network.dim)
+        return torch.addmm(self.biases[-1][own, None], self.weights[-1][own, : len(above)], above)
 
 
 class _Linear(nn.Linear):
@@ -128,7 +170,10 @@ def _layers(sizes: list[int], name: str, masks: Sequence[Tensor | None] | None =
     *hidden, (inputs, outputs) = pairwise(sizes)
     *hidden_masks, mask = masks or [None] * (len(hidden) + 1)
     for (a, b), m in zip(hidden, hidden_masks):
-        layers += [_Linear(a, b, m), activation(name)]
+        linear = _Linear(a, b, m)
+        # torch's own start lets signals die away: with it flows take some three times as many steps
+        nn.init.kaiming_normal_(linear.weight)
+        layers += [linear, activation(name)]
     last = _Last(inputs, outputs, mask)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -59,6 +59,9 @@ class ConvConditioner(nn.Module):
             for _ in range(depth)
         )
         self.leave = nn.Sequential(nn.SiLU(), nn.Conv2d(width, outputs, 3, padding=1))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight)
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
         # channels last is what convolutions are quick in, on processors and accelerators alike

@@ -143,7 +143,13 @@ class _Labels(nn.Module):
         if labels is None:
             return self.table.weight[:1]
         self._check(labels, rows)
-        return self.table(labels.long() + 1)
+        try:
+            return self.table(labels.long() + 1)
+        except IndexError:  # raised on CPUs; a look at every label beforehand would wait for a GPU
+            raise ValueError(
+                f"{self.name}: expected labels from 0 to {self.classes - 1}, or -1, got "
+                f"{int(labels.min())} to {int(labels.max())}"
+            ) from None
 
     def calibrate(self, labels: Tensor) -> None:
         self._check(labels, len(labels))

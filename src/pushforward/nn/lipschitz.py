@@ -16,15 +16,18 @@ from .embeddings import ConditionEmbedding, ConditionSpec
 #: the largest slope of silu, at x = 2.3994, rounded up
 STEEPEST_SILU = 1.09984
 
+#: sharpness to begin with, of numbers of size 1 / sqrt(width)
+SHARPNESS = 4.0
+
 
 class LipschitzPerceptron(nn.Module):
     """``(B, dim)`` to ``(B, dim)`` with |g(x) - g(x')| <= ``lipschitz`` |x - x'| for equal conditions.
 
     A perceptron whose weight matrices are divided, where they exceed it, down to the spectral norm
     lipschitz^(1 / layers), found exactly by a singular value decomposition at each call, so that the
-    bound holds at any weights; its activation is silu(x) / 1.1, of slope at most 1 (Chen et al. 2019,
-    arXiv 1906.02735, section 3.3).  How a condition enters is not bounded.  The last layer starts at zero.
-    Raises ValueError for sizes out of range and a constant outside (0, 1).
+    bound holds at any weights; its activation is silu(s x) / (1.1 s) with learnt s, of slope at most 1 (Chen
+    et al. 2019, arXiv 1906.02735, section 3.3).  How a condition enters is not bounded.  The last layer
+    starts at zero.  Raises ValueError for sizes out of range and a constant outside (0, 1).
 
     >>> LipschitzPerceptron(3)(torch.ones(2, 3)).shape
     torch.Size([2, 3])
@@ -49,6 +52,8 @@ class LipschitzPerceptron(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *[width] * depth, dim]))
         for parameter in self.layers[-1].parameters():
             nn.init.zeros_(parameter)
+        # bounded weights give small numbers, at which a silu that is not sharp is linear
+        self.sharpness = nn.ParameterList(torch.full((width,), SHARPNESS) for _ in range(depth))
 
     def given(self, condition: Condition | None = None) -> Callable[[Tensor], Tensor]:
         """The network under ``condition``, its weights divided once: what an iteration calls many times."""
@@ -58,13 +63,14 @@ class LipschitzPerceptron(nn.Module):
             assert isinstance(layer, nn.Linear)
             weights.append(layer.weight / (torch.linalg.matrix_norm(layer.weight, 2) / each).clamp(min=1))
             biases.append(layer.bias)
+        sharpness = [F.softplus(raw) * len(raw) ** 0.5 for raw in self.sharpness]
 
         def function(x: Tensor) -> Tensor:
             h = F.linear(x, weights[0], biases[0])
             if self.embed_condition is not None:
                 h = h + self.embed_condition(condition, len(x)).to(x.dtype)
-            for weight, bias in zip(weights[1:], biases[1:]):
-                h = F.linear(F.silu(h) / STEEPEST_SILU, weight, bias)
+            for weight, bias, s in zip(weights[1:], biases[1:], sharpness):
+                h = F.linear(h * torch.sigmoid(s * h) / STEEPEST_SILU, weight, bias)
             return h
 
         return function

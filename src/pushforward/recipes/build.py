@@ -14,7 +14,7 @@ from ..couplings import Coupling, Rows
 from ..data import Schema
 from ..data import load as load_data
 from ..fields import BridgeField, Parameterised, Scaled
-from ..flows import ContinuousFlow, DensityFlow, DiffusionFlow, Flow, OneStep, Transformed
+from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow, DiffusionFlow, Flow, OneStep, Transformed
 from ..objectives import BridgeMatching, FlowMatching, MaximumLikelihood, Objective
 from ..paths import Brownian, Gamma, Interpolant
 from ..random import derive_seed
@@ -107,12 +107,23 @@ def by_likelihood(config: RunConfig) -> bool:
 
 
 def build_normalizing_flow(config: RunConfig, schema: Schema) -> DensityFlow:
-    """The normalizing flow (or autoencoder) of a configuration, its weights drawn from the seed."""
+    """The normalizing flow (or autoencoder) of a configuration, its weights drawn from the seed.
+
+    Raises ValueError for a base under a model that has hidden variables instead.
+    """
     spec = None if schema.condition is None else schema.condition.network_spec
     assert config.model.flow is not None, "resolve the configuration first"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "flow"))
-        return registry.create("flow", config.model.flow, schema.event_shape, spec)
+        flow = registry.create("flow", config.model.flow, schema.event_shape, spec)
+        if config.model.base is not None:
+            if not isinstance(flow, BijectiveFlow):
+                raise ValueError(
+                    f"--base {config.model.base}: is for flows that are bijections, got {config.model.flow}"
+                )
+            # its shape need not be that of the data: images are squeezed into patches or flattened
+            flow.source = registry.create("base", config.model.base, flow.source.event_shape)
+        return flow
 
 
 def build_network(config: RunConfig, schema: Schema, name: str = "network") -> nn.Module:

@@ -60,7 +60,7 @@ def check(config: RunConfig) -> None:
     """Refuse values that no data could make right.  Raises ValueError that names the flag."""
     model, optim, compute = config.model, config.optim, config.compute
     registry.lookup("method", model.method)
-    for kind in ("flow", "network", "coupling", "path", "times", "weighting"):
+    for kind in ("flow", "base", "network", "coupling", "path", "times", "weighting"):
         spec = getattr(model, kind)
         if spec is not None:
             registry.parse(kind, spec)
@@ -98,6 +98,11 @@ def check(config: RunConfig) -> None:
     if (model.flow is not None) != likelihood:
         known = ", ".join(registry.FLOWS)
         raise ValueError(f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}")
+    if model.base is not None and not likelihood:
+        raise ValueError(
+            f"--base {model.base}: is for normalizing flows ({', '.join(registry.FLOWS)}), got --method "
+            f"{model.method}, which starts from --source"
+        )
     if likelihood and (model.reflow or model.distil or model.teacher or config.data.source != "normal"):
         raise ValueError(
             f"--method {model.method}: a normalizing flow has its own source and no paths; "

@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .._version import __version__
+from ..bijections import is_stochastic
 from ..config import RunConfig
 from ..couplings import (
     ConditionalOT,
@@ -26,6 +27,7 @@ from ..couplings import (
     check_source,
 )
 from ..data import Dataset
+from ..data.atoms import check_atoms
 from ..flows import BijectiveFlow, Transformed
 from ..nn import ConditionEmbedding
 from ..objectives import Batch, Objective
@@ -111,7 +113,8 @@ def train(
 
     ``target`` stands for ``config.target`` where the data are in memory, as they are or as a loaded
     :class:`~pushforward.data.Dataset`, which is taken for granted.  Raises ValueError, with nothing
-    written, for data or values that cannot be used; NonFiniteLoss where training diverges.
+    written, for data or values that cannot be used, such as repeated values under a likelihood;
+    NonFiniteLoss where training diverges.
     """
     check(config)
     folder = RunFolder(Path(out))
@@ -124,6 +127,9 @@ def train(
     teacher = None if config.model.teacher is None else _teacher(config, dataset)
     if by_likelihood(config):
         source = start = None
+        if dataset is not target and is_first_process() and not is_stochastic(dataset.preprocess):
+            x = torch.cat([dataset.train.x, dataset.test.x])
+            check_atoms(dataset.schema.source, x.numpy(), dataset.schema.columns)
     elif teacher is None:
         source = build_source(config, dataset.train, dataset.preprocess)
         start = start_law(config, source, dataset.train, dataset.preprocess)

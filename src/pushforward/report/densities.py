@@ -151,10 +151,11 @@ def evaluate(subject: Subject, gaussian: Source) -> tuple[list[Density], dict[st
     table.append(_density(subject, "gaussian", kind, gaussian.log_prob(rows, condition), mine))
     for kernel in ("gaussian", "exponential"):
         table += _kernel(subject, kernel, rows, condition, mine)
+    divergence = "exact" if subject.size <= EXACT_SIZE else "one random direction per row"
     facts = {
         "rows": len(held),
         "bound": bound,
-        "divergence": "exact" if subject.size <= EXACT_SIZE else "one random direction per row",
+        "divergence": None if subject.inner is None else divergence,
         "solver": repr(subject.gauge),
         "nfe": evaluations,
     }

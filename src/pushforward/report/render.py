@@ -141,10 +141,16 @@ def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
     if "omitted" in facts:
         notes.append(f"No log-density: {facts['omitted']}.")
     else:
-        text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
-        if facts["divergence"] != "exact":
-            text += "The estimate has the right mean, and its scatter is part of the standard error. "
-        if facts["bound"]:
+        text = ""
+        if facts["divergence"] is not None:
+            text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
+            if facts["divergence"] != "exact":
+                text += "The estimate has the right mean, and its scatter is part of the standard error. "
+        elif not facts["bound"]:
+            text = "The log-density is exact, by change of variables."
+        elif not subject.dequantised:
+            text = "The model has hidden variables: the log-density is a lower bound."
+        if subject.dequantised:
             text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
         notes.append(text)
     if not subject.held_out:

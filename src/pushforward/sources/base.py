@@ -27,3 +27,8 @@ class Source(nn.Module, ABC):
 
         Raises ValueError with the reason where the law has none.
         """
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Set from the source points ``x`` ``(B, *event_shape)`` of training rows what is better not left to
+        chance, before training; most laws set nothing."""

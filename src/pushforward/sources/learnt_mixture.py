@@ -18,8 +18,8 @@ class LearntMixture(Source):
 
     A flow from several components need not tear one law apart where the data have several modes (Izmailov
     et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws of
-    N(0, 1).  Gradients of draws reach means and scales, not the weights.  Raises ValueError for fewer than
-    one component.
+    N(0, 1), or where :meth:`initialise` sees training rows at those.  Gradients of draws reach means and
+    scales, not the weights.  Raises ValueError for fewer than one component.
 
     >>> LearntMixture(2, components=1).log_prob(torch.zeros(3, 2)).shape
     torch.Size([3])
@@ -51,3 +51,17 @@ class LearntMixture(Source):
         z = (x.reshape(len(x), 1, -1) - means) * (-log_scales).exp()
         log_k = -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) - log_scales.sum(-1)
         return (log_k + self.logits.to(x).log_softmax(0)).logsumexp(1)
+
+    @torch.no_grad()
+    def initialise(self, x: Tensor) -> None:
+        """Put the means on rows of ``x``, one after the other, with scales K^(-1/d) times their deviations.
+
+        From draws that have nothing to do with the data most of many components never find their place.
+        """
+        count, d = self.means.shape
+        if count == 1:
+            return
+        rows = x.reshape(len(x), -1).to(self.means)
+        self.means.copy_(rows[torch.arange(count, device=rows.device) % len(rows)])
+        deviation = rows.std(0, correction=0).clamp(min=1e-6)
+        self.log_scales.copy_((deviation.log() - math.log(count) / d).expand(count, d))

@@ -13,8 +13,9 @@ class Monotone(ABC):
     """Increasing maps y = f(x; p) of an interval onto an interval, with ``size`` parameters each.
 
     ``x`` has any shape; ``p``, real numbers without constraint, broadcasts to ``(size, *x.shape)``: the
-    parameters come first, so that each lies together in memory for all of x.  All zeros stand for the map that a flow starts from, the identity where the family has it.  The logarithm
-    of the slope comes with the value, elementwise.  Forward is the cheap direction where they differ.
+    parameters come first, so that each lies together in memory for all of x.  All zeros stand for the map
+    that a flow starts from, the identity where the family has it.  The logarithm of the slope comes with
+    the value, elementwise.  Forward is the cheap direction where they differ.
     """
 
     #: parameters per element

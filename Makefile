@@ -44,7 +44,7 @@ $(STAMPS)/peers: $(STAMPS)/dev
 	@$(PIP) --no-deps torchcfm nflows normflows
 	@touch $@
 
-bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.md; MNIST=file.npz adds digits
+bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.md; MNIST=file, TABLES=dir add data
 	@$(BIN)/python benchmarks/training_overhead.py
 	@$(BIN)/python benchmarks/couplings.py
 	@$(BIN)/python benchmarks/two_dimensional.py run
@@ -56,6 +56,20 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/reflow.py page
 	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
 	@$(BIN)/python benchmarks/bridges.py
+	@$(BIN)/python benchmarks/two_moons.py run
+	@$(BIN)/python benchmarks/two_moons.py vae
+	@$(BIN)/python benchmarks/two_moons.py page
+	@$(BIN)/python benchmarks/flow_speed.py coupling --compiled
+	@$(BIN)/python benchmarks/flow_speed.py sampling
+	@$(BIN)/python benchmarks/flow_speed.py images
+	@$(BIN)/python benchmarks/flow_speed.py page
+	@$(BIN)/python benchmarks/anomaly.py moons
+	@$(BIN)/python benchmarks/anomaly.py tables
+	@$(BIN)/python benchmarks/anomaly.py page
+	$(if $(MNIST),@$(BIN)/python benchmarks/mnist_likelihood.py run --mnist $(MNIST))
+	$(if $(MNIST),@$(BIN)/python benchmarks/mnist_likelihood.py page)
+	$(if $(TABLES),@$(BIN)/python benchmarks/tabular_density.py run --data $(TABLES))
+	$(if $(TABLES),@$(BIN)/python benchmarks/tabular_density.py page)
 	@$(MAKE) -s figures
 
 figures:  ## write docs/benchmarks.md from benchmarks/results

@@ -50,7 +50,7 @@ def test_check_estimator(estimator) -> None:
     assert failed in ([], list(EXPECTED))
 
 
-@pytest.mark.parametrize("method", ["nsf", "maf", "fm"])
+@pytest.mark.parametrize("method", ["nsf,layers=2,width=16", "maf", "fm"])
 def test_learns_a_normal_law_in_data_units(normal: np.ndarray, method: str) -> None:
     options = {"network": "mlp,width=32,depth=2", "solver": "rk4,steps=8"} if method == "fm" else None
     steps, lr = (400, 1e-2) if method == "fm" else (60, 2e-3)

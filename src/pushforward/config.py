@@ -98,7 +98,8 @@ class OptimConfig:
     ema: float = 0.999
     """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
     patience: int | None = None
-    """Stop after so many validations without a better one, and keep the best weights; default: do neither."""
+    """Stop after so many validations without a better one, and keep the best weights; 0 does neither.
+    Default: 10 for maximum likelihood, 0 otherwise."""
     validate_every: int | None = None
     """Steps between validations on held-out rows."""
     log_every: int = 25

@@ -41,8 +41,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         patience: stop after so many of 25 validations without a better one.
         random_state: seed of the split, the weights and the batches.
 
-    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``n_features_in_``,
-    ``feature_names_in_``.
+    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``held_out_scores_`` (the log-densities
+    of the rows held out, by whose mean settings can be compared), ``n_features_in_``, ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning.  Raises ValueError for empty or
     non-finite ``X``, one row, negative weights, and values that do not fit.
@@ -100,6 +100,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             seed=seed,
         )
         self.flow_ = learn(x, weight, parts, settings)
+        self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[parts[1].numpy()])
         self._n_features_out = x.shape[1]
         return self
 

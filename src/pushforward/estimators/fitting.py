@@ -172,7 +172,7 @@ def configuration(settings: Settings, n: int, d: int, held: int) -> RunConfig:
         batch=settings.batch_size or min(n, 256),
         lr=settings.lr,
         weight_decay=settings.weight_decay,
-        patience=settings.patience if held else None,
+        patience=(settings.patience or 0) if held else 0,
         validate_every=max(1, steps // 25),
         log_every=max(25, steps // 10),
         checkpoint_every=steps,

@@ -44,7 +44,7 @@ def nice(
 def realnvp(
     event_shape: int | Sequence[int],
     condition: ConditionSpec = None,
-    layers: int = 8,
+    layers: int | None = None,
     width: int | None = None,
     depth: int | None = None,
     source: Source | None = None,
@@ -54,9 +54,10 @@ def realnvp(
 ) -> BijectiveFlow:
     """Affine couplings (Dinh et al. 2017, arXiv 1605.08803).
 
-    Of vectors, ``layers`` with perceptrons (by default of width 128 and depth 2); of images ``(C, H, W)``,
-    ``layers`` at each of several scales, see :func:`~pushforward.flows.image_flows.realnvp_images`, whose
-    are ``levels``, ``dropout``, ``bins`` and the other defaults.
+    Of vectors, ``layers`` with perceptrons (by default 12 of width 64 and depth 2); of images ``(C, H, W)``,
+    ``layers`` at each of several scales (by default 8), see
+    :func:`~pushforward.flows.image_flows.realnvp_images`, whose are ``levels``, ``dropout``, ``bins`` and the
+    other defaults.
 
     >>> realnvp(3).sample(5).shape, realnvp((1, 4, 4), layers=2).sample(5).shape
     (torch.Size([5, 3]), torch.Size([5, 1, 4, 4]))
@@ -66,20 +67,20 @@ def realnvp(
     of_images = {"levels": levels, "dropout": dropout, "bins": bins}
     given = {name: value for name, value in {**sizes, **of_images}.items() if value is not None}
     if len(shape) == 3:
-        return realnvp_images(shape, condition, steps=layers, source=source, **given)
+        return realnvp_images(shape, condition, steps=layers or 8, source=source, **given)
     dim = _dimension(event_shape, "realnvp", 2)
     for name in of_images:
         if name in given:
             raise ValueError(f"{name}: is for images (C, H, W), got events of shape {shape}")
-    width, depth = width or 128, depth or 2
-    return _flow(_couplings(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
+    links = _couplings(dim, ScaleShift(), condition, layers or 12, width or 64, depth or 2)
+    return _flow(links, dim, condition, source)
 
 
 def nsf(
     event_shape: int | Sequence[int],
     condition: ConditionSpec = None,
     layers: int = 6,
-    bins: int = 16,
+    bins: int = 8,
     bound: float = 5.0,
     width: int = 64,
     depth: int = 2,
@@ -116,7 +117,7 @@ def nsf_ar(
     event_shape: int | Sequence[int],
     condition: ConditionSpec = None,
     layers: int = 3,
-    bins: int = 16,
+    bins: int = 8,
     bound: float = 5.0,
     width: int = 64,
     depth: int = 2,

@@ -18,8 +18,8 @@ class OneStep(Flow):
     :class:`~pushforward.objectives.Distillation`.
 
     >>> from pushforward.sources import Normal
-    >>> OneStep(lambda t, x, condition: 1 - x, Normal(2)).sample(1)
-    tensor([[1., 1.]])
+    >>> OneStep(lambda t, x, condition: -x, Normal(2)).sample(1)
+    tensor([[0., 0.]])
     """
 
     def __init__(self, field: Field, source: Source, *, condition_shape: ConditionShape = ()):

@@ -43,9 +43,16 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 }
 
 
+#: Validations without a better one after which maximum likelihood stops: unlike a regression on noise it
+#: learns its rows by heart.
+PATIENCE = 10
+
+
 def resolve(config: RunConfig, schema: Schema) -> RunConfig:
-    """Fill in what the configuration leaves to the kind of data."""
+    """Fill in what the configuration leaves to the kind of data and the method."""
     values = DEFAULTS[schema.kind]
+    if registry.lookup("method", config.model.method).objective == "maximum-likelihood":
+        values = {**values, "patience": PATIENCE}
 
     def fill(part: Any) -> Any:
         missing = {k: v for k, v in values.items() if getattr(part, k, "") is None}
@@ -76,7 +83,7 @@ def check(config: RunConfig) -> None:
         ("plan", model.plan, 1),
         ("reuse", model.reuse, 1),
         ("reflow", model.reflow, 0),
-        ("patience", optim.patience, 1),
+        ("patience", optim.patience, 0),
         ("pairs", model.pairs, 32),
         ("devices", compute.devices, 1),
         ("nodes", compute.nodes, 1),

@@ -137,7 +137,7 @@ class Trainer:
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
         self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
         averaged = self.models if self.ema is None else self.ema.models
-        self.best = None if optim.patience is None else Best(averaged, optim.patience)
+        self.best = Best(averaged, optim.patience) if optim.patience else None
         self._settled = False
         self._random_layers = any(
             isinstance(m, nn.modules.dropout._DropoutNd) and m.p > 0 for m in self.models.modules()

@@ -223,3 +223,19 @@ def inputs(
     for row, value in enumerate((0.0, 5.0, -5.0, reach, -reach)):
         x[row] = value
     return x[:rows]
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(shape, dtype=DOUBLE, generator=gen(seed))
+
+
+def noisy(module: nn.Module, scale: float = 1.0) -> nn.Module:
+    module = module.double()
+    with torch.no_grad():
+        for i, parameter in enumerate(module.parameters()):
+            parameter += scale * draws(*parameter.shape, seed=i)
+    return module

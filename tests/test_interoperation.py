@@ -1,0 +1,230 @@
+"""Transforms of torch and zuko as layers, layers as their transforms, and where theirs fail."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch.distributions import Independent, Normal, TransformedDistribution
+from torch.distributions import transforms as T
+
+from bijection_cases import DOUBLE, draws, gen, noisy
+from pushforward.bijections import (
+    Affine,
+    Autoregressive,
+    Chain,
+    Coupling,
+    Elementwise,
+    Inverse,
+    Planar,
+    Sigmoid,
+    Squeeze,
+    from_torch,
+    to_torch,
+)
+from pushforward.bijections.monotone import MonotoneNetwork, RationalQuadratic, ScaleShift
+from pushforward.flows import BijectiveFlow
+from pushforward.nn import MaskedPerceptron, Perceptron
+from pushforward.sources import Normal as NormalSource
+
+# -- transforms of torch and zuko --------------------------------------------------------------------
+
+
+def zuko():
+    import zuko
+
+    return zuko
+
+
+TRANSFORMS = {
+    "exp": lambda: T.ExpTransform(),
+    "affine": lambda: T.AffineTransform(torch.tensor([1.0, 2.0, 3.0]).double(), 2.0),
+    "composed": lambda: T.ComposeTransform([T.TanhTransform(), T.AffineTransform(1.0, 3.0)]),
+    "lower cholesky's vector": lambda: T.IndependentTransform(T.SigmoidTransform(), 1),
+    "inverse": lambda: T.SoftplusTransform().inv,
+    "zuko's spline": lambda: zuko().transforms.MonotonicRQSTransform(
+        draws(3, 4), draws(3, 4, seed=1), draws(3, 3, seed=2)
+    ),
+    "zuko's rotation": lambda: zuko().transforms.RotationTransform(draws(3, 3)),
+    "zuko's lu": lambda: zuko().transforms.LULinearTransform(torch.eye(3).double() + 0.3 * draws(3, 3)),
+}
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_their_transforms_are_layers(name: str) -> None:
+    bijection = from_torch(TRANSFORMS[name]())
+    low = max(-1.5, bijection.domain.low + 0.1)
+    x = low + 2 * torch.rand(6, 3, dtype=DOUBLE, generator=gen())
+    y, log_det = bijection.forward_and_log_det(x)
+    jacobian = torch.stack([torch.func.jacrev(lambda r: bijection.forward(r[None])[0])(row) for row in x])
+    assert torch.allclose(log_det, torch.linalg.slogdet(jacobian).logabsdet, atol=1e-10)
+    again, back = bijection.inverse_and_log_det(y)
+    assert torch.allclose(again, x, atol=1e-8) and torch.allclose(back, -log_det, atol=1e-8)
+    assert (y >= bijection.codomain.low).all() and (y <= bijection.codomain.high).all()
+
+
+def test_shapes_and_domains_of_their_transforms() -> None:
+    simplex = from_torch(T.StickBreakingTransform())
+    assert simplex.event_shape((3,)) == (4,) and simplex.inverse_event_shape((4,)) == (3,)
+    assert (simplex.codomain.low, simplex.codomain.high) == (0, 1)
+    reshape = from_torch(T.ReshapeTransform((4,), (2, 2)))
+    assert reshape.forward(torch.zeros(3, 4)).shape == (3, 2, 2)
+    assert from_torch(T.ExpTransform()).codomain.low == 0
+    assert from_torch(T.TanhTransform()).codomain.low == -1
+    with pytest.raises(ValueError, match="bijective"):
+        from_torch(T.AbsTransform())
+
+
+def test_a_zuko_flow_is_a_layer_with_parameters_and_conditions() -> None:
+    torch.manual_seed(0)
+    theirs = zuko().flows.NSF(3, context=2, transforms=2, hidden_features=[16]).double()
+    ours = BijectiveFlow(
+        Inverse(from_torch(theirs.transform)), NormalSource(3).double(), condition_shape=(2,)
+    )
+    x, c = draws(5, 3), draws(5, 2)
+    assert torch.allclose(ours.log_prob(x, c), theirs(c).log_prob(x), atol=1e-10)
+    assert len(list(ours.parameters())) == len(list(theirs.transform.parameters())) > 0
+    pushed = ours.push(x, c)
+    assert torch.allclose(ours.pull(pushed, c), x, atol=1e-6)
+
+
+def layer_of_ours(condition: int | None = None) -> Chain:
+    torch.manual_seed(0)
+    layers = [
+        Planar(3),
+        Coupling([True, False, True], RationalQuadratic(), lambda i, o: Perceptron(i, o, condition)),
+        Inverse(Autoregressive(3, ScaleShift(), lambda d, s: MaskedPerceptron(d, s, condition))),
+    ]
+    chain = Chain(*layers)
+    noisy(chain, 0.3)
+    return chain
+
+
+def test_our_layers_are_their_transforms() -> None:
+    bijection = layer_of_ours()
+    transform = to_torch(bijection)
+    x = draws(4, 5, 3)
+    y = transform(x)
+    rows, log_det = bijection.forward_and_log_det(x.reshape(-1, 3))
+    assert torch.allclose(y.reshape(-1, 3), rows)
+    assert torch.allclose(transform.log_abs_det_jacobian(x, y).flatten(), log_det)
+    assert torch.allclose(transform.inv(y), x, atol=1e-10)
+    assert torch.allclose(
+        transform.inv.log_abs_det_jacobian(y, x), -transform.log_abs_det_jacobian(x, y), atol=1e-10
+    )
+    # what it remembers of some points is not taken for that of others
+    other = draws(4, 5, 3, seed=1)
+    image = transform(other)
+    assert torch.allclose(transform.log_abs_det_jacobian(x, y).flatten(), log_det)
+    fresh = bijection.forward_and_log_det(other.reshape(-1, 3))[1].reshape(4, 5)
+    assert torch.allclose(transform.log_abs_det_jacobian(other, image), fresh)
+    assert transform.domain.event_dim == transform.codomain.event_dim == 1
+    assert transform.inv.inv is transform
+    copied = pickle.loads(pickle.dumps(to_torch(Affine(1.0, 2.0))))
+    assert torch.equal(copied(torch.ones(1)), torch.tensor([3.0]))
+    copy.deepcopy(transform)  # although the log-determinant that it remembers has a graph
+
+
+def test_shapes_and_constraints_of_our_transforms() -> None:
+    squeeze = to_torch(Squeeze(2), event_dim=3)
+    assert squeeze.forward_shape((7, 1, 4, 4)) == (7, 4, 2, 2)
+    assert squeeze.inverse_shape((7, 4, 2, 2)) == (7, 1, 4, 4)
+    assert squeeze(torch.zeros(7, 2, 1, 4, 4)).shape == (7, 2, 4, 2, 2)
+    sigmoid = to_torch(Sigmoid(0.0, 2.0))
+    assert sigmoid.codomain.check(torch.tensor([[1.0, 1.5], [1.0, 3.0]])).tolist() == [True, False]
+    assert to_torch(Inverse(Sigmoid(0.0, 2.0))).domain.check(torch.tensor([3.0])).item() is False
+
+
+def test_a_transformed_distribution_of_ours_is_our_flow() -> None:
+    bijection = layer_of_ours()
+    flow = BijectiveFlow(bijection, NormalSource(3).double())
+    base = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
+    law = TransformedDistribution(base, [to_torch(bijection)])
+    x = draws(6, 3)
+    assert law.event_shape == (3,) and law.batch_shape == ()
+    assert torch.allclose(law.log_prob(x), flow.log_prob(x), atol=1e-9)
+    assert law.sample((5, 2)).shape == (5, 2, 3)
+    # the density asks for one inverse, none forward
+    calls = []
+    handle = to_torch(bijection)
+    carry = handle._carry
+    handle._carry = lambda x, inverse: (calls.append(inverse), carry(x, inverse))[1]
+    TransformedDistribution(base, [handle]).log_prob(x)
+    assert calls == [True]
+
+
+def test_conditions_go_with_the_last_batch_dimension() -> None:
+    bijection = layer_of_ours(condition=3)
+    c = torch.arange(3)
+    flow = BijectiveFlow(bijection, NormalSource(3).double())
+    base = Independent(Normal(torch.zeros(3, 3).double(), torch.ones(3, 3).double()), 1)
+    law = TransformedDistribution(base, [to_torch(bijection, c)])
+    x = draws(4, 3, 3)
+    assert torch.allclose(law.log_prob(x), flow.log_prob(x, c), atol=1e-9)
+    single = to_torch(bijection, c[1:2])
+    assert torch.allclose(single(x[:, 0]), bijection.forward(x[:, 0], torch.ones(4).long()))
+    with pytest.raises(ValueError, match=r"\(\.\.\., 3, \*event\)"):
+        to_torch(bijection, c)(draws(4, 3))
+
+
+def test_one_of_ours_inside_a_zuko_flow() -> None:
+    module = zuko()
+
+    class Ours(module.lazy.LazyTransform):
+        def __init__(self):
+            super().__init__()
+            self.bijection = layer_of_ours(condition=3)
+
+        def forward(self, c=None):
+            return to_torch(Inverse(self.bijection), None if c is None else c[:, 0])
+
+    ours = Ours()
+    theirs = module.flows.Flow(
+        transform=[ours],
+        base=module.lazy.UnconditionalDistribution(
+            module.distributions.DiagNormal, torch.zeros(3).double(), torch.ones(3).double(), buffer=True
+        ),
+    )
+    x, c = draws(5, 3), torch.arange(5) % 3
+    flow = BijectiveFlow(ours.bijection, NormalSource(3).double())
+    assert torch.allclose(theirs(c[:, None]).log_prob(x), flow.log_prob(x, c), atol=1e-9)
+    sample, log_p = theirs(c[:, None]).rsample_and_log_prob((7,))
+    assert sample.shape == (7, 5, 3)
+    assert torch.allclose(log_p, flow.log_prob(sample, c), atol=1e-8)
+
+
+# -- where a peer fails ------------------------------------------------------------------------------
+
+
+def test_splines_with_logits_of_20_in_float32_where_zukos_lose_the_point() -> None:
+    g = gen()
+    family = RationalQuadratic(8)
+    p = 20 * torch.randn(family.size, 20000, generator=g)
+    y = 10 * torch.rand(20000, generator=g) - 5
+    x, _ = family.inverse_and_log_slope(y, p)
+    assert x.isfinite().all() and (x.abs() <= 5).all()
+    again = family.forward_and_log_slope(x, p)[0]
+    slope = family.forward_and_log_slope(x.double(), p.double())[1].exp()
+    assert ((again - y).abs() <= 100 * torch.finfo(torch.float32).eps * (5 + slope * 5)).all()
+    theirs = zuko().transforms.MonotonicRQSTransform(*p.T.split([8, 8, 7], -1), bound=5.0)
+    assert (theirs(theirs.inv(y)) - y).abs().max() > 0.1
+    assert (again - y).abs().max() < 1e-3
+
+
+def test_inverse_far_out_where_zukos_gaussianization_stops_at_ten() -> None:
+    theirs = from_torch(zuko().transforms.GaussianizationTransform(torch.zeros(1, 4), torch.zeros(1, 4)))
+    far = torch.tensor([[40.0]])
+    assert not torch.allclose(theirs.forward(theirs.inverse(far)), far, atol=1.0)
+    ours = noisy(Elementwise(1, MonotoneNetwork()), 1.0)
+    assert torch.allclose(ours.forward(ours.inverse(far.double())), far.double())
+
+
+def test_density_in_inference_mode_where_zukos_neural_flow_raises() -> None:
+    theirs = zuko().flows.NAF(2, transforms=1, hidden_features=[8])
+    ours = BijectiveFlow(Autoregressive(2, MonotoneNetwork(), MaskedPerceptron), NormalSource(2))
+    with torch.inference_mode():
+        assert ours.log_prob(torch.zeros(3, 2)).isfinite().all() and ours.sample(2).isfinite().all()
+        with pytest.raises(RuntimeError):
+            theirs().log_prob(torch.zeros(3, 2))

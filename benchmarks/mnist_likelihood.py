@@ -44,7 +44,7 @@ SIZES: dict[str, dict[str, tuple[str, int, int, float, float]]] = {
     "cpu": {
         "realnvp": ("realnvp,layers=6", 4_000, 32, 3e-3, 1e-3),
         "glow": ("glow,steps=6", 4_000, 32, 3e-3, 1e-3),
-        "tarflow": ("tarflow,blocks=4,layers=1,width=96", 4_000, 32, 2e-3, 1e-2),
+        "tarflow": ("tarflow,blocks=4,layers=1,width=96", 10_000, 32, 3e-3, 1e-2),
     },
     "gpu": {
         "realnvp": ("realnvp,layers=12,width=96,depth=2,dropout=0.2", 20_000, 128, 1e-3, 1e-2),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition, sum_event
+from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
 from .shapes import check_entries
@@ -54,17 +54,16 @@ class Coupling(Bijection):
         self.network = network(len(self.passive), len(self.active) * monotone.size)
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
-        """Passive part, and batch last the active part and its parameters ``(size, active, *rest, B)``."""
+        """With entries first: passive part, active part ``(active, B, *rest)``, its parameters."""
         check_entries(x, len(self.back))
-        passive, active = x.index_select(1, self.passive), x.index_select(1, self.active).movedim(0, -1)
-        p = self.network(passive, condition).unflatten(1, (self.monotone.size, len(self.active)))
-        if x.ndim == 2:  # as the parameters lie
-            active = active.contiguous()
-        return passive, active, p.movedim(0, -1)
+        # copies of whole entries are cheap where the last layer has left x so in memory
+        passive, active = (x.movedim(1, 0).index_select(0, part) for part in (self.passive, self.active))
+        p = self.network(passive.movedim(0, 1), condition).movedim(1, 0)
+        return passive, active, p.unflatten(0, (self.monotone.size, len(self.active)))
 
     def _join(self, passive: Tensor, moved: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        y = torch.cat([passive, moved.movedim(-1, 0)], 1).index_select(1, self.back)
-        return y, sum_event(log_slope.movedim(-1, 0))
+        y = torch.cat([passive, moved]).index_select(0, self.back).movedim(0, 1)
+        return y, log_slope.sum([0, *range(2, log_slope.ndim)])
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -36,6 +36,7 @@ class Coupling(Bijection):
 
     passive: Tensor
     active: Tensor
+    order: Tensor
     back: Tensor
 
     def __init__(self, active: Tensor | Sequence[bool], monotone: Monotone, network: MakeNetwork):
@@ -50,14 +51,16 @@ class Coupling(Bijection):
         self.domain, self.codomain = monotone.domain, monotone.codomain
         self.register_buffer("passive", (~moves).nonzero()[:, 0], persistent=False)
         self.register_buffer("active", moves.nonzero()[:, 0], persistent=False)
-        self.register_buffer("back", torch.cat([self.passive, self.active]).argsort(), persistent=False)
+        self.register_buffer("order", torch.cat([self.passive, self.active]), persistent=False)
+        self.register_buffer("back", self.order.argsort(), persistent=False)
         self.network = network(len(self.passive), len(self.active) * monotone.size)
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """With entries first: passive part, active part ``(active, B, *rest)``, its parameters."""
         check_entries(x, len(self.back))
         # copies of whole entries are cheap where the last layer has left x so in memory
-        passive, active = (x.movedim(1, 0).index_select(0, part) for part in (self.passive, self.active))
+        parts = x.movedim(1, 0).index_select(0, self.order)
+        passive, active = parts.split([len(self.passive), len(self.active)])
         p = self.network(passive.movedim(0, 1), condition).movedim(1, 0)
         return passive, active, p.unflatten(0, (self.monotone.size, len(self.active)))
 

@@ -36,4 +36,4 @@ class ScaleShift(Monotone):
 
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = self._log_scale(p)
-        return (y - p[1]) * (-log_scale).exp(), -log_scale.expand_as(y)
+        return (y - p[1]) / log_scale.exp(), -log_scale.expand_as(y)

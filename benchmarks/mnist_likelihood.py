@@ -140,6 +140,7 @@ def page() -> None:
             f"{DRAWS} draws": f"{row['bits_many']:.3f}",
             "training images": f"{TRAINED:,}",
             "published (60,000)": PUBLISHED[model] or "",
+            "steps": f"{row['steps']:,}",
             "seconds": f"{row['seconds']:,}",
             "ms / 100 samples": f"{row['ms_per_100']:,.0f}",
         }

@@ -179,12 +179,19 @@ def halves(dim: int, layer: int) -> Tensor:
     return moves
 
 
+def _activation(monotone: Monotone) -> str:
+    """Smooth where slopes are many numbers; affine layers get their bends from kinks."""
+    return "silu" if isinstance(monotone, RationalQuadratic) else "relu"
+
+
 def _couplings(
     dim: int, monotone: Monotone, condition: ConditionSpec, layers: int, width: int, depth: int
 ) -> list[Bijection]:
     if layers < 2:
         raise ValueError(f"layers: expected at least 2, so that every element moves, got {layers}")
-    network = partial(Perceptron, condition=condition, width=width, depth=depth)
+    network = partial(
+        Perceptron, condition=condition, width=width, depth=depth, activation=_activation(monotone)
+    )
     return [Coupling(halves(dim, i), monotone, network) for i in range(layers)]
 
 
@@ -195,7 +202,14 @@ def _autoregressive(
         raise ValueError(f"layers: expected at least 1, got {layers}")
 
     def network(order: Tensor) -> Callable[[int, int], MaskedPerceptron]:
-        return partial(MaskedPerceptron, condition=condition, width=width, depth=depth, order=order)
+        return partial(
+            MaskedPerceptron,
+            condition=condition,
+            width=width,
+            depth=depth,
+            order=order,
+            activation=_activation(monotone),
+        )
 
     up, down = torch.arange(dim), torch.arange(dim).flip(0)
     return [Autoregressive(dim, monotone, network(down if i % 2 else up)) for i in range(layers)]

@@ -33,7 +33,7 @@ class Perceptron(nn.Module):
         condition: ConditionSpec = None,
         width: int = 64,
         depth: int = 2,
-        activation: str = "silu",
+        activation: str = "relu",
     ):
         super().__init__()
         check_count("inputs", inputs, 0 if condition is not None else 1)
@@ -71,7 +71,7 @@ class MaskedPerceptron(nn.Module):
         condition: ConditionSpec = None,
         width: int = 64,
         depth: int = 2,
-        activation: str = "silu",
+        activation: str = "relu",
         order: Tensor | None = None,
     ):
         super().__init__()
@@ -171,8 +171,9 @@ def _layers(sizes: list[int], name: str, masks: Sequence[Tensor | None] | None =
     *hidden_masks, mask = masks or [None] * (len(hidden) + 1)
     for (a, b), m in zip(hidden, hidden_masks):
         linear = _Linear(a, b, m)
-        # torch's own start lets signals die away: with it flows take some three times as many steps
-        nn.init.kaiming_normal_(linear.weight)
+        if name != "relu":
+            # torch's own start lets signals die away in smooth activations, which shrink small numbers
+            nn.init.kaiming_normal_(linear.weight)
         layers += [linear, activation(name)]
     last = _Last(inputs, outputs, mask)
     nn.init.zeros_(last.weight)

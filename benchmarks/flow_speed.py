@@ -1,6 +1,6 @@
 """Normalizing flows beside zuko, nflows and normflows: log-densities, training steps, autoregressive samples.
 
-python benchmarks/flow_speed.py coupling [--dims 8 64] [--compiled]
+python benchmarks/flow_speed.py coupling [--dims 8 64] [--flows nsf realnvp] [--compiled]
 python benchmarks/flow_speed.py sampling
 python benchmarks/flow_speed.py images
 python benchmarks/flow_speed.py page
@@ -321,6 +321,7 @@ def main() -> None:
     )
     parser.add_argument("what", choices=("coupling", "sampling", "images", "page"))
     parser.add_argument("--dims", nargs="+", type=int, default=[8, 64])
+    parser.add_argument("--flows", nargs="+", default=["nsf", "realnvp"], choices=("nsf", "realnvp"))
     parser.add_argument("--compiled", action="store_true")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -333,8 +334,8 @@ def main() -> None:
         images()
     else:
         for dim in args.dims:
-            for affine in (False, True):
-                coupling(dim, affine, args.compiled)
+            for name in args.flows:
+                coupling(dim, name == "realnvp", args.compiled)
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ MODELS: dict[str, tuple[Callable[[], Made], int]] = {
 def fit(made: Made, x: Tensor, batch: int, budget: float, lr: float = LR) -> int:
     """Train for ``budget`` seconds; how many steps that were."""
     module, log_prob = made
-    optimiser = torch.optim.Adam(module.parameters(), lr)
+    optimiser = torch.optim.Adam(module.parameters(), lr, fused=True)
     start, steps = time.perf_counter(), 0
     while (spent := (time.perf_counter() - start) / budget) < 1:
         # a twentieth of the time to warm up
@@ -121,8 +121,7 @@ def vae(seed: int, budget: float) -> None:
     train, test = moons(seed)
     torch.manual_seed(seed)
     model = VAE(2, latent=2)
-    made = model, lambda x: model(x)
-    steps = fit(made, train, 1024, budget)
+    steps = fit((model, model), train, 1024, budget)
     row = {"model": "VAE", "budget": budget, "seed": seed, "batch": 1024, "steps": steps}
     model.eval()
     for samples in (1, 1000):
@@ -206,7 +205,7 @@ def main() -> None:
     parser.add_argument("what", choices=("run", "vae", "picture", "page"))
     parser.add_argument("--budgets", nargs="+", type=float, default=list(BUDGETS))
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=list(MODELS))
-    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.what == "page":

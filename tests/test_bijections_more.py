@@ -29,7 +29,7 @@ from pushforward.bijections import (
     to_torch,
 )
 from pushforward.bijections.monotone import Monotone, RationalQuadratic, ScaleShift
-from pushforward.flows import BijectiveFlow
+from pushforward.flows import BijectiveFlow, nsf, realnvp
 from pushforward.nn import LipschitzPerceptron, MaskedPerceptron, Perceptron
 from pushforward.sources import Normal as NormalSource
 
@@ -225,3 +225,17 @@ def test_an_inverse_that_cannot_be_found_raises(layer) -> None:
         layer.inverse(torch.tensor([[math.nan, 0.0]]))
     with pytest.raises(InverseFailed):
         torch.func.vmap(lambda y: layer.inverse(y[None]))(torch.tensor([[math.inf, 0.0]]))
+
+
+@pytest.mark.parametrize("build", [realnvp, nsf])
+@pytest.mark.parametrize("dim", [2, 3, 4, 9])
+def test_couplings_take_turns(build, dim):
+    """A layer after another that moves the same elements would add little: in two dimensions, nothing new."""
+    ids, moved = torch.arange(dim), set()
+    for link in build(dim, layers=12, width=8).bijection.bijection.links:
+        if isinstance(link, Permutation):
+            ids = ids[link.order]
+        else:
+            now = set(ids[link.active].tolist())
+            assert 2 * len(now & moved) <= len(moved) + dim % 2
+            moved = now

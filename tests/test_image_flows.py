@@ -403,7 +403,7 @@ class Given(Source):
         self.event_shape, self.law = shape, law
 
     def sample(self, n, condition=None, generator=None):
-        raise NotImplementedError
+        raise NotImplementedError  # only densities are asked of it
 
     def log_prob(self, x, condition=None):
         return self.law.log_prob(x.double()).flatten(1).sum(1).to(x)

@@ -53,7 +53,7 @@ FOR_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("method", METHODS.keys() - FOR_IMAGES.keys())
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - FOR_IMAGES.keys()))
 def test_every_recipe_trains_and_samples(method, tmp_path):
     flow = train(tmp_path / "run", "--method", method, "--condition", "label")
     x = flow.sample(50, torch.tensor([0, 1]))
@@ -64,7 +64,7 @@ def test_every_recipe_trains_and_samples(method, tmp_path):
     assert logs.shape == (8,) and bool(logs.isfinite().all())
 
 
-@pytest.mark.parametrize("method", FOR_IMAGES)
+@pytest.mark.parametrize("method", sorted(FOR_IMAGES))
 def test_every_recipe_for_images_trains_and_samples(method, tmp_path):
     flags = ("--method", method, "--flow", FOR_IMAGES[method], "--condition", "label")
     flow = train(tmp_path / "run", *flags, data="digits")

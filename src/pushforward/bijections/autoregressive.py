@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from ..nn import MaskedPerceptron
+from ..nn import MaskedPerceptron, OneByOne
 from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
@@ -48,17 +48,19 @@ class Autoregressive(Bijection):
         self.dim, self.monotone = dim, monotone
         self.domain, self.codomain = monotone.domain, monotone.codomain
         self.network = network(dim, monotone.size)
+        self.axis = 0 if monotone.rows_last else 1
         self.passes = 0
 
-    def _batch_last(self, moved: Tensor, seen: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
-        """What moves ``(dim, B)`` and its parameters ``(size, dim, B)``, by what is ``seen``."""
-        return moved.mT.contiguous(), self.network(seen, condition).movedim(0, -1)
+    def _told(self, moved: Tensor, seen: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        """What moves and its parameters, by what is ``seen``; elements along ``axis``, rows the other."""
+        p = self.network(seen, condition).movedim(1, 0)
+        return (moved, p) if self.axis == 1 else (moved.mT.contiguous(), p.mT.contiguous())
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        y, log_slope = self.monotone.forward_and_log_slope(*self._batch_last(x, x, condition))
-        return y.mT, log_slope.sum(0)
+        y, log_slope = self.monotone.forward_and_log_slope(*self._told(x, x, condition))
+        return y.movedim(self.axis, 1), log_slope.sum(self.axis)
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -66,7 +68,7 @@ class Autoregressive(Bijection):
         with torch.no_grad():
             x, log_slope = self._solve(y, condition)
         if not torch.is_grad_enabled():
-            return x, log_slope.sum(0)
+            return x, log_slope.sum(1)
         x = newton_step(lambda x: self.forward_and_log_det(x, condition)[0], x, y)
         return x, -self.forward_and_log_det(x, condition)[1]
 
@@ -75,13 +77,16 @@ class Autoregressive(Bijection):
         many = y.is_cpu and len(y) >= MANY and not is_functorch_wrapped_tensor(y)
         few = max(2, self.dim // 16) if many else self.dim
         while True:
-            new, log_slope = self.monotone.inverse_and_log_slope(*self._batch_last(y, x, condition))
-            new, passes = new.mT, passes + 1
+            new, log_slope = self.monotone.inverse_and_log_slope(*self._told(y, x, condition))
+            new, log_slope = new.movedim(self.axis, 1), log_slope.movedim(self.axis, 1)
+            passes += 1
             # a value that is no number never equals itself
             if passes == self.dim or settled((new == x) | (new.isnan() & x.isnan())):
                 break
             if passes == few and isinstance(self.network, MaskedPerceptron):
-                new, log_slope = self._one_by_one(y.mT, new, log_slope, few, self.network, condition)
+                new, log_slope = self._one_by_one(
+                    y.mT.contiguous(), new, log_slope, few, self.network, condition
+                )
                 break
             x = new
         self.passes = passes
@@ -98,8 +103,8 @@ class Autoregressive(Bijection):
     ) -> tuple[Tensor, Tensor]:
         """The inverse, of which the elements of rank below ``found`` are in x and their slopes known."""
         order = network.by_rank
-        values, slopes = [*x.mT[order[:found]]], [*log_slope[order[:found]]]
-        ahead = network.one_by_one(y, condition)
+        values, slopes = [*x.mT[order[:found]]], [*log_slope.mT[order[:found]]]
+        ahead = OneByOne(network, y, condition)
         new = torch.stack(values)
         for element in order[found:]:
             value, slope = self.monotone.inverse_and_log_slope(y[element], ahead.feed(new))
@@ -107,4 +112,4 @@ class Autoregressive(Bijection):
             slopes.append(slope)
             new = value[None]
         back = torch.tensor(order, device=y.device).argsort()
-        return torch.stack(values)[back].mT, torch.stack(slopes)[back]
+        return torch.stack(values)[back].mT, torch.stack(slopes)[back].mT

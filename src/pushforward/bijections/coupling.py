@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
-from .shapes import check_entries
+from .shapes import check_entries, take_entries
 
 #: ``(inputs, outputs) -> net(x, condition)``: makes the network of a layer.
 MakeNetwork = Callable[[int, int], nn.Module]
@@ -51,22 +51,30 @@ class Coupling(Bijection):
         self.domain, self.codomain = monotone.domain, monotone.codomain
         self.register_buffer("passive", (~moves).nonzero()[:, 0], persistent=False)
         self.register_buffer("active", moves.nonzero()[:, 0], persistent=False)
-        self.register_buffer("order", torch.cat([self.passive, self.active]), persistent=False)
+        self.axis = 0 if monotone.rows_last else 1
+        #: whether the entries that move come first, and whether they stand all before or after the others
+        self.first, self.apart = bool(moves[0]), int((moves[1:] != moves[:-1]).sum()) == 1
+        parts = [self.active, self.passive] if self.first else [self.passive, self.active]
+        self.sizes = [len(part) for part in parts]
+        self.register_buffer("order", torch.cat(parts), persistent=False)
         self.register_buffer("back", self.order.argsort(), persistent=False)
         self.network = network(len(self.passive), len(self.active) * monotone.size)
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
-        """With entries first: passive part, active part ``(active, B, *rest)``, its parameters."""
+        """Passive part and active part, entries along ``axis`` and rows along the other, and parameters."""
         check_entries(x, len(self.back))
-        # copies of whole entries are cheap where the last layer has left x so in memory
-        parts = x.movedim(1, 0).index_select(0, self.order)
-        passive, active = parts.split([len(self.passive), len(self.active)])
-        p = self.network(passive.movedim(0, 1), condition).movedim(1, 0)
-        return passive, active, p.unflatten(0, (self.monotone.size, len(self.active)))
+        one, other = (x if self.apart else take_entries(x, self.order)).split(self.sizes, 1)
+        active, passive = (one, other) if self.first else (other, one)
+        p = self.network(passive, condition).unflatten(1, (self.monotone.size, len(self.active)))
+        p = p.movedim(1, 0)
+        if self.axis == 1:
+            return passive, active, p
+        return passive.movedim(1, 0), active.movedim(1, 0), p.movedim(2, 1).contiguous()
 
     def _join(self, passive: Tensor, moved: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        y = torch.cat([passive, moved]).index_select(0, self.back).movedim(0, 1)
-        return y, log_slope.sum([0, *range(2, log_slope.ndim)])
+        y = torch.cat([moved, passive] if self.first else [passive, moved], self.axis).movedim(self.axis, 1)
+        log_det = log_slope.sum([self.axis, *range(2, log_slope.ndim)])
+        return y if self.apart else take_entries(y, self.back), log_det
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

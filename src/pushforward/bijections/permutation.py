@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ..tensors import Condition
 from .base import Bijection
-from .shapes import check_entries
+from .shapes import check_entries, take_entries
 
 
 class Permutation(Bijection):
@@ -35,13 +35,13 @@ class Permutation(Bijection):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         check_entries(x, len(self.order))
-        return x.index_select(1, self.order), x.new_zeros(len(x))
+        return take_entries(x, self.order), x.new_zeros(len(x))
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         check_entries(y, len(self.order))
-        return y.index_select(1, self.order.argsort()), y.new_zeros(len(y))
+        return take_entries(y, self.order.argsort()), y.new_zeros(len(y))
 
 
 class Reverse(Bijection):

@@ -22,3 +22,10 @@ def check_size(name: str, value: int, most: int | None = None) -> None:
     if value < 1 or (most is not None and value > most):
         expected = "at least 1" if most is None else f"1 to {most}"
         raise ValueError(f"{name}: expected {expected}, got {value}")
+
+
+def take_entries(x: Tensor, order: Tensor) -> Tensor:
+    """``x[:, order]``, lying in memory as x does: by rows, or with the rows of a batch last."""
+    if x.stride(1) > x.stride(0):
+        return x.movedim(1, 0).index_select(0, order).movedim(0, 1)
+    return x.index_select(1, order)

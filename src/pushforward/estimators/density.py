@@ -38,7 +38,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             where the likelihood would have no bound, and 0 elsewhere.  ``scott``: n^(-1/(d+4)).
         holdout: share of rows held out to choose the best weights; below 20 rows there are none.
         steps, batch_size, lr, weight_decay: of AdamW; steps None grow with the root of the rows.
-        patience: stop after so many of 25 validations without a better one.
+        patience: stop after so many of 25 validations without a better one, and keep the best weights; None
+            trains to the end and keeps the last.
         random_state: seed of the split, the weights and the batches.
 
     Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``held_out_scores_`` (the log-densities

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse
+from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse, Permutation
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..sources import Normal, Source
@@ -165,18 +165,16 @@ def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> i
     return shape[0]
 
 
-def halves(dim: int, layer: int) -> Tensor:
-    """Which elements move in a layer: in each pair of layers, first one half and then the other.
+def shuffled(dim: int, number: int) -> Tensor:
+    """An order of ``dim`` elements, drawn at random from its number.
 
-    The first pair takes every other element, each later one halves drawn at random from its number.
+    The first half of it takes no more from the second half than the other does: a layer that moves the
+    same elements as the one before would add little.
     """
-    if layer < 2:
-        order = torch.arange(dim)
-    else:
-        order = torch.randperm(dim, generator=torch.Generator().manual_seed(layer // 2))
-    moves = torch.zeros(dim, dtype=torch.bool)
-    moves[order[layer % 2 :: 2]] = True
-    return moves
+    order = torch.randperm(dim, generator=torch.Generator().manual_seed(number))
+    half = (dim + 1) // 2
+    again = (order >= half).int()
+    return order.flip(0) if again[:half].sum() > again[half:].sum() else order
 
 
 def _activation(monotone: Monotone) -> str:
@@ -190,9 +188,20 @@ def _couplings(
     if layers < 2:
         raise ValueError(f"layers: expected at least 2, so that every element moves, got {layers}")
     network = partial(
-        Perceptron, condition=condition, width=width, depth=depth, activation=_activation(monotone)
+        Perceptron,
+        condition=condition,
+        width=width,
+        depth=depth,
+        activation=_activation(monotone),
+        transposed=monotone.rows_last,
     )
-    return [Coupling(halves(dim, i), monotone, network) for i in range(layers)]
+    moves = torch.arange(dim) < (dim + 1) // 2
+    links: list[Bijection] = []
+    for i in range(layers):
+        if i and i % 2 == 0 and dim > 2:
+            links.append(Permutation(shuffled(dim, i // 2)))
+        links.append(Coupling(~moves if i % 2 else moves, monotone, network))
+    return links
 
 
 def _autoregressive(
@@ -209,6 +218,7 @@ def _autoregressive(
             depth=depth,
             order=order,
             activation=_activation(monotone),
+            transposed=monotone.rows_last,
         )
 
     up, down = torch.arange(dim), torch.arange(dim).flip(0)

@@ -3,6 +3,7 @@
 from .base import Network as Network
 from .causal import CausalTransformer as CausalTransformer
 from .conditioners import MaskedPerceptron as MaskedPerceptron
+from .conditioners import OneByOne as OneByOne
 from .conditioners import Perceptron as Perceptron
 from .conv_conditioner import ConvConditioner as ConvConditioner
 from .embeddings import ConditionEmbedding as ConditionEmbedding

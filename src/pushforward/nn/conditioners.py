@@ -17,10 +17,12 @@ from .embeddings import ConditionEmbedding, ConditionSpec
 class Perceptron(nn.Module):
     """``(B, inputs)`` and a condition to ``(B, outputs)``.
 
-    Outputs are transposed in memory: each lies together for the whole batch, as what it parametrises works
-    on it.  ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer,
-    hidden layers.  The last layer starts at zero, so that what it parametrises starts at its zero.  Raises
-    ValueError for sizes out of range, an unknown activation and for neither inputs nor a condition.
+    ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
+    layers; with ``relu`` they start as torch has them, with other activations as He et al. 2015
+    (arXiv 1502.01852).  The last layer starts at zero, so that what it parametrises starts at its zero.
+    ``transposed``: whether outputs are transposed in memory, each lying together for the whole batch, as
+    monotone maps of many parameters work on them (``Monotone.rows_last``).  Raises ValueError for sizes out
+    of range, an unknown activation and for neither inputs nor a condition.
 
     >>> Perceptron(3, 5)(torch.ones(2, 3)).shape
     torch.Size([2, 5])
@@ -34,6 +36,7 @@ class Perceptron(nn.Module):
         width: int = 64,
         depth: int = 2,
         activation: str = "relu",
+        transposed: bool = False,
     ):
         super().__init__()
         check_count("inputs", inputs, 0 if condition is not None else 1)
@@ -42,13 +45,10 @@ class Perceptron(nn.Module):
         check_count("depth", depth)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         first = inputs + (0 if condition is None else width)
-        self.layers = _layers([first, *[width] * depth, outputs], activation)
+        self.layers = _layers([first, *[width] * depth, outputs], activation, transposed)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        if self.embed_condition is not None:
-            embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
-            x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
-        return self.layers(x)
+        return self.layers(_beside(x, self.embed_condition, condition))
 
 
 class MaskedPerceptron(nn.Module):
@@ -56,8 +56,8 @@ class MaskedPerceptron(nn.Module):
 
     ``order`` ranks the inputs, element i seeing those of lower rank; None for their own order.  Hidden
     units take the degrees 0, 1, ..., dim - 2 in turn (Germain et al. 2015, arXiv 1502.03509, section 4);
-    a condition is seen by all.  The last layer starts at zero.  Raises ValueError for sizes out of range
-    and an order that is no permutation.
+    a condition is seen by all.  The last layer starts at zero.  ``transposed``: as for
+    :class:`Perceptron`.  Raises ValueError for sizes out of range and an order that is no permutation.
 
     >>> net = MaskedPerceptron(3, 2)
     >>> net(torch.ones(4, 3)).shape
@@ -73,6 +73,7 @@ class MaskedPerceptron(nn.Module):
         depth: int = 2,
         activation: str = "relu",
         order: Tensor | None = None,
+        transposed: bool = False,
     ):
         super().__init__()
         check_count("dim", dim)
@@ -94,24 +95,19 @@ class MaskedPerceptron(nn.Module):
         if condition is not None:
             masks[0] = torch.cat([masks[0], torch.ones(width, width)], 1)
         sizes = [masks[0].shape[1], *[width] * depth, dim * size]
-        self.layers = _layers(sizes, activation, masks)
+        self.layers = _layers(sizes, activation, transposed, masks)
 
     def forward(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        if self.embed_condition is not None:
-            embedding = self.embed_condition(condition, x.shape[0]).to(x.dtype)
-            x = torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
+        x = _beside(x, self.embed_condition, condition)
         return self.layers(x).unflatten(-1, (self.size, self.dim))
-
-    def one_by_one(self, x: Tensor, condition: Condition | None) -> OneByOne:
-        """Its outputs for one element after another, by rank, of rows ``(dim, B)`` like x."""
-        return OneByOne(self, x, condition)
 
 
 class OneByOne:
     """The outputs of a masked perceptron for each element as soon as those before it are known.
 
     Hidden units wait until the elements that they see are there, and are kept: all elements together take
-    the work of one pass.  Without gradients.
+    the work of one pass.  ``x`` ``(dim, B)`` tells how many rows there are, their dtype and device.  To be
+    used without gradients.
     """
 
     def __init__(self, network: MaskedPerceptron, x: Tensor, condition: Condition | None):
@@ -142,6 +138,14 @@ class OneByOne:
         return torch.addmm(self.biases[-1][own, None], self.weights[-1][own, : len(above)], above)
 
 
+def _beside(x: Tensor, embed: ConditionEmbedding | None, condition: Condition | None) -> Tensor:
+    """Rows with the embedding of their condition beside them, where there is one."""
+    if embed is None:
+        return x
+    embedding = embed(condition, x.shape[0]).to(x.dtype)
+    return torch.cat([x, embedding.expand(x.shape[0], -1)], -1)
+
+
 class _Linear(nn.Linear):
     """A linear layer whose weights are multiplied by ``mask`` ``(outputs, inputs)``, where there is one."""
 
@@ -158,14 +162,16 @@ class _Linear(nn.Linear):
         return F.linear(input, self.masked(), self.bias)
 
 
-class _Last(_Linear):
+class _Transposed(_Linear):
     """One whose outputs are transposed in memory."""
 
     def forward(self, input: Tensor) -> Tensor:
         return torch.addmm(self.bias[:, None], self.masked(), input.mT).mT
 
 
-def _layers(sizes: list[int], name: str, masks: Sequence[Tensor | None] | None = None) -> nn.Sequential:
+def _layers(
+    sizes: list[int], name: str, transposed: bool, masks: Sequence[Tensor | None] | None = None
+) -> nn.Sequential:
     layers: list[nn.Module] = []
     *hidden, (inputs, outputs) = pairwise(sizes)
     *hidden_masks, mask = masks or [None] * (len(hidden) + 1)
@@ -174,8 +180,9 @@ def _layers(sizes: list[int], name: str, masks: Sequence[Tensor | None] | None =
         if name != "relu":
             # torch's own start lets signals die away in smooth activations, which shrink small numbers
             nn.init.kaiming_normal_(linear.weight)
-        layers += [linear, activation(name)]
-    last = _Last(inputs, outputs, mask)
+        # in place where it may be: nobody else keeps what a linear layer gives
+        layers += [linear, nn.ReLU(inplace=True) if name == "relu" else activation(name)]
+    last = (_Transposed if transposed else _Linear)(inputs, outputs, mask)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)

@@ -12,10 +12,9 @@ from ..base import REAL_LINE, Domain
 class Monotone(ABC):
     """Increasing maps y = f(x; p) of an interval onto an interval, with ``size`` parameters each.
 
-    ``x`` has any shape; ``p``, real numbers without constraint, broadcasts to ``(size, *x.shape)``: the
-    parameters come first, so that each lies together in memory for all of x.  All zeros stand for the map
-    that a flow starts from, the identity where the family has it.  The logarithm of the slope comes with
-    the value, elementwise.  Forward is the cheap direction where they differ.
+    ``x`` has any shape; ``p``, real numbers without constraint, broadcasts to ``(size, *x.shape)``.  All
+    zeros stand for the map that a flow starts from, the identity where the family has it.  The logarithm of
+    the slope comes with the value, elementwise.  Forward is the cheap direction where they differ.
     """
 
     #: parameters per element
@@ -23,6 +22,14 @@ class Monotone(ABC):
     #: where the maps take their arguments, and where they put their values
     domain: Domain = REAL_LINE
     codomain: Domain = REAL_LINE
+
+    @property
+    def rows_last(self) -> bool:
+        """Whether x is best handed over with its rows last in memory, each parameter lying together.
+
+        What is done with many parameters then runs along whole batches; for a few it is not worth it.
+        """
+        return self.size > 2
 
     @abstractmethod
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
@@ -35,4 +42,4 @@ class Monotone(ABC):
 
 def bounded(raw: Tensor, bound: float) -> Tensor:
     """raw / (1 + |raw| / bound): smooth, within (-bound, bound), of slope 1 at 0."""
-    return raw / (1 + raw.abs() / bound)
+    return raw / raw.abs().div_(bound).add_(1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from .base import Monotone, bounded
@@ -32,7 +33,7 @@ class ScaleShift(Monotone):
 
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = self._log_scale(p)
-        return x * log_scale.exp() + p[1], log_scale.expand_as(x)
+        return torch.addcmul(p[1], x, log_scale.exp()), log_scale.expand_as(x)
 
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         log_scale = self._log_scale(p)

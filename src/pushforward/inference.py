@@ -96,7 +96,7 @@ def threshold(
     """
     if not 0 < share < 0.5:
         raise ValueError(f"--flag-below: expected a share in (0, 0.5), got {share}")
-    held_out = run.dataset.test
+    held_out = run.dataset.test.thinned(seeded(seed, "threshold"))
     if len(held_out) == 0:
         raise ValueError(f"--flag-below: {run.path} holds no rows out to take the threshold from (--holdout)")
     values = score(run, held_out, solver=solver, seed=seed, bound_samples=bound_samples)[1]

@@ -24,6 +24,7 @@ from .bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLin
 from .config import RunConfig, changes
 from .couplings import Rows
 from .data import Schema
+from .random import seeded
 from .sources import Empirical, Normal, Source
 from .training import write_json
 
@@ -158,7 +159,9 @@ class RunFolder:
         if isinstance(source, Empirical):
             save_file({"rows": source.rows.contiguous()}, self.path / "source.safetensors")
         if isinstance(rows.condition, Tensor):
-            kept = {"condition": rows.condition[:KEPT_CONDITIONS].contiguous()}
+            as_they_occur = rows.thinned(seeded(config.seed, "conditions")).condition
+            assert isinstance(as_they_occur, Tensor)
+            kept = {"condition": as_they_occur[:KEPT_CONDITIONS].contiguous()}
             save_file(kept, self.path / "conditions.safetensors")
 
     def conditions(self) -> Tensor | None:

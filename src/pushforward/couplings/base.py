@@ -10,6 +10,7 @@ from typing import Any, overload
 import torch
 from torch import Tensor
 
+from ..random import uniform
 from ..sources import Source
 from ..tensors import Condition, map_condition
 
@@ -38,6 +39,18 @@ class Rows:
             None if self.mask is None else self.mask[index],
             None if self.weight is None else self.weight[index],
         )
+
+    def thinned(self, generator: torch.Generator | None = None) -> Rows:
+        """Rows drawn from the weighted law: each stays with a chance in proportion to its weight.
+
+        Without weights all stay.
+        """
+        if self.weight is None:
+            return self
+        chance = self.weight / self.weight.max()
+        drawn = uniform((len(self),), generator, chance.dtype, chance.device) < chance
+        kept = self.take(drawn.nonzero()[:, 0])
+        return Rows(kept.x, kept.condition, kept.mask)
 
     def to(self, device: torch.device | str) -> Rows:
         """The same rows on ``device``."""

@@ -28,6 +28,7 @@ def load(
     *,
     condition: Sequence[str] = (),
     condition_kind: ConditionKind = "auto",
+    sample_weight: str | None = None,
     holdout: float = 0.2,
     seed: int = 0,
     deduplicate: bool = False,
@@ -42,6 +43,8 @@ def load(
     condition: columns that become the condition and leave the data.  Built-in data and image folders
         with classes offer ``label``, an npz file its other arrays.
     condition_kind: how to read them, see :func:`pushforward.data.conditions.fit_condition`.
+    sample_weight: column of weights, non-negative numbers, which leaves the data; an npz file offers its
+        other arrays.  Rows of weight 0 are left out.
     holdout: share of rows to test on, drawn by ``seed`` label by label.  A toy draws test rows afresh, as
         many as training rows, unless the share is 0.
     deduplicate: drop rows that repeat an earlier row exactly.
@@ -75,15 +78,24 @@ def load(
     given = {name: raw.pick(name) for name in names}
     spec = fit_condition(raw.source, given, condition_kind) if given else None
 
-    kept = tuple(name for name in raw.columns if name not in names or y is not None)
+    weight = None if sample_weight is None else torch.from_numpy(raw.weights(sample_weight))
+    if sample_weight in names:
+        raise ValueError(f"{raw.source}: sample_weight: {sample_weight!r} is the condition already")
+    taken = (*(names if y is None else ()), sample_weight)
+    kept = tuple(name for name in raw.columns if name not in taken)
     if raw.x is None and not kept:
-        raise ValueError(f"{raw.source}: condition: takes every column, none is left as data")
+        use = "condition" if names else "sample_weight"
+        raise ValueError(f"{raw.source}: {use}: takes every column, none is left as data")
     array = raw.matrix(kept) if raw.x is None else raw.x
     c = None if spec is None else _encode(spec, stacked(given))
-    again = repeats(array) if c is None else repeats(array, c.numpy())
-    kept_rows = torch.from_numpy(np.flatnonzero(~again)) if deduplicate else torch.arange(len(array))
+    again = repeats(array, *(part.numpy() for part in (c, weight) if part is not None))
+    stays = ~again if deduplicate else np.ones(len(array), dtype=bool)
+    if weight is not None:
+        stays &= weight.numpy() > 0
+    kept_rows = torch.from_numpy(np.flatnonzero(stays))
     if len(kept_rows) < LEAST:
-        raise ValueError(f"{raw.source}: {len(kept_rows)} distinct rows, expected at least {LEAST}")
+        what = "distinct rows" if deduplicate else "rows of positive weight"
+        raise ValueError(f"{raw.source}: {len(kept_rows)} {what}, expected at least {LEAST}")
 
     if raw.train_rows is not None:
         in_train = kept_rows < raw.train_rows
@@ -96,7 +108,7 @@ def load(
             f"holdout: {holdout} leaves {len(train)} rows to train on, at least {LEAST // 2} needed"
         )
     x = torch.from_numpy(np.ascontiguousarray(array))
-    whole = Rows(x, c)
+    whole = Rows(x, c, weight=weight)
     train_rows = whole.take(train)
     check_varies(raw.source, train_rows.x.numpy(), kept)
     if spec is not None and c is not None and spec.kind == "continuous":
@@ -108,6 +120,7 @@ def load(
         event_shape=tuple(x.shape[1:]),
         columns=kept,
         condition=spec,
+        sample_weight=sample_weight,
         levels=raw.levels,
         source=raw.source,
         rows_train=len(train),
@@ -164,7 +177,7 @@ def _named_like(raw: Raw, schema: Schema) -> Raw:
     wanted = ", ".join(schema.columns[:8]) + ", ..." * (len(schema.columns) > 8)
     if raw.kind != "table" or raw.x is not None:
         raise ValueError(f"{raw.source}: expected a table with columns {wanted}, got an {raw.kind}")
-    extra = () if schema.condition is None else schema.condition.columns
+    extra = {*(() if schema.condition is None else schema.condition.columns), schema.sample_weight} - {None}
     if not raw.named and set(raw.columns) != {*schema.columns, *extra}:
         if len(raw.columns) != len(schema.columns):
             raise ValueError(

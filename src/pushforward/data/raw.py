@@ -44,12 +44,28 @@ class Raw:
             return len(self.x)
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
-    def pick(self, name: str) -> np.ndarray:
-        """The column ``name`` for a condition.  Raises ValueError where there is none, or empty cells."""
+    def _known(self, name: str, use: str) -> np.ndarray:
         known = {**self.columns, **self.extra}
         if name not in known:
-            raise ValueError(f"{self.source}: condition: no column {name!r}{_hint(name, known)}")
-        column = known[name]
+            raise ValueError(f"{self.source}: {use}: no column {name!r}{_hint(name, known)}")
+        return known[name]
+
+    def weights(self, name: str) -> np.ndarray:
+        """The column ``name`` as weights ``(N,)``.  Raises ValueError for what are no weights."""
+        w = self._numbers(name, self._known(name, "sample_weight"))
+        bad = ~(np.isfinite(w) & (w >= 0))
+        if w.ndim != 1 or len(w) != len(self) or bad.any() or not w.any():
+            row = int(bad.argmax())
+            got = f"{w[row]:g} at {self.where(row)}" if bad.any() else f"shape {w.shape} with sum {w.sum():g}"
+            raise ValueError(
+                f"{self.source}: sample_weight: expected a non-negative number for every row in {name!r}, "
+                f"not all zero, got {got}"
+            )
+        return w.astype(np.float64)
+
+    def pick(self, name: str) -> np.ndarray:
+        """The column ``name`` for a condition.  Raises ValueError where there is none, or empty cells."""
+        column = self._known(name, "condition")
         if column.dtype == object:
             empty = np.array([value is None for value in column], dtype=bool)
         else:
@@ -63,7 +79,7 @@ class Raw:
 
     def matrix(self, names: Sequence[str]) -> np.ndarray:
         """The table's columns ``names`` as ``(N, d)``.  Raises ValueError for a text and for empty cells."""
-        columns = [self._numbers(name) for name in names]
+        columns = [self._numbers(name, self.columns[name]) for name in names]
         single = all(column.dtype == np.float32 for column in columns)
         x = np.stack(columns, 1).astype(np.float32 if single else np.float64, copy=False)
         bad = ~np.isfinite(x)
@@ -75,8 +91,7 @@ class Raw:
             )
         return x
 
-    def _numbers(self, name: str) -> np.ndarray:
-        column = self.columns[name]
+    def _numbers(self, name: str, column: np.ndarray) -> np.ndarray:
         if column.dtype == np.float32:
             return column
         if column.dtype.kind in "iu" and len(column) and (column.max() > EXACT or column.min() < -EXACT):

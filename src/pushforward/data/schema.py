@@ -142,6 +142,7 @@ class Schema:
     """What is known of a data set, enough to read more of it and to write samples like it.
 
     columns: names of a table's columns, as in its header.
+    sample_weight: the column of weights that left the data, None without.
     levels: (low, high, step) of data that are whole steps and need dequantising (images), else None.
     source: the name or path it came from.
     duplicates: rows that repeat an earlier row exactly, over the whole table before the split.
@@ -156,6 +157,7 @@ class Schema:
     event_shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
     condition: ConditionSpec | None = None
+    sample_weight: str | None = None
     levels: tuple[float, float, float] | None = None
     source: str = ""
     rows_train: int = 0

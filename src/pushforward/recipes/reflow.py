@@ -69,7 +69,7 @@ def _draw(
     assert count is not None, "resolve the configuration first"
     flow = flow.to(device).eval()
     generator = seeded(config.seed, "pairs", stage, device=device)
-    condition = dataset.train.condition
+    condition = dataset.train.thinned(seeded(config.seed, "thinned", stage)).condition
     assert condition is None or isinstance(condition, Tensor)
     if condition is not None:
         order = torch.randperm(len(condition), generator=seeded(config.seed, "conditions", stage))

@@ -58,8 +58,9 @@ def render(
 def _facts(subject: Subject) -> list[tuple[str, str]]:
     summary = subject.run.summary
     shape = " × ".join(str(size) for size in subject.event)
+    drawn = "" if subject.schema.sample_weight is None else f", drawn by {subject.schema.sample_weight}"
     facts = [
-        ("training rows", f"{len(subject.train):,}"),
+        ("training rows", f"{len(subject.train):,}{drawn}"),
         ("held-out rows", f"{len(subject.test):,}" if subject.held_out else "none"),
         ("a row", f"{shape}, {subject.unit}"),
     ]

@@ -54,7 +54,11 @@ class Subject:
         self.run, self.schema, self.flow = run, run.schema, run.flow
         self.seed = run.config.seed if seed is None else seed
         self.spec = run.schema.condition
-        self.train, self.test = run.dataset.train.to("cpu"), run.dataset.test.to("cpu")
+        #: Of weighted rows those that a draw by their weights leaves: what the model is to be like.
+        self.train, self.test = (
+            rows.to("cpu").thinned(self.generator("thinned", part))
+            for part, rows in (("train", run.dataset.train), ("test", run.dataset.test))
+        )
         #: Without enough held-out rows half of the training rows stand in for them, and the report says so.
         self.held_out = len(self.test) >= 10
         if not self.held_out:

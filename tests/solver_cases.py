@@ -1,0 +1,66 @@
+"""What tests of solvers share: the solvers by name, a nonlinear field and its solution by SciPy."""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from scipy.integrate import solve_ivp
+from torch import Tensor
+
+from pushforward.registry import SOLVERS
+from pushforward.solvers import AB2, Adaptive, FixedStep
+
+
+def resolve(target: str):
+    module, name = target.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+CLASSES = {**{name: resolve(entry.target) for name, entry in SOLVERS.items()}, "ab2": AB2}
+FIXED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, FixedStep)}
+ADAPTIVE = {name: cls for name, cls in CLASSES.items() if issubclass(cls, Adaptive)}
+ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2, "rk4": 4}
+
+fixed = pytest.mark.parametrize("cls", FIXED.values(), ids=FIXED.keys())
+adaptive = pytest.mark.parametrize("cls", ADAPTIVE.values(), ids=ADAPTIVE.keys())
+every = pytest.mark.parametrize("cls", CLASSES.values(), ids=CLASSES.keys())
+
+
+def tensor(*values) -> Tensor:
+    return torch.tensor(values, dtype=torch.float64)
+
+
+def columns(*values: Tensor) -> Tensor:
+    return torch.stack(values, -1)
+
+
+def curl(t: Tensor, x: Tensor) -> Tensor:
+    """Nonlinear and with explicit time, so that no low-order error term vanishes."""
+    a, b = x[..., 0], x[..., 1]
+    return columns(torch.sin(3 * t + 2 * b) - a * b, torch.cos(2 * t * a) - 0.5 * b)
+
+
+CURL_START = tensor([0.3, -0.7], [1.2, 0.4])
+
+
+def as_numpy(field):
+    return lambda t, y: field(tensor(t)[0], torch.from_numpy(np.asarray(y, dtype=float))).numpy()
+
+
+def truth(field, start, t0: float, t1: float, times=None) -> np.ndarray:
+    """High-accuracy solution by SciPy's eighth-order method, ``(..., S)`` or at the end."""
+    found = solve_ivp(as_numpy(field), (t0, t1), start, method="DOP853", rtol=1e-13, atol=1e-14, t_eval=times)
+    return found.y if times is not None else found.y[:, -1]
+
+
+@cache
+def curl_truth(t1: float = 2.0) -> Tensor:
+    return torch.from_numpy(np.stack([truth(curl, row.numpy(), 0.0, t1) for row in CURL_START]))
+
+
+def slope(steps, errors) -> float:
+    return -np.polyfit(np.log(steps), np.log(errors), 1)[0]

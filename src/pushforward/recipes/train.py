@@ -3,51 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import platform
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from .._version import __version__
 from ..bijections import is_stochastic
 from ..config import RunConfig
-from ..couplings import (
-    ConditionalOT,
-    Coupling,
-    DatasetOT,
-    MinibatchOT,
-    Rows,
-    SemidiscreteOT,
-    check_source,
-)
+from ..couplings import DatasetOT, Rows, SemidiscreteOT, check_source
 from ..data import Dataset
 from ..data.atoms import check_atoms
 from ..flows import BijectiveFlow, Transformed
 from ..nn import ConditionEmbedding
-from ..objectives import Batch, Objective
-from ..random import seeded
+from ..objectives import Batch
 from ..runs import RunFolder, check_out
-from ..sources import Empirical, Source
-from ..training import (
-    Batches,
-    NonFiniteLoss,
-    PairedBatches,
-    Result,
-    Trainer,
-    gather_objects,
-    in_model_space,
-    is_first_process,
-    make_fabric,
-    read_model,
-    write_json,
-    write_model,
-)
+from ..sources import Empirical
+from ..training import PairedBatches, Result, in_model_space, is_first_process, make_fabric, read_model
 from .build import (
     build_coupling,
     build_models,
@@ -62,41 +35,10 @@ from .build import (
 from .defaults import check, resolve
 from .open import Run, load_dataset, open_run
 from .reflow import Pairs, draw_pairs, held_out, straight_objective
+from .stage import Job, batch_size, fit, from_data
 
-#: Held-out rows scored at each validation.
-VALIDATION_ROWS = 2000
 #: Training rows that a flow's data-driven initialisation sees.
 INITIAL_ROWS = 512
-
-
-@dataclass(frozen=True)
-class Job:
-    """What the stages of a run share: ``source`` is the law of x0, ``start`` that of the flow at t = 0,
-    None for models that have their own."""
-
-    config: RunConfig
-    dataset: Dataset
-    source: Source | None
-    start: Source | None
-    fabric: Fabric
-    folder: RunFolder
-    facts: dict[str, Any]
-    show_progress: bool
-    say: Callable[[str], None]
-
-    @property
-    def first(self) -> bool:
-        """Whether this process is the one that writes."""
-        return self.fabric.global_rank == 0
-
-    def options(self) -> dict[str, Any]:
-        """What batches of data rows need."""
-        return {
-            "preprocess": self.dataset.preprocess,
-            "dtype": model_dtype(self.config),
-            "device": self.fabric.device,
-            "seed": self.config.seed,
-        }
 
 
 def train(
@@ -195,7 +137,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
             if len(names) > 1:
                 job.say(f"stage {number + 1} of {len(names)}: {name}")
             if name == "train":
-                objective, batches, validation = _first_stage(job)
+                objective, batches, validation = from_data(job)
             else:
                 if pairs is None or name != "distil":
                     assert flow is not None
@@ -208,13 +150,13 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                     Rows(kept.source),
                     kept.target,
                     kept.coupling,
-                    size=_batch(job.config),
+                    size=batch_size(job.config),
                     seed=job.config.seed,
                     dtype=model_dtype(job.config),
                     device=job.fabric.device,
                 )
                 validation = Batch((validation.marginals[0], validation.target.to(job.fabric.device)))
-            result = _fit(job, place, name, objective, models, batches, validation)
+            result = fit(job, place, name, objective, models, batches, validation)
             if not result.finished:
                 if not last and job.first:
                     _copy_result(place, job.folder)
@@ -231,109 +173,6 @@ def initialise(job: Job, models: nn.ModuleDict) -> None:
         first = job.dataset.train.take(torch.arange(min(len(job.dataset.train), INITIAL_ROWS)))
         rows = in_model_space(first, job.dataset.preprocess, model_dtype(job.config), job.config.seed)
         flow.initialise(rows.x, rows.condition)
-
-
-def _first_stage(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:
-    """Objective, batches and validation of training from data."""
-    config, size = job.config, _batch(job.config)
-    assert config.optim.steps is not None and config.model.reuse is not None
-    options = job.options()
-    scored = min(len(job.dataset.test), VALIDATION_ROWS)
-    if job.source is None:
-        batches = PairedBatches(None, job.dataset.train, size=size, **options)
-        held = PairedBatches(None, job.dataset.test, size=scored, **options)(0) if scored else None
-        return build_objective(config), batches, held
-    coupling = build_coupling(config)
-    rows = PairedBatches(job.source, job.dataset.train, size=size, **options).whole_target()
-    coupling = fitted(job, coupling, rows)
-    if rows.condition is not None and coupling.looks and not isinstance(coupling, ConditionalOT):
-        job.say(f"note: --coupling {config.model.coupling} ignores the condition, which biases it; see c2ot")
-    source = job.source
-    if coupling.pairing is not None and isinstance(source, Empirical):
-        source = Rows(source.rows)
-    gather = gather_objects(job.fabric)
-    batches = PairedBatches(
-        source,
-        job.dataset.train,
-        coupling,
-        size=size,
-        plan=config.model.plan,
-        reuse=config.model.reuse,
-        steps=config.optim.steps,
-        gather=gather,
-        **options,
-    )
-    validation = None
-    if scored:
-        # held-out rows are not among those that a coupling of whole data sets was fitted to
-        held = MinibatchOT() if coupling.whole or coupling.pairing is not None else coupling
-        batch = PairedBatches(
-            job.source, job.dataset.test, held, size=scored, plan=scored, steps=1, **options
-        )
-        validation = batch(0)
-        batch.close()
-    return build_objective(config), batches, validation
-
-
-def _fit(
-    job: Job,
-    place: RunFolder,
-    name: str,
-    objective: Objective,
-    models: nn.ModuleDict,
-    batches: Batches,
-    validation: Batch | None,
-) -> Result:
-    if job.config.compute.compile:
-        for model in models.values():
-            model.compile()
-    trainer = Trainer(
-        objective,
-        models,
-        batches,
-        job.config.optim,
-        seed=job.config.seed,
-        fabric=job.fabric,
-        folder=place.path,
-        validation=validation,
-        show_progress=job.show_progress,
-    )
-    facts = {**job.facts, "stage": name}
-    try:
-        result = trainer.fit()
-    except NonFiniteLoss:
-        write_result(place, trainer, {**facts, "finished": False})
-        raise
-    finally:
-        if isinstance(batches, PairedBatches):
-            batches.close()
-    facts |= {"finished": result.finished, "step": result.step, "seconds": round(result.seconds, 2)}
-    write_result(place, trainer, facts)
-    job.fabric.barrier()
-    return result
-
-
-def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
-    """The coupling as fitted to the whole data; what it found is kept in the run folder for resuming."""
-    assert job.source is not None
-    source = Rows(job.source.rows) if isinstance(job.source, Empirical) else job.source
-    if not isinstance(coupling, SemidiscreteOT):
-        return coupling.fit(source, target, seeded(job.config.seed, "coupling"))
-    file = job.folder.path / "coupling.safetensors"
-    if job.first and not file.exists():
-        job.say(f"fitting the plan to all {len(target):,} rows")
-        coupling = coupling.fit(job.source, target, seeded(job.config.seed, "coupling"))
-        job.say(f"chi^2 {coupling.info['chi_square']:.3f} after {coupling.info['seconds']:.0f} s")
-        save_file(coupling.state_dict(), file)
-    job.fabric.barrier()
-    # also where it has just been fitted: numbers read back are those of a resumed run
-    coupling.load_state_dict(load_file(file))
-    return coupling
-
-
-def _batch(config: RunConfig) -> int:
-    assert config.optim.batch is not None, "resolve the configuration first"
-    return config.optim.batch
 
 
 def _same(models: nn.ModuleDict, other: nn.ModuleDict) -> bool:
@@ -358,31 +197,6 @@ def _teacher(config: RunConfig, dataset: Dataset) -> Transformed:
     if (mine.condition is None) != (theirs.condition is None):
         raise ValueError(f"--teacher {config.model.teacher}: expected the same --condition as here")
     return run.flow
-
-
-def write_result(folder: RunFolder, trainer: Trainer, facts: dict[str, Any]) -> None:
-    """Write the weights, where they are finite, and ``run.json``; the first process does."""
-    if trainer.fabric.global_rank != 0:
-        return
-    models = trainer.models
-    if all(bool(parameter.isfinite().all()) for parameter in models.parameters()):
-        write_model(folder.path / "model.safetensors", models)
-        if trainer.ema is not None:
-            write_model(folder.path / "ema.safetensors", trainer.ema.models)
-    versions = {
-        "pushforward": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-    }
-    write_json(
-        folder.path / "run.json",
-        {
-            **facts,
-            "parameters": sum(p.numel() for p in models.parameters()),
-            "threads": torch.get_num_threads(),
-            "versions": versions,
-        },
-    )
 
 
 def _copy_result(place: RunFolder, folder: RunFolder) -> None:

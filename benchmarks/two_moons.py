@@ -1,6 +1,6 @@
 """Two moons, whose density is known: how far flows of pushforward and zuko are from it, and how soon.
 
-python benchmarks/two_moons.py run [--budgets 4 8 15 30 60] [--models ...]
+python benchmarks/two_moons.py run [--budgets 4 6 8 12 15 30 60] [--models ...]
 python benchmarks/two_moons.py vae
 python benchmarks/two_moons.py picture
 python benchmarks/two_moons.py page
@@ -30,7 +30,7 @@ from pushforward.oracles import TwoMoons
 
 NAME = "two_moons"
 NOISE, TRAINED, TESTED = 0.1, 50_000, 10_000
-BUDGETS = (4.0, 8.0, 15.0, 30.0, 60.0)
+BUDGETS = (4.0, 6.0, 8.0, 12.0, 15.0, 30.0, 60.0)
 #: Peak learning rate of all.
 LR = 3e-3
 #: The gap that is waited for.

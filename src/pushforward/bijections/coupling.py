@@ -55,17 +55,17 @@ class Coupling(Bijection):
         #: whether the entries that move come first, and whether they stand all before or after the others
         self.first, self.apart = bool(moves[0]), int((moves[1:] != moves[:-1]).sum()) == 1
         parts = [self.active, self.passive] if self.first else [self.passive, self.active]
-        self.sizes = [len(part) for part in parts]
+        self.sizes, self.moving = [len(part) for part in parts], len(self.active)
         self.register_buffer("order", torch.cat(parts), persistent=False)
         self.register_buffer("back", self.order.argsort(), persistent=False)
-        self.network = network(len(self.passive), len(self.active) * monotone.size)
+        self.network = network(len(self.passive), self.moving * monotone.size)
 
     def _split(self, x: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor, Tensor]:
         """Passive part and active part, entries along ``axis`` and rows along the other, and parameters."""
-        check_entries(x, len(self.back))
-        one, other = (x if self.apart else take_entries(x, self.order)).split(self.sizes, 1)
+        check_entries(x, sum(self.sizes))
+        one, other = (x if self.apart else take_entries(x, self.order)).split_with_sizes(self.sizes, 1)
         active, passive = (one, other) if self.first else (other, one)
-        p = self.network(passive, condition).unflatten(1, (self.monotone.size, len(self.active)))
+        p = self.network(passive, condition).unflatten(1, (self.monotone.size, self.moving))
         p = p.movedim(1, 0)
         if self.axis == 1:
             return passive, active, p

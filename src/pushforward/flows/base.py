@@ -141,10 +141,11 @@ class DensityFlow(Flow):
         lead_ndim = x.ndim - len(event)
         if lead_ndim < 0 or tuple(x.shape[lead_ndim:]) != tuple(event):
             raise ValueError(f"x: expected shape (..., {', '.join(map(str, event))}), got {tuple(x.shape)}")
-        lead = torch.broadcast_shapes(x.shape[:lead_ndim], self.condition_batch(condition))
+        lead, given = tuple(x.shape[:lead_ndim]), self.condition_batch(condition)
+        if given:
+            lead = torch.broadcast_shapes(lead, given)
         rows = x.expand(*lead, *event).reshape(-1, *event)
-        given = self._spread(condition, lead)
-        return self(rows, given, generator).to(x.dtype).reshape(lead)
+        return self(rows, self._spread(condition, lead), generator).to(x.dtype).reshape(lead)
 
 
 class InvertibleFlow(DensityFlow):

@@ -147,26 +147,27 @@ def _beside(x: Tensor, embed: ConditionEmbedding | None, condition: Condition | 
 
 
 class _Linear(nn.Linear):
-    """A linear layer whose weights are multiplied by ``mask`` ``(outputs, inputs)``, where there is one."""
+    """A linear layer with a mask ``(outputs, inputs)`` of its weights, or outputs transposed in memory."""
 
     mask: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int, mask: Tensor | None):
+    def __init__(self, inputs: int, outputs: int, mask: Tensor | None, transposed: bool):
         super().__init__(inputs, outputs)
+        self.transposed = transposed
         self.register_buffer("mask", mask, persistent=False)
 
     def masked(self) -> Tensor:
         return self.weight if self.mask is None else self.weight * self.mask
 
     def forward(self, input: Tensor) -> Tensor:
+        if self.transposed:
+            return torch.addmm(self.bias[:, None], self.masked(), input.mT).mT
         return F.linear(input, self.masked(), self.bias)
 
 
-class _Transposed(_Linear):
-    """One whose outputs are transposed in memory."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        return torch.addmm(self.bias[:, None], self.masked(), input.mT).mT
+def _linear(inputs: int, outputs: int, mask: Tensor | None, transposed: bool = False) -> nn.Linear:
+    plain = mask is None and not transposed  # torch's own is the quickest
+    return nn.Linear(inputs, outputs) if plain else _Linear(inputs, outputs, mask, transposed)
 
 
 def _layers(
@@ -176,13 +177,15 @@ def _layers(
     *hidden, (inputs, outputs) = pairwise(sizes)
     *hidden_masks, mask = masks or [None] * (len(hidden) + 1)
     for (a, b), m in zip(hidden, hidden_masks):
-        linear = _Linear(a, b, m)
-        if name != "relu":
+        linear = _linear(a, b, m)
+        if name == "relu":
+            # in place: nobody else keeps what a linear layer gives
+            layers += [linear, nn.ReLU(inplace=True)]
+        else:
             # torch's own start lets signals die away in smooth activations, which shrink small numbers
             nn.init.kaiming_normal_(linear.weight)
-        # in place where it may be: nobody else keeps what a linear layer gives
-        layers += [linear, nn.ReLU(inplace=True) if name == "relu" else activation(name)]
-    last = (_Transposed if transposed else _Linear)(inputs, outputs, mask)
+            layers += [linear, activation(name)]
+    last = _linear(inputs, outputs, mask, transposed)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
     return nn.Sequential(*layers, last)

@@ -40,6 +40,6 @@ class Normal(Source):
         return self.loc + self.scale * z
 
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        z = (x - self.loc.to(x)) / self.scale.to(x)
-        d = event_size(self.event_shape)
-        return -0.5 * sum_event(z.square()) - d * (0.5 * math.log(2 * math.pi) + self.scale.to(x).log())
+        scale, d = self.scale.to(x), event_size(self.event_shape)
+        z = (x - self.loc.to(x)) / scale
+        return -0.5 * sum_event(z.square()) - d * (0.5 * math.log(2 * math.pi) + scale.log())

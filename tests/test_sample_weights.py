@@ -14,6 +14,8 @@ import pushforward
 from pushforward.cli import main
 from pushforward.couplings import Rows
 from pushforward.data import load, read_rows
+from pushforward.inference import score, threshold
+from pushforward.recipes import open_run
 
 #: of the weights, on the left: 800 rows of weight 3 against 1,000 of weight 1
 SHARE = 2400 / 3400
@@ -101,6 +103,12 @@ def test_a_report_and_drawn_conditions_follow_the_weighted_law(tmp_path: Path) -
     assert main(["sample", str(tmp_path / "run"), "-n", "1000", "-o", str(tmp_path / "s.csv")]) == 0
     # about 900 rows stay, a deviation of .015, and so much again for the draws
     assert abs((pd.read_csv(tmp_path / "s.csv").side == "l").mean() - SHARE) < 0.09
+    run = open_run(tmp_path / "run")
+    limit, count = threshold(run, 0.3)
+    w = run.dataset.test.weight
+    scores = torch.tensor(score(run, run.dataset.test)[1], dtype=torch.float64)
+    below = [float(w[scores < limit + step].sum() / w.sum()) for step in (-1e-9, 1e-9)]
+    assert count == 360 and below[0] < 0.3 <= below[1], below
     assert main(["report", str(tmp_path / "run")]) == 0
     rows = json.loads((tmp_path / "run" / "report.json").read_text())["sizes"]
     # of 360 held-out rows 160 stay, and a third of 200: a deviation of 9 with that of the split

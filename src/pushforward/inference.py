@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,11 +97,13 @@ def threshold(
     """
     if not 0 < share < 0.5:
         raise ValueError(f"--flag-below: expected a share in (0, 0.5), got {share}")
-    held_out = run.dataset.test.thinned(seeded(seed, "threshold"))
+    held_out = run.dataset.test
     if len(held_out) == 0:
         raise ValueError(f"--flag-below: {run.path} holds no rows out to take the threshold from (--holdout)")
     values = score(run, held_out, solver=solver, seed=seed, bound_samples=bound_samples)[1]
-    return float(torch.tensor(values, dtype=torch.float64).quantile(share)), len(values)
+    if held_out.weight is None:
+        return float(np.quantile(values, share)), len(values)
+    return float(np.quantile(values, share, weights=held_out.weight, method="inverted_cdf")), len(values)
 
 
 def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:

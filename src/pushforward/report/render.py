@@ -56,12 +56,15 @@ def render(
 
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:
-    summary = subject.run.summary
+    summary, schema = subject.run.summary, subject.schema
     shape = " × ".join(str(size) for size in subject.event)
-    drawn = "" if subject.schema.sample_weight is None else f", drawn by {subject.schema.sample_weight}"
+    train, test = f"{len(subject.train):,}", f"{len(subject.test):,}" if subject.held_out else "none"
+    if schema.sample_weight is not None:
+        train = f"{schema.rows_train:,}, of which {train} drawn by {schema.sample_weight}"
+        test = f"{schema.rows_test:,}, of which {test} drawn"
     facts = [
-        ("training rows", f"{len(subject.train):,}{drawn}"),
-        ("held-out rows", f"{len(subject.test):,}" if subject.held_out else "none"),
+        ("training rows", train),
+        ("held-out rows", test),
         ("a row", f"{shape}, {subject.unit}"),
     ]
     if subject.spec is not None:

@@ -42,8 +42,8 @@ PUBLISHED = {"realnvp": 1.06, "glow": 1.05, "tarflow": None}
 #: Flow, steps, rows of a step, learning rate, weight decay: for two cores, and for a GPU.
 SIZES: dict[str, dict[str, tuple[str, int, int, float, float]]] = {
     "cpu": {
-        "realnvp": ("realnvp,layers=6", 4_000, 32, 3e-3, 1e-3),
-        "glow": ("glow,steps=6", 4_000, 32, 3e-3, 1e-3),
+        "realnvp": ("realnvp,layers=6", 8_000, 32, 3e-3, 1e-3),
+        "glow": ("glow,steps=6", 8_000, 32, 3e-3, 1e-3),
         "tarflow": ("tarflow,blocks=4,layers=1,width=96", 10_000, 32, 3e-3, 1e-2),
     },
     "gpu": {

@@ -77,14 +77,14 @@ MODELS: dict[str, tuple[Callable[[], Made], int]] = {
 }
 
 
-def fit(made: Made, x: Tensor, batch: int, budget: float, lr: float = LR) -> int:
+def fit(made: Made, x: Tensor, batch: int, budget: float) -> int:
     """Train for ``budget`` seconds; how many steps that were."""
     module, log_prob = made
-    optimiser = torch.optim.Adam(module.parameters(), lr, fused=True)
+    optimiser = torch.optim.Adam(module.parameters(), LR, fused=True)
     start, steps = time.perf_counter(), 0
     while (spent := (time.perf_counter() - start) / budget) < 1:
         # a twentieth of the time to warm up
-        optimiser.param_groups[0]["lr"] = lr * min(1.0, 20 * spent) * 0.5 * (1 + math.cos(math.pi * spent))
+        optimiser.param_groups[0]["lr"] = LR * min(1.0, 20 * spent) * 0.5 * (1 + math.cos(math.pi * spent))
         loss = -log_prob(x[torch.randint(len(x), (batch,))]).mean()
         optimiser.zero_grad()
         loss.backward()

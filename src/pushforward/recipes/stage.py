@@ -117,6 +117,10 @@ def fit(
     batches: Batches,
     validation: Batch | None,
 ) -> Result:
+    """Train ``models`` in the folder ``place``, or go on there, and write what came of it.
+
+    Raises NonFiniteLoss where training diverges; ``run.json`` then says that it has not finished.
+    """
     if job.config.compute.compile:
         for model in models.values():
             model.compile()
@@ -165,6 +169,7 @@ def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
 
 
 def batch_size(config: RunConfig) -> int:
+    """Rows of a step over all processes, of a resolved configuration."""
     assert config.optim.batch is not None, "resolve the configuration first"
     return config.optim.batch
 

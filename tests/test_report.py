@@ -160,7 +160,7 @@ def test_oracle_log_density_is_the_true_one(oracle):
     for density in oracle.numbers["density"][1:]:
         assert density["gain"] > -3 * density["gain_error"]
         assert density["gain"] == pytest.approx(mine["mean"] - density["mean"], abs=1e-9)
-    gaussian = fit_gaussian(oracle.run.dataset.train.x, ridge=0)
+    gaussian = fit_gaussian(oracle.run.dataset.train.x)
     gain = truth - gaussian.log_prob(test)
     assert by_key["gaussian"]["gain_error"] == pytest.approx(float(gain.std()) / len(test) ** 0.5, rel=1e-2)
     # Four well separated normals (overlap below 1e-3) against one Gaussian of deviation (.5 + .25^2)^(1/2):

@@ -13,7 +13,7 @@ import torch
 
 from pushforward import registry
 from pushforward.couplings import Rows, SemidiscreteOT
-from pushforward.metrics.baselines import LinearGaussian
+from pushforward.metrics.baselines import linear_gaussian
 from pushforward.plans import chi_square
 from pushforward.plans.heights import refine_heights
 from pushforward.plans.search import DenseSearch, TangentSearch, partition
@@ -306,7 +306,7 @@ def test_mistakes_are_named(plane):
     with pytest.raises(ValueError, match="finite"):
         SemidiscreteOT().fit(Normal(2), torch.full((4, 2), torch.nan))
     with pytest.raises(ValueError, match="without a condition"):
-        law = LinearGaussian(torch.zeros(2), torch.ones(2, 1), torch.eye(2))
+        law = linear_gaussian(torch.zeros(2), torch.ones(2, 1), torch.eye(2))
         SemidiscreteOT().fit(law, data)
     with pytest.raises(ValueError, match="tolerance"):
         SemidiscreteOT(tolerance=0.0)

@@ -1,9 +1,11 @@
 """How far apart two clouds of points are, how straight a flow runs, and baselines to hold a model against."""
 
 from .baselines import KernelDensity as KernelDensity
-from .baselines import LinearGaussian as LinearGaussian
 from .baselines import bits_per_dim as bits_per_dim
+from .baselines import fit_blend as fit_blend
 from .baselines import fit_gaussian as fit_gaussian
+from .baselines import fit_mixture as fit_mixture
+from .baselines import linear_gaussian as linear_gaussian
 from .classifiers import label_accuracy as label_accuracy
 from .classifiers import two_sample_accuracy as two_sample_accuracy
 from .distances import distances as distances

@@ -1,8 +1,12 @@
-"""Laws at t = 0."""
+"""Distributions at t = 0, and others that can be drawn from."""
 
 from .base import Source as Source
+from .blend import Blend as Blend
 from .empirical import Empirical as Empirical
+from .kernels import Kernels as Kernels
 from .learnt_mixture import LearntMixture as LearntMixture
+from .linear_shift import LinearShift as LinearShift
+from .mapped import Mapped as Mapped
 from .mixture import GaussianMixture as GaussianMixture
 from .normal import Normal as Normal
 from .student_t import StudentT as StudentT

@@ -14,6 +14,8 @@ class Source(nn.Module, ABC):
     """A law on events of shape ``event_shape`` that can be drawn from and, mostly, has a density."""
 
     event_shape: tuple[int, ...]
+    #: what a fit has to say about itself, for reports
+    note: str = ""
 
     @abstractmethod
     def sample(
@@ -27,6 +29,13 @@ class Source(nn.Module, ABC):
 
         Raises ValueError with the reason where the law has none.
         """
+
+    def convolved(self, scale: float, noise: float) -> Source:
+        """The distribution of scale * x + noise * n, x drawn from this source and n ~ N(0, I).
+
+        Raises ValueError where it has no closed form here.
+        """
+        raise ValueError(f"a {type(self).__name__} has no closed form with noise added")
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Self
+
 import torch
 from torch import Tensor
 
@@ -28,6 +31,9 @@ class Empirical(Source):
         self.event_shape = tuple(x.shape[1:])
         self.noise = float(noise)
         self.register_buffer("rows", x)
+
+    def convolved(self, scale: float, noise: float) -> Self:
+        return type(self)(scale * self.rows, math.hypot(scale * self.noise, noise))
 
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -70,6 +71,18 @@ class GaussianMixture(Source):
         self.register_buffer("variances", variances.clamp(min=0))
         self.register_buffer("log_weights", (w / w.sum()).to(means).log())
         self.register_buffer("labels", tags.long().to(means.device))
+
+    @property
+    def covariances(self) -> Tensor:
+        """S_k, ``(K, d, d)``."""
+        return torch.einsum("kde,ke,kfe->kdf", self.axes, self.variances, self.axes)
+
+    def convolved(self, scale: float, noise: float) -> Self:
+        d = self.means.shape[1]
+        eye = torch.eye(d, dtype=self.means.dtype, device=self.means.device)
+        means = scale * self.means.reshape(-1, *self.event_shape)
+        covariances = scale**2 * self.covariances + noise**2 * eye
+        return type(self)(means, covariances, self.log_weights.exp(), self.labels)
 
     def log_weights_given(self, condition: Condition | None, rows: int) -> Tensor:
         """Normalised log-weights of the components under each row's condition, ``(rows, K)``."""

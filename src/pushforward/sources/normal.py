@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -32,6 +33,10 @@ class Normal(Source):
         self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
         self.register_buffer("loc", torch.tensor(float(loc)))
         self.register_buffer("scale", torch.tensor(float(scale)))
+
+    def convolved(self, scale: float, noise: float) -> Self:
+        spread = math.hypot(scale * float(self.scale), noise)
+        return type(self)(self.event_shape, spread, scale * float(self.loc)).to(self.loc.dtype)
 
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None

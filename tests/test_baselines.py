@@ -1,0 +1,217 @@
+"""Baselines without a network: against SciPy and scikit-learn, in any units, under any condition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+from sklearn.datasets import load_breast_cancer, load_wine
+from sklearn.mixture import GaussianMixture as ScikitMixture
+from torch import Tensor
+
+from pushforward.bijections import Affine
+from pushforward.metrics import KernelDensity, fit_blend, fit_gaussian, fit_mixture
+from pushforward.metrics.baselines.blend import blend, stacked
+from pushforward.sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Mapped, Normal
+from pushforward.tensors import drop_condition
+
+DOUBLE = torch.float64
+
+
+def gen(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def clusters(rows: int, seed: int = 0) -> Tensor:
+    """Three normal clusters of unlike shape in two dimensions."""
+    g = gen(seed)
+    centres = torch.tensor([[-4.0, 0.0], [4.0, 1.0], [0.0, 6.0]], dtype=DOUBLE)
+    spread = torch.tensor([[1.0, 0.2], [0.3, 1.0], [0.5, 0.5]], dtype=DOUBLE)
+    k = torch.randint(3, (rows,), generator=g)
+    return centres[k] + spread[k] * torch.randn(rows, 2, generator=g, dtype=DOUBLE)
+
+
+FITS = {
+    "gaussian": lambda x, c=None: fit_gaussian(x, c),
+    "shrunk gaussian": lambda x, c=None: fit_gaussian(x, c, shrink=True),
+    "mixture": lambda x, c=None: fit_mixture(x, c),
+    "blend": lambda x, c=None: fit_blend(x, c),
+    "kernel": lambda x, c=None: KernelDensity(x, condition=c, generator=gen()),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_units_of_columns_do_not_matter(name):
+    x, y = clusters(200), clusters(50, 1)
+    unit, offset = torch.tensor([1e-9, 1e9], dtype=DOUBLE), torch.tensor([3e-9, -2e9], dtype=DOUBLE)
+    plain = FITS[name](x).log_prob(y)
+    scaled = FITS[name](x * unit + offset).log_prob(y * unit + offset)
+    # the log-determinant of the units is log(1e-9) + log(1e9) = 0
+    torch.testing.assert_close(scaled, plain, atol=1e-5, rtol=1e-5)
+
+
+def test_a_gaussian_of_many_unlike_columns_is_the_closed_form():
+    x = torch.tensor(load_breast_cancer().data)
+    found = float(fit_gaussian(x).log_prob(x).mean())
+    slogdet = np.linalg.slogdet(np.cov(x.numpy().T, bias=True))[1]
+    assert found == pytest.approx(-0.5 * (30 * math.log(2 * math.pi) + slogdet + 30), abs=1e-6)
+    assert fit_gaussian(x).note == ""
+
+
+def test_singular_covariances_are_shrunk_and_said():
+    x = torch.randn(20, 30, generator=gen(), dtype=DOUBLE)
+    law = fit_gaussian(x)
+    assert law.note.startswith("singular covariance, shrunk by")
+    assert bool(law.log_prob(torch.randn(5, 30, generator=gen(1), dtype=DOUBLE)).isfinite().all())
+    twice = torch.cat([x[:, :2], x[:, :1]], 1)
+    assert fit_gaussian(twice).note
+    assert bool(fit_blend(twice).log_prob(twice).isfinite().all())
+
+
+def test_a_mixture_finds_the_components_and_is_scikit_learns():
+    x, y = clusters(600), clusters(400, 1)
+    law = fit_mixture(x)
+    assert law.note == "3 components"
+    peer = ScikitMixture(3, random_state=0).fit(x.numpy())
+    # both are maximum likelihood on 600 rows, with diagonal or full covariances: within .03 nats
+    assert float(law.log_prob(y).mean()) == pytest.approx(peer.score(y.numpy()), abs=0.03)
+
+
+def test_kernels_are_scipys():
+    x, y = clusters(80), clusters(40, 1)
+    peer = stats.gaussian_kde(x.numpy().T, bw_method=0.3)
+    mine = Kernels(x, torch.from_numpy(peer.covariance))
+    np.testing.assert_allclose(mine.log_prob(y), peer.logpdf(y.numpy().T), rtol=1e-9)
+    z = y.clone().requires_grad_()
+    (slope,) = torch.autograd.grad(mine.log_prob(z).sum(), z)
+    step = torch.tensor([1e-6, 0.0], dtype=DOUBLE)
+    numeric = (mine.log_prob(y + step) - mine.log_prob(y - step)) / 2e-6
+    torch.testing.assert_close(slope[:, 0], numeric, rtol=1e-5, atol=1e-6)
+
+
+SOURCES = {
+    "mixture": lambda: GaussianMixture(clusters(3), 0.7),
+    "kernels": lambda: Kernels(clusters(50), torch.tensor([[0.5, 0.1], [0.1, 0.3]], dtype=DOUBLE)),
+    "blend": lambda: Blend(
+        [SOURCES["mixture"](), SOURCES["kernels"](), Normal(2, 3.0).double()], [0.2, 0.5, 0.3]
+    ),
+    "mapped": lambda: Mapped(
+        SOURCES["blend"](), Affine(torch.ones(2, dtype=DOUBLE), torch.full((2,), 2.0, dtype=DOUBLE))
+    ),
+    "normal": lambda: Normal(2, 2.0, 1.0).double(),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_draws_follow_the_density(name):
+    law = SOURCES[name]()
+    side = torch.linspace(-40, 40, 801, dtype=DOUBLE)
+    grid = torch.cartesian_prod(side, side)
+    mass = law.log_prob(grid).exp() * 0.01
+    assert float(mass.sum()) == pytest.approx(1, abs=1e-6)
+    x = law.sample(40_000, generator=gen(3))
+    mean, second = (mass[:, None] * grid).sum(0), (mass[:, None] * grid**2).sum(0)
+    # five standard errors; the fourth moments of these laws are below 4 times their squared second ones
+    assert bool(((x.mean(0) - mean).abs() < 5 * (second / 40_000).sqrt()).all())
+    assert bool(((x.square().mean(0) - second).abs() < 5 * second * (3 / 40_000) ** 0.5).all())
+
+
+@pytest.mark.parametrize("name", ["mixture", "kernels", "blend", "normal"])
+def test_noise_added_is_a_convolution(name):
+    law = SOURCES[name]()
+    wide = law.convolved(0.5, 0.8)
+    y = 0.4 * clusters(5, 2)
+    noise = torch.randn(200_000, 2, generator=gen(), dtype=DOUBLE)
+    # p(y) = E p_0.5x(y - 0.8 n), by Monte Carlo to about half a percent
+    for row in y:
+        mean = (law.log_prob((row - 0.8 * noise) / 0.5).exp() / 0.25).mean()
+        assert float(wide.log_prob(row[None]).exp()) == pytest.approx(float(mean), rel=0.05, abs=1e-7)
+
+
+def test_a_source_of_points_with_noise():
+    law = Empirical(clusters(4)).convolved(2.0, 0.5)
+    assert law.noise == 0.5 and bool((law.rows == 2 * clusters(4)).all())
+
+
+def test_weights_of_a_stack_are_those_of_most_likelihood():
+    density = torch.tensor([[0.9, 0.1], [0.2, 0.8], [0.7, 0.2], [0.6, 0.5]], dtype=DOUBLE)
+    w = float(stacked(density.log())[0])
+    grid = torch.linspace(0, 1, 10_001, dtype=DOUBLE)[:, None]
+    best = grid[(grid * density[:, 0] + (1 - grid) * density[:, 1]).log().sum(1).argmax()]
+    assert w == pytest.approx(float(best), abs=1e-3)
+
+
+def test_a_blend_is_no_worse_than_its_parts_on_new_rows():
+    x = torch.tensor(load_wine().data)
+    found = []
+    for seed in range(10):
+        order = torch.randperm(len(x), generator=gen(seed))
+        train, test = x[order[36:]], x[order[:36]]
+        rows = [fit_blend(train).log_prob(test)]
+        rows += [
+            law.log_prob(test) for law in (fit_gaussian(train), fit_mixture(train), KernelDensity(train))
+        ]
+        found.append(torch.stack(rows, 1))
+    scores = torch.cat(found)
+    gain = scores[:, :1] - scores[:, 1:]
+    error = gain.std(0) / len(gain) ** 0.5
+    assert bool((gain.mean(0) > -error).all())
+
+
+def test_a_blend_says_what_it_is_made_of():
+    law, crossed = blend(clusters(100) / 4, None, 5, 0)
+    assert "mixture" in law.note and sum(crossed.weights) == pytest.approx(1)
+    assert crossed.log_prob.shape == (100, len(crossed.names))
+
+
+CONDITIONS = {
+    "labels": lambda n, g: torch.randint(3, (n,), generator=g),
+    "number": lambda n, g: torch.randn(n, generator=g, dtype=DOUBLE),
+    "numbers": lambda n, g: torch.randn(n, 2, generator=g, dtype=DOUBLE),
+    "both": lambda n, g: {
+        "kind": torch.randint(3, (n,), generator=g),
+        "size": torch.randn(n, generator=g, dtype=DOUBLE),
+    },
+}
+
+
+@pytest.mark.parametrize("kind", CONDITIONS)
+@pytest.mark.parametrize("name", ["gaussian", "shrunk gaussian", "mixture", "blend"])
+def test_conditions_of_every_kind(name, kind):
+    c = CONDITIONS[kind](400, gen(5))
+    parts = list(c.values()) if isinstance(c, dict) else [c]
+    shift = sum(part.double().reshape(400, -1).sum(1) for part in parts)
+    x = clusters(400) + 5 * shift[:, None]
+    law = FITS[name](x, c)
+    blind = float(FITS[name](x).log_prob(x).mean())
+    assert float(law.log_prob(x, c).mean()) > blind + 0.3
+    assert law.sample(400, c, gen()).shape == (400, 2)
+    # without a condition, or where it is absent, the density is that of all rows
+    assert law.sample(10, None, gen()).shape == (10, 2)
+    assert float(law.log_prob(x).mean()) > blind - 0.5
+    absent = drop_condition(c)
+    torch.testing.assert_close(law.log_prob(x, absent), law.log_prob(x), atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: fit_gaussian(x, {"a": x[:5]}), "condition: expected 10 rows"),
+        (lambda x: fit_gaussian(x, torch.zeros(3, dtype=torch.int64)), "condition: expected 10 labels"),
+        (lambda x: fit_mixture(x), "at least 16 rows"),
+        (lambda x: fit_blend(x[:1]), "two rows"),
+        (lambda x: Kernels(x[:0], torch.eye(2, dtype=DOUBLE)), "at least one row"),
+        (lambda x: Kernels(x, torch.zeros(2, 2, dtype=DOUBLE)), "positive definite"),
+        (lambda x: Kernels(x, torch.eye(3, dtype=DOUBLE)), "shape"),
+        (lambda x: Blend([], []), "expected 0"),
+        (lambda x: Blend([Normal(1), Normal(2)], [1, 1]), "equal events"),
+        (lambda x: LinearShift(Normal(1), torch.ones(1, 1)).log_prob(torch.zeros(1, 1)), "condition"),
+        (lambda x: LinearShift(Normal(1), torch.ones(1, 1)).sample(2, torch.zeros(2, 2)), "2 rows of 1"),
+    ],
+)
+def test_user_errors(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(clusters(10))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pushforward.bijections import Affine
 from pushforward.metrics import KernelDensity, fit_blend, fit_gaussian, fit_mixture
-from pushforward.metrics.baselines.blend import blend, stacked
+from pushforward.metrics.baselines.blend import cross_fit, stacked
 from pushforward.sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Mapped, Normal
 from pushforward.tensors import drop_condition
 
@@ -161,10 +161,17 @@ def test_a_blend_is_no_worse_than_its_parts_on_new_rows():
     assert bool((gain.mean(0) > -error).all())
 
 
-def test_a_blend_says_what_it_is_made_of():
-    law, crossed = blend(clusters(100) / 4, None, 5, 0)
-    assert "mixture" in law.note and sum(crossed.weights) == pytest.approx(1)
-    assert crossed.log_prob.shape == (100, len(crossed.names))
+def test_a_blend_says_what_it_is_made_of_and_keeps_its_folds():
+    x = clusters(100) / 4
+    crossed = cross_fit(x, None, 5, 0)
+    assert "mixture" in crossed.source.note
+    held = torch.cat([fold.held for fold in crossed.folds])
+    assert held.sort().values.tolist() == list(range(100))
+    for fold in crossed.folds:
+        torch.testing.assert_close(fold.source.log_weights, crossed.source.log_weights)
+        torch.testing.assert_close(crossed.log_prob[fold.held], fold.source.log_prob(x[fold.held]))
+    # rows are denser under a fit that has seen them
+    assert float(crossed.source.log_prob(x).mean()) > float(crossed.log_prob.mean())
 
 
 CONDITIONS = {

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,23 +15,32 @@ from ...tensors import Condition, event_size, map_condition
 from .coordinates import in_units, standard
 from .gaussian import gaussian, regress
 from .kernel import kernels
-from .mixture import mixture
+from .mixture import choose_shape, mixture
 
 #: A part of less weight is left out.
 LIGHT = 0.01
-Fit = Callable[[Tensor, "Condition | None", int], Source]
+#: From rows and their conditions to a density of them.
+Fit = Callable[[Tensor, "Condition | None"], Source]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Rows ``held`` (indices) and the blend of the other rows."""
+
+    held: Tensor
+    source: Blend
 
 
 @dataclass(frozen=True)
 class Crossed:
-    """What cross-validation said of a blend.
+    """A blend and what cross-validation made of it.
 
-    names: of the parts.  weights: of the parts.  log_prob: ``(N, K)`` of every row under parts that were
-    fitted without it, in nats.
+    source: of all rows.  folds: without a part of the rows each, under the same weights.
+    log_prob: ``(N,)`` of every row under the fold that has not seen it, in nats.
     """
 
-    names: list[str]
-    weights: list[float]
+    source: Blend
+    folds: list[Fold]
     log_prob: Tensor
 
 
@@ -46,80 +55,105 @@ def fit_blend(x: Tensor, condition: Condition | None = None, folds: int = 5, see
     Raises ValueError for conditions that do not fit and fewer than two rows.
 
     >>> x = torch.cat([torch.randn(200, 1), torch.randn(200, 1) + 20])
-    >>> law = fit_blend(x)
-    >>> law.log_prob(torch.zeros(1, 1)) > -2.2
-    tensor([True])
+    >>> "mixture (2 components)" in fit_blend(x).note
+    True
     """
     z, units = standard(x)
-    return in_units(blend(z.reshape(x.shape), condition, folds, seed)[0], units)
+    return in_units(cross_fit(z.reshape(x.shape), condition, folds, seed).source, units)
 
 
-def blend(z: Tensor, condition: Condition | None, folds: int, seed: int) -> tuple[Source, Crossed]:
-    """:func:`fit_blend` of rows ``(N, *event)`` at about unit scale, and what cross-validation said."""
-    z, fits = z.detach().double().cpu(), _fits(condition)
-    order = np.random.default_rng(seed).permutation(len(z))
-    scores: dict[str, Tensor] = {name: torch.full((len(z),), -torch.inf, dtype=z.dtype) for name in fits}
-    for fold in np.array_split(order, min(folds, len(z) // 2)):
-        held = torch.zeros(len(z), dtype=torch.bool)
-        held[fold] = True
-        given = map_condition(lambda c, held=held: c[~held], condition)
+def cross_fit(z: Tensor, condition: Condition | None, folds: int, seed: int) -> Crossed:
+    """:func:`fit_blend` of rows ``(N, *event)`` at about unit scale, with the blends of its folds."""
+    z = z.detach().double().cpu()
+    condition = map_condition(lambda c: c.cpu(), condition)
+    fits = _fits(z, condition, seed)
+    order = torch.from_numpy(np.random.default_rng(seed).permutation(len(z)))
+    parts: list[tuple[Tensor, dict[str, Source]]] = []
+    score = {name: torch.full((len(z),), -torch.inf, dtype=z.dtype) for name in fits}
+    for held in order.tensor_split(max(2, min(folds, len(z) // 2))):
+        rest = torch.ones(len(z), dtype=torch.bool)
+        rest[held] = False
+        given = map_condition(lambda c, rest=rest: c[rest], condition)
         asked = map_condition(lambda c, held=held: c[held], condition)
+        found: dict[str, Source] = {}
         for name, fit in fits.items():
             try:
-                scores[name][held] = fit(z[~held], given, seed).log_prob(z[held], asked)
+                found[name] = fit(z[rest], given)
             except ValueError:  # too few rows for it
                 continue
-    log_prob = torch.stack(list(scores.values()), 1)
-    weights = stacked(log_prob)
-    kept = {name: w for name, w in zip(fits, weights.tolist()) if w >= LIGHT}
-    total = sum(kept.values())
-    parts = [fits[name](z, condition, seed) for name in kept]
-    law = Blend(parts, list(kept.values()))
-    notes = [
-        f"{w / total:.0%} {name}" + f" ({part.note})" * bool(part.note)
-        for (name, w), part in zip(kept.items(), parts)
+            score[name][held] = found[name].log_prob(z[held], asked)
+        parts.append((held, found))
+    weights = dict(zip(fits, stacked(torch.stack(list(score.values()), 1)).tolist()))
+    weights = {
+        name: w for name, w in weights.items() if w >= LIGHT and all(name in found for _, found in parts)
+    }
+    whole = {name: fits[name](z, condition) for name in weights}
+    blends = [
+        Fold(held, Blend([found[name] for name in weights], list(weights.values()))) for held, found in parts
     ]
-    law.note = ", ".join(notes)
-    return law, Crossed(list(fits), weights.tolist(), log_prob)
+    source = Blend(list(whole.values()), list(weights.values()))
+    total = sum(weights.values())
+    source.note = ", ".join(
+        f"{w / total:.0%} {name}" + f" ({whole[name].note})" * bool(whole[name].note)
+        for name, w in weights.items()
+    )
+    log_prob = torch.empty(len(z), dtype=z.dtype)
+    for fold in blends:
+        log_prob[fold.held] = fold.source.log_prob(
+            z[fold.held], map_condition(lambda c, held=fold.held: c[held], condition)
+        )
+    return Crossed(source, blends, log_prob)
+
+
+def _mixed(parts: Mapping[str, Source], weights: Mapping[str, float]) -> Blend:
+    """The named parts under their weights, and a note of both."""
+    law, total = Blend([parts[name] for name in weights], list(weights.values())), sum(weights.values())
+    notes = {name: f" ({parts[name].note})" if parts[name].note else "" for name in weights}
+    law.note = ", ".join(f"{w / total:.0%} {name}{notes[name]}" for name, w in weights.items())
+    return law
 
 
 def stacked(log_prob: Tensor, rounds: int = 500) -> Tensor:
     """The weights ``(K,)`` of most likelihood for densities ``(N, K)``, by expectation-maximisation."""
     weights = torch.full((log_prob.shape[1],), 1 / log_prob.shape[1], dtype=log_prob.dtype)
     usable = log_prob[log_prob.isfinite().any(1)]
-    if len(usable) == 0:
-        return weights
-    for _ in range(rounds):
-        share = (usable + weights.log()).softmax(1)
-        weights = share.mean(0)
+    for _ in range(rounds if len(usable) else 0):
+        weights = (usable + weights.log()).softmax(1).mean(0)
     return weights
 
 
-def _fits(condition: Condition | None) -> dict[str, Fit]:
-    """What a blend is made of, by name."""
-    plain: dict[str, Fit] = {
-        "Gaussian": lambda z, c, seed: gaussian(z, None, True),
-        "mixture": lambda z, c, seed: mixture(z, None, seed),
-        "kernels": lambda z, c, seed: kernels(z, "columns"),
-        "kernels, whitened": lambda z, c, seed: kernels(z, "whitened"),
-    }
+def _fits(z: Tensor, condition: Condition | None, seed: int) -> dict[str, Fit]:
+    """What a blend is made of, by name; the shape of its mixture is chosen on all rows."""
+    plain = _plain(z, seed)
     if condition is None:
         return plain
-    found: dict[str, Fit] = {
-        "Gaussian by condition": lambda z, c, seed: gaussian(z, c, True),
-        **{f"{name}, mean by condition": _shifted(fit) for name, fit in plain.items()},
-        "mixture": lambda z, c, seed: _blind(mixture(z, None, seed), c),
-    }
-    return found
+    residual = regress(z.reshape(len(z), -1), condition)[0].reshape(z.shape)
+    shifted = {f"{name}, mean by condition": _shifted(fit) for name, fit in _plain(residual, seed).items()}
+    blind = {name: _blind(fit) for name, fit in plain.items() if name == "mixture"}
+    return {"Gaussian by condition": lambda z, c: gaussian(z, c, True), **shifted, **blind}
+
+
+def _plain(z: Tensor, seed: int) -> dict[str, Fit]:
+    """Fits that heed no condition."""
+    fits: dict[str, Fit] = {"Gaussian": lambda z, c: gaussian(z, None, True)}
+    try:
+        shape = choose_shape(z, seed)
+        fits["mixture"] = lambda z, c: mixture(z, shape, seed)
+    except ValueError:  # too few rows
+        pass
+    fits["kernels"] = lambda z, c: kernels(z, "columns")
+    if z[0].numel() > 1:
+        fits["kernels, whitened"] = lambda z, c: kernels(z, "whitened")
+    return fits
 
 
 def _shifted(fit: Fit) -> Fit:
     """``fit`` of what is left of the rows after a linear regression on the condition."""
 
-    def fitted(z: Tensor, condition: Condition | None, seed: int) -> Source:
+    def fitted(z: Tensor, condition: Condition | None) -> Source:
         assert condition is not None
         residual, slope, classes, known = regress(z.reshape(len(z), -1), condition)
-        law = fit(residual.reshape(z.shape), None, seed)
+        law = fit(residual.reshape(z.shape), None)
         shifted = LinearShift(law, slope, classes, known)
         shifted.note = law.note
         return shifted
@@ -127,12 +161,16 @@ def _shifted(fit: Fit) -> Fit:
     return fitted
 
 
-def _blind(law: Source, condition: Condition | None) -> Source:
-    """``law`` whatever the condition is."""
-    assert condition is not None
-    classes = count_classes(condition)
-    numbers = features(condition, classes)[:1]
-    d = event_size(law.event_shape)
-    blind = LinearShift(law, torch.zeros(d, numbers.shape[1], dtype=numbers.dtype), classes, numbers)
-    blind.note = law.note
-    return blind
+def _blind(fit: Fit) -> Fit:
+    """``fit`` whatever the condition is."""
+
+    def fitted(z: Tensor, condition: Condition | None) -> Source:
+        assert condition is not None
+        law, classes = fit(z, None), count_classes(condition)
+        numbers = features(condition, classes)[:1]
+        slope = torch.zeros(event_size(law.event_shape), numbers.shape[1], dtype=numbers.dtype)
+        blind = LinearShift(law, slope, classes, numbers)
+        blind.note = law.note
+        return blind
+
+    return fitted

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,15 @@ MOST, LEAST = 20_000, 8
 FLOOR = 1e-6
 
 
+@dataclass(frozen=True)
+class Shape:
+    """What a mixture is chosen by: the coordinates, the kind of covariances, the number of components."""
+
+    whitened: bool
+    kind: str
+    count: int
+
+
 def fit_mixture(x: Tensor, condition: Condition | None = None, seed: int = 0) -> Source:
     """A mixture of Gaussians fitted to rows ``x`` ``(N, *event)`` by expectation-maximisation, in float64.
 
@@ -39,23 +49,21 @@ def fit_mixture(x: Tensor, condition: Condition | None = None, seed: int = 0) ->
     '2 components'
     """
     z, units = standard(x)
-    return in_units(mixture(z.reshape(x.shape), condition, seed), units)
+    if condition is None:
+        law: Source = mixture(z.reshape(x.shape), choose_shape(z, seed), seed)
+    else:
+        residual, slope, classes, known = regress(z, condition)
+        law = mixture(residual.reshape(x.shape), choose_shape(residual, seed), seed)
+        law, note = LinearShift(law, slope, classes, known), law.note
+        law.note = note
+    return in_units(law, units)
 
 
-def mixture(z: Tensor, condition: Condition | None, seed: int) -> Source:
-    """:func:`fit_mixture` of rows ``(N, *event)`` that are standardised already."""
-    if len(z) < 2 * LEAST:
-        raise ValueError(f"x: expected at least {2 * LEAST} rows for a mixture, got {len(z)}")
-    event, rows = z.shape[1:], z.reshape(len(z), -1)
-    if condition is not None:
-        residual, slope, classes, known = regress(rows, condition)
-        law = mixture(residual.reshape(z.shape), None, seed)
-        shifted = LinearShift(law, slope, classes, known)
-        shifted.note = law.note
-        return shifted
-    if len(rows) > MOST:
-        rows = rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:MOST])]
-    _, model, back = min(_fits(rows, seed), key=lambda found: found[0])
+def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
+    """A mixture of given ``shape`` for rows ``(N, *event)`` at about unit scale."""
+    event, rows = z.shape[1:], _some(z.reshape(len(z), -1), seed)
+    y, back = _space(rows, shape.whitened)
+    model = _em(y, min(shape.count, len(y) // 2), shape.kind, seed)
     means, covariances = _moments(model, rows.shape[1])
     root = back.root if isinstance(back, Whiten) else torch.eye(rows.shape[1], dtype=rows.dtype)
     law = GaussianMixture(
@@ -65,14 +73,20 @@ def mixture(z: Tensor, condition: Condition | None, seed: int) -> Source:
     return law
 
 
-def _fits(rows: Tensor, seed: int) -> Iterator[tuple[float, Any, Bijection]]:
-    """BIC, fitted model and the map from its coordinates, of everything that is tried."""
+def choose_shape(z: Tensor, seed: int) -> Shape:
+    """The shape of least BIC for rows ``(N, *event)``.  Raises ValueError for fewer than 16 rows."""
+    if len(z) < 2 * LEAST:
+        raise ValueError(f"x: expected at least {2 * LEAST} rows for a mixture, got {len(z)}")
+    rows = _some(z.reshape(len(z), -1), seed)
+    return min(_tried(rows, seed), key=lambda found: found[0])[1]
+
+
+def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:
+    """BIC of everything that is tried."""
     n, d = rows.shape
-    columns = Affine(torch.zeros(d, dtype=rows.dtype), torch.ones(d, dtype=rows.dtype))
-    spaces: list[tuple[Tensor, Bijection, tuple[str, ...]]] = [(rows, columns, ("diag",))]
-    if d > 1:
-        spaces = [(rows, columns, ("full", "diag")), (*whitened(rows), ("full", "tied", "diag"))]
-    for y, back, kinds in spaces:
+    spaces = [(False, ("full", "diag")), (True, ("full", "tied", "diag"))] if d > 1 else [(False, ("diag",))]
+    for white, kinds in spaces:
+        y, back = _space(rows, white)
         # the same likelihood in other coordinates: BIC is -2 log-likelihood, plus what parameters cost
         stretch = float(back.forward_and_log_det(y[:1])[1])
         for kind in kinds:
@@ -80,21 +94,34 @@ def _fits(rows: Tensor, seed: int) -> Iterator[tuple[float, Any, Bijection]]:
             for count in COUNTS:
                 if (count > 1 and n < LEAST * count) or worse >= WORSE:
                     break
-                model, bic = _em(y.numpy(), count, kind, seed)
-                bic += 2 * n * stretch
+                bic = float(_em(y, count, kind, seed).bic(y.numpy())) + 2 * n * stretch
                 worse = 0 if bic < best else worse + 1
                 best = min(best, bic)
-                yield bic, model, back
+                yield bic, Shape(white, kind, count)
 
 
-def _em(y: np.ndarray, count: int, kind: str, seed: int) -> tuple[Any, float]:
+def _some(rows: Tensor, seed: int) -> Tensor:
+    """At most :data:`MOST` of the rows."""
+    if len(rows) <= MOST:
+        return rows
+    return rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:MOST])]
+
+
+def _space(rows: Tensor, white: bool) -> tuple[Tensor, Bijection]:
+    """Rows in the coordinates of a shape, and the map back."""
+    if white:
+        return whitened(rows)
+    d = rows.shape[1]
+    return rows, Affine(torch.zeros(d, dtype=rows.dtype), torch.ones(d, dtype=rows.dtype))
+
+
+def _em(y: Tensor, count: int, kind: str, seed: int) -> Any:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as ScikitMixture
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        model = ScikitMixture(count, covariance_type=kind, reg_covar=FLOOR, random_state=seed).fit(y)
-    return model, float(model.bic(y))
+        return ScikitMixture(count, covariance_type=kind, reg_covar=FLOOR, random_state=seed).fit(y.numpy())
 
 
 def _moments(model: Any, d: int) -> tuple[Tensor, Tensor]:

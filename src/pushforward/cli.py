@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shlex
 import sys
 import warnings
@@ -106,21 +105,8 @@ class _Train:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
-def _method_of(arguments: Sequence[str]) -> str:
-    """The value of ``--method``, which decides the defaults of the other flags."""
-    for i, argument in enumerate(arguments):
-        if argument.startswith("--method="):
-            return argument.partition("=")[2]
-        if argument == "--method" and i + 1 < len(arguments):
-            return arguments[i + 1]
-    return ModelConfig().method
-
-
 def _train(arguments: list[str], command: str) -> int:
-    method = _method_of(arguments)
-    defaults = registry.lookup("method", method).defaults
-    model = dataclasses.replace(ModelConfig(), method=method, **defaults)
-    args = _parse(_Train, arguments, "train", _Train(target=tyro.MISSING, model=model))
+    args = _parse(_Train, arguments, "train", _Train(target=tyro.MISSING))
 
     from .recipes import train
     from .training import is_first_process

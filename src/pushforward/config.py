@@ -1,11 +1,13 @@
 """The configuration of a training run: dataclasses that are the flags and ``config.json``.
 
-Standard library only.  ``None`` means: chosen from the kind of data; a run stores what was chosen.
+Standard library only.  ``None`` means: chosen by the method and from the data, see
+:func:`pushforward.recipes.resolve`; a run stores what was chosen.  Whatever is not None was asked for.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import typing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,8 +21,9 @@ FORMAT = 1
 class DataConfig:
     """What is learnt from."""
 
-    source: str = "normal"
-    """Law at t = 0: `normal`, or data to start from, a built-in name or a path."""
+    source: str | None = None
+    """Distribution at t = 0: `normal`, `baseline` (fitted to the training rows, the default of small tables),
+    or data to start from, a built-in name or a path."""
     condition: tuple[str, ...] = ()
     """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
     condition_kind: Literal["auto", "labels", "continuous"] = "auto"
@@ -28,11 +31,17 @@ class DataConfig:
     sample_weight: str | None = None
     """Column of weights of the rows, non-negative numbers; it leaves the data."""
     holdout: float = 0.2
-    """Share of rows held out for validation and for the report."""
+    """Share of rows held out for the report, which training never sees."""
+    validation: float | None = None
+    """Share of the training rows that choose the weights and are not trained on; none where there are
+    `--folds`."""
     deduplicate: bool = False
     """Drop exact repeats before splitting."""
-    preprocess: Literal["auto", "standardise", "logit", "histogram", "none"] = "auto"
+    preprocess: Literal["auto", "whiten", "standardise", "logit", "histogram", "none"] = "auto"
     """Map between data units and the space of the model; densities stay in data units."""
+    noise: str = "auto"
+    """Normal noise added to a table's training rows, in deviations of each column: a number, `scott`
+    (n^(-1/(d+4))), or `auto`: a little in columns where one value is repeated."""
     rows: int | None = None
     """Rows to draw, for built-in toy data."""
 
@@ -46,26 +55,26 @@ class ModelConfig:
     flow: str | None = None
     """Normalizing flow of maximum-likelihood methods, with options: `nsf,layers=8,bins=8`."""
     base: str | None = None
-    """Law that a normalizing flow starts from: `student-t`, `mixture,components=8`, ...; default: normal."""
+    """Learnt source of a normalizing flow: `student-t`, `mixture,components=8`, ...; default: none learnt."""
     network: str | None = None
     """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
-    coupling: str = "independent"
+    coupling: str | None = None
     """How source and data are paired: `independent`, `ot`, `sinkhorn`, `c2ot`, `semidiscrete`, ..."""
     plan: int | None = None
     """Rows of each transport plan, made ahead in the background; 2,048 or one batch if that is more."""
     reuse: int | None = None
     """How often a planned pair is used, with fresh times and noise."""
-    path: str = "linear"
+    path: str | None = None
     """Schedule of the path from source to data: `linear`, `vp`, `ve`, `trig`, ..."""
-    gamma: str = "0"
+    gamma: str | None = None
     """Noise added along the path: a number, or `brownian,sigma=0.5`, ..."""
     times: str | None = None
-    """Law of training times: `uniform`, `late,power=2`, `logit-normal`, `u-shaped`."""
+    """Distribution of training times: `uniform`, `late,power=2`, `logit-normal`, `u-shaped`."""
     weighting: str = "uniform"
     """Weight of the loss by time."""
-    prediction: Literal["velocity", "data", "noise", "score", "v"] = "velocity"
+    prediction: Literal["velocity", "data", "noise", "score", "v"] | None = None
     """What the network predicts."""
-    reflow: int = 0
+    reflow: int | None = None
     """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""
     distil: bool = False
     """At last distil into a map of one step."""
@@ -86,24 +95,28 @@ class OptimConfig:
     """How it is trained."""
 
     steps: int | None = None
-    """Optimiser steps."""
+    """Optimiser steps at most; validation may keep the weights of fewer."""
     batch: int | None = None
     """Rows per step, over all devices."""
     lr: float | None = None
     """Peak learning rate of AdamW; linear warm-up, then cosine decay to 0."""
     warmup: int = 200
     """Steps of warm-up."""
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     """Decoupled weight decay."""
     clip: float = 1.0
     """Largest gradient norm; 0 switches clipping off."""
-    ema: float = 0.999
+    ema: float | None = None
     """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
+    jitter: float | None = None
+    """Normal noise added to training rows in the space of the model, to learn no more than they can tell."""
     patience: int | None = None
-    """Stop after so many validations without a better one, and keep the best weights; 0 does neither.
-    Default: 10 for maximum likelihood, 0 otherwise."""
+    """Stop after so many validations without a better one, and keep the best weights; 0 does neither."""
+    folds: int | None = None
+    """Cross-validation folds that choose the number of steps, after which all training rows are trained on;
+    0 for none.  Default: 5 for small tables."""
     validate_every: int | None = None
-    """Steps between validations on held-out rows."""
+    """Steps between validations."""
     log_every: int = 25
     """Steps between rows of `metrics.jsonl`."""
     checkpoint_every: int = 1000
@@ -143,6 +156,29 @@ class RunConfig:
     optim: OptimConfig = field(default_factory=OptimConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
+    @classmethod
+    def of(cls, target: str, **settings: Any) -> RunConfig:
+        """A configuration from flat settings, named as on the command line.
+
+        Raises ValueError for a name that is none of them, and suggests the nearest.
+
+        >>> RunConfig.of("moons", method="ot-cfm", steps=100).model.method
+        'ot-cfm'
+        """
+        parts: dict[str, dict[str, Any]] = {}
+        where = {f.name: name for name, part in PARTS.items() for f in dataclasses.fields(part)}
+        for name, value in settings.items():
+            if name == "seed":
+                continue
+            if name not in where:
+                known = [*where, "seed"]
+                near = difflib.get_close_matches(name, known, 1, 0.5)
+                hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
+                raise ValueError(f"unknown setting {name!r}{hint}")
+            parts.setdefault(where[name], {})[name] = _as_told(PARTS[where[name]], name, value)
+        built = {name: PARTS[name](**values) for name, values in parts.items()}
+        return cls(target=target, seed=settings.get("seed", 0), **built)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, the inverse of :meth:`from_json`."""
         return {"format": FORMAT, **dataclasses.asdict(self)}
@@ -159,6 +195,26 @@ class RunConfig:
                 f"config: written by a newer version (format {version}, this one reads {FORMAT})"
             )
         return _build(cls, data, "config")
+
+
+#: The groups of settings by their names in :class:`RunConfig`.
+PARTS: dict[str, Any] = {
+    "data": DataConfig,
+    "model": ModelConfig,
+    "optim": OptimConfig,
+    "compute": ComputeConfig,
+}
+
+
+def _as_told(part: type, name: str, value: Any) -> Any:
+    """A single text where several are allowed, a number where a text is: as the command line has it."""
+    hint = typing.get_type_hints(part)[name]
+    if typing.get_origin(hint) is tuple:
+        return (value,) if isinstance(value, str) else tuple(value)
+    takes = {hint, *typing.get_args(hint)}
+    if str in takes and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value
 
 
 def _build(cls: type, data: Any, where: str):

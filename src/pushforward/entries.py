@@ -8,11 +8,18 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Entry:
-    """One row of a registry."""
+    """One row of a registry.
+
+    small: options for tables of few rows.  one_column: the name of what stands in for it where there is a
+    single column.  own_source: whether it has hidden variables, or a shape, that leave no choice of a source.
+    """
 
     target: str
     summary: str
     paper: str = ""
+    small: str = ""
+    one_column: str = ""
+    own_source: bool = False
 
 
 NETWORKS = {
@@ -182,46 +189,67 @@ SDE_SOLVERS = {
 
 FLOWS = {
     "nice": Entry(
-        "pushforward.flows:nice", "additive couplings, a scale", "Dinh et al. 2015, arXiv 1410.8516"
+        "pushforward.flows:nice",
+        "additive couplings, a scale",
+        "Dinh et al. 2015, arXiv 1410.8516",
+        small="layers=4,width=32",
+        one_column="nsf-ar",
     ),
-    "realnvp": Entry("pushforward.flows:realnvp", "affine couplings", "Dinh et al. 2017, arXiv 1605.08803"),
+    "realnvp": Entry(
+        "pushforward.flows:realnvp",
+        "affine couplings",
+        "Dinh et al. 2017, arXiv 1605.08803",
+        small="layers=4,width=32",
+        one_column="nsf-ar",
+    ),
     "nsf": Entry(
-        "pushforward.flows:nsf", "rational-quadratic spline couplings", "Durkan et al. 2019, arXiv 1906.04032"
+        "pushforward.flows:nsf",
+        "rational-quadratic spline couplings",
+        "Durkan et al. 2019, arXiv 1906.04032",
+        small="layers=4,width=32",
+        one_column="nsf-ar",
     ),
     "maf": Entry(
         "pushforward.flows:maf",
         "masked affine autoregressive, slow to sample",
         "Papamakarios et al. 2017, arXiv 1705.07057",
+        small="layers=2,width=32",
     ),
     "iaf": Entry(
         "pushforward.flows:iaf",
         "inverse autoregressive, slow to score and to train",
         "Kingma et al. 2016, arXiv 1606.04934",
+        small="layers=2,width=32",
     ),
     "nsf-ar": Entry(
         "pushforward.flows:nsf_ar",
         "autoregressive rational-quadratic splines, slow to sample",
         "Durkan et al. 2019, arXiv 1906.04032",
+        small="layers=2,width=32",
     ),
     "residual": Entry(
         "pushforward.flows:residual",
         "residual flow: layers x + g(x), g a contraction, slow to sample",
         "Chen et al. 2019, arXiv 1906.02735",
+        small="layers=4",
     ),
     "vae": Entry(
         "pushforward.flows:VAE",
         "variational autoencoder, which only bounds the density",
         "Kingma & Welling 2014, arXiv 1312.6114",
+        own_source=True,
     ),
     "glow": Entry(
         "pushforward.flows:glow",
         "images: couplings and 1x1 convolutions at several scales",
         "Kingma & Dhariwal 2018, arXiv 1807.03039",
+        own_source=True,
     ),
     "tarflow": Entry(
         "pushforward.flows:tarflow",
         "images: autoregressive transformers over patches, slow to sample",
         "Zhai et al. 2024, arXiv 2412.06329",
+        own_source=True,
     ),
 }
 
@@ -251,6 +279,8 @@ class Method:
     paper: str
     defaults: dict[str, Any] = field(default_factory=dict)
     objective: str = "flow-matching"
+    #: whether its flow may start from any distribution of data points
+    starts_anywhere: bool = True
 
 
 METHODS = {
@@ -343,7 +373,7 @@ DATASETS = {
 }
 
 METHODS |= {
-    name: Method(entry.summary, entry.paper, {"flow": name}, "maximum-likelihood")
+    name: Method(entry.summary, entry.paper, {"flow": name}, "maximum-likelihood", not entry.own_source)
     for name, entry in FLOWS.items()
 }
 

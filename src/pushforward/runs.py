@@ -1,10 +1,10 @@
 """The run folder: what a training run leaves behind, and how it is read again.
 
 ``config.json`` (whole, re-runnable), ``data.json`` (the schema, the preprocessing and the source),
-``source.safetensors`` (rows of a source that is data), ``coupling.safetensors`` (what a coupling was fitted
-to), ``stages/`` (what earlier stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors``
-and ``ema.safetensors``, ``state/`` (for resuming), ``run.json`` (how it ended), ``report.html``,
-``report.json``, ``figures/``.
+``source.safetensors`` (arrays of the source), ``choice.json`` (what cross-validation chose),
+``coupling.safetensors`` (what a coupling was fitted to), ``stages/`` (what earlier stages of a run of several
+leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``, ``state/`` (for resuming),
+``run.json`` (how it ended), ``report.html``, ``report.json``, ``figures/``.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from .bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
+from .bijections import Bijection
 from .config import RunConfig, changes
 from .couplings import Rows
 from .data import Schema
 from .random import seeded
-from .sources import Empirical, Normal, Source
+from .sources import GaussianMixture, Source
+from .stored import bijection_from_json, bijection_to_json, source_from_json, source_to_json
 from .training import write_json
 
 #: Everything a run writes; ``--overwrite`` removes these and nothing else.
@@ -36,6 +36,7 @@ CONTENTS = (
     "conditions.safetensors",
     "source.safetensors",
     "coupling.safetensors",
+    "choice.json",
     "stages",
     "metrics.jsonl",
     "model.safetensors",
@@ -100,22 +101,24 @@ class RunFolder:
         return self._data()[1]
 
     def source(self) -> Source | None:
-        """The law at t = 0 in the model's space, None where the model holds it."""
-        data = self.read("data.json").get("source")
+        """The distribution at t = 0 in the model's space, None where the model holds it."""
+        return self._source("source")
+
+    def known(self) -> GaussianMixture | None:
+        """The mixture in whose closed form the field starts, None where it starts otherwise."""
+        found = self._source("known")
+        return found if isinstance(found, GaussianMixture) else None
+
+    def _source(self, name: str) -> Source | None:
+        data = self.read("data.json").get(name)
         if data is None:
             return None
-        if not isinstance(data, dict):
-            raise ValueError(f"{self.path / 'data.json'}: damaged (no source)")
-        dtype = getattr(torch, str(data.get("dtype", "float32")))
-        if data.get("law") == "rows":
-            try:
-                rows = load_file(self.path / "source.safetensors")["rows"]
-            except (OSError, KeyError, SafetensorError) as error:
-                raise ValueError(
-                    f"{self.path / 'source.safetensors'}: missing or damaged ({error})"
-                ) from None
-            return Empirical(rows.to(dtype), float(data.get("noise", 0.0)))
-        return Normal(data["event_shape"], data["scale"], data["loc"]).to(dtype)
+        file = self.path / "source.safetensors"
+        try:
+            tensors = load_file(file) if file.exists() else {}
+            return source_from_json(data, tensors, f"{name}.")
+        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
+            raise ValueError(f"{file}: missing or damaged ({error})") from None
 
     def _data(self) -> tuple[Schema, Bijection]:
         data = self.read("data.json")
@@ -138,7 +141,13 @@ class RunFolder:
                 target.unlink(missing_ok=True)
 
     def begin(
-        self, config: RunConfig, schema: Schema, preprocess: Bijection, source: Source | None, rows: Rows
+        self,
+        config: RunConfig,
+        schema: Schema,
+        preprocess: Bijection,
+        source: Source | None,
+        known: Source | None,
+        rows: Rows,
     ) -> None:
         """Create the folder and write what is known before training.
 
@@ -147,17 +156,23 @@ class RunFolder:
         """
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(self.path / "config.json", config.to_json())
+        tensors: dict[str, Tensor] = {}
+        named = {"source": source, "known": known}
+        told = {
+            name: None if law is None else source_to_json(law, tensors, f"{name}.")
+            for name, law in named.items()
+        }
         write_json(
             self.path / "data.json",
             {
                 "schema": schema.to_json(),
                 "preprocess": bijection_to_json(preprocess),
-                "source": None if source is None else source_to_json(source),
+                **told,
                 "dtype": str(rows.x.dtype).removeprefix("torch."),
             },
         )
-        if isinstance(source, Empirical):
-            save_file({"rows": source.rows.contiguous()}, self.path / "source.safetensors")
+        if tensors:
+            save_file(tensors, self.path / "source.safetensors")
         if isinstance(rows.condition, Tensor):
             as_they_occur = rows.thinned(seeded(config.seed, "conditions")).condition
             assert isinstance(as_they_occur, Tensor)
@@ -199,65 +214,3 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     if folder.finished():
         raise ValueError(f"{path}: a finished run is there; use --overwrite, another --out or more --steps")
     return "resume"
-
-
-# -- sources and preprocessing as JSON --------------------------------------------------------------
-
-
-def source_to_json(source: Source) -> dict[str, Any]:
-    """A source as plain data, but for the rows of an :class:`Empirical` one.
-
-    Raises ValueError for a class that a run cannot store.
-    """
-    if isinstance(source, Empirical):
-        dtype = str(source.rows.dtype).removeprefix("torch.")
-        return {"law": "rows", "noise": source.noise, "dtype": dtype}
-    if not isinstance(source, Normal):
-        raise ValueError(f"a {type(source).__name__} is no source that a run can store")
-    return {
-        "law": "normal",
-        "event_shape": list(source.event_shape),
-        "loc": float(source.loc),
-        "scale": float(source.scale),
-        "dtype": str(source.loc.dtype).removeprefix("torch."),
-    }
-
-
-#: Preprocessing that a run can store, by what its constructor takes: tensors, or plain numbers.
-_TENSORS = {
-    Affine: ("loc", "scale"),
-    Whiten: ("loc", "covariance"),
-    Blur: ("scale",),
-    PiecewiseLinear: ("x", "y"),
-}
-_OPTIONS = {Sigmoid: ("low", "high", "margin"), Dequantise: ("low", "high", "step")}
-
-
-def bijection_to_json(bijection: Bijection) -> dict[str, Any]:
-    """A preprocessing chain as plain data.  Raises ValueError for a class that is not preprocessing."""
-    if isinstance(bijection, Chain):
-        return {"class": "Chain", "links": [bijection_to_json(link) for link in bijection.links]}
-    for cls, names in _TENSORS.items():
-        if isinstance(bijection, cls):
-            numbers = {name: getattr(bijection, name) for name in names}
-            dtype = str(numbers[names[0]].dtype).removeprefix("torch.")
-            return {"class": cls.__name__, "dtype": dtype, **{k: v.tolist() for k, v in numbers.items()}}
-    for cls, options in _OPTIONS.items():
-        if isinstance(bijection, cls):
-            return {"class": cls.__name__, **{name: getattr(bijection, name) for name in options}}
-    raise ValueError(f"a {type(bijection).__name__} is no preprocessing that a run can store")
-
-
-def bijection_from_json(data: dict[str, Any]) -> Bijection:
-    """The inverse of :func:`bijection_to_json`."""
-    name, options = data["class"], {key: value for key, value in data.items() if key != "class"}
-    if name == "Chain":
-        return Chain(*(bijection_from_json(link) for link in options["links"]))
-    for cls, names in _TENSORS.items():
-        if name == cls.__name__:
-            dtype = getattr(torch, options["dtype"])
-            return cls(*(torch.tensor(options[key], dtype=dtype) for key in names))
-    known = {cls.__name__: cls for cls in _OPTIONS}
-    if name not in known:
-        raise ValueError(f"unknown preprocessing {name!r}")
-    return known[name](**options)

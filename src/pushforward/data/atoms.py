@@ -29,6 +29,25 @@ def atoms(x: np.ndarray) -> tuple[np.ndarray, bool]:
     return np.array(columns), _most(x)[1] > max(1, ATOM_ROW * len(x))
 
 
+def describe(x: np.ndarray, columns: np.ndarray, row: bool, names: Sequence[str] = ()) -> str:
+    """What :func:`atoms` found in ``x``, in words.
+
+    >>> describe(np.zeros((40, 2)), np.array([True, False]), False, ["a", "b"])
+    "column 'a' is 0 in 40 of 40 rows"
+    """
+    said = []
+    for i in np.flatnonzero(columns)[:SHOWN]:
+        first, count = _most(x[:, i])
+        name = f"column {names[i]!r}" if names else f"column {i}"
+        said.append(f"{name} is {x[first, i]:g} in {count:,}")
+    text = ", ".join(said) + f" of {len(x):,} rows" if said else ""
+    if columns.sum() > SHOWN:
+        text += f" and {columns.sum() - SHOWN} more columns repeat one value as often"
+    if row:
+        text += " and " * bool(said) + f"one row comes {_most(x)[1]:,} times"
+    return text
+
+
 def check_atoms(source: str, x: np.ndarray, columns: Sequence[str] = ()) -> None:
     """Refuse rows ``x`` ``(n, *event)`` with an atom, whose likelihood has no bound; warn of lesser repeats.
 

@@ -5,13 +5,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import torch
 from torch import Tensor
 
-from ..bijections import Affine, Bijection, Chain, Dequantise, PiecewiseLinear, Sigmoid
+from ..bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
 from ..couplings import Rows
+from ..metrics.baselines.coordinates import shrunk_covariance
+from .noise import resolution
 from .schema import Schema
 
-Preprocess = Literal["auto", "standardise", "logit", "histogram", "none"]
+Preprocess = Literal["auto", "whiten", "standardise", "logit", "histogram", "none"]
+
+#: In whitening, values so many quartile distances outside the quartiles count as if they were there.
+FENCE = 10.0
+#: A table of more columns is standardised, not whitened.
+MOST_WHITENED = 256
 
 
 @dataclass(frozen=True)
@@ -27,28 +35,37 @@ class Dataset:
     preprocess: Bijection
 
 
-def fit_preprocess(x: Tensor, schema: Schema, kind: Preprocess) -> Bijection:
+def fit_preprocess(
+    x: Tensor, schema: Schema, kind: Preprocess, noise: str = "0", weight: Tensor | None = None
+) -> Bijection:
     """The map from the space of the model to data ``x`` ``(B, *event)``.
 
     none: the identity.
+    whiten: mean 0, deviation 1 and columns uncorrelated, for tables; see :func:`whitening`.
     standardise: mean 0 and deviation 1, of each column of a table, of all elements of arrays and images.
     logit: for whole pixels, the interval of values opened to the line with a margin of 0.05 (Dinh et al.
     2017, arXiv 1605.08803, section 4.1).
     histogram: for whole pixels, the line by their histogram, levels that hold many pixels spread out, see
     :meth:`~pushforward.bijections.PiecewiseLinear.of_levels`; for normalizing flows of drawings.
-    auto: [-1, 1] for whole pixels, else standardise.
+    auto: [-1, 1] for whole pixels, whiten for tables, else standardise.
 
-    Whole pixels are dequantised under all but ``none``.  Raises ValueError for an unknown ``kind``, for a
-    logit or histogram of data without limits, and for a constant column.
+    Whole pixels are dequantised under all but ``none``.  noise: what a table is blurred by in training, see
+    :func:`~pushforward.data.noise.resolution`.  weight: of the rows ``(B,)``.  Raises ValueError for an
+    unknown ``kind``, one that does not go with the data, and for a constant column.
     """
     if kind not in get_args(Preprocess):
         raise ValueError(f"preprocess: expected one of {', '.join(get_args(Preprocess))}, got {kind!r}")
+    table = schema.kind == "table"
+    if kind == "whiten" and not table:
+        raise ValueError(f"preprocess: whiten is for tables, got an {schema.kind}")
+    if table:
+        return blurred(_of_table(x, kind, weight), x, noise, schema)
     if kind == "none":
         return Chain()
     if schema.levels is None:
         if kind in ("logit", "histogram"):
             raise ValueError(f"preprocess: {kind} is for images of whole pixels, whose limits are known")
-        return Affine.standardise(x, per_element=schema.kind == "table")
+        return Affine.standardise(x, per_element=False)
     low, high, step = schema.levels
     # Dequantised values fill [low, high + step).
     dequantise, centre, half = Dequantise(low, high, step), (low + high + step) / 2, (high + step - low) / 2
@@ -59,3 +76,51 @@ def fit_preprocess(x: Tensor, schema: Schema, kind: Preprocess) -> Bijection:
     if kind == "standardise":
         return Chain(Affine.standardise(x + step / 2, per_element=False), dequantise)
     return Chain(Affine(x.new_tensor(centre), x.new_tensor(half)), dequantise)
+
+
+def _of_table(x: Tensor, kind: Preprocess, weight: Tensor | None) -> Bijection:
+    if kind in ("logit", "histogram"):
+        raise ValueError(f"preprocess: {kind} is for images of whole pixels, whose limits are known")
+    if kind == "none":
+        return Chain()
+    if kind == "standardise" or (kind == "auto" and x.shape[1] > MOST_WHITENED):
+        return Affine.standardise(x)
+    return whitening(x, weight)
+
+
+def whitening(x: Tensor, weight: Tensor | None = None) -> Whiten:
+    """The linear map from standard normal points to the mean and covariance of rows ``x`` ``(B, d)``.
+
+    Correlations are shrunk as Ledoit & Wolf 2004 do, which serves where rows are few.  A value more than
+    ten quartile distances outside a column's quartiles counts as if it were there, so that one far row does
+    not decide the scale of all others.  A constant column keeps its unit.
+    """
+    rows = x.double()
+    some = rows[:: max(1, len(rows) // 100_000)]
+    low, high = torch.quantile(some, rows.new_tensor([0.25, 0.75]), 0)
+    # a column that is mostly one value has no quartile distance
+    reach = torch.where(high > low, FENCE * (high - low), torch.inf)
+    rows = torch.maximum(torch.minimum(rows, high + reach), low - reach)
+    loc = rows.mean(0) if weight is None else (weight[:, None] * rows).sum(0) / weight.sum()
+    square = (rows - loc).square()
+    scale = (square.mean(0) if weight is None else (weight[:, None] * square).sum(0) / weight.sum()).sqrt()
+    # the rounding of the mean is no deviation
+    scale = torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
+    correlation = shrunk_covariance((rows - loc) / scale, weight)[0]
+    spread = torch.where(correlation.diagonal() > 1e-6, 0.0, 1.0)
+    return Whiten(loc, (correlation + torch.diag(spread)) * torch.outer(scale, scale))
+
+
+def blurred(back: Bijection, x: Tensor, noise: str, schema: Schema) -> Bijection:
+    """``back`` behind the blur that ``noise`` asks for, where it asks for any."""
+    scale = resolution(noise, x.double().numpy(), schema.source, schema.columns)
+    if not scale.any():
+        return back
+    return Chain(back, Blur(torch.from_numpy(scale * x.double().std(0, correction=0).numpy())))
+
+
+def sharp(preprocess: Bijection) -> Bijection:
+    """``preprocess`` without its blur, which is for training alone."""
+    if isinstance(preprocess, Chain) and any(isinstance(link, Blur) for link in preprocess.links):
+        return Chain(*(link for link in preprocess.links if not isinstance(link, Blur)))
+    return preprocess

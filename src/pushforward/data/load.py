@@ -33,6 +33,7 @@ def load(
     seed: int = 0,
     deduplicate: bool = False,
     preprocess: Preprocess = "auto",
+    noise: str = "0",
     rows: int | None = None,
 ) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.
@@ -48,7 +49,7 @@ def load(
     holdout: share of rows to test on, drawn by ``seed`` label by label.  A toy draws test rows afresh, as
         many as training rows, unless the share is 0.
     deduplicate: drop rows that repeat an earlier row exactly.
-    preprocess: see :func:`pushforward.data.dataset.fit_preprocess`.
+    preprocess, noise: see :func:`pushforward.data.dataset.fit_preprocess`.
     rows: how many rows a toy draws, 10,000 by default.
 
     Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
@@ -127,7 +128,12 @@ def load(
         rows_test=len(test),
         duplicates=int(again.sum()),
     )
-    return Dataset(schema, train_rows, whole.take(test), fit_preprocess(train_rows.x, schema, preprocess))
+    return Dataset(
+        schema,
+        train_rows,
+        whole.take(test),
+        fit_preprocess(train_rows.x, schema, preprocess, noise, train_rows.weight),
+    )
 
 
 def _encode(spec: ConditionSpec, values: np.ndarray) -> Tensor:

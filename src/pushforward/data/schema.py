@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..couplings import Rows
 from .text import hint, label_text, number, plain_array
 
 Kind = Literal["table", "image", "array"]
@@ -163,6 +164,15 @@ class Schema:
     rows_train: int = 0
     rows_test: int = 0
     duplicates: int = 0
+
+    def labels(self, rows: Rows) -> Tensor | None:
+        """The labels of ``rows``, by which a split takes its share of each; None without labels."""
+        spec, condition = self.condition, rows.condition
+        return (
+            condition
+            if spec is not None and spec.kind == "labels" and isinstance(condition, Tensor)
+            else None
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the inverse of :meth:`from_json`."""

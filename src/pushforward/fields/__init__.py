@@ -1,5 +1,7 @@
 """Fields and their wrappers."""
 
+from .around import Around as Around
+from .around import BestLinear as BestLinear
 from .base import Field as Field
 from .bridge import BridgeField as BridgeField
 from .bridge import BridgeOutput as BridgeOutput

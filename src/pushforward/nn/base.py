@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -65,6 +66,13 @@ class Network(nn.Module, ABC):
     @abstractmethod
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         """The field at time ``t`` and points ``x``."""
+
+    def start_at_zero(self) -> Self:
+        """Make the output zero, by the last layer's weights, and return the network."""
+        last = [module for module in self.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
+        for parameter in last.parameters():
+            nn.init.zeros_(parameter)
+        return self
 
     def time_rows(self, t: Tensor | float, x: Tensor) -> Tensor:
         """``t`` as ``(1,)`` or ``(B,)``, after a check of the shapes of both.

@@ -2,4 +2,5 @@
 
 from .bridge import GaussianBridge as GaussianBridge
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle
+from .mixture import OracleOutput as OracleOutput
 from .moons import TwoMoons as TwoMoons

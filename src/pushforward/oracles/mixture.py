@@ -10,6 +10,23 @@ from ..sources import GaussianMixture
 from ..tensors import Condition
 
 
+class OracleOutput(nn.Module):
+    """What an ``oracle`` says of ``kind`` as a field: velocity, or what a network of that prediction learns.
+
+    >>> oracle = GaussianMixtureOracle(GaussianMixture(torch.zeros(1, 1), 1.0))
+    >>> OracleOutput(oracle, "noise")(torch.tensor(0.0), torch.ones(1, 1))
+    tensor([[1.]])
+    """
+
+    def __init__(self, oracle: GaussianMixtureOracle, kind: str):
+        super().__init__()
+        self.oracle, self.kind = oracle, kind
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        ask = self.oracle if self.kind == "velocity" else getattr(self.oracle, self.kind)
+        return ask(t, x, condition)
+
+
 class GaussianMixtureOracle(nn.Module):
     """The exact marginal field of ``path`` from N(0, I) to ``mixture`` under the independent coupling.
 

@@ -5,9 +5,9 @@ from .build import build_flow as build_flow
 from .build import build_models as build_models
 from .build import build_objective as build_objective
 from .build import build_path as build_path
-from .build import build_source as build_source
-from .defaults import DEFAULTS as DEFAULTS
+from .defaults import by_method as by_method
 from .defaults import check as check
+from .defaults import label as label
 from .defaults import resolve as resolve
 from .open import Run as Run
 from .open import load as load

@@ -10,16 +10,17 @@ from torch import nn
 from .. import registry
 from ..bijections import Bijection
 from ..config import RunConfig
-from ..couplings import Coupling, Rows
+from ..couplings import Coupling
 from ..data import Schema
-from ..data import load as load_data
-from ..fields import BridgeField, Parameterised, Scaled
+from ..data.dataset import sharp
+from ..fields import Around, BestLinear, BridgeField, Parameterised, Scaled
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow, DiffusionFlow, Flow, OneStep, Transformed
+from ..nn import Network
 from ..objectives import BridgeMatching, FlowMatching, MaximumLikelihood, Objective
+from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import Brownian, Gamma, Interpolant
 from ..random import derive_seed
-from ..sources import Empirical, Normal, Source
-from ..training import in_model_space
+from ..sources import GaussianMixture, Source
 
 #: How far from t = 0 or t = 1 a flow stops where its prediction gives no velocity there.
 MARGIN = 1e-3
@@ -28,6 +29,7 @@ MARGIN = 1e-3
 def build_path(config: RunConfig) -> Interpolant:
     """The path that a configuration trains along."""
     gamma: Gamma | float
+    assert config.model.gamma is not None and config.model.path is not None, "resolve the configuration first"
     if registry.is_number(config.model.gamma):
         gamma = float(config.model.gamma)
     else:
@@ -47,6 +49,7 @@ def build_coupling(config: RunConfig) -> Coupling:
     2 sigma^2 for the cost |x0 - x1|^2.
     """
     defaults: dict[str, Any] = {}
+    assert config.model.coupling is not None, "resolve the configuration first"
     gamma = build_path(config).gamma
     if registry.parse("coupling", config.model.coupling)[0].endswith(":SinkhornOT"):
         options = registry.parse("coupling", config.model.coupling)[1]
@@ -55,50 +58,9 @@ def build_coupling(config: RunConfig) -> Coupling:
     return registry.create("coupling", config.model.coupling, **defaults)
 
 
-def build_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Source:
-    """The law of x0 in the model's space, for training rows ``target`` in data units.
-
-    Raises ValueError for events of another shape and paths that need a normal source.
-    """
-    dtype = model_dtype(config)
-    if config.data.source == "normal":
-        return Normal(target.x.shape[1:]).to(dtype)
-    if build_path(config).ends()[0].target_scale != 0 or config.model.prediction != "velocity":
-        raise ValueError(
-            f"--source {config.data.source}: --path {config.model.path} with --prediction "
-            f"{config.model.prediction} needs a normal source; any source will do for velocities along "
-            "linear, lipman, trig, polynomial and follmer"
-        )
-    d = config.data
-    seed = derive_seed(config.seed, "source") % 2**31
-    entry = registry.DATASETS.get(d.source)
-    rows = d.rows if entry is not None and ".toys:" in entry.target else None
-    found = load_data(d.source, holdout=d.holdout, seed=seed, rows=rows, preprocess="none")
-    if found.train.x.shape[1:] != target.x.shape[1:]:
-        raise ValueError(
-            f"--source {d.source}: expected rows of shape {tuple(target.x.shape[1:])} like the target's, "
-            f"got {tuple(found.train.x.shape[1:])}"
-        )
-    start = Rows(found.train.x.to(target.x.dtype))
-    return Empirical(in_model_space(start, preprocess, dtype, config.seed).x)
-
-
-def start_law(config: RunConfig, source: Source, target: Rows, preprocess: Bijection) -> Source:
-    """The law of the path at t = 0, from which the flow starts, given that of x0.
-
-    Where the target enters it (variance exploding paths, a little also variance preserving ones) the
-    normal law of the same mean and variance stands for the mixture, as is customary.
-    """
-    start, _ = build_path(config).ends()
-    if isinstance(source, Empirical):
-        return Empirical(start.source_scale * source.rows, start.noise_scale)
-    spread, mean = start.source_scale**2 + start.noise_scale**2, 0.0
-    dtype = model_dtype(config)
-    if start.target_scale != 0:
-        x = in_model_space(target, preprocess, dtype, config.seed).x.double()
-        mean = start.target_scale * float(x.mean())
-        spread += start.target_scale**2 * float((x - x.mean()).square().mean())
-    return Normal(source.event_shape, spread**0.5, mean).to(dtype)
+def needs_normal_source(config: RunConfig) -> bool:
+    """Whether the path or the prediction has formulas for a normal source alone."""
+    return build_path(config).ends()[0].target_scale != 0 or config.model.prediction != "velocity"
 
 
 def by_likelihood(config: RunConfig) -> bool:
@@ -106,10 +68,11 @@ def by_likelihood(config: RunConfig) -> bool:
     return registry.lookup("method", config.model.method).objective == "maximum-likelihood"
 
 
-def build_normalizing_flow(config: RunConfig, schema: Schema) -> DensityFlow:
+def build_normalizing_flow(config: RunConfig, schema: Schema, law: Source | None = None) -> DensityFlow:
     """The normalizing flow (or autoencoder) of a configuration, its weights drawn from the seed.
 
-    Raises ValueError for a base under a model that has hidden variables instead.
+    law: what it starts from, None for the source that it has by itself.  Raises ValueError for a base under
+    a model that has hidden variables instead.
     """
     spec = None if schema.condition is None else schema.condition.network_spec
     assert config.model.flow is not None, "resolve the configuration first"
@@ -123,6 +86,9 @@ def build_normalizing_flow(config: RunConfig, schema: Schema) -> DensityFlow:
                 )
             # its shape need not be that of the data: images are squeezed into patches or flattened
             flow.source = registry.create("base", config.model.base, flow.source.event_shape)
+        if law is not None:
+            assert isinstance(flow, BijectiveFlow)
+            flow.source = law
         return flow
 
 
@@ -138,22 +104,41 @@ def build_network(config: RunConfig, schema: Schema, name: str = "network") -> n
 def stages(config: RunConfig) -> list[str]:
     """The stages of a run, in order: train, reflow-1, reflow-2, ..., distil."""
     model = config.model
-    rounds = [f"reflow-{k + 1}" for k in range(model.reflow)]
+    rounds = [f"reflow-{k + 1}" for k in range(model.reflow or 0)]
     return [*([] if model.teacher else ["train"]), *rounds, *(["distil"] if model.distil else [])]
 
 
-def build_models(config: RunConfig, schema: Schema, stage: str = "train") -> nn.ModuleDict:
-    """All networks of a stage by the names their objective knows them by."""
+def build_models(
+    config: RunConfig,
+    schema: Schema,
+    stage: str = "train",
+    law: Source | None = None,
+    known: GaussianMixture | None = None,
+) -> nn.ModuleDict:
+    """All networks of a stage by the names their objective knows them by.
+
+    law: the distribution at t = 0.  known: a mixture in whose closed form the field starts.
+    """
     if by_likelihood(config):
-        flow = build_normalizing_flow(config, schema)
+        flow = build_normalizing_flow(config, schema, law)
         return nn.ModuleDict({"flow": flow}).to(model_dtype(config))
     network = build_network(config, schema)
     path = build_path(config)
+    first = stage == "train"
+    from_baseline = first and config.data.source == "baseline"
+    if from_baseline and isinstance(network, Network):
+        network.start_at_zero()
     # large noise would swamp a network that sees x as it is
-    large = stage == "train" and path.ends()[0].target_scale != 0
-    models = {"field": Scaled(network, path) if large else network}
-    if stage == "train" and bridge(config) is not None:
-        models["score"] = build_network(config, schema, "score")
+    field = Scaled(network, path) if first and path.ends()[0].target_scale != 0 else network
+    if first and known is not None:
+        assert config.model.prediction is not None
+        field = Around(OracleOutput(GaussianMixtureOracle(known, path), config.model.prediction), field)
+    elif from_baseline and not build_coupling(config).looks and path.open_ends == (False, False):
+        field = Around(BestLinear(path), field)
+    models = {"field": field}
+    if first and bridge(config) is not None:
+        score = build_network(config, schema, "score")
+        models["score"] = score.start_at_zero() if from_baseline and isinstance(score, Network) else score
     return nn.ModuleDict(models).to(model_dtype(config))
 
 
@@ -179,6 +164,7 @@ def build_objective(config: RunConfig) -> Objective:
     if by_likelihood(config):
         return MaximumLikelihood()
     times = registry.create("times", model.times or "uniform")
+    assert model.prediction is not None, "resolve the configuration first"
     sigma = bridge(config)
     if sigma is not None:
         return BridgeMatching(sigma, model.drop_condition, times)
@@ -203,7 +189,7 @@ def build_flow(
 ) -> Transformed:
     """The flow that the models of a stage make with the configuration's path, solver and preprocessing."""
     flow = inner_flow(config, schema, models, source, stage)
-    return Transformed(flow.to(model_dtype(config)), preprocess, dtype)
+    return Transformed(flow.to(model_dtype(config)), sharp(preprocess), dtype)
 
 
 def inner_flow(
@@ -221,6 +207,7 @@ def inner_flow(
     if stage == "distil":
         return OneStep(models["field"], source, condition_shape=condition_shape)
     path, kind = build_path(config), config.model.prediction
+    assert kind is not None, "resolve the configuration first"
     field, lo, hi = models["field"], 0.0, 1.0
     noisy = config.model.solver.partition(",")[0] in registry.SDE_SOLVERS
     sigma = bridge(config) if stage == "train" else None

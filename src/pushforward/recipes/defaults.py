@@ -1,4 +1,4 @@
-"""What a configuration leaves open, and what no data could make right."""
+"""What a configuration leaves open, resolved in one place, and what no data could make right."""
 
 from __future__ import annotations
 
@@ -8,69 +8,126 @@ from typing import Any
 from .. import registry
 from ..config import RunConfig
 from ..data import Schema
+from ..tensors import event_size
+from .build import by_likelihood, needs_normal_source
+from .sizes import by_size, is_small
 
-#: What ``None`` stands for in a configuration, by kind of data.  The dearer the network, the less often a
-#: planned pair need be used for plans to keep up with training.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "table": {
-        "network": "resmlp,width=128,depth=3",
-        "steps": 8_000,
-        "batch": 512,
-        "lr": 2e-3,
-        "times": "late,power=3",
-        "threads": 1,
-        "reuse": 32,
-        "pairs": 50_000,
-    },
-    "array": {
-        "network": "resmlp",
-        "steps": 8_000,
-        "batch": 256,
-        "lr": 1e-3,
-        "times": "uniform",
-        "reuse": 16,
-        "pairs": 20_000,
-    },
-    "image": {
-        "network": "unet",
-        "steps": 3_000,
-        "batch": 64,
-        "lr": 2e-3,
-        "times": "uniform",
-        "reuse": 4,
-        "pairs": 10_000,
-    },
+#: What a method that says nothing else is made of.
+GENERIC: dict[str, Any] = {
+    "coupling": "independent",
+    "path": "linear",
+    "gamma": "0",
+    "prediction": "velocity",
+    "reflow": 0,
 }
 
 
-#: Validations without a better one after which maximum likelihood stops: unlike a regression on noise it
-#: learns its rows by heart.
-PATIENCE = 10
+def by_method(config: RunConfig) -> RunConfig:
+    """Fill in what follows from the method alone: its own defaults, then :data:`GENERIC`.
+
+    What the configuration says is kept.  Raises ValueError for an unknown method.
+    """
+    method = registry.lookup("method", config.model.method)
+    values = {**GENERIC, **{key: value for key, value in method.defaults.items() if key != "flow"}}
+    return dataclasses.replace(config, model=_filled(config.model, values))
 
 
 def resolve(config: RunConfig, schema: Schema) -> RunConfig:
-    """Fill in what the configuration leaves to the kind of data and the method."""
-    values = DEFAULTS[schema.kind]
-    if registry.lookup("method", config.model.method).objective == "maximum-likelihood":
-        values = {**values, "patience": PATIENCE}
+    """Fill in all that the configuration leaves to the method and to the size of the data.
 
-    def fill(part: Any) -> Any:
-        missing = {k: v for k, v in values.items() if getattr(part, k, "") is None}
-        return dataclasses.replace(part, **missing)
-
+    The command line, :func:`pushforward.train` and the estimators all resolve here.
+    """
+    config = by_method(config)
+    likelihood = by_likelihood(config)
+    values = by_size(schema, likelihood)
+    model, data, optim = config.model, config.data, config.optim
+    small = is_small(schema)
+    values["source"] = "baseline" if small and _starts_anywhere(config, schema) else "normal"
+    values["flow"] = _sized_flow(config, schema, small) if likelihood else None
+    if optim.patience == 0 or model.teacher is not None:
+        values["folds"] = 0
+    if optim.folds == 0 and small:
+        values["validation"] = 0.2
+    if optim.folds:
+        values["validation"] = 0.0
     return dataclasses.replace(
-        config, model=fill(config.model), optim=fill(config.optim), compute=fill(config.compute)
+        config,
+        data=_filled(data, values),
+        model=_filled(model, values),
+        optim=_filled(optim, values),
+        compute=_filled(config.compute, values),
+    )
+
+
+def _filled(part: Any, values: dict[str, Any]) -> Any:
+    missing = {key: value for key, value in values.items() if getattr(part, key, "") is None}
+    return dataclasses.replace(part, **missing)
+
+
+def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
+    """Whether the flow may start from baselines: it has no learnt or hidden source of its own, and where the
+    path asks for a normal source there are no conditions, which closed forms do not know."""
+    if not by_likelihood(config) and schema.condition is not None and needs_normal_source(config):
+        return False
+    entry = registry.METHODS[config.model.method]
+    return config.model.base is None and config.model.teacher is None and entry.starts_anywhere
+
+
+def _sized_flow(config: RunConfig, schema: Schema, small: bool) -> str:
+    """The method's normalizing flow: a small one for few rows, its kin for a single column."""
+    name = registry.METHODS[config.model.method].defaults["flow"]
+    if schema.kind == "table" and schema.event_shape == (1,):
+        name = registry.FLOWS[name].one_column or name
+    options = registry.FLOWS[name].small
+    return f"{name},{options}" if small and options else name
+
+
+def label(config: RunConfig) -> str:
+    """What a resolved configuration trains, from its parts: the name of the method that has just these.
+
+    Where none has, the parts themselves: a name that is overruled by flags is not repeated.
+
+    >>> label(by_method(RunConfig.of("moons", method="ot-cfm")))
+    'ot-cfm'
+    >>> label(by_method(RunConfig.of("moons", method="ot-cfm", coupling="independent", path="vp")))
+    'flow-matching (path vp)'
+    """
+    entry = registry.lookup("method", config.model.method)
+    if entry.objective == "maximum-likelihood":
+        flow = config.model.flow or entry.defaults["flow"]
+        return flow.partition(",")[0]
+    parts = {key: getattr(config.model, key) for key in GENERIC}
+    for name, method in registry.METHODS.items():
+        if method.objective == entry.objective and {**GENERIC, **method.defaults} == parts:
+            return name
+    told = ", ".join(f"{key} {value}" for key, value in parts.items() if value != GENERIC[key])
+    return f"{entry.objective} ({told})"
+
+
+def told(config: RunConfig, schema: Schema) -> str:
+    """What was chosen for the data at hand, in one line."""
+    model, optim, data = config.model, config.optim, config.data
+    what = model.flow or model.network
+    n, d = schema.rows_train, event_size(schema.event_shape)
+    chosen = f"{optim.folds} folds choose the step" if optim.folds else "the last weights are kept"
+    if data.validation and optim.patience:
+        held = round(data.validation * n)
+        chosen = f"{held:,} validation rows choose the weights, patience {optim.patience}"
+    return (
+        f"{label(config)} for {n:,} rows of {d:,} numbers: {what}, at most {optim.steps:,} steps of "
+        f"{optim.batch:,}, rate {optim.lr:g}, decay {optim.weight_decay:g}, average {optim.ema:g}; {chosen}"
     )
 
 
 def check(config: RunConfig) -> None:
     """Refuse values that no data could make right.  Raises ValueError that names the flag."""
-    model, optim, compute = config.model, config.optim, config.compute
-    registry.lookup("method", model.method)
+    config = by_method(config)
+    model, data, optim, compute = config.model, config.data, config.optim, config.compute
     for kind in ("flow", "base", "network", "coupling", "path", "times", "weighting"):
         spec = getattr(model, kind)
         if spec is not None:
             registry.parse(kind, spec)
+    assert model.gamma is not None and model.reflow is not None
     if not registry.is_number(model.gamma):
         registry.parse("gamma", model.gamma)
     for name, value, low in (
@@ -84,6 +141,7 @@ def check(config: RunConfig) -> None:
         ("reuse", model.reuse, 1),
         ("reflow", model.reflow, 0),
         ("patience", optim.patience, 0),
+        ("folds", optim.folds, 0),
         ("pairs", model.pairs, 32),
         ("devices", compute.devices, 1),
         ("nodes", compute.nodes, 1),
@@ -93,16 +151,22 @@ def check(config: RunConfig) -> None:
             raise ValueError(f"--{name}: expected at least {low}, got {value}")
     for name, value, low, high in (
         ("lr", optim.lr, 0.0, float("inf")),
+        ("jitter", optim.jitter, 0.0, float("inf")),
         ("clip", optim.clip, 0.0, float("inf")),
         ("weight-decay", optim.weight_decay, 0.0, float("inf")),
         ("ema", optim.ema, 0.0, 1.0),
         ("drop-condition", model.drop_condition, 0.0, 1.0),
-        ("holdout", config.data.holdout, 0.0, 0.9),
+        ("holdout", data.holdout, 0.0, 0.9),
+        ("validation", data.validation, 0.0, 0.9),
     ):
         if value is not None and not low <= value <= high:
             raise ValueError(f"--{name}: expected a number in [{low:g}, {high:g}], got {value}")
-    likelihood = registry.lookup("method", model.method).objective == "maximum-likelihood"
-    if (model.flow is not None) != likelihood:
+    if optim.folds == 1:
+        raise ValueError("--folds: expected 0 or at least 2, got 1")
+    if optim.folds and data.validation:
+        raise ValueError("--folds and --validation: expected one of them, got both")
+    likelihood = by_likelihood(config)
+    if model.flow is not None and not likelihood:
         known = ", ".join(registry.FLOWS)
         raise ValueError(f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}")
     if model.base is not None and not likelihood:
@@ -110,10 +174,15 @@ def check(config: RunConfig) -> None:
             f"--base {model.base}: is for normalizing flows ({', '.join(registry.FLOWS)}), got --method "
             f"{model.method}, which starts from --source"
         )
-    if likelihood and (model.reflow or model.distil or model.teacher or config.data.source != "normal"):
+    if model.base is not None and data.source == "baseline":
+        raise ValueError(f"--base {model.base} and --source baseline: expected one of them, got both")
+    elsewhere = data.source not in (None, "normal", "baseline")
+    if likelihood and (model.reflow or model.distil or model.teacher or elsewhere):
         raise ValueError(
             f"--method {model.method}: a normalizing flow has its own source and no paths; "
             "leave out --source, --reflow, --distil and --teacher"
         )
+    if data.source == "baseline" and not registry.METHODS[model.method].starts_anywhere:
+        raise ValueError(f"--source baseline: --method {model.method} has a source of its own")
     if model.teacher is not None and not (model.reflow or model.distil):
         raise ValueError("--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil")

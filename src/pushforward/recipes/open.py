@@ -45,6 +45,11 @@ class Run:
         return self.loaded or load_dataset(self.config)
 
 
+def moves(config: RunConfig) -> bool:
+    """Whether a configuration starts from data."""
+    return config.data.source not in (None, "normal", "baseline")
+
+
 def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     """The data of a configuration, or ``target`` read with its settings."""
     d = config.data
@@ -56,7 +61,9 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
         holdout=d.holdout,
         seed=config.seed,
         deduplicate=d.deduplicate,
-        preprocess=d.preprocess,
+        # where the source is data too, distances between the two are in deviations of the columns
+        preprocess="standardise" if d.preprocess == "auto" and moves(config) else d.preprocess,
+        noise=d.noise,
         rows=d.rows,
     )
 
@@ -81,9 +88,10 @@ def open_run(
         place = RunFolder(folder.path / "stages" / stage)
     summary = place.read("run.json") if (place.path / "run.json").exists() else {}
     stage = stage or str(summary.get("stage", stages(config)[-1]))
-    models = build_models(config, schema, stage)
+    law = folder.source()
+    models = build_models(config, schema, stage, law, folder.known())
     dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
-    flow = build_flow(config, schema, models, folder.source(), folder.preprocess(), dtype, stage)
+    flow = build_flow(config, schema, models, law, folder.preprocess(), dtype, stage)
     ema = place.path / "ema.safetensors"
     weights = ema if averaged and ema.exists() else place.path / "model.safetensors"
     if not weights.exists():

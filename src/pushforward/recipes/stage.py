@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .._version import __version__
+from ..bijections import Blur, Chain
 from ..config import RunConfig
 from ..couplings import ConditionalOT, Coupling, MinibatchOT, Rows, SemidiscreteOT
 from ..data import Dataset
 from ..objectives import Batch, Objective
 from ..random import seeded
 from ..runs import RunFolder
-from ..sources import Empirical, Source
+from ..sources import Empirical
 from ..training import (
     Batches,
     NonFiniteLoss,
@@ -31,20 +33,26 @@ from ..training import (
     write_model,
 )
 from .build import build_coupling, build_objective, model_dtype
+from .choice import Choice, learnt_of
+from .judge import build_judge
+from .start import Start
 
-#: Held-out rows scored at each validation.
+#: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000
 
 
 @dataclass(frozen=True)
 class Job:
-    """What the stages of a run share: ``source`` is the law of x0, ``start`` that of the flow at t = 0,
-    None for models that have their own."""
+    """What the stages of a run share.
+
+    dataset: its ``train`` rows are trained on.  validation: rows that choose the weights.  start: what the
+    flow starts from.
+    """
 
     config: RunConfig
     dataset: Dataset
-    source: Source | None
-    start: Source | None
+    validation: Rows
+    start: Start
     fabric: Fabric
     folder: RunFolder
     facts: dict[str, Any]
@@ -56,10 +64,11 @@ class Job:
         """Whether this process is the one that writes."""
         return self.fabric.global_rank == 0
 
-    def options(self) -> dict[str, Any]:
-        """What batches of data rows need."""
+    def options(self, jitter: float = 0.0) -> dict[str, Any]:
+        """What batches of data rows need; ``jitter`` is noise in the space of the model."""
+        preprocess = self.dataset.preprocess
         return {
-            "preprocess": self.dataset.preprocess,
+            "preprocess": Chain(Blur(jitter), preprocess) if jitter else preprocess,
             "dtype": model_dtype(self.config),
             "device": self.fabric.device,
             "seed": self.config.seed,
@@ -67,23 +76,23 @@ class Job:
 
 
 def from_data(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:
-    """Objective, batches and validation of training from data."""
+    """Objective, batches and validation pairs of training from data."""
     config, size = job.config, batch_size(job.config)
     assert config.optim.steps is not None and config.model.reuse is not None
-    options = job.options()
-    scored = min(len(job.dataset.test), VALIDATION_ROWS)
-    if job.source is None:
-        batches = PairedBatches(None, job.dataset.train, size=size, **options)
-        held = PairedBatches(None, job.dataset.test, size=scored, **options)(0) if scored else None
+    options, jittered = job.options(), job.options(config.optim.jitter or 0.0)
+    scored, start = min(len(job.validation), VALIDATION_ROWS), job.start.source
+    if start is None:
+        batches = PairedBatches(None, job.dataset.train, size=size, **jittered)
+        held = PairedBatches(None, job.validation, size=scored, **options)(0) if scored else None
         return build_objective(config), batches, held
     coupling = build_coupling(config)
-    rows = PairedBatches(job.source, job.dataset.train, size=size, **options).whole_target()
+    rows = PairedBatches(start, job.dataset.train, size=size, **options).whole_target()
     coupling = fitted(job, coupling, rows)
     if rows.condition is not None and coupling.looks and not isinstance(coupling, ConditionalOT):
         job.say(f"note: --coupling {config.model.coupling} ignores the condition, which biases it; see c2ot")
-    source = job.source
-    if coupling.pairing is not None and isinstance(source, Empirical):
-        source = Rows(source.rows)
+    source = start
+    if coupling.pairing is not None and isinstance(start, Empirical):
+        source = Rows(start.rows)
     gather = gather_objects(job.fabric)
     batches = PairedBatches(
         source,
@@ -94,15 +103,13 @@ def from_data(job: Job) -> tuple[Objective, PairedBatches, Batch | None]:
         reuse=config.model.reuse,
         steps=config.optim.steps,
         gather=gather,
-        **options,
+        **jittered,
     )
     validation = None
     if scored:
         # held-out rows are not among those that a coupling of whole data sets was fitted to
         held = MinibatchOT() if coupling.whole or coupling.pairing is not None else coupling
-        batch = PairedBatches(
-            job.source, job.dataset.test, held, size=scored, plan=scored, steps=1, **options
-        )
+        batch = PairedBatches(start, job.validation, held, size=scored, plan=scored, steps=1, **options)
         validation = batch(0)
         batch.close()
     return build_objective(config), batches, validation
@@ -116,50 +123,70 @@ def fit(
     models: nn.ModuleDict,
     batches: Batches,
     validation: Batch | None,
+    choice: Choice | None = None,
 ) -> Result:
     """Train ``models`` in the folder ``place``, or go on there, and write what came of it.
 
-    Raises NonFiniteLoss where training diverges; ``run.json`` then says that it has not finished.
+    choice: what cross-validation chose, where it did.  Raises NonFiniteLoss where training diverges;
+    ``run.json`` then says that it has not finished.
     """
     if job.config.compute.compile:
         for model in models.values():
             model.compile()
+    judge = None
+    if choice is None and name == "train":
+        judge = build_judge(job.config, job.dataset, job.validation, job.start.law, name, models)
     trainer = Trainer(
         objective,
         models,
         batches,
-        job.config.optim,
+        job.config.optim if choice is None else dataclasses.replace(job.config.optim, patience=0),
         seed=job.config.seed,
         fabric=job.fabric,
         folder=place.path,
         validation=validation,
+        judge=judge,
+        stop_at=None if choice is None else choice.steps,
+        history=() if choice is None else choice.curve,
         show_progress=job.show_progress,
     )
-    facts = {**job.facts, "stage": name}
+    facts = {**job.facts, "stage": name, "start": job.start.note}
     try:
         result = trainer.fit()
     except NonFiniteLoss:
         write_result(place, trainer, {**facts, "finished": False})
         raise
     finally:
-        if isinstance(batches, PairedBatches):
-            batches.close()
+        close(batches)
     facts |= {"finished": result.finished, "step": result.step, "seconds": round(result.seconds, 2)}
+    facts["kept_step"] = result.kept
+    if job.start.note:
+        learnt = None if choice is None else choice.learnt
+        if learnt is None and result.kept in trainer.judged and 0 in trainer.judged:
+            learnt = learnt_of(trainer.judged[result.kept] - trainer.judged[0], "validation rows")
+        facts["learnt"] = learnt
     write_result(place, trainer, facts)
     job.fabric.barrier()
     return result
 
 
+def close(batches: Batches) -> None:
+    """Stop what makes batches in the background."""
+    if isinstance(batches, PairedBatches):
+        batches.close()
+
+
 def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
     """The coupling as fitted to the whole data; what it found is kept in the run folder for resuming."""
-    assert job.source is not None
-    source = Rows(job.source.rows) if isinstance(job.source, Empirical) else job.source
+    start = job.start.source
+    assert start is not None
+    source = Rows(start.rows) if isinstance(start, Empirical) else start
     if not isinstance(coupling, SemidiscreteOT):
         return coupling.fit(source, target, seeded(job.config.seed, "coupling"))
     file = job.folder.path / "coupling.safetensors"
     if job.first and not file.exists():
         job.say(f"fitting the plan to all {len(target):,} rows")
-        coupling = coupling.fit(job.source, target, seeded(job.config.seed, "coupling"))
+        coupling = coupling.fit(start, target, seeded(job.config.seed, "coupling"))
         job.say(f"chi^2 {coupling.info['chi_square']:.3f} after {coupling.info['seconds']:.0f} s")
         save_file(coupling.state_dict(), file)
     job.fabric.barrier()
@@ -176,13 +203,18 @@ def batch_size(config: RunConfig) -> int:
 
 def write_result(folder: RunFolder, trainer: Trainer, facts: dict[str, Any]) -> None:
     """Write the weights, where they are finite, and ``run.json``; the first process does."""
-    if trainer.fabric.global_rank != 0:
-        return
-    models = trainer.models
+    if trainer.fabric.global_rank == 0:
+        write_models(folder, trainer.models, facts, None if trainer.ema is None else trainer.ema.models)
+
+
+def write_models(
+    folder: RunFolder, models: nn.ModuleDict, facts: dict[str, Any], average: nn.ModuleDict | None = None
+) -> None:
+    """Write ``models`` and their ``average``, where they are finite, and ``run.json``."""
     if all(bool(parameter.isfinite().all()) for parameter in models.parameters()):
         write_model(folder.path / "model.safetensors", models)
-        if trainer.ema is not None:
-            write_model(folder.path / "ema.safetensors", trainer.ema.models)
+        if average is not None:
+            write_model(folder.path / "ema.safetensors", average)
     versions = {
         "pushforward": __version__,
         "torch": torch.__version__,

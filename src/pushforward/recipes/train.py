@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,81 +13,120 @@ from torch import nn
 
 from ..bijections import is_stochastic
 from ..config import RunConfig
-from ..couplings import DatasetOT, Rows, SemidiscreteOT, check_source
+from ..couplings import Coupling, DatasetOT, Rows, SemidiscreteOT, check_source
 from ..data import Dataset
 from ..data.atoms import check_atoms
-from ..flows import BijectiveFlow, Transformed
-from ..nn import ConditionEmbedding
+from ..data.split import split
+from ..flows import Transformed
 from ..objectives import Batch
+from ..random import derive_seed
 from ..runs import RunFolder, check_out
 from ..sources import Empirical
-from ..training import PairedBatches, Result, in_model_space, is_first_process, make_fabric, read_model
+from ..training import PairedBatches, Result, is_first_process, make_fabric, read_model
 from .build import (
     build_coupling,
     build_models,
     build_objective,
-    build_source,
     by_likelihood,
     inner_flow,
     model_dtype,
     stages,
-    start_law,
 )
-from .defaults import check, resolve
+from .crossed import cross_validate
+from .defaults import check, resolve, told
 from .open import Run, load_dataset, open_run
 from .reflow import Pairs, draw_pairs, held_out, straight_objective
-from .stage import Job, batch_size, fit, from_data
+from .stage import Job, batch_size, fit, from_data, write_models
+from .start import Start, build_start
+from .weights import calibrate, initialise, left_in
 
-#: Training rows that a flow's data-driven initialisation sees.
-INITIAL_ROWS = 512
+#: Folders of runs that nobody named, removed when Python ends.
+_unnamed: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def train(
-    config: RunConfig,
-    out: str | Path,
+    data: Any,
+    out: str | Path | None = None,
     *,
     target: Any = None,
     overwrite: bool = False,
     command: str | None = None,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda text: None,
+    **settings: Any,
 ) -> Run:
-    """Train what ``config`` describes into the run folder ``out``, or go on where that run stopped.
+    """Train a flow, as ``pushforward train`` does, or go on where a run stopped.
 
-    ``target`` stands for ``config.target`` where the data are in memory, as they are or as a loaded
-    :class:`~pushforward.data.Dataset`, which is taken for granted.  Raises ValueError, with nothing
-    written, for data or values that cannot be used, such as repeated values under a likelihood;
-    NonFiniteLoss where training diverges.
+    data: a built-in name, a path, a DataFrame, an array, a tensor, a pair (x, y) with y the condition; or a
+        whole :class:`~pushforward.config.RunConfig`.
+    out: the run folder; None for one that is removed when Python ends.
+    target: what stands for the target that a configuration names, where the data are in memory, as they are
+        or as a loaded :class:`~pushforward.data.Dataset`, which is taken for granted.
+    settings: the flags of the command line by their names: ``method="ot-cfm"``, ``steps=2000``, ``seed=1``,
+        ``condition="species"``; what is not said is chosen by the method and from the data.
+
+    Raises ValueError, with nothing written, for data or values that cannot be used; NonFiniteLoss where
+    training diverges.
+
+    >>> import pushforward
+    >>> run = pushforward.train(torch.randn(200, 2), method="maf", steps=20, show_progress=False)
+    >>> run.flow.sample(3).shape
+    torch.Size([3, 2])
     """
+    if isinstance(data, RunConfig):
+        if settings:
+            raise ValueError(f"{next(iter(settings))}: a configuration holds all settings, got both")
+        config = data
+    elif isinstance(data, str | Path):
+        config = RunConfig.of(str(data), **settings)
+    else:
+        if target is not None:
+            raise ValueError("target: goes with a configuration or a name, got data as well")
+        config, target = RunConfig.of(type(data).__name__, **settings), data
+    return _train(config, _folder(out), target, overwrite, command, show_progress, say)
+
+
+def _folder(out: str | Path | None) -> RunFolder:
+    if out is not None:
+        return RunFolder(Path(out))
+    _unnamed.append(tempfile.TemporaryDirectory(prefix="pushforward-"))
+    return RunFolder(Path(_unnamed[-1].name) / "run")
+
+
+def _train(
+    config: RunConfig,
+    folder: RunFolder,
+    target: Any,
+    overwrite: bool,
+    command: str | None,
+    show_progress: bool,
+    say: Callable[[str], None],
+) -> Run:
     check(config)
-    folder = RunFolder(Path(out))
     dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
     config = resolve(config, dataset.schema)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
     names = stages(config)
     if decision == "extend" and len(names) > 1:
         raise ValueError(f"{folder.path}: --steps cannot change in a run of several stages")
-    teacher = None if config.model.teacher is None else _teacher(config, dataset)
-    if by_likelihood(config):
-        source = start = None
-        if dataset is not target and is_first_process() and not is_stochastic(dataset.preprocess):
-            x = torch.cat([dataset.train.x, dataset.test.x])
-            check_atoms(dataset.schema.source, x.numpy(), dataset.schema.columns)
-    elif teacher is None:
-        source = build_source(config, dataset.train, dataset.preprocess)
-        start = start_law(config, source, dataset.train, dataset.preprocess)
-    else:  # in the teacher's space, from the teacher's source
-        source = start = teacher.flow.source
-        dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
+    if decision == "extend" and config.optim.folds:
+        raise ValueError(f"{folder.path}: --steps cannot change in a run whose steps were cross-validated")
+    loaded = dataset
+    if by_likelihood(config) and is_first_process() and not is_stochastic(dataset.preprocess):
+        check_atoms(dataset.schema.source, dataset.train.x.numpy(), dataset.schema.columns)
+    dataset, validation = _set_apart(config, dataset)
     # whatever cannot be built is refused before anything is written
     coupling = build_coupling(config)
-    if isinstance(coupling, DatasetOT) and not isinstance(source, Empirical):
-        raise ValueError(f"--coupling {config.model.coupling}: expected the rows of a data set as --source")
-    if isinstance(coupling, SemidiscreteOT) and source is not None:
-        check_source(source, len(dataset.train))
     build_objective(config)
-    models = build_models(config, dataset.schema, names[-1])
-    inner_flow(config, dataset.schema, models, start, names[-1])
+    teacher = None if config.model.teacher is None else _teacher(config, dataset)
+    if teacher is None:
+        start = build_start(config, dataset.train, dataset.preprocess, coupling)
+    else:  # in the teacher's space, from the teacher's source
+        start = Start(teacher.flow.source, teacher.flow.source)
+        dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
+    _check_coupling(config, coupling, start, len(dataset.train))
+    models = build_models(config, dataset.schema, names[-1], start.law, start.known)
+    inner_flow(config, dataset.schema, models, start.law, names[-1])
 
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
@@ -99,22 +139,39 @@ def train(
             say(f"going on to {config.optim.steps} steps; the learning rate is planned anew for that length")
         elif decision == "resume":
             say(f"resuming the run in {folder.path}")
-        folder.begin(config, dataset.schema, dataset.preprocess, start, dataset.train)
+        say(told(config, dataset.schema))
+        if start.note:
+            say(f"starts from {start.note}")
+        folder.begin(config, dataset.schema, dataset.preprocess, start.law, start.known, dataset.train)
     fabric.barrier()
 
     facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
-    device = fabric.device
-    source, start = (None if law is None else law.to(device) for law in (source, start))
-    job = Job(config, dataset, source, start, fabric, folder, facts, show_progress, say)
-    result = run_stages(job, teacher)
-    assert result is not None
+    start = start.to(fabric.device)
+    job = Job(config, dataset, validation, start, fabric, folder, facts, show_progress, say)
+    run_stages(job, teacher)
     fabric.barrier()
-    return dataclasses.replace(open_run(folder.path), loaded=dataset)
+    return dataclasses.replace(open_run(folder.path), loaded=loaded)
+
+
+def _set_apart(config: RunConfig, dataset: Dataset) -> tuple[Dataset, Rows]:
+    """The data set without the training rows that choose the weights, and these."""
+    share, rows = config.data.validation, dataset.train
+    if not share:
+        return dataset, rows.take(torch.arange(0))
+    train, held = split(len(rows), share, derive_seed(config.seed, "validation"), dataset.schema.labels(rows))
+    return dataclasses.replace(dataset, train=rows.take(train)), rows.take(held)
+
+
+def _check_coupling(config: RunConfig, coupling: Coupling, start: Start, rows: int) -> None:
+    if isinstance(coupling, DatasetOT) and not isinstance(start.source, Empirical):
+        raise ValueError(f"--coupling {config.model.coupling}: expected the rows of a data set as --source")
+    if isinstance(coupling, SemidiscreteOT) and start.source is not None:
+        check_source(start.source, rows)
 
 
 def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
     """Do, go on with or skip every stage of the run; the models of each start the next."""
-    names = stages(job.config)
+    names, start = stages(job.config), job.start
     models: nn.ModuleDict | None = None
     flow = None if teacher is None else teacher.flow
     pairs: Pairs | None = None
@@ -123,7 +180,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
         last = number == len(names) - 1
         place = RunFolder(job.folder.path if last else job.folder.path / "stages" / name)
         place.path.mkdir(parents=True, exist_ok=True)
-        fresh = build_models(job.config, job.dataset.schema, name)
+        fresh = build_models(job.config, job.dataset.schema, name, start.law, start.known)
         if models is not None and _same(models, fresh):
             fresh.load_state_dict(models.state_dict())
         else:
@@ -132,13 +189,27 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                 initialise(job, fresh)
         models = fresh
         if not last and place.finished():
-            read_model(_weights(place.path), models)
+            read_model(left_in(place.path), models)
         else:
             if len(names) > 1:
                 job.say(f"stage {number + 1} of {len(names)}: {name}")
             if name == "train":
+                choice = None
+                if start.folds:
+                    choice = cross_validate(job)
+                    if choice is None:  # interrupted: the folder loads with what the flow starts from
+                        facts = {
+                            **job.facts,
+                            "stage": name,
+                            "start": start.note,
+                            "finished": False,
+                            "step": 0,
+                        }
+                        write_models(job.folder, models, facts)
+                        return None
                 objective, batches, validation = from_data(job)
             else:
+                choice = None
                 if pairs is None or name != "distil":
                     assert flow is not None
                     pairs = draw_pairs(
@@ -156,32 +227,18 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                     device=job.fabric.device,
                 )
                 validation = Batch((validation.marginals[0], validation.target.to(job.fabric.device)))
-            result = fit(job, place, name, objective, models, batches, validation)
+            result = fit(job, place, name, objective, models, batches, validation, choice)
             if not result.finished:
                 if not last and job.first:
                     _copy_result(place, job.folder)
                 return result
-            read_model(_weights(place.path), models)
-        flow = inner_flow(job.config, job.dataset.schema, models, job.start, name)
+            read_model(left_in(place.path), models)
+        flow = inner_flow(job.config, job.dataset.schema, models, start.law, name)
     return result
-
-
-def initialise(job: Job, models: nn.ModuleDict) -> None:
-    """Let a normalizing flow take from the first training rows what it takes from data."""
-    flow = models["flow"] if by_likelihood(job.config) else None
-    if isinstance(flow, BijectiveFlow):
-        first = job.dataset.train.take(torch.arange(min(len(job.dataset.train), INITIAL_ROWS)))
-        rows = in_model_space(first, job.dataset.preprocess, model_dtype(job.config), job.config.seed)
-        flow.initialise(rows.x, rows.condition)
 
 
 def _same(models: nn.ModuleDict, other: nn.ModuleDict) -> bool:
     return list(models.state_dict()) == list(other.state_dict())
-
-
-def _weights(path: Path) -> Path:
-    ema = path / "ema.safetensors"
-    return ema if ema.exists() else path / "model.safetensors"
 
 
 def _teacher(config: RunConfig, dataset: Dataset) -> Transformed:
@@ -204,10 +261,3 @@ def _copy_result(place: RunFolder, folder: RunFolder) -> None:
     for name in ("model.safetensors", "ema.safetensors", "run.json"):
         if (place.path / name).exists():
             (folder.path / name).write_bytes((place.path / name).read_bytes())
-
-
-def calibrate(models: nn.Module, rows: Rows) -> None:
-    """Tell the networks' embeddings of continuous conditions the mean and deviation of the data's."""
-    for module in models.modules():
-        if isinstance(module, ConditionEmbedding) and rows.condition is not None:
-            module.calibrate(rows.condition)

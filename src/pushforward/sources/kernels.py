@@ -44,6 +44,13 @@ class Kernels(Source):
         self.register_buffer("rows", rows.reshape(len(rows), d))
         self.register_buffer("root", root)
 
+    @classmethod
+    def of_root(cls, rows: Tensor, root: Tensor) -> Self:
+        """Kernels of the covariance root root^T, root lower triangular, as it is."""
+        found = cls(rows, torch.eye(len(root), dtype=root.dtype))
+        found.root = root
+        return found
+
     @property
     def covariance(self) -> Tensor:
         """H, ``(d, d)``."""

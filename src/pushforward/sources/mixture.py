@@ -72,6 +72,15 @@ class GaussianMixture(Source):
         self.register_buffer("log_weights", (w / w.sum()).to(means).log())
         self.register_buffer("labels", tags.long().to(means.device))
 
+    @classmethod
+    def of_axes(
+        cls, means: Tensor, axes: Tensor, variances: Tensor, log_weights: Tensor, labels: Tensor
+    ) -> Self:
+        """The mixture of given eigenvectors ``(K, d, d)`` and eigenvalues ``(K, d)``, as they are."""
+        found = cls(means, 1.0, log_weights.exp(), labels)
+        found.axes, found.variances, found.log_weights = axes, variances, log_weights
+        return found
+
     @property
     def covariances(self) -> Tensor:
         """S_k, ``(K, d, d)``."""

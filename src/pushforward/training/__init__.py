@@ -12,6 +12,7 @@ from .ema import EMA as EMA
 from .no_data import NoData as NoData
 from .progress import progress as progress
 from .trainer import Batches as Batches
+from .trainer import Judge as Judge
 from .trainer import NonFiniteLoss as NonFiniteLoss
 from .trainer import Result as Result
 from .trainer import Trainer as Trainer

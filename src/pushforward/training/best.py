@@ -34,10 +34,12 @@ class Best:
             self.loss, self.step, self.since = loss, step, 0
             self.weights = {name: value.clone() for name, value in self.models.state_dict().items()}
 
-    def take(self) -> None:
-        """Put the best weights into the models; nothing where there was no validation."""
-        if self.weights:
-            self.models.load_state_dict(self.weights)
+    def take(self, last: int) -> int:
+        """Put the best weights into the models and return their step, or ``last`` without a validation."""
+        if not self.weights:
+            return last
+        self.models.load_state_dict(self.weights)
+        return self.step
 
     def facts(self) -> dict[str, Any]:
         """What is stored of it beside the weights."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -42,6 +43,10 @@ class Batches(Protocol):
         ...
 
 
+#: The log-density of held-out rows under given models, ``(n,)`` in nats.
+Judge = Callable[[nn.ModuleDict], Tensor]
+
+
 class NonFiniteLoss(RuntimeError):
     """The loss or its gradient became infinite or not a number."""
 
@@ -50,13 +55,15 @@ class NonFiniteLoss(RuntimeError):
 class Result:
     """How training ended: after ``step`` steps and ``seconds`` over all calls, finished or interrupted.
 
-    ``history`` holds the rows of ``metrics.jsonl``.
+    kept: the step whose weights were kept, the best by validation or the last.  history: the rows of
+    ``metrics.jsonl``.
     """
 
     step: int
     finished: bool
     seconds: float
     history: list[dict[str, Any]]
+    kept: int
 
 
 class _Work:
@@ -104,6 +111,11 @@ class Trainer:
         folder: where checkpoints and ``metrics.jsonl`` go; None keeps nothing.
         validation: held-out pairs, scored with fixed draws; with ``optim.patience`` training ends when
             their loss has not fallen for so many validations, and the averaged weights are its best ones.
+        judge: the log-density of held-out rows under given models, ``(n,)`` in nats; where there is one its
+            mean chooses the weights instead, also those before the first step.
+        validate_at: at which steps to validate; by default every ``optim.validate_every``.
+        stop_at: train so many of the ``optim.steps`` that the learning rate is planned for.
+        history: rows that ``metrics.jsonl`` begins with.
 
     :meth:`fit` continues from the folder's checkpoint; on a CPU the losses that follow equal those of
     an uninterrupted run bit for bit.  Raises NonFiniteLoss, after saving the last good state.
@@ -120,7 +132,12 @@ class Trainer:
         fabric: Fabric | None = None,
         folder: Path | None = None,
         validation: Batch | None = None,
+        judge: Judge | None = None,
+        validate_at: Collection[int] | None = None,
+        stop_at: int | None = None,
+        history: Sequence[dict[str, Any]] = (),
         show_progress: bool = True,
+        title: str = "training",
     ):
         if optim.steps is None or optim.steps < 1:
             raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
@@ -130,12 +147,20 @@ class Trainer:
         # plain attributes: Fabric looks these up anew at every access
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         self.device = self.fabric.device
-        self.folder, self.validation = folder, validation
-        self.show_progress = show_progress and self.rank == 0
+        self.folder, self.validation, self.judge = folder, validation, judge
+        self.show_progress, self.title = show_progress and self.rank == 0, title
         self.total = optim.steps
+        self.last = self.total if stop_at is None else min(stop_at, self.total)
+        every = optim.validate_every or max(1, self.total // 20)
+        regularly = {*range(every, self.last, every), self.last} | ({0} if judge is not None else set())
+        self.validate_at = regularly if validate_at is None else validate_at
+        #: what ``judge`` said, by step
+        self.judged: dict[int, Tensor] = {}
+        self._given_history = list(history)
         self.models.to(self.device)
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
-        self.ema = EMA(self.models, optim.ema) if optim.ema > 0 else None
+        decay = 0.999 if optim.ema is None else optim.ema
+        self.ema = EMA(self.models, decay) if decay > 0 else None
         averaged = self.models if self.ema is None else self.ema.models
         self.best = Best(averaged, optim.patience) if optim.patience else None
         self._settled = False
@@ -151,7 +176,7 @@ class Trainer:
         for name, trained in objective.phases.items():
             phase = _Phase(objective, self.models, trained)
             optimiser = torch.optim.AdamW(
-                phase.parameters(), self._peak(), BETAS, weight_decay=optim.weight_decay, fused=True
+                phase.parameters(), self._peak(), BETAS, weight_decay=optim.weight_decay or 0.0, fused=True
             )
             self._phases[name] = (phase, optimiser) if self._bare else self.fabric.setup(phase, optimiser)
 
@@ -173,25 +198,28 @@ class Trainer:
         """Train up to ``optim.steps``, or until interrupted."""
         start = step = self._restore()
         self._began = time.monotonic()
-        validate_every = self.optim.validate_every or max(1, self.total // 20)
         self.models.train()
-        with Interrupt() as interrupt, progress("training", start, self.total, self.show_progress) as report:
-            while step < self.total and not self._stop(interrupt):
+        with Interrupt() as interrupt, progress(self.title, start, self.last, self.show_progress) as report:
+            if start == 0:
+                for row in self._given_history:
+                    self._record(row)
+                self._validate(0)
+            while step < self.last and not self._stop(interrupt):
                 self._step(step)
                 step += 1
-                last = step == self.total
+                last = step == self.last
                 report(step, self._log(step) if step % self.optim.log_every == 0 or last else None)
-                if self.validation is not None and (step % validate_every == 0 or last):
-                    self._validate(step, self.validation)
+                self._validate(step)
                 if step % self.optim.checkpoint_every == 0 and not last:
                     self._save(step)
         if step > start:
             self._save(step)
-        finished = step >= self.total or self._settled
+        finished = step >= self.last or self._settled
+        kept = step
         if finished and self.best is not None:
-            self.best.take()
+            kept = self.best.take(step)
         self.models.eval()
-        return Result(step, finished, self._seconds(), self.history)
+        return Result(step, finished, self._seconds(), self.history, kept)
 
     def _seconds(self) -> float:
         """Training time so far, over all calls."""
@@ -278,23 +306,29 @@ class Trainer:
         return losses[0]
 
     @torch.no_grad()
-    def _validate(self, step: int, validation: Batch) -> None:
-        """Loss of the averaged weights on held-out pairs, in all and by tenths of time."""
-        if self.rank == 0:
-            models = self.models if self.ema is None else self.ema.models
-            models.eval()
+    def _validate(self, step: int) -> None:
+        """The loss of the averaged weights on held-out rows, by tenths of time too; what the judge says."""
+        if step not in self.validate_at or self.rank != 0 or (self.validation is None and self.judge is None):
+            return
+        models = self.models if self.ema is None else self.ema.models
+        models.eval()
+        row: dict[str, Any] = {"step": step}
+        if self.validation is not None:
             generator = seeded(self.seed, "validation", device=self.device)
-            loss = self.objective.loss(models, validation, Step(step, self.total, generator=generator))
-            row: dict[str, Any] = {"step": step, "val_loss": float(loss.value)}
+            loss = self.objective.loss(models, self.validation, Step(step, self.total, generator=generator))
+            row["val_loss"] = float(loss.value)
             if loss.t is not None:
                 tenth = (loss.t * 10).long().clamp(0, 9)
                 total = torch.zeros(10).index_add_(0, tenth.cpu(), loss.per_sample.float().cpu())
                 count = torch.zeros(10).index_add_(0, tenth.cpu(), torch.ones(len(tenth)))
                 row["val_loss_by_time"] = (total / count.clamp(min=1)).tolist()
-            self._record(row)
-            if self.best is not None:
-                self.best.see(row["val_loss"], step)
-            self.models.train()
+        if self.judge is not None:
+            self.judged[step] = self.judge(models).double().cpu()
+            row["val_nll"] = -float(self.judged[step].mean())
+        self._record(row)
+        if self.best is not None:
+            self.best.see(row.get("val_nll", row.get("val_loss", math.nan)), step)
+        self.models.train()
 
     # -- checkpoints ---------------------------------------------------------------------------------
 

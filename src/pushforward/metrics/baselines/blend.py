@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,11 +62,16 @@ def fit_blend(x: Tensor, condition: Condition | None = None, folds: int = 5, see
     return in_units(cross_fit(z.reshape(x.shape), condition, folds, seed).source, units)
 
 
-def cross_fit(z: Tensor, condition: Condition | None, folds: int, seed: int) -> Crossed:
-    """:func:`fit_blend` of rows ``(N, *event)`` at about unit scale, with the blends of its folds."""
+def cross_fit(
+    z: Tensor, condition: Condition | None, folds: int, seed: int, names: Sequence[str] | None = None
+) -> Crossed:
+    """:func:`fit_blend` of rows ``(N, *event)`` at about unit scale, with the blends of its folds.
+
+    names: the parts that it may be made of (None: all).
+    """
     z = z.detach().double().cpu()
     condition = map_condition(lambda c: c.cpu(), condition)
-    fits = _fits(z, condition, seed)
+    fits = {name: fit for name, fit in _fits(z, condition, seed).items() if names is None or name in names}
     order = torch.from_numpy(np.random.default_rng(seed).permutation(len(z)))
     parts: list[tuple[Tensor, dict[str, Source]]] = []
     score = {name: torch.full((len(z),), -torch.inf, dtype=z.dtype) for name in fits}

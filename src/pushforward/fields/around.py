@@ -1,0 +1,52 @@
+"""A network that learns what is left beside a field in closed form."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..paths import Interpolant
+from ..tensors import Condition, expand_time
+from .base import Field
+
+
+class BestLinear(nn.Module):
+    """v(t, x) = b(t) x: the best linear velocity between independent points of equal covariance.
+
+    Along ``path``, with x0 and x1 of mean 0 and one covariance, b = (alpha alpha' + sigma sigma' + gamma
+    gamma') / (alpha^2 + sigma^2 + gamma^2), the regression of the velocity on x_t.  Its flow scales points by
+    the deviations of x_t, so that it leaves a distribution as it was wherever the path starts and ends at equal
+    spread.  Raises ValueError for a path whose slopes are infinite at an end.
+
+    >>> BestLinear(Interpolant())(torch.tensor(0.5), torch.ones(1, 1))
+    tensor([[0.]])
+    """
+
+    def __init__(self, path: Interpolant):
+        super().__init__()
+        if path.open_ends != (False, False):
+            raise ValueError("path: expected finite slopes at both ends")
+        self.path = path
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        c = self.path.coefficients(expand_time(t, x))
+        slope = c.alpha * c.d_alpha + c.sigma * c.d_sigma + c.gamma_d_gamma
+        return slope / (c.alpha.square() + c.noise_scale.square()) * x
+
+
+class Around(nn.Module):
+    """``known`` + ``network``: the network learns what is left beside a field that is known.
+
+    A network that starts at zero then starts at the known field.
+
+    >>> still = lambda t, x, condition=None: torch.zeros_like(x)
+    >>> Around(BestLinear(Interpolant()), still)(torch.tensor(1.0), torch.ones(1, 1))
+    tensor([[1.]])
+    """
+
+    def __init__(self, known: Field, network: Field):
+        super().__init__()
+        self.known, self.network = known, network
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        t = t if isinstance(t, Tensor) else x.new_full((), t)
+        return self.known(t, x, condition) + self.network(t, x, condition)

@@ -1,0 +1,104 @@
+"""Cross-validation of a run: how many steps are best for rows that training has not seen."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+
+import torch
+from torch import Tensor, nn
+
+from ..objectives import Batch, Objective, Step
+from ..random import seeded
+from ..runs import RunFolder
+from ..training import Judge, Trainer, write_json
+from .build import build_models
+from .choice import Choice, choose
+from .judge import build_judge
+from .stage import Job, close, from_data
+from .start import Start
+from .weights import calibrate, initialise
+
+#: Parts of all steps after which held-out rows are looked at, and after how many worse ones a fold ends.
+GRID, WORSE = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0), 3
+
+
+def cross_validate(job: Job) -> Choice | None:
+    """Train once for each fold without its rows, and choose the steps that are best for these.
+
+    Kept in the run folder, so that a resumed run does not choose again.  None where it was interrupted.
+    """
+    file = job.folder.path / "choice.json"
+    if file.exists():
+        return Choice.from_json(json.loads(file.read_text()))
+    total = job.config.optim.steps
+    assert total is not None
+    steps = sorted({0, *(max(1, round(part * total)) for part in GRID)})
+    found: list[Tensor] = []
+    density = True
+    for number, (held, start) in enumerate(job.start.folds):
+        scores, exact = _fold(job, number, held, start, steps)
+        if scores is None:
+            return None
+        found.append(scores)
+        density = density and exact
+    choice = choose(steps, torch.cat(found, 1), density)
+    write_json(file, choice.to_json())
+    return choice
+
+
+def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -> tuple[Tensor | None, bool]:
+    """Scores ``(len(steps), rows)`` of the rows ``held`` out, and whether they are log-densities."""
+    rest = torch.ones(len(job.dataset.train), dtype=torch.bool)
+    rest[held] = False
+    place = RunFolder(job.folder.path / "stages" / f"fold-{number + 1}")
+    place.path.mkdir(parents=True, exist_ok=True)
+    fold = dataclasses.replace(
+        job,
+        dataset=dataclasses.replace(job.dataset, train=job.dataset.train.take(rest.nonzero()[:, 0])),
+        validation=job.dataset.train.take(held),
+        start=start,
+        folder=place,
+        say=lambda text: None,
+    )
+    config = job.config
+    models = build_models(config, job.dataset.schema, "train", start.law, start.known)
+    calibrate(models, fold.dataset.train)
+    initialise(fold, models)
+    judge = build_judge(config, fold.dataset, fold.validation, start.law, "train", models)
+    objective, batches, validation = from_data(fold)
+    trainer = Trainer(
+        objective,
+        models,
+        batches,
+        dataclasses.replace(config.optim, patience=WORSE),
+        seed=config.seed,
+        fabric=job.fabric,
+        validation=None if judge is not None else validation,
+        judge=judge or by_loss(objective, validation, config.seed),
+        validate_at=steps,
+        show_progress=job.show_progress,
+        title=f"fold {number + 1} of {len(job.start.folds)}",
+    )
+    try:
+        result = trainer.fit()
+    finally:
+        close(batches)
+        shutil.rmtree(place.path, ignore_errors=True)
+    if not result.finished:
+        return None, True
+    last = trainer.judged[max(trainer.judged)]
+    # a fold that ended early had become worse, and is taken to stay so
+    return torch.stack([trainer.judged.get(step, last) for step in steps]), judge is not None
+
+
+def by_loss(objective: Objective, validation: Batch | None, seed: int) -> Judge:
+    """Minus the loss of each validation pair under fixed draws, where there is no density to judge by."""
+    assert validation is not None, "a fold holds rows out"
+
+    def judge(models: nn.ModuleDict) -> Tensor:
+        step = Step(generator=seeded(seed, "validation", device=validation.target.x.device))
+        return -objective.loss(models, validation, step).per_sample
+
+    return judge

@@ -1,0 +1,62 @@
+"""The log-density of held-out rows while a flow trains."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..bijections import is_stochastic
+from ..config import RunConfig
+from ..couplings import Rows
+from ..data import Dataset
+from ..data.dataset import sharp
+from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
+from ..solvers import Tsit5
+from ..sources import Empirical, Source
+from ..training import Judge
+from .build import inner_flow, model_dtype
+
+#: Tolerance of densities that rank weights, far below what sets them apart.
+LOOSE = 1e-3
+#: Rows judged at most, and directional derivatives of one divergence of all rows together.
+ROWS, DERIVATIVES = 1000, 4000
+#: Rows judged at least, however many columns they have.
+LEAST = 32
+
+
+def build_judge(
+    config: RunConfig, dataset: Dataset, rows: Rows, law: Source | None, stage: str, models: nn.ModuleDict
+) -> Judge | None:
+    """What the weights of ``stage`` are judged by: log-densities of ``rows`` in data units.
+
+    None where the flow has no density, or data are whole levels.  Of a continuous flow, whose exact
+    divergence takes a derivative for every column, a part of the rows is judged.
+    """
+    preprocess = sharp(dataset.preprocess)
+    flow = inner_flow(config, dataset.schema, models, law, stage)
+    scored = dataset.schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
+    if not scored or isinstance(law, Empirical):
+        return None
+    if isinstance(flow, ContinuousFlow):
+        most = max(LEAST, DERIVATIVES // dataset.train.x.shape[1])
+        rows = rows.take(torch.arange(min(len(rows), most, ROWS)))
+    elif not isinstance(flow, BijectiveFlow):
+        return None
+    z, log_det = preprocess.inverse_and_log_det(rows.x, rows.condition)
+    z = z.to(model_dtype(config))
+
+    def judge(models: nn.ModuleDict) -> Tensor:
+        device = next(models.parameters()).device
+        flow = inner_flow(config, dataset.schema, models, law, stage)
+        assert isinstance(flow, DensityFlow)
+        if isinstance(flow, ContinuousFlow):
+            flow = flow.replace(solver=Tsit5(rtol=LOOSE, atol=LOOSE))
+        moved = Rows(z, rows.condition).to(device)
+        try:
+            found = flow.log_prob(moved.x, moved.condition)
+        except RuntimeError:  # a field gone wild: no density that could be kept
+            found = torch.full((len(z),), -torch.inf)
+        found = found.double().cpu() + log_det.double().cpu()
+        return torch.where(found.isfinite(), found, -torch.inf)
+
+    return judge

@@ -1,0 +1,166 @@
+"""What a flow starts from: a normal distribution, data, or baselines fitted to the training rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import registry
+from ..bijections import Bijection
+from ..config import RunConfig
+from ..couplings import Coupling, Rows
+from ..data import load as load_data
+from ..metrics.baselines.blend import cross_fit
+from ..random import derive_seed, seeded
+from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
+from ..training import in_model_space
+from .build import build_path, by_likelihood, model_dtype, needs_normal_source
+from .sizes import FOLDS
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a flow starts, in the space of the model.
+
+    source: the distribution of x0, None where the model has its own.
+    law: that of the flow at t = 0, the same but for noise that the path adds there.
+    known: a mixture in whose closed form the field starts, where the path asks for a normal source.
+    note: what baselines it is made of.
+    folds: for cross-validation, indices of training rows, and the start that was fitted without them.
+    """
+
+    source: Source | None
+    law: Source | None
+    known: GaussianMixture | None = None
+    note: str = ""
+    folds: tuple[tuple[Tensor, Start], ...] = ()
+
+    def to(self, device: torch.device) -> Start:
+        """The same on ``device``."""
+
+        def moved(source: Source | None) -> Source | None:
+            return None if source is None else source.to(device)
+
+        known = None if self.known is None else self.known.to(device)
+        folds = tuple((held, start.to(device)) for held, start in self.folds)
+        return Start(moved(self.source), moved(self.law), known, self.note, folds)
+
+
+def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
+    """The start of a resolved configuration for training rows ``target`` in data units.
+
+    Raises ValueError for a source of other events and one that the path cannot start from.
+    """
+    if config.data.source == "baseline":
+        return _baseline(config, target, preprocess, coupling)
+    if by_likelihood(config):
+        start = Start(None, None)
+    else:
+        source = _given_source(config, target, preprocess)
+        start = Start(source, _law(config, source, target, preprocess))
+    return _folded(config, start, len(target))
+
+
+def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
+    """A stack of baselines, as the source, or where that must be normal as what the field starts at."""
+    dtype = model_dtype(config)
+    rows = target.thinned(seeded(config.seed, "baseline"))
+    z = in_model_space(rows, preprocess, torch.float64, config.seed)
+    normal = not by_likelihood(config) and needs_normal_source(config)
+    if normal and z.condition is not None:
+        raise ValueError(
+            f"--source baseline: --path {config.model.path} with --prediction {config.model.prediction} "
+            "starts from baselines without a condition alone"
+        )
+    # who pairs with the whole data set draws source points under no condition
+    condition = None if coupling.whole else z.condition
+    names = ("Gaussian", "mixture") if normal else None
+    crossed = cross_fit(z.x, condition, config.optim.folds or FOLDS, config.seed, names)
+
+    def start(blend: Blend) -> Start:
+        note = blend.note
+        if normal:
+            source = Normal(target.x.shape[1:]).to(dtype)
+            law = _law(config, source, target, preprocess)
+            return Start(source, law, as_mixture(blend).to(dtype), note)
+        if by_likelihood(config):
+            return Start(None, blend.to(dtype), None, note)
+        return Start(blend.to(dtype), _law(config, blend, target, preprocess).to(dtype), None, note)
+
+    whole = start(crossed.source)
+    if not config.optim.folds:
+        return whole
+    if len(z.x) < len(target):  # rows drawn by their weights: folds are those of all rows
+        return _folded(config, whole, len(target))
+    folds = tuple((fold.held, start(fold.source)) for fold in crossed.folds)
+    return Start(whole.source, whole.law, whole.known, whole.note, folds)
+
+
+def as_mixture(blend: Blend) -> GaussianMixture:
+    """A blend of Gaussian mixtures as one."""
+    parts = [part for part in blend.sources if isinstance(part, GaussianMixture)]
+    assert len(parts) == len(blend.sources), "expected mixtures alone"
+    shares = blend.log_weights.exp()
+    return GaussianMixture(
+        torch.cat([part.means.reshape(-1, *part.event_shape) for part in parts]),
+        torch.cat([part.covariances for part in parts]),
+        torch.cat([w * part.log_weights.exp() for w, part in zip(shares, parts)]),
+    )
+
+
+def _folded(config: RunConfig, start: Start, rows: int) -> Start:
+    """``start`` with folds of the rows that all start like it."""
+    if not config.optim.folds:
+        return start
+    order = torch.randperm(rows, generator=seeded(config.seed, "folds"))
+    folds = tuple((held, start) for held in order.tensor_split(config.optim.folds))
+    return Start(start.source, start.law, start.known, start.note, folds)
+
+
+def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Source:
+    """The distribution of x0 that is not fitted: normal, or rows of data.
+
+    Raises ValueError for events of another shape and paths that need a normal source.
+    """
+    dtype, d = model_dtype(config), config.data
+    if d.source == "normal":
+        return Normal(target.x.shape[1:]).to(dtype)
+    assert d.source is not None, "resolve the configuration first"
+    if needs_normal_source(config):
+        raise ValueError(
+            f"--source {d.source}: --path {config.model.path} with --prediction "
+            f"{config.model.prediction} needs a normal source; any source will do for velocities along "
+            "linear, lipman, trig, polynomial and follmer"
+        )
+    seed = derive_seed(config.seed, "source") % 2**31
+    entry = registry.DATASETS.get(d.source)
+    rows = d.rows if entry is not None and ".toys:" in entry.target else None
+    found = load_data(d.source, holdout=d.holdout, seed=seed, rows=rows, preprocess="none")
+    if found.train.x.shape[1:] != target.x.shape[1:]:
+        raise ValueError(
+            f"--source {d.source}: expected rows of shape {tuple(target.x.shape[1:])} like the target's, "
+            f"got {tuple(found.train.x.shape[1:])}"
+        )
+    start = Rows(found.train.x.to(target.x.dtype))
+    return Empirical(in_model_space(start, preprocess, dtype, config.seed).x)
+
+
+def _law(config: RunConfig, source: Source, target: Rows, preprocess: Bijection) -> Source:
+    """The distribution of the path at t = 0, from which the flow starts, given that of x0.
+
+    Where the target enters it (variance exploding paths, a little also variance preserving ones) the
+    normal distribution of the same mean and variance stands for the mixture, as is customary.
+    """
+    start, _ = build_path(config).ends()
+    if not isinstance(source, Normal):
+        alike = start.source_scale == 1 and start.noise_scale == 0
+        return source if alike else source.convolved(start.source_scale, start.noise_scale)
+    spread, mean = start.source_scale**2 + start.noise_scale**2, 0.0
+    dtype = model_dtype(config)
+    if start.target_scale != 0:
+        x = in_model_space(target, preprocess, dtype, config.seed).x.double()
+        mean = start.target_scale * float(x.mean())
+        spread += start.target_scale**2 * float((x - x.mean()).square().mean())
+    return Normal(source.event_shape, spread**0.5, mean).to(dtype)

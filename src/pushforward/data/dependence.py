@@ -1,0 +1,69 @@
+"""Columns that other columns determine exactly, whose joint density is infinite on a plane and zero off it."""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+#: Share of its deviation that a column may leave unexplained and still count as determined, by precision.
+#: The floor holds for columns around zero; those far from it are known less exactly, up to the ceiling.
+FLOOR = {np.dtype(np.float32): 1e-6, np.dtype(np.float64): 1e-10}
+CEILING = {np.dtype(np.float32): 1e-4, np.dtype(np.float64): 1e-6}
+#: Multiply-adds that looking may cost; of longer tables evenly spaced rows are looked at, then all rows.
+BUDGET = 5e9
+#: Wider tables are not looked at.
+MOST = 1000
+
+
+def dependent(x: np.ndarray) -> dict[int, list[int]]:
+    """Columns j of ``x`` ``(n, d)`` with x_j = c + sum_i b_i x_i exactly, and the earlier columns i.
+
+    The rank of the standardised columns is that of the triangle of their QR decomposition, found by
+    pivoting; where it is not full, columns are taken in their order and each is projected on those kept.
+    Empty where there are no more rows than columns.
+
+    >>> a, b = np.arange(9.0), np.arange(9.0) ** 2
+    >>> dependent(np.stack([a, b, a + b, 1 - a], 1))
+    {2: [0, 1], 3: [0]}
+    """
+    n, d = x.shape
+    if n <= d or not 1 < d <= MOST:
+        return {}
+    floor, ceiling, eps = FLOOR[x.dtype], CEILING[x.dtype], np.finfo(x.dtype).eps
+    z = x.astype(np.float64)
+    z /= np.abs(z).max(0)  # neither the largest nor the smallest numbers overflow when they are squared
+    mean, spread = z.mean(0), z.std(0)
+    spread[spread == 0] = 1.0
+    exact = np.clip(16 * eps / spread, floor, ceiling)
+    z = (z - mean) / spread
+    rows = max(4 * d, int(BUDGET / d**2))
+    seen = z if n <= rows else z[np.linspace(0, n - 1, rows).astype(int)]
+    # Columns of the triangle have the inner products of those of the table, in d rows.
+    triangle = np.linalg.qr(seen - seen.mean(0), mode="r") / np.sqrt(len(seen))
+    ranks = np.abs(np.diag(scipy.linalg.qr(triangle, mode="r", pivoting=True)[0]))
+    return {} if ranks.min() > ceiling else _explained(z, triangle, exact, ceiling)
+
+
+def _explained(z: np.ndarray, triangle: np.ndarray, exact: np.ndarray, ceiling: float) -> dict[int, list[int]]:
+    d = triangle.shape[1]
+    found: dict[int, list[int]] = {}
+    kept: list[int] = []
+    basis, parts = np.zeros((d, 0)), np.zeros((0, 0))
+    for j in range(d):
+        column, inner = triangle[:, j].copy(), np.zeros(len(kept))
+        for _ in range(2):  # once more, for what rounding left
+            step = basis.T @ column
+            column, inner = column - basis @ step, inner + step
+        left = float(np.linalg.norm(column))
+        if left <= ceiling and kept:
+            b = scipy.linalg.solve_triangular(parts, inner)
+            limit = min(ceiling, max(exact[j], float(np.abs(b * exact[kept]).max())))
+            others = [i for i, weight in zip(kept, b) if abs(weight) > 1e-6]
+            if left <= limit and others and float((z[:, j] - z[:, kept] @ b).std()) <= limit:
+                found[j] = others
+                continue
+        if left > 0:
+            parts = np.block([[parts, inner[:, None]], [np.zeros((1, len(kept))), np.full((1, 1), left)]])
+            basis = np.column_stack([basis, column / left])
+            kept.append(j)
+    return found

@@ -61,6 +61,11 @@ def take_condition(condition: Condition | None, index: Tensor | slice) -> Condit
     return map_condition(lambda c: c[index], condition)
 
 
+def condition_to(condition: Condition | None, device: torch.device | str) -> Condition | None:
+    """The same condition on ``device``."""
+    return map_condition(lambda c: c.to(device), condition)
+
+
 def join_conditions(first: Condition, second: Condition) -> Condition:
     """The conditions of some rows and then those of others."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):

@@ -16,7 +16,7 @@ from .text import flag, label_text, number
 SHOWN, SUGGESTED = 5, 20
 #: Kinds of problems: what one column does, what several do, and what to do about it.
 KINDS = {
-    "twice": ("", "", "rename them"),
+    "twice": ("occurs twice", "occur twice", "rename one of them"),
     "text": ("holds text", "hold text", ""),
     "date": ("holds dates", "hold dates", ""),
     "truth": ("holds yes or no", "hold yes or no", ""),
@@ -151,8 +151,6 @@ def _sentence(kind: str, found: Sequence[Problem]) -> str:
     if not found:
         return ""
     one, many, advice = KINDS[kind]
-    if kind == "twice":
-        return f"two columns are named {_listed([problem.column for problem in found])}: {advice}"
     details = [f" ({problem.detail})" if problem.detail else "" for problem in found]
     if len(found) == 1:
         text = f"column {found[0].column!r} {one}{details[0]}"

@@ -56,7 +56,10 @@ def test_a_missing_source(name, fragments):
         ("a,b\n\n" + GOOD + "1,two\n", ["column 'b'", "'two'", "line 53"]),
         ("a,b\n" + GOOD + '"1\n2",3\n', ["column 'a'", "line 52"]),
         ('a,b\n"1\n",3\n' + GOOD + "1,two\n", ["column 'b'", "line 54"]),
-        ("a,b\n" + GOOD + ",2\n,3\n", ["column 'a' has missing cells (2, the first at line 52)", "--exclude a"]),
+        (
+            "a,b\n" + GOOD + ",2\n,3\n",
+            ["column 'a' has missing cells (2, the first at line 52)", "--exclude a"],
+        ),
         ("a,b\n" + GOOD + "4,NA\n", ["column 'b' has missing cells (1, at line 52)"]),
         ("a,b\n" + GOOD + "4,-inf\n", ["column 'b' has infinite cells (1, at line 52)"]),
         ("a,b,a\n" + GOOD.replace("\n", ",1\n"), ["column 'a' occurs twice", "--exclude a"]),
@@ -105,7 +108,10 @@ def frame(**columns) -> pd.DataFrame:
         (frame(c=[[1, 2]] * 50), ["column 'c'", "[1, 2]"]),
         (frame(c=[None] + [2.5] * 49), ["column 'c' has missing cells (1, at row 1)"]),
         (frame(c=["1.5", "NA"] * 25), ["column 'c' has missing cells (25, the first at row 2)"]),
-        (frame(c=pd.array([1, None] * 25, dtype="Int64")), ["column 'c' has missing cells (25, the first at row 2)"]),
+        (
+            frame(c=pd.array([1, None] * 25, dtype="Int64")),
+            ["column 'c' has missing cells (25, the first at row 2)"],
+        ),
         (frame().set_axis(["a", "a"], axis=1), ["column 'a' occurs twice"]),
         (frame().iloc[:0], ["0 rows"]),
         (frame(c=2**60 + np.arange(50)), ["column 'c'", "2^53"]),
@@ -121,7 +127,10 @@ def test_a_bad_frame(table, fragments):
         ({"condition": ["labl"]}, ["no column 'labl'", "did you mean 'label'?"]),
         ({"condition": ["label", "label"]}, ["named twice"]),
         ({"condition": ["label", "alcohol"], "condition_kind": "continuous"}, ["'label' holds texts"]),
-        ({"condition": ["label", "alcohol"], "condition_kind": "labels"}, ["126 different labels in 178 rows"]),
+        (
+            {"condition": ["label", "alcohol"], "condition_kind": "labels"},
+            ["126 different labels in 178 rows"],
+        ),
         ({"condition": ["label"], "condition_kind": "continuous"}, ["'label' holds texts"]),
         ({"condition": ["proline"], "condition_kind": "labels"}, ["121 different labels in 178 rows"]),
         ({"condition_kind": "label"}, ["condition_kind", "'label'"]),
@@ -141,8 +150,14 @@ def test_conditions_that_say_nothing_or_take_everything():
     fails(lambda: load(frame(), condition=["a", "b"]), "every column is excluded, the condition")
     fails(lambda: load(frame(c=["u"] * 50), condition=["c"]), "'c' is constant (always u)")
     fails(lambda: load(frame(c=[0.5] * 50), condition=["c"]), "'c' is constant (always 0.5)")
-    fails(lambda: load(frame(c=["u", None] * 25), condition=["c"]), "'c' has missing cells (25, the first at row 2)")
-    fails(lambda: load(frame(c=[0.5, np.nan] * 25), condition=["c"]), "'c' has missing cells (25, the first at row 2)")
+    fails(
+        lambda: load(frame(c=["u", None] * 25), condition=["c"]),
+        "'c' has missing cells (25, the first at row 2)",
+    )
+    fails(
+        lambda: load(frame(c=[0.5, np.nan] * 25), condition=["c"]),
+        "'c' has missing cells (25, the first at row 2)",
+    )
     fails(lambda: load(np.random.rand(50, 7, 2), condition=["c"]), "no column 'c'", "no columns to choose")
 
 

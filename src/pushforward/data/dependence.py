@@ -1,4 +1,4 @@
-"""Columns that other columns determine exactly, whose joint density is infinite on a plane and zero off it."""
+"""Columns that others determine exactly: their joint density is infinite on a plane and zero off it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,9 @@ def dependent(x: np.ndarray) -> dict[int, list[int]]:
     return {} if ranks.min() > ceiling else _explained(z, triangle, exact, ceiling)
 
 
-def _explained(z: np.ndarray, triangle: np.ndarray, exact: np.ndarray, ceiling: float) -> dict[int, list[int]]:
+def _explained(
+    z: np.ndarray, triangle: np.ndarray, exact: np.ndarray, ceiling: float
+) -> dict[int, list[int]]:
     d = triangle.shape[1]
     found: dict[int, list[int]] = {}
     kept: list[int] = []

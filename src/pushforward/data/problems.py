@@ -76,7 +76,9 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str]) -> No
     found += [problem for name in condition if (problem := _of_condition(raw, name)) is not None]
     if found:
         said = [text for kind in KINDS if (text := _sentence(kind, [p for p in found if p.kind == kind]))]
-        texts = [p.column for p in found if p.kind in ("text", "truth") and _can_be_label(raw.columns[p.column])]
+        texts = [
+            p.column for p in found if p.kind in ("text", "truth") and _can_be_label(raw.columns[p.column])
+        ]
         raise ValueError(f"{raw.source}: {'; '.join([*said, *_suggestions(kept, leave, texts)])}")
 
 

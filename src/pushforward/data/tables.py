@@ -108,9 +108,7 @@ def _parse(path: Path, body: str, separator: str, width: int, skipped: int) -> p
         return pacsv.read_csv(
             pa.BufferReader(content),
             # One block at least as long as a line, and one thread: the same table everywhere.
-            pacsv.ReadOptions(
-                column_names=names, use_threads=False, block_size=min(len(content) + 1, 2**26)
-            ),
+            pacsv.ReadOptions(column_names=names, use_threads=False, block_size=min(len(content) + 1, 2**26)),
             pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pacsv.ConvertOptions(column_types={name: pa.string() for name in names}),
         )

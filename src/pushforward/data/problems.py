@@ -64,11 +64,11 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str]) -> No
     good: list[np.ndarray] = []
     names: list[str] = []
     for name in kept:
-        problem, values = inspect(raw, name)
-        if problem is not None:
-            found.append(problem)
-        elif values is not None:
-            good.append(values)
+        seen = inspect(raw, name)
+        if isinstance(seen, Problem):
+            found.append(seen)
+        else:
+            good.append(seen)
             names.append(name)
     if len(good) > 1:
         found += _dependences(np.stack(good, 1), names)
@@ -76,32 +76,31 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str]) -> No
     found += [problem for name in condition if (problem := _of_condition(raw, name)) is not None]
     if found:
         said = [text for kind in KINDS if (text := _sentence(kind, [p for p in found if p.kind == kind]))]
-        texts = [
-            p.column for p in found if p.kind in ("text", "truth") and _can_be_label(raw.columns[p.column])
-        ]
+        texts = [problem.column for problem in found if problem.kind in ("text", "truth")]
+        texts = [name for name in texts if _can_be_label(raw.columns[name])]
         raise ValueError(f"{raw.source}: {'; '.join([*said, *_suggestions(kept, leave, texts)])}")
 
 
-def inspect(raw: Raw, name: str) -> tuple[Problem | None, np.ndarray | None]:
-    """What is wrong with a column of data, and its numbers where nothing is."""
+def inspect(raw: Raw, name: str) -> Problem | np.ndarray:
+    """What is wrong with a column of data, or else its numbers ``(N,)``."""
     column = raw.columns[name]
     if name in raw.repeated:
-        return Problem("twice", name), None
+        return Problem("twice", name)
     if column.dtype.kind in "iu" and (column.max() > EXACT or column.min() < -EXACT):
-        return Problem("large", name), None
+        return Problem("large", name)
     values, text = as_numbers(column)
     missing = np.isnan(values) & ~text
     infinite = np.isinf(values)
     if missing.all():
-        return Problem("empty", name), None
+        return Problem("empty", name)
     if text.any():
-        return _of_text(raw, name, text, missing), None
+        return _of_text(raw, name, text, missing)
     for kind, bad in (("missing", missing), ("infinite", infinite)):
         if bad.any():
-            return Problem(kind, name, _places(raw, bad)), None
+            return Problem(kind, name, _places(raw, bad))
     if values.min() == values.max():
-        return Problem("constant", name, f"always {values[0]:g}"), None
-    return None, values
+        return Problem("constant", name, f"always {values[0]:g}")
+    return values
 
 
 def _of_text(raw: Raw, name: str, text: np.ndarray, missing: np.ndarray) -> Problem:

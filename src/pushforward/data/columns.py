@@ -21,7 +21,7 @@ def choose(
     """The columns that are data, in their order, and those left out.
 
     columns: only these (empty: all).  exclude: not these.  taken: the condition's and the weights'.
-    Raises ValueError for an unknown name, one that is named twice or for two uses, data without columns, and
+    Raises ValueError for an unknown name, one that is named twice or is taken, data without columns, and
     where none is left.
     """
     known = raw.columns
@@ -34,22 +34,20 @@ def choose(
                 raise ValueError(f"{use}: a column is named twice in {', '.join(names)}")
             if name in taken:
                 raise ValueError(f"{use}: {name!r} is the condition or the sample_weight already")
-    both = [name for name in columns if name in exclude]
-    if both:
-        raise ValueError(f"exclude: {both[0]!r} is among the columns as well")
     kept = tuple(name for name in columns or known if name not in exclude and name not in taken)
     if known and not kept:
         raise ValueError(f"{raw.source}: every column is excluded, the condition or a weight; none is data")
     return kept, tuple(name for name in known if name not in kept and name not in taken)
 
 
-def warn_of_identifiers(raw: Raw, kept: Sequence[str]) -> None:
-    """Warn of columns that number the rows: a density of them means nothing."""
+def warn_of_identifiers(raw: Raw, kept: Sequence[str], exclude: Sequence[str]) -> None:
+    """Warn of columns that number the rows, whose density means nothing; ``exclude`` are left out already."""
     found = [name for name in kept if is_identifier(name, raw.columns[name])]
     if found:
         named = ", ".join(map(repr, found))
         verb = "looks like an identifier" if len(found) == 1 else "look like identifiers"
-        text = f"{raw.source}: {named} {verb} of the rows; leave out with {flag('--exclude', found)}"
+        advice = flag("--exclude", [*exclude, *found])
+        text = f"{raw.source}: {named} {verb} of the rows; leave out with {advice}"
         warnings.warn(text, UserWarning, stacklevel=3)
 
 
@@ -60,11 +58,11 @@ def is_identifier(name: str, column: np.ndarray) -> bool:
     >>> is_identifier("x", np.arange(50)), is_identifier("x", np.arange(50) ** 2)
     (True, False)
     """
-    if column.dtype == object or len(np.unique(column)) < len(column):
+    named, integers = NAMES.fullmatch(name) is not None, column.dtype.kind in "iu"
+    if column.dtype == object or not (named or integers) or len(np.unique(column)) < len(column):
         return False
-    if NAMES.fullmatch(name) and bool((column == np.rint(column)).all()):
+    values = column.astype(np.float64)
+    if named and bool((values == np.rint(values)).all()):
         return True
-    if column.dtype.kind not in "iu":
-        return False
-    steps = np.diff(column.astype(np.float64))
-    return bool(np.ptp(column.astype(np.float64)) == len(column) - 1 or (steps == steps[0]).all())
+    steps = np.diff(values)
+    return integers and bool(np.ptp(values) == len(values) - 1 or (steps == steps[0]).all())

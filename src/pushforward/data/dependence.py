@@ -37,16 +37,23 @@ def dependent(x: np.ndarray) -> dict[int, list[int]]:
     exact = np.clip(16 * eps / spread, floor, ceiling)
     z = (z - mean) / spread
     rows = max(4 * d, int(BUDGET / d**2))
-    seen = z if n <= rows else z[np.linspace(0, n - 1, rows).astype(int)]
-    # Columns of the triangle have the inner products of those of the table, in d rows.
-    triangle = np.linalg.qr(seen - seen.mean(0), mode="r") / np.sqrt(len(seen))
-    ranks = np.abs(np.diag(scipy.linalg.qr(triangle, mode="r", pivoting=True)[0]))
-    return {} if ranks.min() > ceiling else _explained(z, triangle, exact, ceiling)
+    some = z if n <= rows else z[np.linspace(0, n - 1, rows).astype(int)]
+    found = _explained(z, some, exact, ceiling)
+    found = _explained(z, z, exact, ceiling) if found is None else found
+    return found or {}
 
 
 def _explained(
-    z: np.ndarray, triangle: np.ndarray, exact: np.ndarray, ceiling: float
-) -> dict[int, list[int]]:
+    z: np.ndarray, some: np.ndarray, exact: np.ndarray, ceiling: float
+) -> dict[int, list[int]] | None:
+    """Columns of ``z`` that those before them explain in ``some`` of its rows, with these columns.
+
+    exact: up to how much of each column.  None where one is explained in these rows and not in all.
+    """
+    # Columns of the triangle have the inner products of those of the table, in d rows.
+    triangle = np.linalg.qr(some - some.mean(0), mode="r") / np.sqrt(len(some))
+    if np.abs(np.diag(scipy.linalg.qr(triangle, mode="r", pivoting=True)[0])).min() > ceiling:
+        return {}
     d = triangle.shape[1]
     found: dict[int, list[int]] = {}
     kept: list[int] = []
@@ -61,7 +68,9 @@ def _explained(
             b = scipy.linalg.solve_triangular(parts, inner)
             limit = min(ceiling, max(exact[j], float(np.abs(b * exact[kept]).max())))
             others = [i for i, weight in zip(kept, b) if abs(weight) > 1e-6]
-            if left <= limit and others and float((z[:, j] - z[:, kept] @ b).std()) <= limit:
+            if left <= limit:
+                if not others or float((z[:, j] - z[:, kept] @ b).std()) > 2 * limit:
+                    return None
                 found[j] = others
                 continue
         if left > 0:

@@ -90,8 +90,8 @@ def load(
         raise ValueError(f"{raw.source}: sample_weight: {sample_weight!r} is the condition already")
     taken = (*(names if y is None else ()), *(() if sample_weight is None else (sample_weight,)))
     kept, left_out = choose(raw, columns, exclude, taken)
-    check_columns(raw, kept, names)
-    warn_of_identifiers(raw, kept)
+    check_columns(raw, kept, names, exclude)
+    warn_of_identifiers(raw, kept, exclude)
     given = {name: raw.known(name, "condition") for name in names}
     spec = fit_condition(raw.source, given, condition_kind) if given else None
     array = raw.matrix(kept) if raw.x is None else raw.x

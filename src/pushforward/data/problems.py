@@ -55,8 +55,8 @@ class Problem:
     detail: str = ""
 
 
-def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str]) -> None:
-    """Look at the columns that are data and at those of the condition.
+def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str], exclude: Sequence[str]) -> None:
+    """Look at the columns that are data and at those of the condition; ``exclude`` are left out already.
 
     Raises one ValueError that names every column that cannot be used, by kind, and flags that mend it.
     """
@@ -78,7 +78,7 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str]) -> No
         said = [text for kind in KINDS if (text := _sentence(kind, [p for p in found if p.kind == kind]))]
         texts = [problem.column for problem in found if problem.kind in ("text", "truth")]
         texts = [name for name in texts if _can_be_label(raw.columns[name])]
-        raise ValueError(f"{raw.source}: {'; '.join([*said, *_suggestions(kept, leave, texts)])}")
+        raise ValueError(f"{raw.source}: {'; '.join([*said, *_suggestions(kept, leave, texts, exclude)])}")
 
 
 def inspect(raw: Raw, name: str) -> Problem | np.ndarray:
@@ -162,18 +162,20 @@ def _sentence(kind: str, found: Sequence[Problem]) -> str:
     return f"{text}: {advice}" if advice else text
 
 
-def _suggestions(kept: Sequence[str], leave: Sequence[str], texts: Sequence[str]) -> list[str]:
+def _suggestions(
+    kept: Sequence[str], leave: Sequence[str], texts: Sequence[str], exclude: Sequence[str]
+) -> list[str]:
     """Flags that mend the problems of data columns ``leave``, as they can be pasted."""
     left = [name for name in kept if name not in leave]
     found = []
     if leave and not left:
         found.append("no other column is left to learn")
     elif 0 < len(leave) <= SUGGESTED:
-        found.append(f"leave out with {flag('--exclude', leave)}")
+        found.append(f"leave out with {flag('--exclude', [*exclude, *leave])}")
     elif leave and len(left) <= SUGGESTED:
         found.append(f"keep the others with {flag('--columns', left)}")
     if left and texts:
-        found.append(f"text can be a condition: {flag('--condition', texts[:SHOWN])}")
+        found.append(f"or keep text as a condition: {flag('--condition', texts[:SHOWN])}")
     return found
 
 

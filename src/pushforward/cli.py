@@ -70,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
-    if issubclass(category, UserWarning) and "pushforward" in filename:
+    from .training import is_first_process
+
+    if issubclass(category, UserWarning) and "pushforward" in filename and is_first_process():
         print(f"pushforward: warning: {message}", file=sys.stderr)
 
 

@@ -57,24 +57,25 @@ def _explained(
     d = triangle.shape[1]
     found: dict[int, list[int]] = {}
     kept: list[int] = []
-    basis, parts = np.zeros((d, 0)), np.zeros((0, 0))
+    basis, parts = np.zeros((d, d)), np.zeros((d, d))  # of the kept columns: their QR decomposition
+    weights, limits = np.zeros((d, d)), np.full(d, np.inf)
     for j in range(d):
-        column, inner = triangle[:, j].copy(), np.zeros(len(kept))
+        r = len(kept)
+        column, inner = triangle[:, j].copy(), np.zeros(r)
         for _ in range(2):  # once more, for what rounding left
-            step = basis.T @ column
-            column, inner = column - basis @ step, inner + step
+            step = basis[:, :r].T @ column
+            column, inner = column - basis[:, :r] @ step, inner + step
         left = float(np.linalg.norm(column))
         if left <= ceiling and kept:
-            b = scipy.linalg.solve_triangular(parts, inner)
+            b = scipy.linalg.solve_triangular(parts[:r, :r], inner)
             limit = min(ceiling, max(exact[j], float(np.abs(b * exact[kept]).max())))
-            others = [i for i, weight in zip(kept, b) if abs(weight) > 1e-6]
             if left <= limit:
-                if not others or float((z[:, j] - z[:, kept] @ b).std()) > 2 * limit:
-                    return None
-                found[j] = others
+                found[j] = [i for i, weight in zip(kept, b) if abs(weight) > 1e-6]
+                weights[kept, j], limits[j] = b, 2 * limit
                 continue
         if left > 0:
-            parts = np.block([[parts, inner[:, None]], [np.zeros((1, len(kept))), np.full((1, 1), left)]])
-            basis = np.column_stack([basis, column / left])
+            parts[:r, r], parts[r, r], basis[:, r] = inner, left, column / left
             kept.append(j)
-    return found
+    columns = list(found)
+    unexplained = (z[:, columns] - z @ weights[:, columns]).std(0)
+    return found if all(found.values()) and bool((unexplained <= limits[columns]).all()) else None

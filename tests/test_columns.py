@@ -103,6 +103,16 @@ def test_the_command_line_leaves_columns_out(tmp_path, capsys):
     assert pd.read_csv(samples)["count"].dtype == np.float64
 
 
+def test_a_source_in_a_file_takes_the_same_columns(tmp_path):
+    frame = table(**{"full name": ["u", "v"] * 30})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    frame.assign(spare="w").to_csv(tmp_path / "s.csv", index=False)
+    arguments = ["train", str(tmp_path / "t.csv"), "--source", str(tmp_path / "s.csv"), "--no-report"]
+    arguments += ["--network", "mlp,width=8,depth=1", "--steps", "2", "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--exclude", "full name"]) == 2
+    assert main([*arguments, "--columns", "a", "b"]) == 0
+
+
 # integers
 
 

@@ -125,12 +125,14 @@ def test_bad_values(call, fragment):
 def test_pairs_in_memory_may_mix_texts_and_numbers():
     frame = table()
     y = frame[["kind", "age"]]
-    for given in (y, list(y.itertuples(index=False, name=None))):
+    rows = list(y.itertuples(index=False, name=None))
+    for given in (y, rows, [(kind, np.float32(age)) for kind, age in rows]):
         data = load((frame[["x", "y"]].to_numpy(), given))
         spec = data.schema.condition
         assert isinstance(spec, MixedConditionSpec) and list(spec.network_spec.values()) == [2, ()]
         rows = read_rows((frame[["x", "y"]].to_numpy(), given), data.schema)
-        assert torch.equal(rows.condition[spec.columns[1]], torch.tensor(frame.age.to_numpy().copy()))
+        age = torch.tensor(frame.age.to_numpy().copy())
+        torch.testing.assert_close(rows.condition[spec.columns[1]], age, rtol=0, atol=1e-7)
 
 
 def test_the_split_keeps_the_shares_of_every_combination():

@@ -62,9 +62,10 @@ def pair_columns(y: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         )
         parts = [series_values(one) for one in series]
     else:
-        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else y
-        # rows of a list may hold texts and numbers side by side
-        y = y if isinstance(y, np.ndarray) else np.asarray(y, dtype=object)
+        array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        # rows of a list may hold texts and numbers side by side, which should not all become texts
+        mixed = array.dtype.kind == "U" and not isinstance(y, np.ndarray)
+        y = np.asarray(y, dtype=object) if mixed else array
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (rows,) or (rows, k), got {y.shape}")
         parts = [condition_values(part) for part in ([y] if y.ndim == 1 else y.T)]

@@ -122,14 +122,15 @@ def load(
     check_varies(raw.source, train_rows.x.numpy(), kept)
     if spec is not None and train_rows.condition is not None:
         spec = spec.ranged(train_rows.condition)
-    numbers = (*kept, *(() if spec is None else (n for n in names if n not in spec.label_columns)))
+    numbers = {name: raw.columns[name] for name in kept}
+    numbers |= {name: given[name] for name in names if spec and name not in spec.label_columns}
     schema = Schema(
         name=raw.name,
         kind=raw.kind,
         event_shape=tuple(x.shape[1:]),
         columns=kept,
         excluded=left_out,
-        integers=tuple(name for name in numbers if {**raw.columns, **raw.extra}[name].dtype.kind in "iu"),
+        integers=tuple(name for name, column in numbers.items() if column.dtype.kind in "iu"),
         condition=spec,
         sample_weight=sample_weight,
         levels=raw.levels,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,7 +185,7 @@ def series_values(series: pd.Series) -> np.ndarray:
 
 def plain_numbers(values: np.ndarray) -> np.ndarray:
     """A column of Python objects as integers or floats where all are such numbers."""
-    for kind, dtype in ((int, np.int64), (int | float, np.float64)):
+    for kind, dtype in ((Integral, np.int64), (Real, np.float64)):
         if len(values) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
             try:
                 return values.astype(dtype)

@@ -48,11 +48,17 @@ TRUTH = ({"true", "false"}, {"yes", "no"}, {"y", "n"}, {"t", "f"}, {"on", "off"}
 
 @dataclass(frozen=True)
 class Problem:
-    """One of :data:`KINDS`, the column that has it, and what a person needs to find it."""
+    """One of :data:`KINDS`, the column that has it, what a person needs to find it, and in which row."""
 
     kind: str
     column: str
     detail: str = ""
+    row: int | None = None
+
+    def found(self, raw: Raw) -> str:
+        """What stands behind the column in a message."""
+        text = self.detail if self.row is None else self.detail + raw.where(self.row)
+        return f" ({text})" if text else ""
 
 
 def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str], exclude: Sequence[str]) -> None:
@@ -75,7 +81,8 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str], exclu
     leave = [name for name in kept if any(problem.column == name for problem in found)]
     found += [problem for name in condition if (problem := _of_condition(raw, name)) is not None]
     if found:
-        said = [text for kind in KINDS if (text := _sentence(kind, [p for p in found if p.kind == kind]))]
+        of_kind = {kind: [problem for problem in found if problem.kind == kind] for kind in KINDS}
+        said = [_sentence(raw, kind, problems) for kind, problems in of_kind.items() if problems]
         texts = [problem.column for problem in found if problem.kind in ("text", "truth")]
         texts = [name for name in texts if _can_be_label(raw.columns[name])]
         raise ValueError(f"{raw.source}: {'; '.join([*said, *_suggestions(kept, leave, texts, exclude)])}")
@@ -97,7 +104,7 @@ def inspect(raw: Raw, name: str) -> Problem | np.ndarray:
         return _of_text(raw, name, text, missing)
     for kind, bad in (("missing", missing), ("infinite", infinite)):
         if bad.any():
-            return Problem(kind, name, _places(raw, bad))
+            return _cells(kind, name, bad)
     if values.min() == values.max():
         return Problem("constant", name, f"always {values[0]:g}")
     return values
@@ -108,9 +115,9 @@ def _of_text(raw: Raw, name: str, text: np.ndarray, missing: np.ndarray) -> Prob
     first = int(text.argmax())
     shown = repr(cells[0] if len(cells[0]) <= 30 else cells[0][:27] + "...")
     if text.sum() < (~missing).sum() / 2:
-        return Problem("stray", name, f"{shown} at {raw.where(first)}")
+        return Problem("stray", name, f"{shown} at ", first)
     if all(number(cell.replace(",", ".", 1)) is not None for cell in cells):
-        return Problem("comma", name, f"{shown} at {raw.where(first)}")
+        return Problem("comma", name, f"{shown} at ", first)
     distinct = {cell.lower() for cell in cells}
     if any(distinct <= pair for pair in TRUTH):
         return Problem("truth", name, shown)
@@ -124,7 +131,7 @@ def _of_condition(raw: Raw, name: str) -> Problem | None:
     if name in raw.repeated:
         return Problem("twice", name)
     if empty.any():
-        return Problem("missing", name, _places(raw, empty))
+        return _cells("missing", name, empty)
     if len({*column.tolist()}) == 1:
         return Problem("constant", name, f"always {label_text(column[0])}")
     return None
@@ -138,9 +145,9 @@ def _dependences(x: np.ndarray, names: Sequence[str]) -> list[Problem]:
     return found
 
 
-def _places(raw: Raw, bad: np.ndarray) -> str:
-    first = raw.where(int(bad.argmax()))
-    return f"1, at {first}" if bad.sum() == 1 else f"{bad.sum()}, the first at {first}"
+def _cells(kind: str, name: str, bad: np.ndarray) -> Problem:
+    count = int(bad.sum())
+    return Problem(kind, name, "1, at " if count == 1 else f"{count}, the first at ", int(bad.argmax()))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -148,15 +155,12 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN])) + more
 
 
-def _sentence(kind: str, found: Sequence[Problem]) -> str:
-    if not found:
-        return ""
+def _sentence(raw: Raw, kind: str, found: Sequence[Problem]) -> str:
     one, many, advice = KINDS[kind]
-    details = [f" ({problem.detail})" if problem.detail else "" for problem in found]
     if len(found) == 1:
-        text = f"column {found[0].column!r} {one}{details[0]}"
+        text = f"column {found[0].column!r} {one}{found[0].found(raw)}"
     else:
-        named = [f"{problem.column!r}{detail}" for problem, detail in zip(found[:SHOWN], details)]
+        named = [f"{problem.column!r}{problem.found(raw)}" for problem in found[:SHOWN]]
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         text = f"columns {', '.join(named)}{more} {many}"
     return f"{text}: {advice}" if advice else text

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pushforward.cli import main
+from pushforward.cli import _show_warning, main
 from pushforward.data import Schema, load, read_rows, write_rows
 from pushforward.data.columns import is_identifier
 from pushforward.data.dependence import dependent
@@ -197,6 +197,13 @@ def test_identifiers_are_said_in_one_line(tmp_path, capsys):
         f"pushforward: warning: {path}: 'id', 'row id' look like identifiers of the rows; "
         "leave out with --exclude c id 'row id'"
     ]
+
+
+def test_one_of_several_processes_warns(monkeypatch, capsys):
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        _show_warning("text", UserWarning, "pushforward/data/columns.py")
+        assert len(capsys.readouterr().err.splitlines()) == lines
 
 
 # problems

@@ -56,10 +56,13 @@ def test_a_missing_source(name, fragments):
         ("a,b\n\n" + GOOD + "1,two\n", ["column 'b'", "'two'", "line 53"]),
         ("a,b\n" + GOOD + '"1\n2",3\n', ["column 'a'", "line 52"]),
         ('a,b\n"1\n",3\n' + GOOD + "1,two\n", ["column 'b'", "line 54"]),
-        ("a,b\n" + GOOD + ",2\n,3\n", ["2 of 104 values are empty or not finite", "column 'a' at line 52"]),
-        ("a,b\n" + GOOD + "4,NA\n", ["1 of 102 values", "column 'b' at line 52"]),
-        ("a,b\n" + GOOD + "4,-inf\n", ["1 of 102 values", "column 'b' at line 52"]),
-        ("a,b,a\n1,2,3\n", ["two columns are named 'a'"]),
+        (
+            "a,b\n" + GOOD + ",2\n,3\n",
+            ["column 'a' has missing cells (2, the first at line 52)", "--exclude a"],
+        ),
+        ("a,b\n" + GOOD + "4,NA\n", ["column 'b' has missing cells (1, at line 52)"]),
+        ("a,b\n" + GOOD + "4,-inf\n", ["column 'b' has infinite cells (1, at line 52)"]),
+        ("a,b,a\n" + GOOD.replace("\n", ",1\n"), ["column 'a' occurs twice", "--exclude a"]),
         (",a,b\n0,1,2\n", ["column 1 has no name"]),
         ("5.1,3.5,setosa\n4.9,3.0,setosa\n", ["line 1 should name the columns", "'5.1'"]),
         ("a;b\n" + GOOD.replace(",", ";").replace(".", ","), ["'0,5'", "decimals with a point"]),
@@ -98,15 +101,18 @@ def frame(**columns) -> pd.DataFrame:
 @pytest.mark.parametrize(
     "table, fragments",
     [
-        (frame(c=["text"] * 50), ["column 'c'", "'text'", "row 1", "condition"]),
-        (frame(c=[True, False] * 25), ["column 'c'", "'True'"]),
-        (frame(c=pd.date_range("2020", periods=50)), ["column 'c'", "2020-01-01"]),
+        (frame(c=["text", "other"] * 25), ["column 'c' holds text ('text')", "--exclude c", "--condition c"]),
+        (frame(c=[True, False] * 25), ["column 'c' holds yes or no ('True')", "--condition c"]),
+        (frame(c=pd.date_range("2020", periods=50)), ["column 'c' holds dates", "2020-01-01"]),
         (frame(c=[1 + 1j] * 50), ["column 'c'", "(1+1j)"]),
         (frame(c=[[1, 2]] * 50), ["column 'c'", "[1, 2]"]),
-        (frame(c=[None] + [2.5] * 49), ["1 of 150 values", "column 'c' at row 1"]),
-        (frame(c=["1.5", "NA"] * 25), ["25 of 150 values", "column 'c' at row 2"]),
-        (frame(c=pd.array([1, None] * 25, dtype="Int64")), ["25 of 150 values", "row 2"]),
-        (frame().set_axis(["a", "a"], axis=1), ["two columns are named 'a'"]),
+        (frame(c=[None] + [2.5] * 49), ["column 'c' has missing cells (1, at row 1)"]),
+        (frame(c=["1.5", "NA"] * 25), ["column 'c' has missing cells (25, the first at row 2)"]),
+        (
+            frame(c=pd.array([1, None] * 25, dtype="Int64")),
+            ["column 'c' has missing cells (25, the first at row 2)"],
+        ),
+        (frame().set_axis(["a", "a"], axis=1), ["column 'a' occurs twice"]),
         (frame().iloc[:0], ["0 rows"]),
         (frame(c=2**60 + np.arange(50)), ["column 'c'", "2^53"]),
     ],
@@ -120,8 +126,11 @@ def test_a_bad_frame(table, fragments):
     [
         ({"condition": ["labl"]}, ["no column 'labl'", "did you mean 'label'?"]),
         ({"condition": ["label", "label"]}, ["named twice"]),
-        ({"condition": ["label", "alcohol"]}, ["'label' holds texts"]),
-        ({"condition": ["label", "alcohol"], "condition_kind": "labels"}, ["one column of labels"]),
+        ({"condition": ["label", "alcohol"], "condition_kind": "continuous"}, ["'label' holds texts"]),
+        (
+            {"condition": ["label", "alcohol"], "condition_kind": "labels"},
+            ["126 different labels in 178 rows"],
+        ),
         ({"condition": ["label"], "condition_kind": "continuous"}, ["'label' holds texts"]),
         ({"condition": ["proline"], "condition_kind": "labels"}, ["121 different labels in 178 rows"]),
         ({"condition_kind": "label"}, ["condition_kind", "'label'"]),
@@ -138,11 +147,17 @@ def test_bad_options(options, fragments):
 
 
 def test_conditions_that_say_nothing_or_take_everything():
-    fails(lambda: load(frame(), condition=["a", "b"]), "takes every column")
+    fails(lambda: load(frame(), condition=["a", "b"]), "every column is excluded, the condition")
     fails(lambda: load(frame(c=["u"] * 50), condition=["c"]), "'c' is constant (always u)")
     fails(lambda: load(frame(c=[0.5] * 50), condition=["c"]), "'c' is constant (always 0.5)")
-    fails(lambda: load(frame(c=["u", None] * 25), condition=["c"]), "'c' has 25 empty cells", "row 2")
-    fails(lambda: load(frame(c=[0.5, np.nan] * 25), condition=["c"]), "'c' has 25 empty cells", "row 2")
+    fails(
+        lambda: load(frame(c=["u", None] * 25), condition=["c"]),
+        "'c' has missing cells (25, the first at row 2)",
+    )
+    fails(
+        lambda: load(frame(c=[0.5, np.nan] * 25), condition=["c"]),
+        "'c' has missing cells (25, the first at row 2)",
+    )
     fails(lambda: load(np.random.rand(50, 7, 2), condition=["c"]), "no column 'c'", "no columns to choose")
 
 

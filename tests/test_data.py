@@ -123,7 +123,7 @@ def test_condition_columns_leave_the_data(tmp_path):
     assert data.schema.condition is not None
     assert data.schema.condition.kind == "continuous" and data.train.condition.dtype == torch.float64
     assert (data.schema.condition.low, data.schema.condition.high) == ((8.0,), (10.0,))
-    data = load(frame, condition=["n", "b"])
+    data = load(frame, condition=["n", "b"], condition_kind="continuous")
     assert data.schema.condition is not None and data.schema.condition.network_spec == (2,)
     assert data.train.condition.shape == (48, 2)
     torch.testing.assert_close(data.train.condition[:, 1], (data.train.x[:, 0] - 0.5).square())
@@ -336,13 +336,14 @@ def test_frames_with_categories_missing_value_types_and_texts_of_numbers():
     frame = pd.DataFrame(
         {
             "a": pd.array(range(40), dtype="Int64"),
-            "b": [f"{i}.25" for i in range(40)],
+            "b": [f"{i * i}.25" for i in range(40)],
             "kind": pd.Categorical(["low", "high"] * 20, categories=["low", "high"]),
         }
     )
-    data = load(frame, condition=["kind"])
+    with pytest.warns(UserWarning, match="'a' looks like an identifier"):
+        data = load(frame, condition=["kind"])
     assert data.schema.condition is not None and data.schema.condition.classes == ("high", "low")
-    torch.testing.assert_close(data.train.x[:, 1], data.train.x[:, 0] + 0.25)
+    torch.testing.assert_close(data.train.x[:, 1], data.train.x[:, 0].square() + 0.25)
 
 
 # conditions

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -69,7 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
-    if issubclass(category, UserWarning) and "pushforward" in filename:
+    from .training import is_first_process
+
+    if issubclass(category, UserWarning) and "pushforward" in filename and is_first_process():
         print(f"pushforward: warning: {message}", file=sys.stderr)
 
 
@@ -153,7 +156,7 @@ class _Sample:
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
     """File to write: .csv, .parquet, .npy, .npz, .png."""
     condition: tuple[str, ...] = ()
-    """Conditions, taking turns: labels or numbers (`1.5,40` for two columns); default: as in the data."""
+    """Conditions, taking turns: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
     guidance: float | None = None
     """Weight of classifier-free guidance; default that of the run."""
     solver: str | None = None
@@ -214,9 +217,10 @@ def _push(arguments: list[str], command: str) -> int:
 
     run = open_run(args.run, device=args.device)
     rows = read_rows(args.rows, run.schema)
-    assert not isinstance(rows.condition, Mapping)  # what is read has one array of conditions
     x = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
-    write_rows(args.out, x, run.schema, rows.condition)
+    # points of the source are no integers where the data are
+    schema = dataclasses.replace(run.schema, integers=()) if args.back else run.schema
+    write_rows(args.out, x, schema, rows.condition)
     print(args.out)
     return 0
 

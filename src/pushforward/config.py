@@ -28,6 +28,10 @@ class DataConfig:
     """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
     condition_kind: Literal["auto", "labels", "continuous"] = "auto"
     """How to read them; auto: text and few integers are labels, other numbers continuous."""
+    columns: tuple[str, ...] = ()
+    """Columns that are data, and no others; default: all."""
+    exclude: tuple[str, ...] = ()
+    """Columns to leave out, such as names, dates and identifiers."""
     sample_weight: str | None = None
     """Column of weights of the rows, non-negative numbers; it leaves the data."""
     holdout: float = 0.2

@@ -15,7 +15,7 @@ from .flows import Transformed, multi_sample_bound
 from .random import seeded
 from .recipes import Run, build_path
 from .runs import RunFolder
-from .tensors import event_size
+from .tensors import Condition, condition_length, condition_to, event_size, take_condition
 from .training import in_model_space
 
 #: Rows carried at once when sampling and scoring.
@@ -39,11 +39,12 @@ def draw(
     guidance: float | None = None,
     solver: str | None = None,
     seed: int = 0,
-) -> tuple[Tensor, Tensor | None]:
+) -> tuple[Tensor, Condition | None]:
     """``n`` samples in data units and the encoded condition of each (None without).
 
-    Given ``conditions`` take turns over the rows; without any they are drawn as they occur in the
-    training data.  Raises ValueError for a label never seen and a condition the run does not take.
+    Given ``conditions``, of several columns with commas between their values, take turns over the rows;
+    without any they are drawn as they occur in the training data.  Raises ValueError for a label never seen
+    and a condition the run does not take.
     """
     spec = run.schema.condition
     if conditions and spec is None:
@@ -51,13 +52,14 @@ def draw(
     generator = seeded(seed, "sample", device=run.device)
     given = None
     if spec is not None:
-        pool = spec.encode(list(conditions)) if conditions else RunFolder(run.path).conditions()
+        pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
         if pool is None:
             raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-        turn = torch.arange(n) % len(pool)
+        size = condition_length(pool)
+        turn = torch.arange(n) % size
         if not conditions:
-            turn = torch.randint(len(pool), (n,), generator=seeded(seed, "condition"))
-        given = pool[turn].to(run.device)
+            turn = torch.randint(size, (n,), generator=seeded(seed, "condition"))
+        given = condition_to(take_condition(pool, turn), run.device)
     flow = _adjusted(run, guidance, solver)
     parts = []
     with torch.inference_mode():
@@ -66,8 +68,8 @@ def draw(
             if given is None:
                 parts.append(flow.sample(rows.stop - rows.start, None, generator))
             else:
-                parts.append(flow.sample(1, given[rows], generator)[0])
-    return torch.cat(parts).cpu(), None if given is None else given.cpu()
+                parts.append(flow.sample(1, take_condition(given, rows), generator)[0])
+    return torch.cat(parts).cpu(), condition_to(given, "cpu")
 
 
 def score(

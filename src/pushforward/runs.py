@@ -26,6 +26,7 @@ from .data import Schema
 from .random import seeded
 from .sources import GaussianMixture, Source
 from .stored import bijection_from_json, bijection_to_json, source_from_json, source_to_json
+from .tensors import Condition, pack_condition, take_condition, unpack_condition
 from .training import write_json
 
 #: Everything a run writes; ``--overwrite`` removes these and nothing else.
@@ -173,16 +174,15 @@ class RunFolder:
         )
         if tensors:
             save_file(tensors, self.path / "source.safetensors")
-        if isinstance(rows.condition, Tensor):
+        if rows.condition is not None:
             as_they_occur = rows.thinned(seeded(config.seed, "conditions")).condition
-            assert isinstance(as_they_occur, Tensor)
-            kept = {"condition": as_they_occur[:KEPT_CONDITIONS].contiguous()}
+            kept = pack_condition(take_condition(as_they_occur, slice(KEPT_CONDITIONS)))
             save_file(kept, self.path / "conditions.safetensors")
 
-    def conditions(self) -> Tensor | None:
+    def conditions(self) -> Condition | None:
         """Conditions of training rows, None for an unconditional run."""
         file = self.path / "conditions.safetensors"
-        return load_file(file)["condition"] if file.exists() else None
+        return unpack_condition(load_file(file)) if file.exists() else None
 
 
 def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:

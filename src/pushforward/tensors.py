@@ -51,6 +51,51 @@ def map_condition(function: Callable[[Tensor], Tensor], condition: Condition | N
     return {key: function(value) for key, value in condition.items()}
 
 
+def condition_length(condition: Condition) -> int:
+    """The number of rows that a condition is of."""
+    return len(condition if isinstance(condition, Tensor) else next(iter(condition.values())))
+
+
+def take_condition(condition: Condition | None, index: Tensor | slice) -> Condition | None:
+    """The conditions of the rows at ``index``."""
+    return map_condition(lambda c: c[index], condition)
+
+
+def condition_to(condition: Condition | None, device: torch.device | str) -> Condition | None:
+    """The same condition on ``device``."""
+    return map_condition(lambda c: c.to(device), condition)
+
+
+def join_conditions(first: Condition, second: Condition) -> Condition:
+    """The conditions of some rows and then those of others."""
+    if isinstance(first, Tensor) and isinstance(second, Tensor):
+        return torch.cat([first, second])
+    assert isinstance(first, Mapping) and isinstance(second, Mapping)
+    return {name: torch.cat([c, second[name]]) for name, c in first.items()}
+
+
+def pack_condition(condition: Condition | None) -> dict[str, Tensor]:
+    """A condition as tensors of a file: ``condition``, or ``condition/NAME`` for each of a mapping.
+
+    >>> sorted(pack_condition({"age": torch.zeros(2), "kind": torch.ones(2)}))
+    ['condition/age', 'condition/kind']
+    """
+    if condition is None:
+        return {}
+    named = {"condition": condition} if isinstance(condition, Tensor) else condition
+    prefix = "" if isinstance(condition, Tensor) else "condition/"
+    return {prefix + name: c.contiguous() for name, c in named.items()}
+
+
+def unpack_condition(tensors: Mapping[str, Tensor]) -> Condition | None:
+    """The inverse of :func:`pack_condition` on a file that may hold other tensors too."""
+    if "condition" in tensors:
+        return tensors["condition"]
+    prefix = "condition/"
+    named = {name.removeprefix(prefix): c for name, c in tensors.items() if name.startswith(prefix)}
+    return named or None
+
+
 def drop_condition(condition: Condition | None, rows: Tensor | None = None) -> Condition | None:
     """Mark conditions as absent: label -1, or NaN in a continuous condition.
 

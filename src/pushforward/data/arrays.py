@@ -12,7 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from .raw import EXACT, Raw, check_finite
-from .tables import default_names
+from .tables import default_names, plain_numbers
 from .text import hint
 
 #: Keys of an npz file that are taken for the data, in this order.
@@ -61,7 +61,8 @@ def raw_array(
     check_finite(source, x)
     if x.ndim <= 2:
         x = x.reshape(len(x), -1)
-        x = x.astype(np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64)
+        if x.dtype.kind not in "iu":
+            x = x.astype(np.float32 if x.dtype.kind == "f" and x.dtype.itemsize <= 4 else np.float64)
         columns = dict(zip(default_names(x.shape[1]), x.T))
         return Raw(name=name, source=source, kind="table", columns=columns, extra=extra, named=False)
     images = _images(x, source)
@@ -158,7 +159,7 @@ def condition_values(values: np.ndarray) -> np.ndarray:
     values = np.char.decode(values, "utf-8") if values.dtype.kind == "S" else values
     column = np.empty(len(values), dtype=object)
     column[:] = [None if v is None or v != v else v for v in values.tolist()]
-    return column
+    return plain_numbers(column)
 
 
 def _load(path: Path) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from .arrays import condition_values
-from .schema import ConditionSpec
+from .condition_spec import AnyConditionSpec, ConditionSpec, MixedConditionSpec
 from .tables import series_values
 from .text import label_text, natural_order
 
@@ -19,42 +19,38 @@ ConditionKind = Literal["auto", "labels", "continuous"]
 FEW = 20
 
 
-def fit_condition(source: str, columns: Mapping[str, np.ndarray], kind: ConditionKind) -> ConditionSpec:
+def fit_condition(source: str, columns: Mapping[str, np.ndarray], kind: ConditionKind) -> AnyConditionSpec:
     """The condition made of ``columns``, each ``(N,)``, its ranges still to be filled in.
 
-    auto: one column of texts, truth values or at most 20 different integers is labels; others are
-    continuous.  Labels are sorted, numbers by value.
+    auto: a column of texts, truth values or at most 20 different integers is labels, others are numbers;
+    labels, continuous: all columns are.  Labels are sorted, numbers by value.  Numbers alone and one column
+    of labels alone make a :class:`~pushforward.data.ConditionSpec`, anything else one that is mixed.
 
-    Raises ValueError for several columns of which one is text, for a column that takes one value, and for
-    labels that hardly ever repeat.
+    Raises ValueError for a column of texts among numbers, and for labels that hardly ever repeat.
     """
-    names, (name, values) = tuple(columns), next(iter(columns.items()))
-    texts = [key for key, column in columns.items() if column.dtype == object]
-    for key, column in columns.items():
-        if len({*column.tolist()}) == 1:
-            raise ValueError(
-                f"{source}: condition column {key!r} is constant (always {label_text(column[0])})"
-            )
-    few = values.dtype.kind in "iu" and len(np.unique(values)) <= FEW
-    if kind == "labels" or (kind == "auto" and len(names) == 1 and (texts or few)):
-        if len(names) > 1:
-            raise ValueError(f"{source}: condition: expected one column of labels, got {', '.join(names)}")
-        classes = natural_order(list({label_text(value) for value in values.tolist()}))
-        if len(classes) > len(values) / 2:
-            raise ValueError(
-                f"{source}: condition column {name!r} has {len(classes)} different labels "
-                f"in {len(values)} rows; labels must repeat"
-            )
-        return ConditionSpec(kind="labels", columns=names, classes=tuple(classes))
-    if texts:
+    names = tuple(columns)
+    texts = [name for name, values in columns.items() if values.dtype == object]
+    if kind == "continuous" and texts:
         raise ValueError(f"{source}: condition column {texts[0]!r} holds texts, expected numbers")
-    return ConditionSpec(kind="continuous", columns=names)
+    few = [name for name, v in columns.items() if v.dtype.kind in "iu" and len(np.unique(v)) <= FEW]
+    labels = {"auto": {*texts, *few}, "labels": {*names}, "continuous": set()}[kind]
+    if not labels:
+        return ConditionSpec(kind="continuous", columns=names)
+    parts = tuple(
+        _labels(source, name, values) if name in labels else ConditionSpec(kind="continuous", columns=(name,))
+        for name, values in columns.items()
+    )
+    return parts[0] if len(parts) == 1 else MixedConditionSpec(parts=parts)
 
 
-def stacked(columns: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Columns as the values that ``ConditionSpec.encode`` takes: ``(N,)`` of one, ``(N, k)`` of k."""
-    values = list(columns.values())
-    return values[0] if len(values) == 1 else np.stack(values, 1)
+def _labels(source: str, name: str, values: np.ndarray) -> ConditionSpec:
+    classes = natural_order(list({label_text(value) for value in values.tolist()}))
+    if len(classes) > len(values) / 2:
+        raise ValueError(
+            f"{source}: condition column {name!r} has {len(classes)} different labels "
+            f"in {len(values)} rows; labels must repeat"
+        )
+    return ConditionSpec(kind="labels", columns=(name,), classes=tuple(classes))
 
 
 def pair_columns(y: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -66,7 +62,10 @@ def pair_columns(y: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
         )
         parts = [series_values(one) for one in series]
     else:
-        y = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        array = y.detach().cpu().numpy() if isinstance(y, Tensor) else np.asarray(y)
+        # rows of a list may hold texts and numbers side by side, which should not all become texts
+        mixed = array.dtype.kind == "U" and not isinstance(y, np.ndarray)
+        y = np.asarray(y, dtype=object) if mixed else array
         if y.ndim not in (1, 2):
             raise ValueError(f"y: expected shape (rows,) or (rows, k), got {y.shape}")
         parts = [condition_values(part) for part in ([y] if y.ndim == 1 else y.T)]

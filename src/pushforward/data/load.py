@@ -11,10 +11,13 @@ from torch import Tensor
 
 from .. import random
 from ..couplings import Rows
-from .conditions import ConditionKind, fit_condition, pair_columns, stacked
+from ..tensors import Condition, condition_length
+from .columns import choose, warn_of_identifiers
+from .conditions import ConditionKind, fit_condition, pair_columns
 from .dataset import Dataset, Preprocess, fit_preprocess
+from .problems import check_columns
 from .raw import Raw, check_varies
-from .schema import ConditionSpec, Schema
+from .schema import Schema
 from .sources import Source, is_frame, open_source
 from .split import repeats, split
 from .text import hint
@@ -28,6 +31,8 @@ def load(
     *,
     condition: Sequence[str] = (),
     condition_kind: ConditionKind = "auto",
+    columns: Sequence[str] = (),
+    exclude: Sequence[str] = (),
     sample_weight: str | None = None,
     holdout: float = 0.2,
     seed: int = 0,
@@ -42,8 +47,11 @@ def load(
         an array (``.npy``, ``.npz``, ``file.npz:key``) or of a folder of images; a DataFrame, array or
         tensor; or a pair (x, y) with y the condition.
     condition: columns that become the condition and leave the data.  Built-in data and image folders
-        with classes offer ``label``, an npz file its other arrays.
+        with classes offer ``label``, an npz file its other arrays.  Labels beside numbers or other labels
+        become a mapping from their names to tensors ``(B,)``.
     condition_kind: how to read them, see :func:`pushforward.data.conditions.fit_condition`.
+    columns: the columns of a table that are data, and no others; empty: all.
+    exclude: columns that are no data.
     sample_weight: column of weights, non-negative numbers, which leaves the data; an npz file offers its
         other arrays.  Rows of weight 0 are left out.
     holdout: share of rows to test on, drawn by ``seed`` label by label.  A toy draws test rows afresh, as
@@ -53,13 +61,14 @@ def load(
     rows: how many rows a toy draws, 10,000 by default.
 
     Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
-    continuous conditions float64.  Raises ValueError for anything that cannot be read or learnt from.
+    continuous conditions float64.  Raises ValueError for anything that cannot be read or learnt from, of a
+    table's columns everything at once; warns of columns that look like identifiers.
 
     >>> data = load("moons", rows=100, condition=["label"])
     >>> data.schema.rows_train, data.schema.condition.classes, data.train.x.shape
     (100, ('0', '1'), torch.Size([100, 2]))
     """
-    names = (condition,) if isinstance(condition, str) else tuple(condition)
+    names, columns, exclude = map(_names, (condition, columns, exclude))
     if len(set(names)) < len(names):
         raise ValueError(f"condition: a column is named twice in {', '.join(names)}")
     if condition_kind not in ("auto", "labels", "continuous"):
@@ -70,26 +79,25 @@ def load(
         raise ValueError(f"holdout: expected a share in [0, 1), got {holdout}")
     raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0)
     if y is not None:
-        columns = pair_columns(y, names)
-        raw, names = dataclasses.replace(raw, extra=columns), tuple(columns)
-        if len(next(iter(columns.values()))) != len(raw):
-            raise ValueError(f"x, y: expected equal lengths, got {len(raw)} and {len(columns[names[0]])}")
+        pairs = pair_columns(y, names)
+        raw, names = dataclasses.replace(raw, extra=pairs), tuple(pairs)
+        if len(next(iter(pairs.values()))) != len(raw):
+            raise ValueError(f"x, y: expected equal lengths, got {len(raw)} and {len(pairs[names[0]])}")
     if len(raw) < LEAST:
-        raise ValueError(f"{raw.source}: {len(raw)} rows, expected at least {LEAST}")
-    given = {name: raw.pick(name) for name in names}
-    spec = fit_condition(raw.source, given, condition_kind) if given else None
-
+        count = "1 row" if len(raw) == 1 else f"{len(raw)} rows"
+        raise ValueError(f"{raw.source}: {count}, expected at least {LEAST}")
     weight = None if sample_weight is None else torch.from_numpy(raw.weights(sample_weight))
     if sample_weight in names:
         raise ValueError(f"{raw.source}: sample_weight: {sample_weight!r} is the condition already")
-    taken = (*(names if y is None else ()), sample_weight)
-    kept = tuple(name for name in raw.columns if name not in taken)
-    if raw.x is None and not kept:
-        use = "condition" if names else "sample_weight"
-        raise ValueError(f"{raw.source}: {use}: takes every column, none is left as data")
+    taken = (*(names if y is None else ()), *(() if sample_weight is None else (sample_weight,)))
+    kept, left_out = choose(raw, columns, exclude, taken)
+    check_columns(raw, kept, names, exclude)
+    warn_of_identifiers(raw, kept, exclude)
+    given = {name: raw.known(name, "condition") for name in names}
+    spec = fit_condition(raw.source, given, condition_kind) if given else None
     array = raw.matrix(kept) if raw.x is None else raw.x
-    c = None if spec is None else _encode(spec, stacked(given))
-    again = repeats(array, *(part.numpy() for part in (c, weight) if part is not None))
+    c = None if spec is None else spec.encode_columns(given)
+    again = repeats(array, *(part.numpy() for part in (*_tensors(c), weight) if part is not None))
     stays = ~again if deduplicate else np.ones(len(array), dtype=bool)
     if weight is not None:
         stays &= weight.numpy() > 0
@@ -102,7 +110,8 @@ def load(
         in_train = kept_rows < raw.train_rows
         train, test = kept_rows[in_train], kept_rows[~in_train]
     else:
-        labels = None if spec is None or spec.kind != "labels" or c is None else c[kept_rows]
+        labels = None if spec is None or c is None else spec.labels(c)
+        labels = None if labels is None else labels[kept_rows]
         train, test = (kept_rows[part] for part in split(len(kept_rows), holdout, seed, labels))
     if len(train) < LEAST // 2:
         raise ValueError(
@@ -112,14 +121,17 @@ def load(
     whole = Rows(x, c, weight=weight)
     train_rows = whole.take(train)
     check_varies(raw.source, train_rows.x.numpy(), kept)
-    if spec is not None and c is not None and spec.kind == "continuous":
-        seen = c[train].reshape(len(train), -1)
-        spec = dataclasses.replace(spec, low=tuple(seen.amin(0).tolist()), high=tuple(seen.amax(0).tolist()))
+    if spec is not None and train_rows.condition is not None:
+        spec = spec.ranged(train_rows.condition)
+    numbers = {name: raw.columns[name] for name in kept}
+    numbers |= {name: given[name] for name in names if spec and name not in spec.label_columns}
     schema = Schema(
         name=raw.name,
         kind=raw.kind,
         event_shape=tuple(x.shape[1:]),
         columns=kept,
+        excluded=left_out,
+        integers=tuple(name for name, column in numbers.items() if column.dtype.kind in "iu"),
         condition=spec,
         sample_weight=sample_weight,
         levels=raw.levels,
@@ -136,8 +148,14 @@ def load(
     )
 
 
-def _encode(spec: ConditionSpec, values: np.ndarray) -> Tensor:
-    return spec.encode(values) if spec.kind == "labels" else spec.numbers(values)
+def _names(names: Sequence[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+def _tensors(condition: Condition | None) -> list[Tensor]:
+    if condition is None or isinstance(condition, Tensor):
+        return [] if condition is None else [condition]
+    return list(condition.values())
 
 
 def read_rows(source: Source, schema: Schema, need_condition: bool = True) -> Rows:
@@ -164,14 +182,15 @@ def read_rows(source: Source, schema: Schema, need_condition: bool = True) -> Ro
             raise ValueError("y: the data were not learnt with a condition, got one")
         frame = is_frame(y) and all(name in y.columns for name in spec.columns)
         c = spec.encode(np.asarray(y[list(spec.columns)]) if frame else y)
-        if len(c) != len(x):
-            raise ValueError(f"x, y: expected equal lengths, got {len(x)} and {len(c)}")
+        rows = condition_length(c)
+        if rows != len(x):
+            raise ValueError(f"x, y: expected equal lengths, got {len(x)} and {rows}")
         return Rows(x, c)
     if spec is None:
         return Rows(x)
     missing = [name for name in spec.columns if name not in raw.columns and name not in raw.extra]
     if not missing:
-        return Rows(x, spec.encode(stacked({name: raw.pick(name) for name in spec.columns})))
+        return Rows(x, spec.encode_columns({name: raw.pick(name) for name in spec.columns}))
     if need_condition:
         advice = "" if raw.named else "; give a pair (x, y), or a table with names"
         raise ValueError(f"{raw.source}: the condition {missing[0]!r} is missing{advice}")
@@ -184,7 +203,8 @@ def _named_like(raw: Raw, schema: Schema) -> Raw:
     if raw.kind != "table" or raw.x is not None:
         raise ValueError(f"{raw.source}: expected a table with columns {wanted}, got an {raw.kind}")
     extra = {*(() if schema.condition is None else schema.condition.columns), schema.sample_weight} - {None}
-    if not raw.named and set(raw.columns) != {*schema.columns, *extra}:
+    whole = {*schema.columns, *extra}
+    if not raw.named and set(raw.columns) not in (whole, whole | {*schema.excluded}):
         if len(raw.columns) != len(schema.columns):
             raise ValueError(
                 f"{raw.source}: expected {len(schema.columns)} columns ({wanted}), got {len(raw.columns)}"

@@ -72,7 +72,7 @@ def write_scatter(path: Path, x: np.ndarray, schema: Schema, extra: Mapping[str,
             if j == 0:
                 axes.set_ylabel(names[i], fontsize=7)
     if points is not None and extra:
-        label = next(iter(extra))
+        label = _shown(schema, extra)
         if points.get_array() is None:
             handles, texts = grid[0, min(1, d - 2)].get_legend_handles_labels()
             figure.legend(handles, texts, title=label, loc="outside right center", markerscale=12 / size)
@@ -81,13 +81,20 @@ def write_scatter(path: Path, x: np.ndarray, schema: Schema, extra: Mapping[str,
     figure.savefig(path)
 
 
+def _shown(schema: Schema, extra: Mapping[str, np.ndarray]) -> str:
+    """The column of the condition that colours show: the first of labels, else the first of all."""
+    labels = () if schema.condition is None else schema.condition.label_columns
+    return next(name for name in (*labels, *extra) if name in extra)
+
+
 def _scatter(axes: Any, x: np.ndarray, size: float, schema: Schema, extra: Mapping[str, np.ndarray]) -> Any:
-    """Points in a colour per label where there are at most ten, else by the first condition's value."""
+    """Points in a colour per label where there are at most ten, else by the condition's value."""
     style = {"s": size, "linewidths": 0, "rasterized": True}
     if not extra or schema.condition is None:
         return axes.scatter(x[:, 0], x[:, 1], **style)
-    values = next(iter(extra.values()))
-    if schema.condition.kind == "continuous":
+    name = _shown(schema, extra)
+    values = extra[name]
+    if name not in schema.condition.label_columns:
         return axes.scatter(x[:, 0], x[:, 1], c=values, **style)
     classes, index = np.unique(values, return_inverse=True)
     if len(classes) > 10:

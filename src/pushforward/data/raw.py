@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from .schema import Kind
-from .text import hint, number
+from .text import flag, hint, number
 
 #: Texts that stand for a missing number.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None")
@@ -24,6 +25,7 @@ class Raw:
     x: ``(N, *event)`` of arrays and images; None for tables.
     extra: what may become the condition but is not data, by name.
     named: whether the columns' names come from the source.
+    repeated: names that several columns have; ``columns`` holds the first of each.
     where: says where a person finds row i, such as ``line 7``.
     train_rows: set where the source comes split: so many rows first for training, the rest for testing.
     """
@@ -35,6 +37,7 @@ class Raw:
     x: np.ndarray | None = None
     extra: Mapping[str, np.ndarray] = field(default_factory=dict)
     named: bool = True
+    repeated: tuple[str, ...] = ()
     levels: tuple[float, float, float] | None = None
     where: Callable[[int], str] = lambda i: f"row {i + 1}"
     train_rows: int | None = None
@@ -44,15 +47,19 @@ class Raw:
             return len(self.x)
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
-    def _known(self, name: str, use: str) -> np.ndarray:
-        known = {**self.columns, **self.extra}
+    def known(self, name: str, use: str, among: Mapping[str, np.ndarray] | None = None) -> np.ndarray:
+        """The column ``name``, of those that are data or else can be the condition.
+
+        Raises ValueError, which begins with ``use``, where there is none.
+        """
+        known = {**self.columns, **self.extra} if among is None else among
         if name not in known:
             raise ValueError(f"{self.source}: {use}: no column {name!r}{_hint(name, known)}")
         return known[name]
 
     def weights(self, name: str) -> np.ndarray:
         """The column ``name`` as weights ``(N,)``.  Raises ValueError for what are no weights."""
-        w = self._numbers(name, self._known(name, "sample_weight"))
+        w = self._numbers(name, self.known(name, "sample_weight"))
         bad = ~(np.isfinite(w) & (w >= 0))
         if w.ndim != 1 or len(w) != len(self) or bad.any() or not w.any():
             row = int(bad.argmax())
@@ -65,14 +72,11 @@ class Raw:
 
     def pick(self, name: str) -> np.ndarray:
         """The column ``name`` for a condition.  Raises ValueError where there is none, or empty cells."""
-        column = self._known(name, "condition")
-        if column.dtype == object:
-            empty = np.array([value is None for value in column], dtype=bool)
-        else:
-            empty = ~np.isfinite(column)
+        column = self.known(name, "condition")
+        empty = cells_missing(column)
         if empty.any():
             raise ValueError(
-                f"{self.source}: condition column {name!r} has {empty.sum()} empty cells, "
+                f"{self.source}: condition column {name!r} has {empty.sum()} missing cells, "
                 f"the first at {self.where(int(empty.argmax()))}"
             )
         return column
@@ -92,45 +96,60 @@ class Raw:
         return x
 
     def _numbers(self, name: str, column: np.ndarray) -> np.ndarray:
-        if column.dtype == np.float32:
-            return column
         if column.dtype.kind in "iu" and len(column) and (column.max() > EXACT or column.min() < -EXACT):
             raise ValueError(
                 f"{self.source}: column {name!r} holds integers beyond 2^53, which are not exact"
             )
-        if column.dtype != object:
-            return column.astype(np.float64)
-        values = np.full(len(column), np.nan)
-        for i, cell in enumerate(column):
-            if cell is None or (isinstance(cell, str) and cell in MISSING):
-                continue
-            value = number(cell) if isinstance(cell, str) else float(cell)
-            if value is None:
-                comma = isinstance(cell, str) and number(cell.replace(",", ".")) is not None
-                advice = (
-                    "write decimals with a point" if comma else "a column of texts can serve as a condition"
-                )
-                raise ValueError(
-                    f"{self.source}: column {name!r} holds {cell!r} at {self.where(i)}, "
-                    f"expected numbers ({advice})"
-                )
-            values[i] = value
+        values, text = as_numbers(column)
+        if text.any():
+            first = int(text.argmax())
+            raise ValueError(
+                f"{self.source}: column {name!r} holds {column[first]!r} at {self.where(first)}, "
+                "expected numbers"
+            )
         return values
+
+
+def as_numbers(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A column as floats, nan where a cell is missing or holds a text, and where these texts are.
+
+    >>> as_numbers(np.array(["1.5", "", "two"], dtype=object))
+    (array([1.5, nan, nan]), array([False, False,  True]))
+    """
+    text = np.zeros(len(column), dtype=bool)
+    if column.dtype != object:
+        return column if column.dtype == np.float32 else column.astype(np.float64), text
+    values = np.full(len(column), np.nan)
+    for i, cell in enumerate(column):
+        if cell is None or (isinstance(cell, str) and cell.strip() in MISSING):
+            continue
+        value = number(cell) if isinstance(cell, str) else float(cell)
+        if value is None:
+            text[i] = True
+        else:
+            values[i] = value
+    return values, text
+
+
+def cells_missing(column: np.ndarray) -> np.ndarray:
+    """Which cells of a column hold nothing that a condition can be: empty ones, and numbers not finite."""
+    if column.dtype == object:
+        return np.array([cell is None for cell in column], dtype=bool)
+    return ~np.isfinite(column)
 
 
 def _hint(name: str, known: Mapping[str, np.ndarray]) -> str:
     return hint(name, known) if known else "; the data have no columns to choose from"
 
 
-def check_names(source: str, names: Sequence[str]) -> None:
-    """Raise ValueError for column names that are empty or occur twice."""
-    for i, name in enumerate(names):
-        if not name:
-            raise ValueError(
-                f"{source}: column {i + 1} has no name (an index column? leave it out when writing the table)"
-            )
-        if name in names[:i]:
-            raise ValueError(f"{source}: two columns are named {name!r}")
+def repeated_names(source: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The names that occur several times.  Raises ValueError for an empty one."""
+    if "" in names:
+        raise ValueError(
+            f"{source}: column {names.index('') + 1} has no name "
+            "(an index column? leave it out when writing the table)"
+        )
+    return tuple(name for name, count in Counter(names).items() if count > 1)
 
 
 def check_finite(source: str, x: np.ndarray) -> None:
@@ -144,10 +163,13 @@ def check_finite(source: str, x: np.ndarray) -> None:
 
 
 def check_varies(source: str, x: np.ndarray, columns: Sequence[str]) -> None:
-    """Raise ValueError where a column of a table, or a whole array, holds one value only."""
+    """Raise ValueError where a column of training rows, or a whole array, holds one value only."""
     if columns:
         for name, low, high in zip(columns, x.min(0), x.max(0)):
             if low == high:
-                raise ValueError(f"{source}: column {name!r} is constant (always {low:g}); leave it out")
+                raise ValueError(
+                    f"{source}: column {name!r} is constant (always {low:g}) in the rows to train on; "
+                    f"leave out with {flag('--exclude', [name])}"
+                )
     elif x.min() == x.max():
         raise ValueError(f"{source}: every value is {x.min():g}; there is nothing to learn")

@@ -3,139 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import re
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..couplings import Rows
-from .text import hint, label_text, number, plain_array
+from .condition_spec import AnyConditionSpec, spec_from_json
 
 Kind = Literal["table", "image", "array"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ConditionSpec:
-    """What a model is conditioned on.
-
-    kind: ``labels``, one column of texts or few integers; or ``continuous``, numbers.
-    columns: their names.  One continuous column gives conditions of shape ``()``, k of them ``(k,)``.
-    classes: the text of every label, its index being the label.
-    low, high: the range of every continuous column on the training rows.
-
-    >>> spec = ConditionSpec(kind="labels", columns=("species",), classes=("setosa", "virginica"))
-    >>> spec.encode(["virginica", "setosa"])
-    tensor([1, 0])
-    """
-
-    kind: Literal["labels", "continuous"]
-    columns: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-
-    @property
-    def network_spec(self) -> int | tuple[int, ...]:
-        """What a network wants to know: the number of labels, or the shape of a continuous condition."""
-        if self.kind == "labels":
-            return len(self.classes)
-        return () if len(self.columns) == 1 else (len(self.columns),)
-
-    def encode(self, values: Any) -> Tensor:
-        """A user's values as a tensor: int64 labels, or float64 numbers.
-
-        values: one value gives no batch dimension, a list or array of B gives ``(B,)``; of k continuous
-        columns ``(k,)`` or ``(B, k)``.  Numbers may be written as texts.  Where no label is a number,
-        integers are taken for indices of labels.
-
-        Raises ValueError for a label that was not trained on, for what is not a finite number and for a
-        wrong number of columns; warns for numbers outside the training range.
-        """
-        if self.kind == "labels":
-            return self._labels(values)
-        encoded = self.numbers(values)
-        rows = encoded.reshape(-1, len(self.columns))
-        for name, column, low, high in zip(self.columns, rows.T, self.low, self.high):
-            outside = column[(column < low) | (column > high)]
-            if len(outside):
-                worst = outside[(outside - (low + high) / 2).abs().argmax()].item()
-                warnings.warn(
-                    f"condition {name!r}: {len(outside)} of {len(column)} values lie outside "
-                    f"the training range [{low:g}, {high:g}], the farthest is {worst:g}",
-                    stacklevel=2,
-                )
-        return encoded
-
-    def _labels(self, values: Any) -> Tensor:
-        array = plain_array(values)
-        if array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        index = {text: i for i, text in enumerate(self.classes)}
-        indices_allowed = all(number(text) is None for text in self.classes)
-
-        def encode(value: Any) -> int:
-            text = label_text(value)
-            known = index.get(text)
-            if known is not None:
-                return known
-            value = number(text)
-            if value is not None and value.is_integer():
-                if str(int(value)) in index:
-                    return index[str(int(value))]
-                if indices_allowed and 0 <= value < len(self.classes):
-                    return int(value)
-            raise ValueError(f"condition {self.columns[0]!r}: no label {text!r}{hint(text, self.classes)}")
-
-        return torch.tensor([encode(v) for v in array.ravel()], dtype=torch.int64).reshape(array.shape)
-
-    def numbers(self, values: Any) -> Tensor:
-        """:meth:`encode` for continuous columns, without the look at the training range."""
-        array, k = plain_array(values), len(self.columns)
-        names = ", ".join(self.columns)
-        if k == 1 and array.ndim == 2 and array.shape[1] == 1:
-            array = array[:, 0]
-        if array.ndim > (1 if k == 1 else 2) or (k > 1 and (array.ndim == 0 or array.shape[-1] != k)):
-            raise ValueError(f"condition: expected values of {names}, got shape {array.shape}")
-
-        def encode(value: Any) -> float:
-            try:
-                found = number(value) if isinstance(value, str) else float(value)
-            except (TypeError, ValueError):
-                found = None
-            if found is None or not math.isfinite(found):
-                raise ValueError(f"condition: expected finite numbers for {names}, got {value!r}")
-            return found
-
-        if array.dtype == object or not np.isfinite(array).all():
-            array = np.array([encode(v) for v in array.ravel()]).reshape(array.shape)
-        return torch.tensor(array, dtype=torch.float64)
-
-    def decode(self, condition: Tensor) -> np.ndarray:
-        """The values that :meth:`encode` would take: texts, integers where all labels are, or floats.
-
-        Raises ValueError for labels outside 0..K-1.
-        """
-        values = condition.detach().cpu().numpy()
-        if self.kind == "continuous":
-            return values
-        if values.size and not (0 <= values.min() and values.max() < len(self.classes)):
-            raise ValueError(f"condition: expected labels in 0..{len(self.classes) - 1}")
-        whole = all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text) for text in self.classes)
-        table = np.asarray([int(t) for t in self.classes]) if whole else np.asarray(self.classes)
-        return table[values]
-
-    def decode_columns(self, condition: Tensor) -> dict[str, np.ndarray]:
-        """:meth:`decode` of ``(B,)`` or ``(B, k)`` by the name of the column."""
-        values = self.decode(condition)
-        if len(self.columns) == 1:
-            return {self.columns[0]: values}
-        return {name: values[:, i] for i, name in enumerate(self.columns)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +20,8 @@ class Schema:
     """What is known of a data set, enough to read more of it and to write samples like it.
 
     columns: names of a table's columns, as in its header.
+    excluded: columns of that table that were left out.
+    integers: columns, of the data or the condition, that held integers; samples are rounded to them.
     sample_weight: the column of weights that left the data, None without.
     levels: (low, high, step) of data that are whole steps and need dequantising (images), else None.
     source: the name or path it came from.
@@ -157,7 +36,9 @@ class Schema:
     kind: Kind
     event_shape: tuple[int, ...]
     columns: tuple[str, ...] = ()
-    condition: ConditionSpec | None = None
+    excluded: tuple[str, ...] = ()
+    integers: tuple[str, ...] = ()
+    condition: AnyConditionSpec | None = None
     sample_weight: str | None = None
     levels: tuple[float, float, float] | None = None
     source: str = ""
@@ -167,12 +48,9 @@ class Schema:
 
     def labels(self, rows: Rows) -> Tensor | None:
         """The labels of ``rows``, by which a split takes its share of each; None without labels."""
-        spec, condition = self.condition, rows.condition
-        return (
-            condition
-            if spec is not None and spec.kind == "labels" and isinstance(condition, Tensor)
-            else None
-        )
+        if self.condition is None or rows.condition is None:
+            return None
+        return self.condition.labels(rows.condition)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, the inverse of :meth:`from_json`."""
@@ -184,8 +62,7 @@ class Schema:
         try:
             values = {key: _tupled(value) for key, value in data.items()}
             if values.get("condition") is not None:
-                spec = {key: _tupled(value) for key, value in data["condition"].items()}
-                values["condition"] = ConditionSpec(**spec)
+                values["condition"] = spec_from_json(values["condition"])
             return cls(**values)
         except TypeError as error:
             raise ValueError(f"schema: {error}") from None
@@ -198,4 +75,6 @@ def _listed(value: Any) -> Any:
 
 
 def _tupled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tupled(item) for key, item in value.items()}
     return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

@@ -13,7 +13,8 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
     """Indices of training and test rows, in random order; round(holdout n) rows are held out.
 
     With ``labels`` ``(n,)`` every label gives its share, rounded so that the total stays, and keeps at
-    least one training row.  Raises ValueError for a share outside [0, 1).
+    least one training row.  With ``(n, k)``, of k columns, so does every combination, those of one row
+    together, and every label of a column keeps a training row.  Raises ValueError for a share outside [0, 1).
 
     >>> train, test = split(10, 0.3, seed=0)
     >>> len(train), len(test)
@@ -25,7 +26,8 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
     total = min(max(round(holdout * n), int(holdout > 0)), n - 1)
     if labels is None:
         return order[total:], order[:total]
-    counts = torch.bincount(labels).double()
+    strata = labels if labels.ndim == 1 else _combinations(labels)
+    counts = torch.bincount(strata).double()
     share = total * counts / n
     take = share.floor()
     # The rows that rounding down left over go where the largest part was cut off.
@@ -33,13 +35,20 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
         take[label] += 1
     take = take.clamp(max=(counts - 1).clamp(min=0))
     # How many rows of the same label precede a row in the random order.
+    together = strata[order].argsort(stable=True)
     rank = torch.empty(n, dtype=torch.long)
-    shuffled = labels[order]
-    for label in range(len(counts)):
-        members = order[shuffled == label]
-        rank[members] = torch.arange(len(members))
-    held = (rank < take[labels])[order]
+    rank[order[together]] = torch.arange(n) - (counts.cumsum(0) - counts).long()[strata[order[together]]]
+    held = (rank < take[strata])[order]
+    for column in labels[order].reshape(n, -1).T:
+        held &= torch.isin(column, column[~held])
     return order[~held], order[held]
+
+
+def _combinations(labels: Tensor) -> Tensor:
+    """The number of every row's combination of labels; those of a single row count as one combination."""
+    _, index, counts = labels.unique(dim=0, return_inverse=True, return_counts=True)
+    single = counts[index] == 1
+    return torch.where(single, len(counts), index) if bool(single.any()) else index
 
 
 def repeats(*parts: np.ndarray) -> np.ndarray:

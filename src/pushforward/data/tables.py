@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .raw import MISSING, Raw, check_names
+from .raw import MISSING, Raw, repeated_names
 from .text import number
 
 if TYPE_CHECKING:
@@ -53,12 +54,12 @@ def read_csv(path: Path) -> Raw:
                 f"{path}: line {skipped + 1} should name the columns, but holds the number {decimals[0]!r}; "
                 "add a line of names"
             )
-        check_names(str(path), cells)
         start, skipped = start + len(first), skipped + 1
     body = text[start:]
     if not body.strip():
         raise ValueError(f"{path}: a header and no rows")
     names = tuple(cells) if headed else default_names(len(cells))
+    repeated = repeated_names(str(path), names)
 
     def where(row: int) -> str:
         for i, (line, _) in enumerate(_records(body, separator)):
@@ -66,9 +67,17 @@ def read_csv(path: Path) -> Raw:
                 return f"line {line + skipped}"
         return f"row {row + 1}"
 
-    table = _parse(path, body, separator, names, skipped)
-    columns = {name: _column(table.column(name)) for name in names}
-    return Raw(name=path.stem, source=str(path), kind="table", columns=columns, named=headed, where=where)
+    table = _parse(path, body, separator, len(names), skipped)
+    columns = {name: _column(table.column(names.index(name))) for name in names}
+    return Raw(
+        name=path.stem,
+        source=str(path),
+        kind="table",
+        columns=columns,
+        named=headed,
+        repeated=repeated,
+        where=where,
+    )
 
 
 def _first_line(text: str) -> tuple[int, int, str]:
@@ -91,27 +100,25 @@ def _records(body: str, separator: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
-def _parse(path: Path, body: str, separator: str, names: tuple[str, ...], skipped: int) -> pa.Table:
+def _parse(path: Path, body: str, separator: str, width: int, skipped: int) -> pa.Table:
     import pyarrow as pa
     from pyarrow import csv as pacsv
 
-    content = body.encode()
+    content, names = body.encode(), [str(i) for i in range(width)]
     try:
         return pacsv.read_csv(
             pa.BufferReader(content),
             # One block at least as long as a line, and one thread: the same table everywhere.
-            pacsv.ReadOptions(
-                column_names=list(names), use_threads=False, block_size=min(len(content) + 1, 2**26)
-            ),
+            pacsv.ReadOptions(column_names=names, use_threads=False, block_size=min(len(content) + 1, 2**26)),
             pacsv.ParseOptions(delimiter=separator, newlines_in_values=True),
             pacsv.ConvertOptions(column_types={name: pa.string() for name in names}),
         )
     except pa.ArrowInvalid as error:
         for line, cells in _records(body, separator):
-            if len(cells) != len(names):
+            if len(cells) != width:
                 count = f"{len(cells)} cell" + "s" * (len(cells) != 1)
                 raise ValueError(
-                    f"{path}: line {line + skipped} has {count}, expected {len(names)} (a ragged table)"
+                    f"{path}: line {line + skipped} has {count}, expected {width} (a ragged table)"
                 ) from None
         raise ValueError(f"{path}: not a table: {str(error).splitlines()[0]}") from None
 
@@ -144,7 +151,6 @@ def read_parquet(path: Path) -> Raw:
 
     try:
         table = pq.ParquetFile(path).read()
-        check_names(str(path), table.column_names)
         frame = table.to_pandas()
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: not a readable Parquet file: {str(error).splitlines()[0]}") from None
@@ -154,9 +160,9 @@ def read_parquet(path: Path) -> Raw:
 def read_frame(frame: pd.DataFrame, name: str = "DataFrame", source: str = "DataFrame") -> Raw:
     """A pandas DataFrame; its index is no column."""
     names = [str(column) for column in frame.columns]
-    check_names(source, names)
-    columns = {key: series_values(frame.iloc[:, i]) for i, key in enumerate(names)}
-    return Raw(name=name, source=source, kind="table", columns=columns)
+    repeated = repeated_names(source, names)
+    columns = {key: series_values(frame.iloc[:, names.index(key)]) for key in names}
+    return Raw(name=name, source=source, kind="table", columns=columns, repeated=repeated)
 
 
 def series_values(series: pd.Series) -> np.ndarray:
@@ -174,8 +180,17 @@ def series_values(series: pd.Series) -> np.ndarray:
     missing = series.isna().to_numpy()
     values = np.empty(len(series), dtype=object)
     values[:] = [None if gone else _plain(v) for v, gone in zip(series.tolist(), missing)]
-    if len(values) and all(isinstance(v, float | int) for v in values):
-        return values.astype(np.float64)
+    return plain_numbers(values)
+
+
+def plain_numbers(values: np.ndarray) -> np.ndarray:
+    """A column of Python objects as integers or floats where all are such numbers."""
+    for kind, dtype in ((Integral, np.int64), (Real, np.float64)):
+        if len(values) and all(isinstance(v, kind) and not isinstance(v, bool) for v in values):
+            try:
+                return values.astype(dtype)
+            except OverflowError:  # beyond 64 bits
+                continue
     return values
 
 

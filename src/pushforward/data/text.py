@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
+import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
@@ -23,6 +24,15 @@ def hint(name: str, known: Iterable[str]) -> str:
     more = f", ... ({len(known)} in all)" if len(known) > 20 else ""
     listed = f"known: {', '.join(known[:20])}{more}"
     return f"; did you mean {near[0]!r}? {listed}" if near else f"; {listed}"
+
+
+def flag(name: str, columns: Iterable[str]) -> str:
+    """A flag with its columns, as they are typed into a shell.
+
+    >>> flag("--exclude", ["a", "b (cm)"])
+    "--exclude a 'b (cm)'"
+    """
+    return " ".join((name, *map(shlex.quote, columns)))
 
 
 def label_text(value: Any) -> str:

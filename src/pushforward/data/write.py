@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import Condition, map_condition
 from .pictures import MOST_COLUMNS, write_grid, write_scatter
 from .schema import Schema
 from .tables import default_names
@@ -16,12 +17,13 @@ from .tables import default_names
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".png")
 
 
-def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | None = None) -> None:
+def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition | None = None) -> None:
     """Write points in the form that the suffix of ``path`` names; folders are made as needed.
 
     x: ``(N, *event)`` in data units, or with further dimensions in front, ``(n, B, *event)``, which are
         flattened; ``condition`` is broadcast to them.
     ``.csv``, ``.tsv``, ``.parquet``: tables, with columns by name and the condition's as the user knows it.
+        Columns of integers are rounded, whole numbers of a condition that was integers are written so.
     ``.npy``: the points alone.  ``.npz``: the points as ``x``, the condition by its name.  Whole pixels that
         fit are written as bytes.
     ``.png``: a grid of images, or a scatter plot of a table of up to eight columns.
@@ -46,7 +48,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | 
                 f"{path}: {schema.kind}s are written as .npy, .npz" + " or .png" * (schema.kind == "image")
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        _write_table(path, values, schema.columns or default_names(values.shape[1]), extra)
+        _write_table(path, values, schema, extra)
     elif suffix == ".npy":
         if extra:
             raise ValueError(f"{path}: .npy holds one array and no condition; write .npz")
@@ -72,7 +74,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Tensor | 
         write_scatter(path, values, schema, extra)
 
 
-def _flatten(x: Tensor, schema: Schema, condition: Tensor | None) -> tuple[Tensor, Tensor | None]:
+def _flatten(x: Tensor, schema: Schema, condition: Condition | None) -> tuple[Tensor, Condition | None]:
     """Points ``(N, *event)`` and the condition of each."""
     x = x.detach().cpu()
     x = x.float() if x.dtype.is_floating_point and x.dtype.itemsize < 4 else x
@@ -87,16 +89,20 @@ def _flatten(x: Tensor, schema: Schema, condition: Tensor | None) -> tuple[Tenso
     if condition is not None:
         if schema.condition is None:
             raise ValueError("condition: the data have none, got one")
-        inner = 0 if schema.condition.kind == "labels" or len(schema.condition.columns) == 1 else 1
-        own = condition.shape[condition.ndim - inner :]
-        try:
-            condition = condition.detach().cpu().broadcast_to((*lead, *own)).reshape(-1, *own)
-        except RuntimeError:
-            raise ValueError(
-                f"condition: expected one or as many as rows {tuple(lead)}, "
-                f"got shape {tuple(condition.shape)}"
-            ) from None
+        ndim = schema.condition.ndim
+        condition = map_condition(lambda c: _spread(c, tuple(lead), ndim), condition)
     return x.reshape(-1, *event), condition
+
+
+def _spread(condition: Tensor, lead: tuple[int, ...], ndim: int) -> Tensor:
+    """One condition of ``ndim`` dimensions, or as many as ``lead`` says, as one for every row."""
+    own = condition.shape[condition.ndim - ndim :]
+    try:
+        return condition.detach().cpu().broadcast_to((*lead, *own)).reshape(-1, *own)
+    except RuntimeError:
+        raise ValueError(
+            f"condition: expected one or as many as rows {lead}, got shape {tuple(condition.shape)}"
+        ) from None
 
 
 def _plain(x: Tensor, schema: Schema) -> np.ndarray:
@@ -113,10 +119,21 @@ def _plain(x: Tensor, schema: Schema) -> np.ndarray:
     return x.numpy()
 
 
-def _write_table(path: Path, x: np.ndarray, names: tuple[str, ...], extra: dict[str, np.ndarray]) -> None:
+def _whole(values: np.ndarray, rounded: bool) -> np.ndarray:
+    """Values as integers, where they are in the range of these, and whole or to be ``rounded``."""
+    if values.dtype.kind != "f" or not bool((np.abs(values) < 2.0**63).all()):
+        return values
+    nearest = np.rint(values)
+    return nearest.astype(np.int64) if rounded or bool((nearest == values).all()) else values
+
+
+def _write_table(path: Path, x: np.ndarray, schema: Schema, extra: dict[str, np.ndarray]) -> None:
     import pandas as pd
 
-    frame = pd.DataFrame({**{name: x[:, i] for i, name in enumerate(names)}, **extra})
+    columns = dict(zip(schema.columns or default_names(x.shape[1]), x.T))
+    for part, rounded in ((columns, True), (extra, False)):
+        part |= {name: _whole(part[name], rounded) for name in part if name in schema.integers}
+    frame = pd.DataFrame({**columns, **extra})
     if path.suffix.lower() == ".parquet":
         frame.to_parquet(path, index=False)
     else:

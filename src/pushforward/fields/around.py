@@ -14,7 +14,7 @@ class BestLinear(nn.Module):
 
     Along ``path``, with x0 and x1 of mean 0 and one covariance, b = (alpha alpha' + sigma sigma' + gamma
     gamma') / (alpha^2 + sigma^2 + gamma^2), the regression of the velocity on x_t.  Its flow scales points by
-    the deviations of x_t, so that it leaves a distribution as it was wherever the path starts and ends at equal
+    the deviation of x_t, so that it leaves a distribution as it was where the path starts and ends at equal
     spread.  Raises ValueError for a path whose slopes are infinite at an end.
 
     >>> BestLinear(Interpolant())(torch.tensor(0.5), torch.ones(1, 1))

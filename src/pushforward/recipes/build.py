@@ -15,6 +15,7 @@ from ..data import Schema
 from ..data.dataset import sharp
 from ..fields import Around, BestLinear, BridgeField, Parameterised, Scaled
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow, DiffusionFlow, Flow, OneStep, Transformed
+from ..flows.base import condition_shape as shape_of_condition
 from ..nn import Network
 from ..objectives import BridgeMatching, FlowMatching, MaximumLikelihood, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
@@ -202,8 +203,7 @@ def inner_flow(
         assert isinstance(flow, DensityFlow)
         return flow
     assert source is not None
-    spec = None if schema.condition is None else schema.condition.network_spec
-    condition_shape = spec if isinstance(spec, tuple) else ()
+    condition_shape = shape_of_condition(None if schema.condition is None else schema.condition.network_spec)
     if stage == "distil":
         return OneStep(models["field"], source, condition_shape=condition_shape)
     path, kind = build_path(config), config.model.prediction

@@ -57,6 +57,8 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
         config.target if target is None else target,
         condition=d.condition,
         condition_kind=d.condition_kind,
+        columns=d.columns,
+        exclude=d.exclude,
         sample_weight=d.sample_weight,
         holdout=d.holdout,
         seed=config.seed,

@@ -16,6 +16,7 @@ from ..flows import ContinuousFlow, Flow
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
 from ..runs import RunFolder
+from ..tensors import condition_length, condition_to, pack_condition, take_condition, unpack_condition
 from ..training import progress
 
 #: Pairs carried by the teacher at once, and kept for validation at most.
@@ -58,7 +59,7 @@ def draw_pairs(
         scratch.replace(file)
     fabric.barrier()
     tensors = load_file(file)
-    return Pairs(tensors["source"], Rows(tensors["target"], tensors.get("condition")))
+    return Pairs(tensors["source"], Rows(tensors["target"], unpack_condition(tensors)))
 
 
 @torch.no_grad()
@@ -70,20 +71,20 @@ def _draw(
     flow = flow.to(device).eval()
     generator = seeded(config.seed, "pairs", stage, device=device)
     condition = dataset.train.thinned(seeded(config.seed, "thinned", stage)).condition
-    assert condition is None or isinstance(condition, Tensor)
     if condition is not None:
-        order = torch.randperm(len(condition), generator=seeded(config.seed, "conditions", stage))
-        condition = condition[order[torch.arange(count) % len(order)]]
+        order = torch.randperm(
+            condition_length(condition), generator=seeded(config.seed, "conditions", stage)
+        )
+        condition = take_condition(condition, order[torch.arange(count) % len(order)])
     starts, ends = [], []
     with progress("pairs", 0, count, show) as report:
         for rows in torch.arange(count).split(CHUNK):
-            given = None if condition is None else condition[rows].to(device)
+            given = condition_to(take_condition(condition, rows), device)
             x0 = flow.source.sample(len(rows), given, generator)
             starts.append(x0.cpu())
             ends.append(flow.push(x0, given, generator).cpu())
             report(int(rows[-1]) + 1, None)
-    tensors = {"source": torch.cat(starts), "target": torch.cat(ends)}
-    return tensors if condition is None else {**tensors, "condition": condition.contiguous()}
+    return {"source": torch.cat(starts), "target": torch.cat(ends), **pack_condition(condition)}
 
 
 def held_out(pairs: Pairs, seed: int) -> tuple[Pairs, Batch]:

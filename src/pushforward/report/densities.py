@@ -16,6 +16,7 @@ from ..metrics import KernelDensity, bits_per_dim, fit_gaussian
 from ..metrics.baselines import Kernel
 from ..solvers import ODE, Adaptive, Euler, Solver
 from ..sources import Source
+from ..tensors import Condition, condition_to, take_condition
 from .subject import LOOSE_EVALUATIONS, Subject
 
 #: Up to here the divergence is computed whole, above it is estimated from one random direction.
@@ -51,7 +52,7 @@ class Density:
 def log_prob(
     subject: Subject,
     x: Tensor,
-    condition: Tensor | None,
+    condition: Condition | None,
     t: float = 1.0,
     *parts: int | str,
     solver: Solver | None = None,
@@ -72,7 +73,7 @@ def log_prob(
         return subject.flow.log_prob(x.to(subject.device), condition, generator).double().cpu(), 0.0
     out, total = [], 0.0
     for index in torch.arange(len(x)).split(CHUNK):
-        given = None if condition is None else condition[index].to(subject.device)
+        given = condition_to(take_condition(condition, index), subject.device)
         y, log_det = subject.inwards(x[index], generator)
         signs = random.uniform(y.shape, generator, y.dtype, y.device)
         signs = torch.where(signs < 0.5, -1.0, 1.0).to(y)
@@ -150,7 +151,7 @@ def evaluate(subject: Subject, gaussian: Source) -> tuple[list[Density], dict[st
     kind = "Gaussian, mean linear in the condition" if subject.spec and not subject.labelled else kind
     table.append(_density(subject, "gaussian", kind, gaussian.log_prob(rows, condition), mine))
     for kernel in ("gaussian", "exponential"):
-        table += _kernel(subject, kernel, rows, condition, mine)
+        table += _kernel(subject, kernel, rows, subject.labels(held), mine)
     divergence = "exact" if subject.size <= EXACT_SIZE else "one random direction per row"
     facts = {
         "rows": len(held),
@@ -163,21 +164,20 @@ def evaluate(subject: Subject, gaussian: Source) -> tuple[list[Density], dict[st
 
 
 def _kernel(
-    subject: Subject, kernel: Kernel, rows: Tensor, condition: Tensor | None, mine: Tensor
+    subject: Subject, kernel: Kernel, rows: Tensor, labels: Tensor | None, mine: Tensor
 ) -> list[Density]:
     fits = subject.size <= KERNEL_SIZE and len(subject.event) == 1 and not subject.dequantised
     if not fits or (subject.spec is not None and not subject.labelled):
         return []
     train = subject.train.take(torch.arange(min(len(subject.train), 10_000)))
+    generator = subject.generator("kernel", kernel)
     try:
-        law = KernelDensity(
-            train.x, kernel, subject.condition(train), generator=subject.generator("kernel", kernel)
-        )
+        law = KernelDensity(train.x, kernel, subject.labels(train), generator=generator)
     except ValueError:  # too few rows of some label
         return []
     note = f"bandwidth {law.bandwidth:.3g}" + (", columns divided by their deviation" if law.scaled else "")
     label = f"kernel density, {kernel}"
-    return [_density(subject, f"kernel_{kernel}", label, law.log_prob(rows, condition), mine, note)]
+    return [_density(subject, f"kernel_{kernel}", label, law.log_prob(rows, labels), mine, note)]
 
 
 def _density(

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
+from ..tensors import Condition, condition_to, take_condition
 from .subject import CHUNK, Subject
 
 #: Name, class and evaluations per step of the solvers that are compared.
@@ -63,8 +64,7 @@ def curve(subject: Subject) -> Curve | None:
         evaluations = evaluations[:-1]
     rows = min(most, subject.affordable(most, 0.2, 3.0 * sum(evaluations), least=64))
     held = subject.reference.x[:rows]
-    condition = subject.condition(subject.reference)
-    condition = None if condition is None else condition[:rows]
+    condition = take_condition(subject.condition(subject.reference), slice(rows))
     solvers = [
         (name, make(nfe // each)) for name, make, each in FIXED for nfe in evaluations if nfe % each == 0
     ]
@@ -137,16 +137,16 @@ def motion(subject: Subject) -> Motion | None:
 @torch.no_grad()
 def trajectory(
     subject: Subject, rows: int, times: Tensor, *parts: int | str
-) -> tuple[Tensor, Tensor | None, float]:
+) -> tuple[Tensor, Condition | None, float]:
     """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations."""
     assert subject.inner is not None and subject.solver is not None
     condition = subject.condition(subject.test, rows)
     generator = subject.generator("trajectory", *parts)
-    given = None if condition is None else condition.to(subject.device)
+    given = condition_to(condition, subject.device)
     start = subject.inner.source.sample(rows, given, generator).to(subject.device)
     found, total = [], 0.0
     for index in torch.arange(rows).split(CHUNK):
-        problem = subject.problem(None if given is None else given[index])
+        problem = subject.problem(take_condition(given, index))
         inside = times.clamp(*subject.inner.interval).tolist()
         solution = subject.solver.solve(
             problem, start[index], *subject.inner.interval, save_at=inside
@@ -187,7 +187,7 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     rows = min(len(subject.test), subject.affordable(200, 0.03, 2 * subject.evaluations))
     held = subject.some(subject.test, rows, "round trip")
     condition = subject.condition(held)
-    given = None if condition is None else condition.to(subject.device)
+    given = condition_to(condition, subject.device)
     y, _ = subject.inwards(held.x, subject.generator("round trip noise"))
     inner = subject.inner
     try:

@@ -137,8 +137,8 @@ def rival(subject: Subject, gaussian: Source) -> Tensor:
 
 def class_means(subject: Subject) -> Tensor:
     """For every sample the mean training image of the label that was asked for."""
-    have, want = subject.condition(subject.train), subject.sampled_condition
-    assert have is not None and want is not None
+    have, want = subject.labels(subject.train), subject.sampled_condition
+    assert have is not None and isinstance(want, Tensor)
     labels = want.unique()
     means = torch.stack([subject.train.x[have == label].double().mean(0) for label in labels])
     return means[torch.searchsorted(labels, want)]
@@ -208,15 +208,11 @@ def _ratio(lines: list[Line]) -> Line | None:
 
 def _labels(subject: Subject, model: Tensor, rivals: dict[str, Tensor]) -> list[Line]:
     """How often samples are read as the label that was asked for."""
-    have, want, held = (
-        subject.condition(subject.train),
-        subject.sampled_condition,
-        subject.condition(subject.test),
-    )
-    if not subject.labelled or have is None or want is None or held is None or len(have.unique()) < 2:
+    have, want = subject.labels(subject.train), subject.sampled_condition
+    if have is None or not isinstance(want, Tensor) or len(have.unique()) < 2:
         return []
     train = subject.some(subject.train, 4000, "reader")
-    known = subject.condition(train)
+    known = subject.labels(train)
     assert known is not None
 
     def read(x: Tensor, labels: Tensor) -> Value:
@@ -226,7 +222,7 @@ def _labels(subject: Subject, model: Tensor, rivals: dict[str, Tensor]) -> list[
     values = {"model": read(model, want)}
     values |= {name: read(x, want) for name, x in rivals.items()}
     real = subject.some(subject.test, 2000, "read")
-    real_labels = subject.condition(real)
+    real_labels = subject.labels(real)
     assert real_labels is not None
     values["real"] = read(real.x, real_labels)
     return [Line("label_accuracy", "Read as the label asked for", "share", "high", values)]

@@ -65,7 +65,7 @@ def grids(subject: Subject) -> list[Picture]:
         ("samples", "Samples of the model", subject.drawn.x, subject.sampled_condition),
     ):
         images = shades(subject, x)
-        if names and condition is not None:
+        if names and isinstance(condition, Tensor):
             chosen = []
             for label in range(len(names)):
                 rows = (condition == label).nonzero()[:ACROSS, 0].tolist()

@@ -73,7 +73,7 @@ def scatter(subject: Subject) -> list[Picture]:
     count = min(subject.rows, 1000)
     data, model = _points(subject, subject.reference.x[:count]), _points(subject, subject.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in (0, 1)]
-    labels = subject.condition(subject.reference) if subject.labelled else None
+    labels = subject.labels(subject.reference)
     pictures = []
     for name, title, cloud, colour in (
         ("data", "Data, held out" if subject.held_out else "Data", data, DATA),
@@ -149,7 +149,7 @@ def grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int,
     def at(condition: Tensor | None) -> Tensor:
         return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0]
 
-    labels = subject.condition(subject.train) if subject.labelled else None
+    labels = subject.labels(subject.train)
     if labels is None:
         value = at(None)
     else:
@@ -206,7 +206,7 @@ def _moving_points(subject: Subject) -> Picture:
     x = to_data(subject, path)
     clouds = [_points(subject, cloud) for cloud in x]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
-    labels = condition if subject.labelled else None
+    labels = condition if subject.labelled and isinstance(condition, Tensor) else None
     figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
     for ax, t, cloud in zip(axes[0], TIMES, clouds):
         dress(ax, f"t = {t:g}", *_names(subject))

@@ -17,7 +17,7 @@ from ..flows import ContinuousFlow, InvertibleFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..solvers import ODE, Adaptive, Solver, Tsit5
-from ..tensors import event_size
+from ..tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .run import RunLike
 
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
@@ -153,24 +153,28 @@ class Subject:
 
     @property
     def labelled(self) -> bool:
-        """Whether rows carry labels."""
-        return self.spec is not None and self.spec.kind == "labels"
+        """Whether labels are the condition of rows: one column of them and nothing else."""
+        return bool(self.classes)
 
     @property
     def classes(self) -> Sequence[str]:
         """The texts of the labels."""
-        return self.spec.classes if self.spec is not None and self.labelled else ()
+        return () if self.spec is None else self.spec.classes
 
     def generator(self, *parts: int | str) -> torch.Generator:
         """A generator of its own for every purpose, so that one part does not move another's draws."""
         return seeded(self.seed, "report", *parts)
 
-    def condition(self, rows: Rows, count: int | None = None) -> Tensor | None:
+    def condition(self, rows: Rows, count: int | None = None) -> Condition | None:
         """The conditions of ``rows``, repeated in turn until there are ``count``."""
         c = rows.condition
-        if self.spec is None or not isinstance(c, Tensor):
+        if self.spec is None or c is None:
             return None
-        return c if count is None else c[torch.arange(count) % len(c)]
+        return c if count is None else take_condition(c, torch.arange(count) % condition_length(c))
+
+    def labels(self, rows: Rows) -> Tensor | None:
+        """The labels of ``rows``, None where these are not :attr:`labelled`."""
+        return rows.condition if self.labelled and isinstance(rows.condition, Tensor) else None
 
     # -- subsets -------------------------------------------------------------------------------------
 
@@ -187,8 +191,8 @@ class Subject:
     def like_reference(self, index: int) -> Tensor:
         """As many training rows, row by row of the same label where there are enough."""
         order = uniform((len(self.train),), self.generator("floor", index), torch.float64).argsort()
-        have, want = self.condition(self.train), self.condition(self.reference)
-        if self.labelled and have is not None and want is not None:
+        have, want = self.labels(self.train), self.labels(self.reference)
+        if have is not None and want is not None:
             chosen = torch.full_like(order[: self.rows], -1)
             for label in want.unique():
                 places = (want == label).nonzero()[:, 0]
@@ -206,8 +210,7 @@ class Subject:
         if self.inner is None:
             return 1.0
         rows = 8
-        condition = self.condition(self.train, rows)
-        condition = None if condition is None else condition.to(self.device)
+        condition = condition_to(self.condition(self.train, rows), self.device)
         x = self.inner.source.sample(rows, condition, self.generator("cost"))
         with torch.no_grad(), FlopCounterMode(display=False) as counter:
             self.problem(condition).velocity(torch.tensor(0.5, dtype=x.dtype, device=x.device), x)
@@ -251,7 +254,7 @@ class Subject:
 
     # -- the flow ------------------------------------------------------------------------------------
 
-    def problem(self, condition: Tensor | None) -> ODE:
+    def problem(self, condition: Condition | None) -> ODE:
         """The inner flow's ODE."""
         assert self.inner is not None
         return self.inner.problem(condition)
@@ -272,13 +275,17 @@ class Subject:
 
     @torch.no_grad()
     def draw(
-        self, count: int, *parts: int | str, condition: Tensor | None = None, solver: Solver | None = None
+        self,
+        count: int,
+        *parts: int | str,
+        condition: Condition | None = None,
+        solver: Solver | None = None,
     ) -> Drawn:
         """``count`` samples, under ``condition`` ``(count, ...)`` or that of held-out rows in turn."""
         generator = self.generator("draw", *parts)
         if condition is None:
             condition = self.condition(self.test, count)
-        condition = None if condition is None else condition.to(self.device)
+        condition = condition_to(condition, self.device)
         if self.inner is None:
             one = condition is not None
             x = (
@@ -292,7 +299,7 @@ class Subject:
         solver = solver or self.solver
         assert solver is not None
         for rows in torch.arange(count).split(CHUNK):
-            given = None if condition is None else condition[rows]
+            given = take_condition(condition, rows)
             solution = solver.solve(self.problem(given), start[rows], *self.inner.interval).check()
             end.append(solution.x)
             total += float(solution.nfe.double().sum())
@@ -302,14 +309,10 @@ class Subject:
     @cached_property
     def drawn(self) -> Drawn:
         """The report's samples; the first ones have the conditions of :attr:`reference`, row by row."""
-        condition = self.condition(self.reference)
-        more = self.condition(self.test, self.samples - self.rows)
-        if condition is not None and more is not None:
-            condition = torch.cat([condition, more])
-        return self.draw(self.samples, "samples", condition=condition)
+        return self.draw(self.samples, "samples", condition=self.sampled_condition)
 
     @cached_property
-    def sampled_condition(self) -> Tensor | None:
+    def sampled_condition(self) -> Condition | None:
         """The condition of every row of :attr:`drawn`."""
         first, more = self.condition(self.reference), self.condition(self.test, self.samples - self.rows)
-        return None if first is None or more is None else torch.cat([first, more])
+        return None if first is None or more is None else join_conditions(first, more)

@@ -1,7 +1,8 @@
 """The run folder: what a training run leaves behind, and how it is read again.
 
 ``config.json`` (whole, re-runnable), ``data.json`` (the schema, the preprocessing and the source),
-``source.safetensors`` (arrays of the source), ``choice.json`` (what cross-validation chose),
+``source.safetensors`` (arrays of the source), ``choice.json`` and ``choice.safetensors`` (what
+cross-validation chose),
 ``coupling.safetensors`` (what a coupling was fitted to), ``stages/`` (what earlier stages of a run of several
 leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``, ``state/`` (for resuming),
 ``run.json`` (how it ended), ``report.html``, ``report.json``, ``figures/``.
@@ -38,6 +39,7 @@ CONTENTS = (
     "source.safetensors",
     "coupling.safetensors",
     "choice.json",
+    "choice.safetensors",
     "stages",
     "metrics.jsonl",
     "model.safetensors",

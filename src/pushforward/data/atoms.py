@@ -17,15 +17,16 @@ WORTH_A_WORD = 0.01
 SHOWN = 3
 
 
-def atoms(x: np.ndarray) -> tuple[np.ndarray, bool]:
-    """Which columns of ``x`` ``(n, d)`` hold an atom (one value in over 5 % of the rows, at least twice), and
-    whether one row holds over 1 % of the table.
+def atoms(x: np.ndarray, share: float = ATOM_COLUMN) -> tuple[np.ndarray, bool]:
+    """Which columns of ``x`` ``(n, d)`` hold an atom, and whether one row holds over 1 % of the table.
+
+    An atom is one value in over a ``share`` of the rows, and at least twice.
 
     >>> columns, row = atoms(np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]))
     >>> columns.tolist(), row
     ([True, False], False)
     """
-    columns = [_most(column)[1] > max(1, ATOM_COLUMN * len(x)) for column in x.T]
+    columns = [_most(column)[1] > max(1, share * len(x)) for column in x.T]
     return np.array(columns), _most(x)[1] > max(1, ATOM_ROW * len(x))
 
 

@@ -36,7 +36,7 @@ class Dataset:
 
 
 def fit_preprocess(
-    x: Tensor, schema: Schema, kind: Preprocess, noise: str = "0", weight: Tensor | None = None
+    x: Tensor, schema: Schema, kind: Preprocess, noise: str | None = None, weight: Tensor | None = None
 ) -> Bijection:
     """The map from the space of the model to data ``x`` ``(B, *event)``.
 
@@ -50,8 +50,9 @@ def fit_preprocess(
     auto: [-1, 1] for whole pixels, whiten for tables, else standardise.
 
     Whole pixels are dequantised under all but ``none``.  noise: what a table is blurred by in training, see
-    :func:`~pushforward.data.noise.resolution`.  weight: of the rows ``(B,)``.  Raises ValueError for an
-    unknown ``kind``, one that does not go with the data, and for a constant column.
+    :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated values.
+    weight: of the rows ``(B,)``.  Raises ValueError for an unknown ``kind``, one that does not go with the
+    data, and for a constant column.
     """
     if kind not in get_args(Preprocess):
         raise ValueError(f"preprocess: expected one of {', '.join(get_args(Preprocess))}, got {kind!r}")
@@ -111,8 +112,10 @@ def whitening(x: Tensor, weight: Tensor | None = None) -> Whiten:
     return Whiten(loc, (correlation + torch.diag(spread)) * torch.outer(scale, scale))
 
 
-def blurred(back: Bijection, x: Tensor, noise: str, schema: Schema) -> Bijection:
+def blurred(back: Bijection, x: Tensor, noise: str | None, schema: Schema) -> Bijection:
     """``back`` behind the blur that ``noise`` asks for, where it asks for any."""
+    if noise is None:
+        return back
     scale = resolution(noise, x.double().numpy(), schema.source, schema.columns)
     if not scale.any():
         return back

@@ -38,7 +38,7 @@ def load(
     seed: int = 0,
     deduplicate: bool = False,
     preprocess: Preprocess = "auto",
-    noise: str = "0",
+    noise: str | None = None,
     rows: int | None = None,
 ) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.

@@ -15,6 +15,9 @@ from .atoms import atoms, describe
 ATOM_NOISE, ATOM_NOISE_SMALL = 0.05, 0.001
 #: Tables of fewer rows are small.
 SMALL = 2000
+#: Share of a small table's rows from which on a repeated value is spoken of: where rows are few, rounded
+#: measurements repeat too.
+SPOKEN_OF = 0.2
 
 
 def resolution(
@@ -35,6 +38,9 @@ def resolution(
         chosen = np.where(touched, ATOM_NOISE if n >= SMALL else ATOM_NOISE_SMALL, 0.0)
     else:
         chosen = np.full(d, _number(noise))
+    if n < SMALL and not repeated:
+        found = atoms(x, SPOKEN_OF)[0]
+        touched = found
     if touched.any():
         narrow = not bool((chosen[touched] >= ATOM_NOISE).all())
         what = describe(x, found, repeated, columns)

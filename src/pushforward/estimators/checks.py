@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import BaseEstimator
+from sklearn.utils import check_random_state
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 #: Fewer rows than this draw a warning.
@@ -49,3 +50,14 @@ def _validated(estimator: Any, X: ArrayLike, **options: Any) -> np.ndarray:
     # scikit-learn's own hints are taken from default values: a table would be a str
     validate: Any = validate_data
     return np.ascontiguousarray(validate(estimator, X, dtype=np.float64, **options))
+
+
+def seed_of(random_state: Any) -> int:
+    """An integer as it is, so that it means what ``--seed`` means; otherwise one drawn from the state."""
+    if (
+        isinstance(random_state, int | np.integer)
+        and not isinstance(random_state, bool)
+        and random_state >= 0
+    ):
+        return int(random_state)
+    return int(check_random_state(random_state).randint(2**31 - 1))

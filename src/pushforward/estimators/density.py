@@ -14,8 +14,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.split import split
 from ..random import seeded
-from .checks import check_rows, check_table
-from .fitting import Settings, by_chunks, learn, resolution
+from .checks import check_rows, check_table, seed_of
+from .fitting import Settings, by_chunks, learn
 
 #: Below this many rows none is held out.
 FEW = 20
@@ -24,26 +24,25 @@ FEW = 20
 class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
     """The density of a table of numbers, learnt by a flow.
 
-    log p(x) = log N(z; 0, I) + log|det dz/dx| with z the latent point of x, in nats and the units of ``X``;
-    scores are float64.  Rows are whitened, a share of them is held out, and the weights that give these the
-    highest likelihood are kept.
+    log p(x) = log p_source(z) + log|det dz/dx| with z the latent point of x, in nats and the units of ``X``;
+    scores are float64.  Model and figures are those of ``pushforward train`` for the same data and seed.  A
+    share of the rows is held out and never seen; of the others some, or each in its turn, choose the weights.
+    Below 2,000 rows the source is a stack of baselines that are fitted first, beyond it is standard normal.
 
     Arguments:
         method: name of a recipe that has a density (``pushforward methods``): a normalizing flow, with
             options as in ``nsf,layers=4``, or flow matching such as ``fm`` and ``ot-cfm``.  A single column
-            takes ``nsf-ar`` for ``nsf`` and ``maf`` for ``realnvp`` and ``nice``.
-        options: more entries of :class:`~pushforward.config.ModelConfig`: ``{"solver": "rk4,steps=20"}``.
+            takes ``nsf-ar`` for couplings, which need two.
+        options: more settings by the names of the flags: ``{"solver": "rk4,steps=20", "base": "student-t"}``.
         noise: deviations of the normal noise added to rows in training; the density is then that of the
-            blurred data.  ``auto``: 0.05 in columns with an atom, one value that over 5 % of the rows hold,
-            where the likelihood would have no bound, and 0 elsewhere.  ``scott``: n^(-1/(d+4)).
-        holdout: share of rows held out to choose the best weights; below 20 rows there are none.
-        steps, batch_size, lr, weight_decay: of AdamW; steps None grow with the root of the rows.
-        patience: stop after so many of 25 validations without a better one, and keep the best weights; None
-            trains to the end and keeps the last.
-        random_state: seed of the split, the weights and the batches.
+            blurred data.  ``auto``: a little in columns where one value repeats, see the flag ``--noise``.
+        holdout: share of rows held out, for ``held_out_scores_``; 0, or below 20 rows, holds none out.
+        steps, batch_size, lr, weight_decay, patience: see the flags; None follows the numbers of rows and
+            columns, and patience 0 keeps the last weights.
+        random_state: seed of the split, the weights and the batches; an integer means what ``--seed`` means.
 
-    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``held_out_scores_`` (the log-densities
-    of the rows held out, by whose mean settings can be compared), ``n_features_in_``, ``feature_names_in_``.
+    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``run_`` (what training says of
+    itself), ``held_out_scores_`` (the log-densities of the rows held out), ``n_features_in_``, ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning.  Raises ValueError for empty or
     non-finite ``X``, one row, negative weights, and values that do not fit.
@@ -60,7 +59,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     def __init__(
         self,
-        method: str = "nsf",
+        method: str = "fm",
         *,
         options: Mapping[str, Any] | None = None,
         noise: float | str = "auto",
@@ -68,8 +67,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         steps: int | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
-        weight_decay: float = 0.0,
-        patience: int | None = 6,
+        weight_decay: float | None = None,
+        patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.method = method
@@ -86,13 +85,13 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
         """Learn the density of the rows of ``X`` ``(n, d)``; ``y`` is ignored, as in all of scikit-learn."""
         x, weight = check_rows(self, X, sample_weight)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
+        seed = seed_of(self.random_state)
         share = 0.0 if len(x) < FEW else self.holdout
         parts = split(len(x), share, seed)
         settings = Settings(
             method=self.method,
             options=self.options,
-            noise=resolution(self.noise, x),
+            noise=self.noise,
             steps=self.steps,
             batch_size=self.batch_size,
             lr=self.lr,
@@ -100,7 +99,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             patience=self.patience,
             seed=seed,
         )
-        self.flow_ = learn(x, weight, parts, settings)
+        fitted = learn(x, weight, parts, settings)
+        self.flow_, self.run_ = fitted.flow, fitted.run.summary
         self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[parts[1].numpy()])
         self._n_features_out = x.shape[1]
         return self
@@ -127,7 +127,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             return self.flow_.sample(n_samples, None, generator).numpy()
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The latent points of the rows, standard normal where the density is right, ``(n, d)``."""
+        """The latent points of the rows, distributed like the flow's source, ``(n, d)``."""
         return by_chunks(self.flow_.pull, check_table(self, X))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:

@@ -2,32 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from sklearn.covariance import ledoit_wolf_shrinkage
 from torch import Tensor
 
 from .. import registry
-from ..bijections import Bijection, Blur, Chain, Whiten
-from ..config import DataConfig, ModelConfig, OptimConfig, RunConfig
+from ..config import RunConfig
 from ..couplings import Rows
 from ..data import Dataset, Schema
-from ..data.atoms import atoms
-from ..flows import Flow, InvertibleFlow, Transformed
-from ..recipes import train
-
-#: Deviations by which columns with atoms are blurred where nothing else is said.
-ATOM_NOISE = 0.05
-
-#: Couplings move one part of the columns given the other; a single column takes the autoregressive kin.
-ONE_COLUMN = {"nsf": "nsf-ar", "realnvp": "maf", "nice": "maf"}
+from ..data.dataset import fit_preprocess
+from ..flows import InvertibleFlow, Transformed
+from ..recipes import Run, train
 
 #: Rows scored at once.
 CHUNK = 4096
@@ -35,151 +24,100 @@ CHUNK = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a flow is fitted; None is chosen from the table."""
+    """How a flow is fitted; None is chosen as the command line chooses it."""
 
-    method: str = "nsf"
+    method: str = "fm"
     options: Mapping[str, Any] | None = None
-    noise: float | str | np.ndarray = 0.0
+    noise: float | str = "auto"
     steps: int | None = None
     batch_size: int | None = None
     lr: float | None = None
-    weight_decay: float = 0.0
+    weight_decay: float | None = None
     patience: int | None = None
-    seed: int = field(default=0)
+    folds: int | None = None
+    seed: int = 0
 
 
-def resolution(noise: float | str, x: np.ndarray) -> np.ndarray:
-    """The blur of each column of ``x`` in its deviations, ``(d,)``; warns of atoms.
+@dataclass(frozen=True)
+class Fitted:
+    """A flow in data units and float64, the run that it came of, and log-densities ``(n,)`` of training rows
+    under flows that had not seen them (None where there was no cross-validation)."""
 
-    A number is taken as it is, ``scott`` is n^(-1/(d+4)) (Scott 1992), ``auto`` 0.05 in columns with atoms
-    and 0 elsewhere.  Raises ValueError for anything else.
-    """
-    n, d = x.shape
-    found, repeated = atoms(x)
-    if isinstance(noise, str):
-        if noise not in ("auto", "scott"):
-            raise ValueError(f"noise: expected a number >= 0, 'auto' or 'scott', got {noise!r}")
-        chosen = np.full(d, n ** (-1 / (d + 4)) if noise == "scott" else 0.0)
-        if noise == "auto":
-            chosen[found | repeated] = ATOM_NOISE
-    else:
-        if not 0 <= noise < np.inf:
-            raise ValueError(f"noise: expected a number >= 0, 'auto' or 'scott', got {noise!r}")
-        chosen = np.full(d, float(noise))
-    if found.any() or repeated:
-        what = []
-        if found.any():
-            names = ", ".join(str(i) for i in np.flatnonzero(found)[:5]) + ", ..." * int(found.sum() > 5)
-            what.append(f"in {found.sum()} of {d} columns ({names}) one value holds over 5 % of the rows")
-        if repeated:
-            what.append("one row holds over 1 % of the table")
-        blurred = chosen[found | repeated]
-        how = "where the likelihood has no bound; say noise=0.05"
-        if bool((blurred > 0).all()):
-            how = f"the density is that of the data blurred by {blurred.max():.2g} deviations there"
-        warnings.warn(f"{' and '.join(what)}: {how}", UserWarning, stacklevel=3)
-    return chosen
-
-
-def whitening(x: np.ndarray, weight: np.ndarray | None, noise: np.ndarray) -> tuple[Whiten, np.ndarray]:
-    """The linear map from standard normal to the mean and covariance of the blurred rows, and the deviation
-    of each column (1 where it is constant).
-
-    The correlations are shrunk as Ledoit & Wolf 2004 do (doi 10.1016/S0047-259X(03)00096-4), so that they
-    serve where rows are few.
-    """
-    loc = np.average(x, axis=0, weights=weight)
-    scale = np.sqrt(np.average((x - loc) ** 2, axis=0, weights=weight))
-    # the rounding of the mean is no deviation
-    scale[scale <= 1e-12 * np.abs(x).max(0)] = 1.0
-    z = (x - loc) / scale
-    d = x.shape[1]
-    second = (z.T if weight is None else z.T * (weight / weight.sum() * len(x))) @ z / len(x)
-    share = float(ledoit_wolf_shrinkage(z)) if len(x) > 1 and d > 1 else 0.0
-    second = (1 - share) * second + (share * np.trace(second) / d + 1e-6) * np.eye(d)
-    second = second + np.diag(noise**2)
-    return Whiten(torch.from_numpy(loc), torch.from_numpy(second * np.outer(scale, scale))), scale
+    flow: Transformed
+    run: Run
+    crossed: np.ndarray | None
 
 
 def learn(
     x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], settings: Settings
-) -> InvertibleFlow:
-    """A flow of the rows of ``x`` ``(n, d)`` in its units and float64, ready to score.
+) -> Fitted:
+    """A flow of the rows of ``x`` ``(n, d)``, ready to score.
 
-    ``parts`` are the indices of rows to train on and of rows to choose the best weights by.  Raises
-    ValueError for settings that do not fit and a method whose flow has no density.
+    ``parts`` are the indices of rows to train on and of rows that training does not see.  Raises ValueError
+    for settings that do not fit and a method whose flow has no density.
     """
-    rows, held = (part.numpy() for part in parts)
-    n, d = len(rows), x.shape[1]
-    noise = np.broadcast_to(np.asarray(settings.noise, dtype=np.float64), (d,))
-    whiten, scale = whitening(x[rows], None if weight is None else weight[rows], noise)
-    preprocess: Bijection = whiten
-    if noise.any():
-        preprocess = Chain(whiten, Blur(torch.from_numpy(noise * scale)))
+    config = configuration(settings)
 
-    def chosen(index: np.ndarray) -> Rows:
-        return Rows(
-            torch.from_numpy(x[index]),
-            None,
-            None,
-            None if weight is None else torch.from_numpy(weight[index]),
-        )
+    def chosen(index: Tensor) -> Rows:
+        rows = index.numpy()
+        given = None if weight is None else torch.from_numpy(weight[rows])
+        return Rows(torch.from_numpy(x[rows]), None, None, given)
 
-    names = tuple(f"x{i}" for i in range(d))
+    kept, held = map(chosen, parts)
     schema = Schema(
-        name="table", kind="table", event_shape=(d,), columns=names, rows_train=n, rows_test=len(held)
+        name="table",
+        kind="table",
+        event_shape=(x.shape[1],),
+        columns=tuple(f"x{i + 1}" for i in range(x.shape[1])),
+        rows_train=len(kept),
+        rows_test=len(held),
     )
-    dataset = Dataset(schema, chosen(rows), chosen(held), preprocess)
-    config = configuration(settings, n, d, len(held))
+    preprocess = fit_preprocess(kept.x, schema, "auto", config.data.noise, kept.weight)
+    dataset = Dataset(schema, kept, held, preprocess)
     threads = torch.get_num_threads()
     try:
-        with TemporaryDirectory() as folder:
-            run = train(config, Path(folder) / "run", target=dataset, show_progress=False)
+        run = train(config, target=dataset, show_progress=False)
     finally:
         torch.set_num_threads(threads)
     if not run.summary["finished"]:
         raise KeyboardInterrupt
-    flow: Flow = run.flow.flow.double()
+    flow = run.flow.flow.double()
     if not isinstance(flow, InvertibleFlow):
         raise ValueError(f"method: {settings.method!r} makes a {type(flow).__name__}, which has no density")
-    return Transformed(flow, whiten, torch.float64).eval()
+    scores = run.crossed()
+    whole = Transformed(flow, run.flow.bijection, torch.float64).eval()
+    return Fitted(whole, run, None if scores is None else scores.numpy())
 
 
-def configuration(settings: Settings, n: int, d: int, held: int) -> RunConfig:
-    """What :func:`pushforward.train` is asked for, for ``n`` rows of ``d`` columns."""
-    name, comma, rest = settings.method.partition(",")
-    if d == 1 and name in ONE_COLUMN:
-        name = ONE_COLUMN[name]
+def configuration(settings: Settings) -> RunConfig:
+    """What :func:`pushforward.train` is asked for; what is None is left to it.
+
+    Raises ValueError for an unknown method or option.
+    """
+    name, _, rest = settings.method.partition(",")
     method = registry.lookup("method", name)
-    likelihood = method.objective == "maximum-likelihood"
-    values = dict(method.defaults)
-    if likelihood:
-        values["flow"] = name + comma + rest
-    elif rest:
-        raise ValueError(
-            f"method: only normalizing flows take options in their name, got {settings.method!r}; "
-            "see the argument options"
-        )
+    given: dict[str, Any] = {
+        "method": name,
+        "noise": settings.noise,
+        "steps": settings.steps,
+        "batch": settings.batch_size,
+        "lr": settings.lr,
+        "weight_decay": settings.weight_decay,
+        "patience": settings.patience,
+        "folds": settings.folds,
+        "seed": settings.seed,
+    }
+    if rest:
+        if method.objective != "maximum-likelihood":
+            raise ValueError(
+                f"method: only normalizing flows take options in their name, got {settings.method!r}; "
+                "see the argument options"
+            )
+        given["flow"] = settings.method
     try:
-        model = ModelConfig(method=name, **{**values, **(settings.options or {})})
-    except TypeError as error:
+        return RunConfig.of("table", **{**given, **(settings.options or {})})
+    except ValueError as error:
         raise ValueError(f"options: {error}") from None
-    # what there is to learn grows with the rows, but slower than they do; a regression on noisy targets
-    # takes more steps than a likelihood
-    steps = settings.steps or int(np.clip(20 * n**0.5 * (1 if likelihood else 4), 100, 8000))
-    optim = OptimConfig(
-        steps=steps,
-        batch=settings.batch_size or min(n, 256),
-        lr=settings.lr,
-        weight_decay=settings.weight_decay,
-        patience=(settings.patience or 0) if held else 0,
-        validate_every=max(1, steps // 25),
-        log_every=max(25, steps // 10),
-        checkpoint_every=steps,
-    )
-    return RunConfig(
-        target="table", seed=settings.seed, data=DataConfig(holdout=0.0), model=model, optim=optim
-    )
 
 
 def by_chunks(function: Any, x: np.ndarray) -> np.ndarray:

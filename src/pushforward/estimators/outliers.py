@@ -7,19 +7,15 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import logsumexp
 from sklearn.base import BaseEstimator, OutlierMixin
-from sklearn.utils import check_random_state
 from sklearn.utils.metaestimators import available_if
 
+from ..data.noise import SMALL
 from ..data.split import split
-from .checks import check_rows, check_table
-from .fitting import Settings, by_chunks, learn, resolution
-
-#: Up to this many rows are cross-fitted; beyond, one flow with a fifth of the rows held out does.
-CROSSED = 2000
+from ..recipes.sizes import FOLDS
+from .checks import check_rows, check_table, seed_of
+from .fitting import Settings, by_chunks, learn
 
 #: Fewer rows than this give no held-out scores that a threshold could be read off.
 FEW = 20
@@ -34,24 +30,23 @@ def _for_outliers(detector: FlowOutlierDetector) -> bool:
 class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     """Rows of low density under flows are outliers.
 
-    The rows are divided into ``folds``; each of as many flows learns from all but one fold and keeps the
-    weights that give this one the highest likelihood.  The score is the log-density of their mixture,
-    log (1/K) sum_k p_k(x), of the data blurred by ``noise``: what the rows are too few to tell apart counts
-    as the same.  Low density is not the same as unlike: see the guide on estimators.
+    The score is the log-density under a flow of all rows.  Below 2,000 rows cross-validation chooses its
+    steps and says how dense each row is under a flow that has not seen it; beyond, a fifth of the rows is
+    held out for that.  Low density is not the same as unlike: see the guide on estimators.
 
     Arguments:
         method, options, steps, batch_size, lr, weight_decay, patience, random_state: see
             :class:`FlowDensity`.
         contamination: share of rows below the threshold, in (0, 0.5).
         novelty: True: rows in training are normal, new rows are judged, and the threshold is the quantile
-            of the scores of rows by the flow that has not seen them, so that about this share of
+            of the scores of rows by flows that have not seen them, so that about this share of
             new normal rows is flagged.  False: outliers are looked for among the training rows themselves,
             and exactly this share is flagged; only then is there ``fit_predict``.
-        noise: as for :class:`FlowDensity`; by default ``scott``, n^(-1/(d+4)) deviations.
-        folds: 1 for a single flow with a fifth of the rows held out; None: 5 up to 2,000 rows, else 1.
+        noise: as for :class:`FlowDensity`.
+        folds: of the cross-validation; 0 holds a fifth of the rows out instead; None: 5 below 2,000 rows.
 
     Attributes: ``offset_`` and ``threshold_`` (the same number: the log-density below which a row is an
-    outlier), ``flows_``, ``held_out_scores_``, ``n_features_in_``, ``feature_names_in_``.
+    outlier), ``flow_``, ``held_out_scores_``, ``n_features_in_``, ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning; below 20 rows the threshold is taken
     from training scores, with a warning.  Raises ValueError as :class:`FlowDensity` does, and for a
@@ -65,18 +60,18 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     def __init__(
         self,
-        method: str = "nsf",
+        method: str = "fm",
         *,
         contamination: float = 0.05,
         novelty: bool = True,
         options: Mapping[str, Any] | None = None,
-        noise: float | str = "scott",
+        noise: float | str = "auto",
         folds: int | None = None,
         steps: int | None = None,
         batch_size: int | None = None,
         lr: float | None = None,
-        weight_decay: float = 0.0,
-        patience: int | None = 6,
+        weight_decay: float | None = None,
+        patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.method = method
@@ -96,32 +91,34 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         """Learn what is normal from the rows of ``X`` ``(n, d)``; ``y`` is ignored."""
         if not 0 < self.contamination < 0.5:
             raise ValueError(f"contamination: expected a share in (0, 0.5), got {self.contamination}")
-        if self.folds is not None and self.folds < 1:
-            raise ValueError(f"folds: expected at least 1, got {self.folds}")
+        if self.folds is not None and (self.folds < 0 or self.folds == 1):
+            raise ValueError(f"folds: expected 0 or at least 2, got {self.folds}")
         x, weight = check_rows(self, X, sample_weight)
         n = len(x)
-        seed = int(check_random_state(self.random_state).randint(2**31 - 1))
-        noise = resolution(self.noise, x)
-        self.flows_: list[Any] = []
-        index, scores = [], []
-        for number, parts in enumerate(self._parts(n, seed)):
-            settings = Settings(
-                method=self.method,
-                options=self.options,
-                noise=noise,
-                steps=self.steps,
-                batch_size=self.batch_size,
-                lr=self.lr,
-                weight_decay=self.weight_decay,
-                patience=self.patience,
-                seed=seed + number,
-            )
-            flow = learn(x, weight, parts, settings)
-            self.flows_.append(flow)
-            index.append(parts[1].numpy())
-            scores.append(by_chunks(flow.log_prob, x[index[-1]]))
-        self.held_out_scores_ = np.concatenate(scores)
-        judged, w = self.held_out_scores_, None if weight is None else weight[np.concatenate(index)]
+        seed = seed_of(self.random_state)
+        folds = (FOLDS if n < SMALL else 0) if self.folds is None else self.folds
+        crossed = folds > 0 and n >= FEW
+        parts = split(n, 0.0 if crossed or n < FEW else 0.2, seed)
+        settings = Settings(
+            method=self.method,
+            options=self.options,
+            noise=self.noise,
+            steps=self.steps,
+            batch_size=self.batch_size,
+            lr=self.lr,
+            weight_decay=self.weight_decay,
+            patience=self.patience,
+            folds=folds if crossed else 0,
+            seed=seed,
+        )
+        fitted = learn(x, weight, parts, settings)
+        self.flow_, self.run_ = fitted.flow, fitted.run.summary
+        if fitted.crossed is not None:
+            self.held_out_scores_, index = fitted.crossed, parts[0].numpy()
+        else:
+            index = parts[1].numpy()
+            self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[index])
+        judged, w = self.held_out_scores_, None if weight is None else weight[index]
         if self.novelty and n < FEW:
             warnings.warn(
                 f"{n} rows leave no held-out scores; the threshold comes from training scores",
@@ -129,29 +126,15 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
                 stacklevel=2,
             )
         if not self.novelty or n < FEW:
-            judged, w = self._scores(x), weight
-        self.offset_ = _quantile(judged, self.contamination, w)
+            judged, w = by_chunks(self.flow_.log_prob, x), weight
+        seen = np.isfinite(judged)
+        self.offset_ = _quantile(judged[seen], self.contamination, None if w is None else w[seen])
         self.threshold_ = self.offset_
         return self
 
-    def _parts(self, n: int, seed: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Indices to train on and to hold out, once for each flow."""
-        if n < FEW:
-            return [split(n, 0.0, seed)]
-        folds = self.folds or (5 if n <= CROSSED else 1)
-        if folds == 1:
-            return [split(n, 0.2, seed)]
-        order = split(n, 0.0, seed)[0]
-        held = order.chunk(min(folds, n // 2))
-        return [(torch.cat([h for h in held if h is not part]), part) for part in held]
-
-    def _scores(self, x: np.ndarray) -> NDArray[np.float64]:
-        each = np.stack([by_chunks(flow.log_prob, x) for flow in self.flows_])
-        return logsumexp(each, axis=0) - np.log(len(each))
-
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """The log-density of each row in nats, ``(n,)``; the lower, the more of an outlier."""
-        return self._scores(check_table(self, X))
+        return by_chunks(self.flow_.log_prob, check_table(self, X))
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores above the threshold, ``(n,)``: negative for outliers."""

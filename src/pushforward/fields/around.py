@@ -17,6 +17,7 @@ class BestLinear(nn.Module):
     the deviation of x_t, so that it leaves a distribution as it was where the path starts and ends at equal
     spread.  Raises ValueError for a path whose slopes are infinite at an end.
 
+    >>> import torch
     >>> BestLinear(Interpolant())(torch.tensor(0.5), torch.ones(1, 1))
     tensor([[0.]])
     """
@@ -38,6 +39,7 @@ class Around(nn.Module):
 
     A network that starts at zero then starts at the known field.
 
+    >>> import torch
     >>> still = lambda t, x, condition=None: torch.zeros_like(x)
     >>> Around(BestLinear(Interpolant()), still)(torch.tensor(1.0), torch.ones(1, 1))
     tensor([[1.]])

@@ -7,6 +7,7 @@ import json
 import shutil
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..objectives import Batch, Objective, Step
@@ -43,7 +44,14 @@ def cross_validate(job: Job) -> Choice | None:
             return None
         found.append(scores)
         density = density and exact
-    choice = choose(steps, torch.cat(found, 1), density)
+    scores = torch.cat(found, 1)
+    choice = choose(steps, scores, density)
+    if density:
+        crossed = torch.full((len(job.dataset.train),), torch.nan, dtype=torch.float64)
+        for (held, _), part in zip(job.start.folds, found):
+            # a judge may have asked about the first rows alone
+            crossed[held[: part.shape[1]]] = part[steps.index(choice.steps)]
+        save_file({"log_prob": crossed}, job.folder.path / "choice.safetensors")
     write_json(file, choice.to_json())
     return choice
 

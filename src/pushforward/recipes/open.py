@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ..config import RunConfig
 from ..data import Dataset, Schema
@@ -38,6 +40,14 @@ class Run:
     def command(self) -> str:
         """The command that made the run."""
         return self.summary.get("command", "")
+
+    def crossed(self) -> Tensor | None:
+        """Log-densities ``(n,)`` of the training rows under flows that had not seen them, in data units.
+
+        NaN where a row was not asked about; None for a run without cross-validation.
+        """
+        file = self.path / "choice.safetensors"
+        return load_file(file)["log_prob"] if file.exists() else None
 
     @property
     def dataset(self) -> Dataset:

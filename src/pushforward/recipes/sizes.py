@@ -13,13 +13,13 @@ from ..data.noise import SMALL
 VALIDATION_SHARE, VALIDATION_ROWS = 0.1, 2000
 #: Validations in a run, after so many of which without a better one it stops.
 VALIDATIONS, PATIENCE = 25, 10
-#: Cross-validation folds of small tables.
-FOLDS = 5
+#: Cross-validation folds of small tables, and fewest rows to fit baselines to and to divide into folds.
+FOLDS, FEWEST = 5, 20
 
 
 def is_small(schema: Schema) -> bool:
     """Whether the data are a table of so few rows that baselines are hard to beat."""
-    return schema.kind == "table" and schema.rows_train < SMALL
+    return schema.kind == "table" and FEWEST <= schema.rows_train < SMALL
 
 
 def by_size(schema: Schema, likelihood: bool) -> dict[str, Any]:

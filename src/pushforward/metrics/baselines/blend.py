@@ -93,6 +93,8 @@ def cross_fit(
         name: w for name, w in weights.items() if w >= LIGHT and all(name in found for _, found in parts)
     }
     whole = {name: fits[name](z, condition) for name in weights}
+    if not weights:
+        raise ValueError(f"x: {len(z)} rows are too few to fit baselines to")
     blends = [
         Fold(held, Blend([found[name] for name in weights], list(weights.values()))) for held, found in parts
     ]

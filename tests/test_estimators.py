@@ -21,8 +21,9 @@ from sklearn.utils.estimator_checks import check_estimator, check_outliers_fit_p
 from pushforward.bijections import Blur, Chain, Whiten
 from pushforward.cli import main
 from pushforward.data.atoms import atoms
+from pushforward.data.dataset import whitening
+from pushforward.data.noise import resolution
 from pushforward.estimators import FlowDensity, FlowOutlierDetector
-from pushforward.estimators.fitting import resolution, whitening
 from pushforward.flows import BijectiveFlow, Transformed
 from pushforward.random import seeded
 from pushforward.sources import Normal
@@ -128,7 +129,7 @@ def test_pipeline_grid_search_frame_pickle_clone(normal: np.ndarray) -> None:
     assert pipeline.score_samples(frame).shape == (300,)
     search = GridSearchCV(FlowDensity(**{**FAST, "steps": 60}), {"noise": [0.0, 2.0]}, cv=2).fit(normal)
     assert search.best_params_ == {"noise": 0.0}  # blurring by two deviations costs likelihood
-    detector = make_pipeline(StandardScaler(), FlowOutlierDetector(**FAST, folds=1)).fit(frame)
+    detector = make_pipeline(StandardScaler(), FlowOutlierDetector(**FAST, folds=0)).fit(frame)
     assert set(detector.predict(frame)) <= {-1, 1}
 
 
@@ -172,7 +173,7 @@ def test_threshold_is_a_quantile_of_rows_not_trained_on() -> None:
 
 def test_outliers_among_the_training_rows(normal: np.ndarray) -> None:
     x = np.concatenate([normal, [[1.2e4, -2.0]] * 3 + np.random.default_rng(0).normal(0, 1.0, (3, 2))])
-    detector = FlowOutlierDetector(**FAST, novelty=False, contamination=10 / 303, folds=1)
+    detector = FlowOutlierDetector(**FAST, novelty=False, contamination=10 / 303, folds=0)
     check_outliers_fit_predict("FlowOutlierDetector", detector)
     found = detector.fit_predict(x)
     assert (found == -1).sum() == 10 and (found[300:] == -1).all()
@@ -185,13 +186,15 @@ def test_few_rows_atoms_and_constant_columns_warn() -> None:
     x[:80, 2] = 0.0
     with (
         pytest.warns(UserWarning, match="constant columns: 1"),
-        pytest.warns(UserWarning, match="in 2 of 3 .*5 %"),
+        pytest.warns(UserWarning, match="column 'x2' is 7 in 1.., column 'x3' is 0 in .*blurred by 0.001"),
     ):
         density = FlowDensity(**FAST).fit(x)
     assert np.isfinite(density.score_samples(x)).all()
     np.testing.assert_allclose(resolution("scott", g.normal(size=(32, 1))), 0.5)
-    with pytest.warns(UserWarning, match="the likelihood has no bound"):
+    with pytest.warns(UserWarning, match="not blurred; log-densities mean little there"):
         resolution(0.0, x)
+    with pytest.warns(UserWarning, match="blurred by 0.05 deviations there$"):
+        resolution("auto", np.repeat(x, 10, axis=0)[:, 1:] + g.normal(size=(2000, 2)) * [0, 1e-9])
     with (
         pytest.warns(UserWarning, match="10 rows are few"),
         pytest.warns(UserWarning, match="training scores"),
@@ -203,14 +206,20 @@ def test_few_rows_atoms_and_constant_columns_warn() -> None:
     assert not atoms(g.normal(size=(10, 2)))[0].any()
 
 
-def test_whitening_is_the_covariance_of_the_blurred_rows(normal: np.ndarray) -> None:
-    noise = np.array([0.0, 1.0])
+def test_whitening_is_the_covariance_of_the_rows(normal: np.ndarray) -> None:
     weight = np.random.default_rng(1).uniform(size=300)
-    whiten, scale = whitening(normal, weight, noise)
+    whiten = whitening(torch.from_numpy(normal), torch.from_numpy(weight))
     assert isinstance(whiten, Whiten)
-    expected = np.cov(normal.T, aweights=weight, ddof=0) + np.diag([0.0, scale[1] ** 2])
     # up to the shrinkage, which is of the order of 1 / rows
+    expected = np.cov(normal.T, aweights=weight, ddof=0)
     np.testing.assert_allclose(whiten.covariance.numpy(), expected, rtol=0.05)
+    # one far row moves nothing much
+    far = normal.copy()
+    far[0] = 1e9
+    moved = whitening(torch.from_numpy(far))
+    plain = whitening(torch.from_numpy(normal))
+    np.testing.assert_allclose(moved.covariance.diag(), plain.covariance.diag(), rtol=1.0)
+    np.testing.assert_allclose(moved.loc, plain.loc, atol=0.1 * float(plain.covariance[0, 0].sqrt()))
     x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     y, log_det = whiten.forward_and_log_det(x)
     back, inverse = whiten.inverse_and_log_det(y)
@@ -238,8 +247,7 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
     assert float(drawn.var()) == pytest.approx(1.25, rel=4 * (2 / 20_000) ** 0.5)
     with pytest.raises(ValueError, match="scale: expected finite numbers >= 0"):
         Blur(torch.tensor([0.1, -0.1]))
-    whiten, scale = whitening(normal, None, np.zeros(2))
-    chain = Chain(whiten, Blur(torch.from_numpy(scale)))
+    chain = Chain(whitening(torch.from_numpy(normal)), Blur(torch.tensor([0.1, 0.2], dtype=torch.float64)))
     again = bijection_from_json(json.loads(json.dumps(bijection_to_json(chain))))
     assert {k: v.tolist() for k, v in again.state_dict().items()} == {
         k: v.tolist() for k, v in chain.state_dict().items()
@@ -251,8 +259,8 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
     [
         ({"contamination": 0.5}, r"contamination: expected a share in \(0, 0.5\), got 0.5"),
         ({"contamination": 0.0}, "contamination"),
-        ({"folds": 0}, "folds: expected at least 1, got 0"),
-        ({"noise": "silverman"}, "noise: expected a number >= 0, 'auto' or 'scott', got 'silverman'"),
+        ({"folds": 1}, "folds: expected 0 or at least 2, got 1"),
+        ({"noise": "silverman"}, "noise: expected a number >= 0, auto or scott, got 'silverman'"),
         ({"noise": -1.0}, "noise"),
         ({"method": "nfs"}, "did you mean 'nsf'"),
         ({"method": "fm,layers=3"}, "only normalizing flows take options"),

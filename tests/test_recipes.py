@@ -30,6 +30,10 @@ SMALL = [
     "--pairs",
     "100",
     "--no-report",
+    "--folds",
+    "0",
+    "--source",
+    "normal",
 ]
 
 

@@ -20,14 +20,14 @@ SHOWN = 3
 def atoms(x: np.ndarray, share: float = ATOM_COLUMN) -> tuple[np.ndarray, bool]:
     """Which columns of ``x`` ``(n, d)`` hold an atom, and whether one row holds over 1 % of the table.
 
-    An atom is one value in over a ``share`` of the rows, and at least twice.
+    An atom is one value in over a ``share`` of the rows, at least twice; a row counts from three times on.
 
     >>> columns, row = atoms(np.array([[0.0, 1.0], [0.0, 2.0], [0.0, 3.0]]))
     >>> columns.tolist(), row
     ([True, False], False)
     """
     columns = [_most(column)[1] > max(1, share * len(x)) for column in x.T]
-    return np.array(columns), _most(x)[1] > max(1, ATOM_ROW * len(x))
+    return np.array(columns), _most(x)[1] > max(2, ATOM_ROW * len(x))
 
 
 def describe(x: np.ndarray, columns: np.ndarray, row: bool, names: Sequence[str] = ()) -> str:
@@ -71,7 +71,7 @@ def check_atoms(source: str, x: np.ndarray, columns: Sequence[str] = ()) -> None
         )
     distinct = np.unique(x, axis=0, return_counts=True)[1]
     row, count = _most(x)
-    if count > max(1, ATOM_ROW * n):
+    if count > max(2, ATOM_ROW * n):
         values = ", ".join(f"{value:g}" for value in x[row, :SHOWN]) + ", ..." * (x.shape[1] > SHOWN)
         raise ValueError(
             f"{source}: {count:,} of {n:,} rows are ({values}): the likelihood has no bound where one row "

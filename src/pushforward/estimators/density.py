@@ -42,7 +42,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         random_state: seed of the split, the weights and the batches; an integer means what ``--seed`` means.
 
     Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``run_`` (what training says of
-    itself), ``held_out_scores_`` (the log-densities of the rows held out), ``n_features_in_``, ``feature_names_in_``.
+    itself), ``held_out_scores_`` (the log-densities of the rows held out), ``n_features_in_``,
+    ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning.  Raises ValueError for empty or
     non-finite ``X``, one row, negative weights, and values that do not fit.

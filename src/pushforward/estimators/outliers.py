@@ -134,11 +134,13 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """The log-density of each row in nats, ``(n,)``; the lower, the more of an outlier."""
-        return by_chunks(self.flow_.log_prob, check_table(self, X))
+        x = check_table(self, X)  # which also says where there is no fit yet
+        return by_chunks(self.flow_.log_prob, x)
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores above the threshold, ``(n,)``: negative for outliers."""
-        return self.score_samples(X) - self.offset_
+        scores = self.score_samples(X)
+        return scores - self.offset_
 
     def predict(self, X: ArrayLike) -> NDArray[np.int64]:
         """1 for normal rows, -1 for outliers, ``(n,)``."""

@@ -197,10 +197,16 @@ def _couplings(
     )
     moves = torch.arange(dim) < (dim + 1) // 2
     links: list[Bijection] = []
+    order = torch.arange(dim)
     for i in range(layers):
         if i and i % 2 == 0 and dim > 2:
-            links.append(Permutation(shuffled(dim, i // 2)))
+            shuffle = shuffled(dim, i // 2)
+            links.append(Permutation(shuffle))
+            order = order[shuffle]
         links.append(Coupling(~moves if i % 2 else moves, monotone, network))
+    if bool((order != torch.arange(dim)).any()):
+        # back in their places, so that layers near the identity make a flow near the identity
+        links.append(Permutation(order.argsort()))
     return links
 
 

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+#: Standard errors that a gain has to exceed; one would do for a single number of steps; several are tried.
+SURE = 2.0
+
 
 @dataclass(frozen=True)
 class Choice:
     """The number of steps that cross-validation chose, and why.
 
-    steps: 0 where no number of steps is better than none by more than the standard error.
+    steps: 0 where no number of steps is better than none by more than :data:`SURE` standard errors.
     learnt: mean gain over no steps in nats a row, its standard error, and from how many rows; None without
     densities.  curve: rows of a history, the mean negative log-density (or loss) of rows that were held out.
     """
@@ -37,7 +40,7 @@ def choose(steps: list[int], scores: Tensor, density: bool) -> Choice:
     """The best of ``steps`` by the scores ``(len(steps), N)`` of rows held out, the first being no step.
 
     density: whether scores are log-densities in nats; losses with the other sign otherwise.  A number of
-    steps has to be better than none by more than the standard error of the paired difference.
+    steps has to be better than none by more than :data:`SURE` standard errors of the paired difference.
 
     >>> choose([0, 10, 20], torch.tensor([[0.0, 0.0], [1.0, 1.1], [0.5, 0.4]]), True).steps
     10
@@ -46,7 +49,7 @@ def choose(steps: list[int], scores: Tensor, density: bool) -> Choice:
     means = scores.mean(1)
     best = int(torch.where(means.isnan(), -torch.inf, means).argmax())
     learnt = learnt_of(scores[best] - scores[0], "cross-validation")
-    if not learnt["gain"] > learnt["error"]:
+    if not learnt["gain"] > SURE * learnt["error"]:
         best = 0
         learnt = {**learnt, "gain": 0.0, "error": 0.0}
     key, sign = ("val_nll", -1.0) if density else ("val_loss", -1.0)

@@ -43,7 +43,8 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
     model, data, optim = config.model, config.data, config.optim
     small = is_small(schema)
     values["source"] = "baseline" if small and _starts_anywhere(config, schema) else "normal"
-    values["flow"] = _sized_flow(config, schema, small) if likelihood else None
+    if likelihood:
+        model = dataclasses.replace(model, flow=_flow_for(config, schema, small))
     if optim.patience == 0 or model.teacher is not None:
         values["folds"] = 0
     if optim.folds == 0 and small:
@@ -73,13 +74,21 @@ def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
     return config.model.base is None and config.model.teacher is None and entry.starts_anywhere
 
 
-def _sized_flow(config: RunConfig, schema: Schema, small: bool) -> str:
-    """The method's normalizing flow: a small one for few rows, its kin for a single column."""
-    name = registry.METHODS[config.model.method].defaults["flow"]
-    if schema.kind == "table" and schema.event_shape == (1,):
-        name = registry.FLOWS[name].one_column or name
-    options = registry.FLOWS[name].small
-    return f"{name},{options}" if small and options else name
+def _flow_for(config: RunConfig, schema: Schema, small: bool) -> str:
+    """The normalizing flow as it was asked for, or the method's, a small one for few rows.
+
+    A single column takes the kin of a flow that needs two.
+    """
+    given = config.model.flow or registry.METHODS[config.model.method].defaults["flow"]
+    name, _, options = given.partition(",")
+    entry = registry.FLOWS.get(name)
+    if entry is None:  # a class of the user's own
+        return given
+    if schema.event_shape == (1,):
+        name = entry.one_column or name
+    if config.model.flow is None and small:
+        options = entry.small
+    return f"{name},{options}" if options else name
 
 
 def label(config: RunConfig) -> str:

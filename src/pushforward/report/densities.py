@@ -13,7 +13,7 @@ from .. import random
 from ..couplings import Rows
 from ..flows import InvertibleFlow, divergence
 from ..metrics import KernelDensity, bits_per_dim, fit_gaussian
-from ..metrics.baselines import Kernel
+from ..metrics.baselines.kernel import Kernel
 from ..solvers import ODE, Adaptive, Euler, Solver
 from ..sources import Source
 from ..tensors import Condition, condition_to, take_condition

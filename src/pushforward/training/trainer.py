@@ -151,7 +151,8 @@ class Trainer:
         self.show_progress, self.title = show_progress and self.rank == 0, title
         self.total = optim.steps
         self.last = self.total if stop_at is None else min(stop_at, self.total)
-        every = optim.validate_every or max(1, self.total // 20)
+        # a judge may take as long as many steps
+        every = optim.validate_every or max(1, self.total // (20 if judge is None else 12))
         regularly = {*range(every, self.last, every), self.last} | ({0} if judge is not None else set())
         self.validate_at = regularly if validate_at is None else validate_at
         #: what ``judge`` said, by step

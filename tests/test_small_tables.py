@@ -1,0 +1,170 @@
+"""Small tables: whatever the method, a flow starts at the baselines, and keeps them if it learns nothing."""
+
+from __future__ import annotations
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_iris, load_wine
+
+import pushforward
+from pushforward.cli import main
+from pushforward.config import RunConfig
+from pushforward.metrics import fit_blend
+from pushforward.recipes import build_coupling, build_models, resolve
+from pushforward.recipes.build import inner_flow
+from pushforward.recipes.choice import choose
+from pushforward.recipes.open import load_dataset
+from pushforward.recipes.start import build_start
+from pushforward.registry import METHODS
+from pushforward.solvers import Tsit5
+from pushforward.sources import Blend, Normal
+
+ANYWHERE = sorted(name for name, method in METHODS.items() if method.starts_anywhere)
+#: from a normal source the field starts in closed form, but for how far the path ends from the data
+NEARLY = {"ve": 0.1, "vp": 0.1, "i-cfm": 0.1}
+
+
+def wine(columns: int = 4) -> np.ndarray:
+    return load_wine().data[:, :columns]
+
+
+def untrained(config, dataset):
+    """What a run starts from, and its flow before the first step."""
+    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
+    models = build_models(config, dataset.schema, "train", start.law, start.known)
+    models.eval().requires_grad_(False)
+    return start, inner_flow(config, dataset.schema, models, start.law, "train")
+
+
+@pytest.mark.parametrize("method", ANYWHERE)
+def test_step_zero_is_the_baseline(method):
+    """Before training the density is that of a stack of baselines, for every method of the registry."""
+    x = wine()
+    config = RunConfig.of("wine", method=method, holdout=0.0)
+    dataset = load_dataset(config, x)
+    config = resolve(config, dataset.schema)
+    assert config.data.source == "baseline" and config.optim.folds == 5
+    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
+    models = (
+        build_models(config, dataset.schema, "train", start.law, start.known).eval().requires_grad_(False)
+    )
+    flow = inner_flow(config, dataset.schema, models, start.law, "train")
+    if hasattr(flow, "solver"):
+        flow = flow.replace(solver=Tsit5(rtol=1e-5, atol=1e-5))
+    z = dataset.preprocess.inverse(dataset.train.x[:50]).float()
+    known = start.law if start.known is None else start.known
+    torch.testing.assert_close(flow.log_prob(z), known.log_prob(z), atol=NEARLY.get(method, 2e-3), rtol=1e-3)
+    assert "mixture" in start.note or "Gaussian" in start.note
+
+
+@pytest.mark.parametrize("kind", ["labels", "number"])
+@pytest.mark.parametrize("method", ["fm", "ot-cfm", "nsf"])
+def test_step_zero_is_the_baseline_under_conditions(method, kind):
+    iris = load_iris()
+    y = iris.target if kind == "labels" else iris.data[:, 3]
+    config = RunConfig.of("iris", method=method, holdout=0.0)
+    dataset = load_dataset(config, (iris.data[:, :3], y))
+    config = resolve(config, dataset.schema)
+    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
+    models = (
+        build_models(config, dataset.schema, "train", start.law, start.known).eval().requires_grad_(False)
+    )
+    flow = inner_flow(config, dataset.schema, models, start.law, "train")
+    z, c = dataset.preprocess.inverse(dataset.train.x[:50]).float(), dataset.train.condition[:50]
+    torch.testing.assert_close(flow.log_prob(z, c), start.law.log_prob(z, c), atol=2e-3, rtol=1e-3)
+
+
+def test_nothing_to_learn_is_said_and_keeps_the_baseline(tmp_path):
+    """Of a normal distribution there is nothing to learn beyond a Gaussian."""
+    x = np.random.default_rng(1).multivariate_normal([0, 5], [[1, 0.9], [0.9, 1]], 150)
+    run = pushforward.train(x, tmp_path / "run", method="fm", steps=100, show_progress=False)
+    learnt = run.summary["learnt"]
+    assert run.summary["kept_step"] == 0 and learnt["gain"] == 0 and learnt["how"] == "cross-validation"
+    law = run.flow.flow.source
+    assert isinstance(law, Blend)
+    # fitted in other coordinates the stack is another, but about as good
+    found = run.flow.log_prob(run.dataset.test.x).mean()
+    alone = fit_blend(run.dataset.train.x).log_prob(run.dataset.test.x).mean()
+    assert float(found) == pytest.approx(float(alone), abs=0.05)
+    # the number of steps, the folds and the curve are in the folder, and a resumed run does not choose again
+    choice = json.loads((tmp_path / "run" / "choice.json").read_text())
+    assert choice["steps"] == 0 and len(choice["curve"]) > 3
+    assert len(run.crossed()) == 120
+
+
+def test_what_is_learnt_is_learnt_of_rows_not_seen():
+    """A gain in cross-validation is a gain on new rows too."""
+    g = np.random.default_rng(1)
+    gains = []
+    for seed in range(2):
+        angle = g.uniform(0, 2 * np.pi, (700, 1))
+        x = np.hstack([np.cos(angle), np.sin(2 * angle)]) * (3 + 0.1 * g.normal(size=(700, 1)))
+        run = pushforward.train(x[:300], holdout=0.0, seed=seed, method="maf", steps=200, show_progress=False)
+        new = torch.tensor(x[300:])
+        z, volume = run.flow.bijection.inverse_and_log_det(new)
+        before = run.flow.flow.source.log_prob(z.float()) + volume
+        gains.append((run.flow.log_prob(new) - before).mean())
+        assert float(gains[-1]) > run.summary["learnt"]["gain"] - 4 * run.summary["learnt"]["error"] - 0.02
+    assert max(gains) > 0
+
+
+def test_steps_must_be_better_than_none_by_more_than_their_error():
+    noise = torch.randn(100, generator=torch.Generator().manual_seed(0))
+    assert choose([0, 5], torch.stack([noise * 0, noise]), True).steps == 0
+    assert choose([0, 5], torch.stack([noise * 0, noise + 1]), True).steps == 5
+    assert choose([0, 5], torch.stack([noise * 0, noise + 0.15]), True).steps == 0
+    assert choose([0, 5], torch.stack([noise * 0, noise + torch.nan]), True).steps == 0
+    losses = choose([0, 5], torch.stack([noise * 0 - 2, noise * 0 - 1]), False)
+    assert losses.steps == 5 and losses.learnt is None and losses.curve[1] == {"step": 5, "val_loss": 1.0}
+
+
+def test_a_flow_with_learnt_parts_of_its_own_starts_as_it_was():
+    run = pushforward.train(wine(), method="nsf", base="student-t", steps=20, show_progress=False)
+    assert run.config.data.source == "normal" and run.config.optim.folds == 5
+    with pytest.raises(ValueError, match="--base student-t and --source baseline"):
+        pushforward.train(wine(), method="nsf", base="student-t", source="baseline")
+
+
+@pytest.mark.parametrize("name", ["vp", "fm"])
+def test_source_normal_is_what_was_asked_for(name):
+    run = pushforward.train(wine(), method=name, source="normal", folds=0, steps=20, show_progress=False)
+    assert isinstance(run.flow.flow.source, Normal) and run.summary["start"] == ""
+
+
+def test_interrupted_in_a_fold_the_folder_loads_and_goes_on(tmp_path, monkeypatch):
+    from pushforward.recipes import crossed
+
+    whole = pushforward.train(wine(), tmp_path / "whole", method="maf", steps=40, show_progress=False)
+    fold = crossed._fold
+    monkeypatch.setattr(
+        crossed, "_fold", lambda job, number, *rest: (None, True) if number == 2 else fold(job, number, *rest)
+    )
+    run = pushforward.train(wine(), tmp_path / "run", method="maf", steps=40, show_progress=False)
+    assert not run.summary["finished"] and run.summary["step"] == 0
+    assert bool(pushforward.load(tmp_path / "run").sample(5).isfinite().all())
+    monkeypatch.undo()
+    again = pushforward.train(wine(), tmp_path / "run", method="maf", steps=40, show_progress=False)
+    assert again.summary["kept_step"] == whole.summary["kept_step"]
+    for name, value in whole.flow.state_dict().items():
+        assert torch.equal(value, again.flow.state_dict()[name]), name
+
+
+def test_the_command_line_and_the_estimator_give_the_same_figures(tmp_path):
+    x = wine(5)
+    np.savetxt(tmp_path / "wine.csv", x, delimiter=",", header="a,b,c,d,e", comments="")
+    arguments = ["--method", "nsf", "--steps", "60", "--seed", "3", "--no-report"]
+    assert main(["train", str(tmp_path / "wine.csv"), "--out", str(tmp_path / "run"), *arguments]) == 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        density = pushforward.FlowDensity("nsf", steps=60, random_state=3).fit(x)
+    run = pushforward.recipes.open_run(tmp_path / "run")
+    assert density.run_["learnt"] == run.summary["learnt"]
+    for name, value in run.flow.flow.state_dict().items():
+        assert torch.equal(value.double(), density.flow_.flow.state_dict()[name].double()), name
+    # scores of the estimator are float64, the model's own float32
+    scores = run.flow.log_prob(run.dataset.test.x)
+    np.testing.assert_allclose(density.held_out_scores_, scores, atol=1e-3)

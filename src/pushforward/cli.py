@@ -1,4 +1,4 @@
-"""The command line: ``pushforward train | sample | push | score | report | compare | methods | datasets``."""
+"""The command line: ``pushforward train``, ``sample``, ``push``, ``score``, ``report``, ``info``, ..."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ COMMANDS = {
     "push": "carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)",
     "score": "log-density of new rows: pushforward score RUN new.csv -o scores.csv",
     "report": "write RUN/report.html again",
+    "info": "what a run is: data, model, steps, what it learnt",
     "compare": "two runs side by side: pushforward compare RUN RUN",
     "methods": "the recipes, with their papers",
     "datasets": "the built-in data",
@@ -130,6 +131,10 @@ def _train(arguments: list[str], command: str) -> int:
         _say(f"stopped at step {run.summary['step']} of {run.config.optim.steps}; the same command goes on")
         return 130
     _say(f"trained {run.summary['step']} steps in {run.summary['seconds']:.0f} s: {run.path}")
+    if run.summary.get("learnt"):
+        from .recipes.info import learnt_in_words
+
+        _say(f"learnt {learnt_in_words(run.summary['learnt'])}")
     if args.report:
         from .report import build
 
@@ -301,6 +306,25 @@ def _report(arguments: list[str], command: str) -> int:
     from .report import build
 
     print(build(open_run(args.run, device=args.device), samples=args.samples))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Info:
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+
+
+def _info(arguments: list[str], command: str) -> int:
+    args = _parse(_Info, arguments, "info")
+
+    from .recipes import open_run
+    from .recipes.info import lines
+
+    rows = lines(open_run(args.run))
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}")
     return 0
 
 

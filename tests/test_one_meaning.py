@@ -1,0 +1,131 @@
+"""A method means one thing: by the command, by a configuration, by keywords."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import pushforward
+from pushforward.cli import main
+from pushforward.config import ModelConfig, OptimConfig, RunConfig
+from pushforward.recipes import build_coupling, build_path, by_method, label
+from pushforward.registry import METHODS
+
+IMAGES = {"glow": "glow,levels=1,steps=1,width=8", "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2"}
+SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 2}
+
+
+def settings_of(method: str) -> tuple[str, dict]:
+    if method in IMAGES:
+        return "digits", {"steps": 2, "batch": 32, "flow": IMAGES[method]}
+    return "moons", {**SMALL, "rows": 120}
+
+
+def flags(settings: dict) -> list[str]:
+    return [part for name, value in settings.items() for part in (f"--{name}", str(value))]
+
+
+@pytest.mark.parametrize("method", sorted(METHODS))
+def test_three_forms_give_one_configuration_and_one_flow(method, tmp_path):
+    data, settings = settings_of(method)
+    assert (
+        main(
+            ["train", data, "--method", method, *flags(settings), "--out", str(tmp_path / "a"), "--no-report"]
+        )
+        == 0
+    )
+    model = {k: v for k, v in settings.items() if k in {f.name for f in dataclasses.fields(ModelConfig)}}
+    optim = {k: v for k, v in settings.items() if k in {f.name for f in dataclasses.fields(OptimConfig)}}
+    config = RunConfig.of(data, **({"rows": settings["rows"]} if "rows" in settings else {}))
+    config = dataclasses.replace(
+        config, model=ModelConfig(method=method, **model), optim=OptimConfig(**optim)
+    )
+    pushforward.train(config, tmp_path / "b", show_progress=False)
+    run = pushforward.train(data, tmp_path / "c", method=method, show_progress=False, **settings)
+    texts = [(tmp_path / name / "config.json").read_text() for name in "abc"]
+    assert texts[0] == texts[1] == texts[2]
+    states = [pushforward.load(tmp_path / name).state_dict() for name in "abc"]
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]) and torch.equal(value, states[2][name]), name
+    # nothing is left open, and the parts are those that the method stands for
+    resolved = json.loads(texts[0])
+    for name, value in METHODS[method].defaults.items():
+        assert str(resolved["model"][name]).startswith(str(value)), name
+    assert label(run.config) == method
+
+
+def test_a_method_from_python_is_not_plain_flow_matching():
+    config = by_method(RunConfig(target="moons", model=ModelConfig(method="ot-cfm", network="mlp")))
+    assert type(build_coupling(config)).__name__ == "MinibatchOT"
+    assert by_method(RunConfig.of("moons", method="vp")).model.prediction == "noise"
+    assert build_path(by_method(RunConfig.of("moons", method="i-cfm"))).gamma.value == 0.1
+    assert by_method(RunConfig.of("moons", method="rectified-flow")).model.reflow == 1
+
+
+def test_what_is_asked_for_is_kept_and_the_name_says_so():
+    asked = by_method(RunConfig.of("moons", method="ot-cfm", coupling="independent"))
+    assert asked.model.coupling == "independent" and label(asked) == "fm"
+    assert label(by_method(RunConfig.of("moons", method="fm", coupling="ot"))) == "ot-cfm"
+    assert label(by_method(RunConfig.of("moons", method="vp", coupling="ot"))) == (
+        "flow-matching (coupling ot, path vp, prediction noise)"
+    )
+
+
+def test_the_default_method_is_one_everywhere():
+    assert RunConfig(target="moons").model.method == pushforward.FlowDensity().method
+    assert pushforward.FlowOutlierDetector().method == pushforward.FlowDensity().method
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        np.random.default_rng(0).normal(size=(60, 2)),
+        torch.randn(60, 2, generator=torch.Generator().manual_seed(0)),
+        (np.random.default_rng(0).normal(size=(60, 2)), np.arange(60) % 3),
+    ],
+    ids=["array", "tensor", "pair"],
+)
+def test_data_in_memory_need_no_folder(data):
+    run = pushforward.train(data, method="maf", steps=5, show_progress=False)
+    assert run.flow.sample(3, *([torch.tensor(0)] if isinstance(data, tuple) else [])).shape == (3, 2)
+    assert run.path.exists() and run.summary["finished"]
+    again = pushforward.train(data, method="maf", steps=5, show_progress=False)
+    assert again.path != run.path
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: pushforward.train("moons", methd="fm"), "did you mean 'method'"),
+        (lambda: pushforward.train("moons", method="otcfm"), "did you mean 'ot-cfm'"),
+        (lambda: pushforward.train(RunConfig(target="moons"), steps=3), "steps: a configuration holds all"),
+        (lambda: pushforward.train(np.zeros((9, 2)), target=np.zeros((9, 2))), "target: goes with"),
+        (lambda: pushforward.train("moons", folds=3, validation=0.1), "expected one of them"),
+        (lambda: pushforward.train("moons", folds=1), "at least 2"),
+    ],
+)
+def test_mistakes(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_info_says_what_a_run_is(tmp_path, capsys):
+    x = np.random.default_rng(0).normal(size=(80, 2))
+    np.savetxt(tmp_path / "x.csv", x, delimiter=",", header="a,b", comments="")
+    out = str(tmp_path / "run")
+    assert (
+        main(
+            ["train", str(tmp_path / "x.csv"), "--method", "maf", "--steps", "5", "--out", out, "--no-report"]
+        )
+        == 0
+    )
+    said = capsys.readouterr().err
+    assert "maf for 64 rows of 2 numbers" in said and "5 folds choose the step" in said
+    assert main(["info", out]) == 0
+    shown = capsys.readouterr().out
+    assert "method    maf" in shown and "64 rows to train on, 16 held out" in shown
+    assert "nothing beyond the baselines it starts from" in shown

@@ -60,7 +60,8 @@ class Subject:
             for part, rows in (("train", run.dataset.train), ("test", run.dataset.test))
         )
         #: Without enough held-out rows half of the training rows stand in for them, and the report says so.
-        self.held_out = len(self.test) >= 10
+        self.unseen = len(self.test)
+        self.held_out = self.unseen >= 10
         if not self.held_out:
             order = uniform((len(self.train),), self.generator("halves"), torch.float64).argsort()
             half = len(order) // 2
@@ -131,25 +132,36 @@ class Subject:
 
     @property
     def unit(self) -> str:
-        """In what distances are measured."""
+        """In what the data are."""
         return "grey levels" if self.schema.levels is not None else "data units"
+
+    @property
+    def tabular(self) -> bool:
+        """Whether a row is a list of numbers, each a column of its own."""
+        return len(self.event) == 1
 
     @cached_property
     def deviation(self) -> Tensor | None:
-        """Deviations of the columns, where they are so unlike that distances had better be in them."""
-        found = self.train.x.double().std(0)
-        unlike = len(self.event) == 1 and float(found.min()) > 0 and float(found.max() / found.min()) > 3
-        return found if unlike else None
+        """Deviations of the columns of a table, in which its distances are; 1 for constant columns."""
+        if not self.tabular:
+            return None
+        x = self.train.x.double()
+        found = x.std(0)
+        # the rounding of the mean is no deviation
+        return torch.where(found > 1e-12 * x.abs().amax(0), found, 1.0)
 
     @property
     def distance_unit(self) -> str:
-        """The unit of :meth:`energy`."""
+        """In what distances are measured."""
         return self.unit if self.deviation is None else "deviations"
 
+    def scaled(self, x: Tensor) -> Tensor:
+        """Rows in float64 whose columns, for tables, are in their deviations."""
+        return x.double() if self.deviation is None else x.double() / self.deviation
+
     def energy(self, x: Tensor, y: Tensor) -> float:
-        """Energy distance, with columns divided by :attr:`deviation` where there is one."""
-        scale = 1.0 if self.deviation is None else self.deviation
-        return energy_distance(x.double() / scale, y.double() / scale)
+        """Energy distance of :meth:`scaled` rows."""
+        return energy_distance(self.scaled(x), self.scaled(y))
 
     @property
     def labelled(self) -> bool:

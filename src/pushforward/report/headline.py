@@ -1,0 +1,283 @@
+"""What the headline of a report says, from its numbers alone.
+
+Every rule is a function of numbers that returns a :class:`Cause` or None; :func:`conclude` makes the headline
+of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from .densities import Density
+from .history import Course
+from .lines import Line
+from .words import Value, number, pair, percent
+
+Kind = Literal["good", "beaten", "overfits", "copies", "underfits", "below-baseline", "undecided"]
+
+#: Fewest held-out rows that allow a conclusion.
+ROWS = 20
+#: Standard errors that count as more than noise, and deviations of real rows for distances.
+ERRORS, SPREADS = 2.0, 3.0
+#: Nats a row that training rows must have more before it matters.
+MATERIAL = 0.05
+#: Share of samples on training rows from which on the model does nothing but copy.
+MOST = 0.5
+#: Two-sample accuracy from which on samples are easily told from real rows.
+TOLD = 0.75
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why a model is not good: ``key`` of the rule, and a sentence.
+
+    clear: whether it is more than a narrow miss.
+    """
+
+    key: Literal["rows", "below", "gap", "rise", "copies", "beaten", "far"]
+    text: str
+    clear: bool = True
+
+
+@dataclass(frozen=True)
+class Headline:
+    """The headline: its kind, what it says, why, and a command that mends it (empty where there is none)."""
+
+    kind: Kind
+    sentence: str
+    causes: list[Cause] = field(default_factory=list)
+    command: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        causes = [{"key": cause.key, "text": cause.text} for cause in self.causes]
+        return {"kind": self.kind, "causes": causes, "command": self.command}
+
+
+# -- the rules ---------------------------------------------------------------------------------------------
+
+
+def few_rows(held_out: int) -> Cause | None:
+    """Whether there are too few held-out rows to conclude anything."""
+    if held_out >= ROWS:
+        return None
+    if held_out == 0:
+        return Cause("rows", "no rows were held out, so that overfitting could not be seen")
+    return Cause("rows", f"only {held_out} rows were held out, and a conclusion takes {ROWS}")
+
+
+def below(densities: Sequence[Density], names: dict[str, str]) -> Cause | None:
+    """Whether a baseline gives held-out rows a higher log-density, by more than one standard error."""
+    above = [d for d in densities if d.gain is not None and d.gain < -(d.gain_error or 0.0)]
+    if not above:
+        return None
+    best = max(above, key=lambda d: d.mean)
+    assert best.gain is not None
+    amount = pair(Value(-best.gain, best.gain_error))
+    text = f"held-out rows have {amount} nats a row less than under the {names[best.key]}"
+    return Cause("below", text, best.gain < -ERRORS * (best.gain_error or 0.0))
+
+
+def overfitted(densities: Sequence[Density], started: bool) -> Cause | None:
+    """Whether training rows have a higher log-density than held-out rows, beyond what fitting explains.
+
+    Any fitted density prefers its own rows, the more so the more numbers it has and the fewer rows.  So the
+    gap must exceed noise, and that of a baseline too, by more than noise; and the difference must be larger
+    than what the model gains on held-out rows, so that less than half of its advantage on training rows is
+    real.  The baseline is the better one of the Gaussian and the mixture: kernels sit on training rows and
+    have a wide gap by construction.  A flow that ``started`` from baselines may have the gap of any of them.
+    """
+    if not densities or densities[0].gap is None:
+        return None
+    gap = Value(densities[0].gap, densities[0].gap_error)
+    fitted = [d for d in densities[1:] if d.excess is not None and not d.key.startswith("kernel")]
+    if started:
+        fitted = [min(densities[1:], key=lambda d: d.excess or 0.0)]
+    if not fitted:
+        return None
+    other = max(fitted, key=lambda d: d.mean)
+    assert other.excess is not None and other.gain is not None
+    noise = ERRORS * max(gap.spread or 0.0, 0.0)
+    wide = gap.value > noise and other.excess > ERRORS * (other.excess_error or 0.0)
+    if not wide or other.excess <= max(MATERIAL, other.gain):
+        return None
+    text = f"training rows have {pair(gap)} nats a row more than held-out rows"
+    if other.gap is not None:
+        text += f", under the {'Gaussian' if other.key == 'gaussian' else 'baseline'} {number(other.gap)}"
+    return Cause("gap", text)
+
+
+def risen(course: Course | None) -> Cause | None:
+    """Whether the weights that are kept come long after the validation loss was least."""
+    if course is None or not course.risen:
+        return None
+    text = f"the validation loss was least at step {course.best:,} and has risen since"
+    return Cause("rise", text)
+
+
+def copied(near: int, samples: int, real_near: int, real: int, train: int) -> Cause | None:
+    """Whether more samples than real rows lie nearer to a training row than 1 % of training rows do.
+
+    Beyond two binomial standard errors of both shares, and beyond 1 % too: a few held-out rows cannot show a
+    small share, and few training rows set the distance itself with noise.
+    """
+    share, other = near / samples, real_near / real
+    error = _binomial(near, samples)
+    noise = ERRORS * math.hypot(error, _binomial(real_near, real))
+    nominal = 0.01 + 1 / train + ERRORS * math.hypot(error, math.sqrt(0.01 * 0.99 / train))
+    if share <= other + noise or share <= nominal:
+        return None
+    text = (
+        f"{percent(share)} of the samples lie nearer to a training row than 1 % of the training rows do, "
+        f"of the held-out rows {percent(other)}"
+    )
+    return Cause("copies", text, share >= MOST)
+
+
+def _binomial(count: int, total: int) -> float:
+    """Standard error of a share that is not 0 where nothing was counted (Agresti & Coull 1998)."""
+    share = (count + 1) / (total + 2)
+    return math.sqrt(share * (1 - share) / total)
+
+
+def noise_of(line: Line) -> float:
+    """What a difference of two draws must exceed: three deviations of real rows, or errors of shares."""
+    spread = line.values["real"].spread or 0.0
+    if line.key == "label_accuracy":
+        spread = math.hypot(spread, line.values["model"].spread or 0.0)
+    return SPREADS * max(spread, line.least_spread)
+
+
+def beaten(line: Line, names: dict[str, str]) -> Cause | None:
+    """Whether the draws of a baseline are nearer to held-out rows than the samples, beyond noise.
+
+    Labels are to be read as well as those of real rows.
+    """
+    mine, sign = line.values["model"].value, 1 if line.better == "low" else -1
+    others = {key: value for key, value in line.values.items() if key in names}
+    if line.key == "label_accuracy":
+        others["real"] = line.values["real"]
+    if not others:
+        return None
+    key = min(others, key=lambda key: sign * others[key].value)
+    if sign * (mine - others[key].value) <= noise_of(line):
+        return None
+    who = "real rows" if key == "real" else f"draws of the {names[key]}"
+    text = f"{line.short} {line.text(mine)}, {who} {line.text(others[key].value)}"
+    return Cause("beaten", text, sign * (mine - others[key].value) > 2 * noise_of(line))
+
+
+def far(line: Line | None) -> Cause | None:
+    """Whether samples are easily told from real rows."""
+    if line is None:
+        return None
+    mine, real = line.values["model"].value, line.values["real"].value
+    if mine < TOLD or mine - real <= noise_of(line):
+        return None
+    return Cause(
+        "far", f"a classifier tells samples from held-out rows in {percent(mine)} of cases, by chance 50 %"
+    )
+
+
+# -- the conclusion ----------------------------------------------------------------------------------------
+
+
+def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
+    """The kind of the headline, from all causes and the course of the validation loss."""
+    by_key = {cause.key: cause for cause in causes}
+    if "rows" in by_key:
+        return "undecided"
+    if "copies" in by_key and by_key["copies"].clear:
+        return "copies"
+    if "gap" in by_key or "rise" in by_key:
+        return "overfits"
+    if "copies" in by_key:
+        return "copies"
+    # What neither overfits nor copies and is clearly worse has learnt too little, unless it had stopped to.
+    clear = any(cause.clear for cause in causes if cause.key in ("below", "beaten"))
+    settled = course is not None and course.early
+    if clear and not settled and ("below" in by_key or sum(cause.key == "beaten" for cause in causes) > 1):
+        return "underfits"
+    if "below" in by_key:
+        return "below-baseline"
+    return "beaten" if causes else "good"
+
+
+#: How a headline begins.
+OPENINGS: dict[Kind, str] = {
+    "undecided": "Nothing can be concluded",
+    "overfits": "The model overfits: it has learnt its rows by heart",
+    "copies": "The model copies training rows",
+    "underfits": "The model has not learnt enough yet",
+    "below-baseline": "The model is worse than a baseline",
+    "beaten": "The model is beaten",
+}
+#: Which cause a headline names first.
+FIRST: dict[Kind, tuple[str, ...]] = {
+    "overfits": ("below", "gap", "rise"),
+    "copies": ("copies",),
+    "underfits": ("below", "beaten"),
+}
+
+
+def sentence_of(kind: Kind, causes: Sequence[Cause]) -> str:
+    """One or two sentences for every kind but ``good``."""
+    wanted = FIRST.get(kind, ())
+    ordered = sorted(causes, key=lambda c: wanted.index(c.key) if c.key in wanted else len(wanted))
+    text = ordered[0].text
+    if kind in ("overfits", "underfits"):
+        return f"{OPENINGS[kind]}. {text[0].upper()}{text[1:]}."
+    if kind == "beaten" and len(causes) > 1:
+        return f"{OPENINGS[kind]} in {len(causes)} measures: {text}."
+    return f"{OPENINGS[kind]}: {text}."
+
+
+def praise(
+    densities: Sequence[Density], best: str, lines: Sequence[Line], names: dict[str, str], rows: int
+) -> str:
+    """What is said of a model that nothing beats."""
+    density = next((d for d in densities[1:] if d.key == best), None)
+    if density is None or density.gain is None:
+        first = f"No baseline is better: nor are draws of the {names[best]} nearer to held-out rows."
+    elif density.gain > (density.gain_error or 0.0):
+        amount = pair(Value(density.gain, density.gain_error))
+        first = (
+            f"The model beats every baseline: held-out rows have {amount} nats a row more than under the "
+            f"best one, the {names[best]}."
+        )
+    else:
+        amount = pair(Value(density.gain, density.gain_error))
+        first = (
+            f"The model is as good as the best baseline, the {names[best]}, and no better: held-out rows "
+            f"have {amount} nats a row more."
+        )
+    judged = [line for line in lines if line.short and line.better == "low"]
+    behind = [
+        line for line in judged if line.values["model"].value > line.values["real"].value + noise_of(line)
+    ]
+    if not behind:
+        return f"{first} At {rows:,} rows its samples are as near to held-out rows as real rows are."
+    worst = max(behind, key=lambda line: line.values["model"].value / (line.values["real"].value or 1.0))
+    mine, real = (worst.text(worst.values[name].value) for name in ("model", "real"))
+    short = f"{worst.short} {mine}, real rows {real}"
+    return f"{first} Its samples are still farther from held-out rows than real rows are: {short}."
+
+
+def learnt_beyond(summary: Mapping[str, Any]) -> str:
+    """How much a flow has learnt beyond the baselines that it started from; nothing where that is unknown."""
+    learnt, start = summary.get("learnt"), summary.get("start")
+    origin = f" ({start})" if isinstance(start, str) and start else ""
+    nothing = f"It has learnt nothing beyond the baseline it started from{origin}."
+    if summary.get("kept_step") == 0 and (learnt or origin):
+        return nothing
+    if not isinstance(learnt, Mapping) or not isinstance(learnt.get("gain"), int | float):
+        return ""
+    gain, error = float(learnt["gain"]), float(learnt.get("error") or 0.0)
+    how = f", by {learnt['how']} of {learnt['rows']:,} rows" if "how" in learnt and "rows" in learnt else ""
+    if gain <= error:
+        return nothing
+    amount = pair(Value(gain, error))
+    return f"It has learnt {amount} nats a row beyond the baseline it started from{origin}{how}."

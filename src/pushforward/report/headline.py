@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from scipy.stats import beta, norm
+
 from .densities import Density
 from .history import Course
 from .lines import Line
@@ -22,10 +24,10 @@ Kind = Literal["good", "beaten", "overfits", "copies", "underfits", "below-basel
 ROWS = 20
 #: Standard errors that count as more than noise, and deviations of real rows for distances.
 ERRORS, SPREADS = 2.0, 3.0
-#: Nats a row that training rows must have more before it matters.
-MATERIAL = 0.05
+#: Nats a row from which on a difference of log-densities matters, and which must be beyond doubt to matter.
+MATERIAL, TRIFLE = 0.05, 0.01
 #: Share of samples on training rows from which on the model does nothing but copy.
-MOST = 0.5
+MOST = 0.9
 #: Two-sample accuracy from which on samples are easily told from real rows.
 TOLD = 0.75
 
@@ -69,19 +71,26 @@ def few_rows(held_out: int) -> Cause | None:
     return Cause("rows", f"only {held_out} rows were held out, and a conclusion takes {ROWS}")
 
 
-def below(densities: Sequence[Density], names: dict[str, str]) -> Cause | None:
-    """Whether a baseline gives held-out rows a higher log-density, by more than one standard error."""
-    above = [d for d in densities if d.gain is not None and d.gain < -(d.gain_error or 0.0)]
+def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | None:
+    """Whether a baseline gives held-out rows a higher log-density, by more than one standard error.
+
+    Less than :data:`MATERIAL` must be three standard errors, and two fits of one Gaussian differ by trifles.
+    """
+    above = [d for d in densities if d.gain is not None and _lost(-d.gain, d.gain_error or 0.0)]
     if not above:
         return None
     best = max(above, key=lambda d: d.mean)
     assert best.gain is not None
     amount = pair(Value(-best.gain, best.gain_error))
     text = f"held-out rows have {amount} nats a row less than under the {names[best.key]}"
-    return Cause("below", text, best.gain < -ERRORS * (best.gain_error or 0.0))
+    return Cause("below", text, -best.gain > max(MATERIAL, SPREADS * (best.gain_error or 0.0)))
 
 
-def overfitted(densities: Sequence[Density], started: bool) -> Cause | None:
+def _lost(amount: float, error: float) -> bool:
+    return amount > max(MATERIAL, error) or amount > max(TRIFLE, 3 * error)
+
+
+def overfitted(densities: Sequence[Density], names: Mapping[str, str], started: bool) -> Cause | None:
     """Whether training rows have a higher log-density than held-out rows, beyond what fitting explains.
 
     Any fitted density prefers its own rows, the more so the more numbers it has and the fewer rows.  So the
@@ -106,7 +115,7 @@ def overfitted(densities: Sequence[Density], started: bool) -> Cause | None:
         return None
     text = f"training rows have {pair(gap)} nats a row more than held-out rows"
     if other.gap is not None:
-        text += f", under the {'Gaussian' if other.key == 'gaussian' else 'baseline'} {number(other.gap)}"
+        text += f" (under the {names[other.key]} {number(max(other.gap, 0.0), 2)})"
     return Cause("gap", text)
 
 
@@ -121,15 +130,14 @@ def risen(course: Course | None) -> Cause | None:
 def copied(near: int, samples: int, real_near: int, real: int, train: int) -> Cause | None:
     """Whether more samples than real rows lie nearer to a training row than 1 % of training rows do.
 
-    Beyond two binomial standard errors of both shares, and beyond 1 % too: a few held-out rows cannot show a
-    small share, and few training rows set the distance itself with noise.
+    Beyond two standard errors of both shares, by their exact binomial bounds (a few held-out rows of which
+    none is near say little), and beyond 1 % too, give or take what ``train`` rows leave open.
     """
-    share, other = near / samples, real_near / real
-    error = _binomial(near, samples)
-    noise = ERRORS * math.hypot(error, _binomial(real_near, real))
-    nominal = 0.01 + 1 / train + ERRORS * math.hypot(error, math.sqrt(0.01 * 0.99 / train))
-    if share <= other + noise or share <= nominal:
+    low, high = _bounds(near, samples)[0], _bounds(real_near, real)[1]
+    nominal = 0.01 + ERRORS * math.sqrt(0.01 * 0.99 / train)
+    if low <= max(high, nominal):
         return None
+    share, other = near / samples, real_near / real
     text = (
         f"{percent(share)} of the samples lie nearer to a training row than 1 % of the training rows do, "
         f"of the held-out rows {percent(other)}"
@@ -137,21 +145,26 @@ def copied(near: int, samples: int, real_near: int, real: int, train: int) -> Ca
     return Cause("copies", text, share >= MOST)
 
 
-def _binomial(count: int, total: int) -> float:
-    """Standard error of a share that is not 0 where nothing was counted (Agresti & Coull 1998)."""
-    share = (count + 1) / (total + 2)
-    return math.sqrt(share * (1 - share) / total)
+def _bounds(count: int, total: int) -> tuple[float, float]:
+    """What a share may be, :data:`ERRORS` standard errors down and up (Clopper & Pearson 1934)."""
+    tail = float(norm.sf(ERRORS))
+    low = float(beta.ppf(tail, count, total - count + 1)) if count else 0.0
+    high = float(beta.ppf(1 - tail, count + 1, total - count)) if count < total else 1.0
+    return low, high
 
 
-def noise_of(line: Line) -> float:
-    """What a difference of two draws must exceed: three deviations of real rows, or errors of shares."""
-    spread = line.values["real"].spread or 0.0
+def noise_of(line: Line, *others: str) -> float:
+    """What a difference of two draws must exceed: three deviations over draws, the widest there is.
+
+    For shares of labels, which are taken once, three standard errors.
+    """
+    spreads = [line.values[name].spread or 0.0 for name in ("model", "real", *others)]
     if line.key == "label_accuracy":
-        spread = math.hypot(spread, line.values["model"].spread or 0.0)
-    return SPREADS * max(spread, line.least_spread)
+        return SPREADS * math.hypot(*spreads)
+    return SPREADS * max(*spreads, line.least_spread)
 
 
-def beaten(line: Line, names: dict[str, str]) -> Cause | None:
+def beaten(line: Line, names: Mapping[str, str]) -> Cause | None:
     """Whether the draws of a baseline are nearer to held-out rows than the samples, beyond noise.
 
     Labels are to be read as well as those of real rows.
@@ -163,11 +176,12 @@ def beaten(line: Line, names: dict[str, str]) -> Cause | None:
     if not others:
         return None
     key = min(others, key=lambda key: sign * others[key].value)
-    if sign * (mine - others[key].value) <= noise_of(line):
+    noise = noise_of(line, key)
+    if sign * (mine - others[key].value) <= noise:
         return None
     who = "real rows" if key == "real" else f"draws of the {names[key]}"
     text = f"{line.short} {line.text(mine)}, {who} {line.text(others[key].value)}"
-    return Cause("beaten", text, sign * (mine - others[key].value) > 2 * noise_of(line))
+    return Cause("beaten", text, sign * (mine - others[key].value) > 2 * noise)
 
 
 def far(line: Line | None) -> Cause | None:
@@ -196,47 +210,44 @@ def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
         return "overfits"
     if "copies" in by_key:
         return "copies"
-    # What neither overfits nor copies and is clearly worse has learnt too little, unless it had stopped to.
+    # What neither overfits nor copies and is clearly worse has learnt too little, unless it had settled.
     clear = any(cause.clear for cause in causes if cause.key in ("below", "beaten"))
-    settled = course is not None and course.early
-    if clear and not settled and ("below" in by_key or sum(cause.key == "beaten" for cause in causes) > 1):
+    worse = "below" in by_key or sum(cause.key == "beaten" for cause in causes) > 1
+    if clear and worse and not (course is not None and course.settled):
         return "underfits"
     if "below" in by_key:
         return "below-baseline"
     return "beaten" if causes else "good"
 
 
-#: How a headline begins.
-OPENINGS: dict[Kind, str] = {
-    "undecided": "Nothing can be concluded",
-    "overfits": "The model overfits: it has learnt its rows by heart",
-    "copies": "The model copies training rows",
-    "underfits": "The model has not learnt enough yet",
-    "below-baseline": "The model is worse than a baseline",
-    "beaten": "The model is beaten",
-}
-#: Which cause a headline names first.
-FIRST: dict[Kind, tuple[str, ...]] = {
-    "overfits": ("below", "gap", "rise"),
-    "copies": ("copies",),
-    "underfits": ("below", "beaten"),
+#: How a headline begins, and which causes it names first.
+OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "undecided": ("Nothing can be concluded", ("rows",)),
+    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "rise", "below")),
+    "copies": ("The model copies training rows", ("copies",)),
+    "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
+    "below-baseline": ("The model is worse than a baseline", ("below",)),
+    "beaten": ("The model is beaten", ("beaten", "far")),
 }
 
 
 def sentence_of(kind: Kind, causes: Sequence[Cause]) -> str:
     """One or two sentences for every kind but ``good``."""
-    wanted = FIRST.get(kind, ())
-    ordered = sorted(causes, key=lambda c: wanted.index(c.key) if c.key in wanted else len(wanted))
-    text = ordered[0].text
+    opening, first = OPENINGS[kind]
+    texts = [cause.text for key in first for cause in causes if cause.key == key]
+    if kind == "overfits":
+        text = ", and ".join(texts[:2])
+    elif kind == "beaten" and len(texts) > 1:
+        return f"{opening} in {len(texts)} measures: {texts[0]}."
+    else:
+        text = texts[0]
     if kind in ("overfits", "underfits"):
-        return f"{OPENINGS[kind]}. {text[0].upper()}{text[1:]}."
-    if kind == "beaten" and len(causes) > 1:
-        return f"{OPENINGS[kind]} in {len(causes)} measures: {text}."
-    return f"{OPENINGS[kind]}: {text}."
+        return f"{opening}. {text[0].upper()}{text[1:]}."
+    return f"{opening}: {text}."
 
 
 def praise(
-    densities: Sequence[Density], best: str, lines: Sequence[Line], names: dict[str, str], rows: int
+    densities: Sequence[Density], best: str, lines: Sequence[Line], names: Mapping[str, str], rows: int
 ) -> str:
     """What is said of a model that nothing beats."""
     density = next((d for d in densities[1:] if d.key == best), None)
@@ -251,8 +262,8 @@ def praise(
     else:
         amount = pair(Value(density.gain, density.gain_error))
         first = (
-            f"The model is as good as the best baseline, the {names[best]}, and no better: held-out rows "
-            f"have {amount} nats a row more."
+            f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
+            f"held-out rows differ by {amount} nats a row."
         )
     judged = [line for line in lines if line.short and line.better == "low"]
     behind = [

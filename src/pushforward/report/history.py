@@ -16,6 +16,7 @@ class Course:
     """The validation loss of a run: at which step it was least, which step's weights are kept, the last step.
 
     fall: from its first to its least value.  rise: from its least value to that of the weights kept.
+    stopped: whether the run ended by itself, for want of better validations.
     """
 
     best: int
@@ -23,16 +24,17 @@ class Course:
     last: int
     fall: float = 0.0
     rise: float = 0.0
-
-    @property
-    def early(self) -> bool:
-        """Whether the loss was least in the first half, so that more steps would not help."""
-        return self.best <= self.last / 2
+    stopped: bool = False
 
     @property
     def risen(self) -> bool:
         """Whether the weights kept are past the best by more than noise."""
-        return self.early and self.kept > self.best and self.rise > RISE * self.fall
+        return self.kept > self.best and self.best <= self.last / 2 and self.rise > RISE * self.fall
+
+    @property
+    def settled(self) -> bool:
+        """Whether more steps would not help."""
+        return self.stopped or self.risen
 
 
 def course(run: RunLike) -> Course | None:
@@ -41,9 +43,8 @@ def course(run: RunLike) -> Course | None:
     if not checks:
         return None
     best = min(checks, key=lambda row: row["val_loss"])
-    last = checks[-1]
-    stated = run.summary.get("kept_step")
-    kept = stated if isinstance(stated, int) else (best if run.config.optim.patience else last)["step"]
+    last, stated = checks[-1]["step"], run.summary.get("kept_step")
+    kept = stated if isinstance(stated, int) else best["step"] if run.config.optim.patience else last
     at = min(checks, key=lambda row: abs(row["step"] - kept))
     fall, rise = checks[0]["val_loss"] - best["val_loss"], at["val_loss"] - best["val_loss"]
-    return Course(best["step"], kept, last["step"], fall, rise)
+    return Course(best["step"], kept, last, fall, rise, last < (run.config.optim.steps or 0))

@@ -26,10 +26,8 @@ def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     noisy = any(name.endswith(".noise") and value for name, value in flags.items())
     started = config.data.source == "baseline" or bool(run.summary.get("start"))
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate
-    # a run that has stopped by itself does not go on
-    steps = config.optim.steps or 0
-    stopped = int(run.summary.get("step", steps)) < steps
-    longer = {"steps": str(MORE * max(steps, 100))}
+    stopped = course is not None and course.stopped
+    longer = {"steps": str(MORE * max(config.optim.steps or 0, 100))}
     match kind:
         case "good":
             return ""
@@ -37,10 +35,10 @@ def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
             return _held_out(run)
         case "copies" | "overfits" if repeats:
             change = {"deduplicate": ""}
+        case "copies" | "overfits" if not config.optim.patience and course is not None:
+            change = {"patience": "10"}
         case "copies":
             change = {"weight-decay": DECAY} if noisy else {"noise": NOISE}
-        case "overfits" if not config.optim.patience and course is not None:
-            change = {"patience": "10"}
         case "overfits":
             change = {"source": "baseline"} if config.optim.weight_decay else {"weight-decay": DECAY}
         case "underfits" if not stopped:

@@ -187,7 +187,7 @@ def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
     assert real_labels is not None
     values["real"] = read(real.x, real_labels)
     label = "Read as the label asked for"
-    return [Line("label_accuracy", label, "share", "high", values, "labels read right", 0.01)]
+    return [Line("label_accuracy", label, "share", "high", values, "labels read right")]
 
 
 def _better(line: Line, key: str, table: list[Density]) -> bool:
@@ -217,7 +217,7 @@ def conclude(
     found: list[Cause | None] = [
         rules.few_rows(subject.unseen),
         rules.below(sound, names),
-        rules.overfitted(sound, bool(summary.get("start"))),
+        rules.overfitted(sound, names, bool(summary.get("start"))),
         rules.risen(ran),
         rules.copied(*near.near("model"), *near.near("real"), len(near.train)),
         *(rules.beaten(line, names) for line in lines if line.short),

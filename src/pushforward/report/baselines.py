@@ -20,6 +20,9 @@ MOST, MOST_MIXTURE = 20_000, 5_000
 #: Numbers of a table that kernels look at, and what covariances of so many rows may cost.
 NUMBERS, PRODUCTS = 2_000_000, 100_000_000
 
+#: Held-out rows of each fold that a kernel's width is judged by.
+QUERIES = 100
+
 Fit = Callable[[Tensor, "Condition | None"], "Source | KernelDensity"]
 
 
@@ -111,7 +114,8 @@ def _kernel_of(subject: Subject, kernel: Kernel) -> Fit:
             isinstance(condition, Tensor) and not condition.is_floating_point()
         ):
             raise ValueError("it takes labels, and no other condition")
-        return KernelDensity(x, kernel, condition, generator=subject.generator("kernel", kernel))
+        generator = subject.generator("kernel", kernel)
+        return KernelDensity(x, kernel, condition, queries=QUERIES, generator=generator)
 
     return fit
 

@@ -22,8 +22,14 @@ Kind = Literal["good", "beaten", "overfits", "copies", "underfits", "below-basel
 
 #: Fewest held-out rows that allow a conclusion.
 ROWS = 20
-#: Standard errors that count as more than noise, and deviations of real rows for distances.
+#: Standard errors that count as more than noise, and deviations over draws for distances.
 ERRORS, SPREADS = 2.0, 3.0
+#: A little more than one standard error: what a single row far out makes of a mean is its standard error.
+ONE = 1.1
+#: Share of a distance below which a difference does not matter.
+SLIGHT = 0.05
+#: Share of rows that repeat others from which on log-densities say little.
+REPEATS = 0.05
 #: Nats a row from which on a difference of log-densities matters, and which must be beyond doubt to matter.
 MATERIAL, TRIFLE = 0.05, 0.01
 #: Share of samples on training rows from which on the model does nothing but copy.
@@ -39,7 +45,7 @@ class Cause:
     clear: whether it is more than a narrow miss.
     """
 
-    key: Literal["rows", "below", "gap", "rise", "copies", "beaten", "far"]
+    key: Literal["rows", "repeats", "below", "gap", "rise", "copies", "beaten", "far"]
     text: str
     clear: bool = True
 
@@ -71,6 +77,19 @@ def few_rows(held_out: int) -> Cause | None:
     return Cause("rows", f"only {held_out} rows were held out, and a conclusion takes {ROWS}")
 
 
+def repeated(columns: Sequence[str], duplicates: int, rows: int) -> Cause | None:
+    """Whether values or rows repeat so often that no log-density is bounded."""
+    if columns:
+        names = ", ".join(columns[:3]) + ", ..." * (len(columns) > 3)
+        return Cause(
+            "repeats", f"log-densities mean little, for one value holds over 5 % of the rows of {names}"
+        )
+    if duplicates > REPEATS * rows:
+        text = f"log-densities mean little, for {duplicates:,} of {rows:,} rows repeat others"
+        return Cause("repeats", text)
+    return None
+
+
 def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | None:
     """Whether a baseline gives held-out rows a higher log-density, by more than one standard error.
 
@@ -81,13 +100,20 @@ def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | Non
         return None
     best = max(above, key=lambda d: d.mean)
     assert best.gain is not None
-    amount = pair(Value(-best.gain, best.gain_error))
+    amount = _nats(-best.gain, best.gain_error)
     text = f"held-out rows have {amount} nats a row less than under the {names[best.key]}"
     return Cause("below", text, -best.gain > max(MATERIAL, SPREADS * (best.gain_error or 0.0)))
 
 
+def _nats(value: float, error: float | None) -> str:
+    """An amount with its error, trifles to two places."""
+    if max(abs(value), error or 0.0) < TRIFLE:
+        return f"{abs(value):.2f} ± {error or 0.0:.2f}"
+    return pair(Value(value, error))
+
+
 def _lost(amount: float, error: float) -> bool:
-    return amount > max(MATERIAL, error) or amount > max(TRIFLE, 3 * error)
+    return amount > max(MATERIAL, ONE * error) or amount > max(TRIFLE, SPREADS * error)
 
 
 def overfitted(densities: Sequence[Density], names: Mapping[str, str], started: bool) -> Cause | None:
@@ -176,7 +202,7 @@ def beaten(line: Line, names: Mapping[str, str]) -> Cause | None:
     if not others:
         return None
     key = min(others, key=lambda key: sign * others[key].value)
-    noise = noise_of(line, key)
+    noise = max(noise_of(line, key), SLIGHT * abs(others[key].value))
     if sign * (mine - others[key].value) <= noise:
         return None
     who = "real rows" if key == "real" else f"draws of the {names[key]}"
@@ -202,7 +228,7 @@ def far(line: Line | None) -> Cause | None:
 def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
     """The kind of the headline, from all causes and the course of the validation loss."""
     by_key = {cause.key: cause for cause in causes}
-    if "rows" in by_key:
+    if "rows" in by_key or set(by_key) == {"repeats"}:
         return "undecided"
     if "copies" in by_key and by_key["copies"].clear:
         return "copies"
@@ -222,7 +248,7 @@ def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
 
 #: How a headline begins, and which causes it names first.
 OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
-    "undecided": ("Nothing can be concluded", ("rows",)),
+    "undecided": ("Nothing can be concluded", ("rows", "repeats")),
     "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "rise", "below")),
     "copies": ("The model copies training rows", ("copies",)),
     "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
@@ -252,15 +278,15 @@ def praise(
     """What is said of a model that nothing beats."""
     density = next((d for d in densities[1:] if d.key == best), None)
     if density is None or density.gain is None:
-        first = f"No baseline is better: nor are draws of the {names[best]} nearer to held-out rows."
-    elif density.gain > (density.gain_error or 0.0):
-        amount = pair(Value(density.gain, density.gain_error))
+        first = "No baseline is better, as far as samples tell; log-densities could not be compared."
+    elif density.gain > max(TRIFLE, density.gain_error or 0.0):
+        amount = _nats(density.gain, density.gain_error)
         first = (
             f"The model beats every baseline: held-out rows have {amount} nats a row more than under the "
             f"best one, the {names[best]}."
         )
     else:
-        amount = pair(Value(density.gain, density.gain_error))
+        amount = _nats(density.gain, density.gain_error)
         first = (
             f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
             f"held-out rows differ by {amount} nats a row."

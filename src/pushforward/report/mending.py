@@ -31,10 +31,12 @@ def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     match kind:
         case "good":
             return ""
-        case "undecided":
+        case "undecided" if len(run.dataset.test) < ROWS:
             return _held_out(run)
-        case "copies" | "overfits" if repeats:
+        case _ if repeats:
             change = {"deduplicate": ""}
+        case "undecided":
+            change = {"noise": NOISE}
         case "copies" | "overfits" if not config.optim.patience and course is not None:
             change = {"patience": "10"}
         case "copies":

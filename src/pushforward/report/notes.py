@@ -5,12 +5,10 @@ from __future__ import annotations
 import torch
 
 from .numbers import Verdict
-from .subject import Subject
+from .subject import OUT, Subject
 
 #: Columns that a note names.
 SHOWN = 5
-#: Deviations from the mean at which one value has a column's deviation to itself.
-OUT = 20.0
 
 
 def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
@@ -59,7 +57,8 @@ def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
     notes += _outliers(subject)
     if not subject.held_out:
         notes.append(
-            "No rows were held out: half of the training rows stand in for them, so overfitting is not seen."
+            "Too few rows were held out: half of the training rows stand in for them, so overfitting is not "
+            "seen."
         )
     if subject.schema.duplicates:
         count = subject.schema.duplicates
@@ -82,19 +81,17 @@ def _how(subject: Subject) -> str:
 
 
 def _outliers(subject: Subject) -> list[str]:
-    """A word on values so far out that a column's deviation is that of one row."""
-    if subject.deviation is None:
+    """A word on values far out, which distances count as nearer and mean log-densities hang on."""
+    if not subject.tabular:
         return []
-    x, n = subject.train.x.double(), len(subject.train)
-    both = torch.cat([x, subject.test.x.double()])
-    size = ((both - x.mean(0)) / subject.deviation).abs().amax(0)
-    # one row among n is (n - 1) / sqrt(n) deviations out at most
-    least = min(OUT, 0.9 * (n - 1) / n**0.5)
-    found = [name for name, value in zip(subject.names, size.tolist()) if value > least]
+    low, high = subject.span
+    x = torch.cat([subject.train.x, subject.test.x]).double()
+    beyond = ((x < low) | (x > high)).sum(0)
+    found = [(name, count) for name, count in zip(subject.names, beyond.tolist()) if count]
     if not found:
         return []
-    named = ", ".join(found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
+    named = ", ".join(f"{name} ({count:,})" for name, count in found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
     return [
-        f"A value of {named} is more than {least:.0f} deviations from the mean: the deviation is mostly that "
-        "of one row, and distances in it say little about the others."
+        f"Values of {named} lie more than {OUT:g} deviations, by the quartiles, from the median: distances "
+        "count them as if they lay there. Mean log-densities may hang on these few rows."
     ]

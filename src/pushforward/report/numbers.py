@@ -212,10 +212,12 @@ def conclude(
     """Apply every rule, and say what follows."""
     summary = subject.run.summary
     # where values repeat, log-densities have no bound, and a comparison of them says nothing
-    sound = [] if facts.get("atoms") else table
+    repeats = rules.repeated(facts.get("atoms", []), subject.schema.duplicates, subject.total)
+    sound = [] if repeats else table
     ran = course(subject.run)
     found: list[Cause | None] = [
         rules.few_rows(subject.unseen),
+        repeats,
         rules.below(sound, names),
         rules.overfitted(sound, names, bool(summary.get("start"))),
         rules.risen(ran),

@@ -249,7 +249,7 @@ def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
 #: How a headline begins, and which causes it names first.
 OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "undecided": ("Nothing can be concluded", ("rows", "repeats")),
-    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "rise", "below")),
+    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "below", "rise")),
     "copies": ("The model copies training rows", ("copies",)),
     "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
     "below-baseline": ("The model is worse than a baseline", ("below",)),

@@ -22,8 +22,10 @@ Kind = Literal["good", "beaten", "overfits", "copies", "underfits", "below-basel
 
 #: Fewest held-out rows that allow a conclusion.
 ROWS = 20
-#: Standard errors that count as more than noise, and deviations over draws for distances.
-ERRORS, SPREADS = 2.0, 3.0
+#: Standard errors that count as more than noise, and that leave no doubt.
+ERRORS, DOUBTLESS = 2.0, 3.0
+#: Deviations over draws that count as more than noise for distances; few draws give them, hence so many.
+SPREADS = 4.0
 #: A little more than one standard error: what a single row far out makes of a mean is its standard error.
 ONE = 1.1
 #: Share of a distance below which a difference does not matter.
@@ -100,12 +102,12 @@ def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | Non
         return None
     best = max(above, key=lambda d: d.mean)
     assert best.gain is not None
-    amount = _nats(-best.gain, best.gain_error)
+    amount = nats(-best.gain, best.gain_error)
     text = f"held-out rows have {amount} nats a row less than under the {names[best.key]}"
-    return Cause("below", text, -best.gain > max(MATERIAL, SPREADS * (best.gain_error or 0.0)))
+    return Cause("below", text, -best.gain > max(MATERIAL, DOUBTLESS * (best.gain_error or 0.0)))
 
 
-def _nats(value: float, error: float | None) -> str:
+def nats(value: float, error: float | None) -> str:
     """An amount with its error, trifles to two places."""
     if max(abs(value), error or 0.0) < TRIFLE:
         return f"{abs(value):.2f} ± {error or 0.0:.2f}"
@@ -113,7 +115,7 @@ def _nats(value: float, error: float | None) -> str:
 
 
 def _lost(amount: float, error: float) -> bool:
-    return amount > max(MATERIAL, ONE * error) or amount > max(TRIFLE, SPREADS * error)
+    return amount > max(MATERIAL, ONE * error) or amount > max(TRIFLE, DOUBTLESS * error)
 
 
 def overfitted(densities: Sequence[Density], names: Mapping[str, str], started: bool) -> Cause | None:
@@ -186,7 +188,7 @@ def noise_of(line: Line, *others: str) -> float:
     """
     spreads = [line.values[name].spread or 0.0 for name in ("model", "real", *others)]
     if line.key == "label_accuracy":
-        return SPREADS * math.hypot(*spreads)
+        return DOUBTLESS * math.hypot(*spreads)
     return SPREADS * max(*spreads, line.least_spread)
 
 
@@ -244,77 +246,3 @@ def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
     if "below" in by_key:
         return "below-baseline"
     return "beaten" if causes else "good"
-
-
-#: How a headline begins, and which causes it names first.
-OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
-    "undecided": ("Nothing can be concluded", ("rows", "repeats")),
-    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "below", "rise")),
-    "copies": ("The model copies training rows", ("copies",)),
-    "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
-    "below-baseline": ("The model is worse than a baseline", ("below",)),
-    "beaten": ("The model is beaten", ("beaten", "far")),
-}
-
-
-def sentence_of(kind: Kind, causes: Sequence[Cause]) -> str:
-    """One or two sentences for every kind but ``good``."""
-    opening, first = OPENINGS[kind]
-    texts = [cause.text for key in first for cause in causes if cause.key == key]
-    if kind == "overfits":
-        text = ", and ".join(texts[:2])
-    elif kind == "beaten" and len(texts) > 1:
-        return f"{opening} in {len(texts)} measures: {texts[0]}."
-    else:
-        text = texts[0]
-    if kind in ("overfits", "underfits"):
-        return f"{opening}. {text[0].upper()}{text[1:]}."
-    return f"{opening}: {text}."
-
-
-def praise(
-    densities: Sequence[Density], best: str, lines: Sequence[Line], names: Mapping[str, str], rows: int
-) -> str:
-    """What is said of a model that nothing beats."""
-    density = next((d for d in densities[1:] if d.key == best), None)
-    if density is None or density.gain is None:
-        first = "No baseline is better, as far as samples tell; log-densities could not be compared."
-    elif density.gain > max(TRIFLE, density.gain_error or 0.0):
-        amount = _nats(density.gain, density.gain_error)
-        first = (
-            f"The model beats every baseline: held-out rows have {amount} nats a row more than under the "
-            f"best one, the {names[best]}."
-        )
-    else:
-        amount = _nats(density.gain, density.gain_error)
-        first = (
-            f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
-            f"held-out rows differ by {amount} nats a row."
-        )
-    judged = [line for line in lines if line.short and line.better == "low"]
-    behind = [
-        line for line in judged if line.values["model"].value > line.values["real"].value + noise_of(line)
-    ]
-    if not behind:
-        return f"{first} At {rows:,} rows its samples are as near to held-out rows as real rows are."
-    worst = max(behind, key=lambda line: line.values["model"].value / (line.values["real"].value or 1.0))
-    mine, real = (worst.text(worst.values[name].value) for name in ("model", "real"))
-    short = f"{worst.short} {mine}, real rows {real}"
-    return f"{first} Its samples are still farther from held-out rows than real rows are: {short}."
-
-
-def learnt_beyond(summary: Mapping[str, Any]) -> str:
-    """How much a flow has learnt beyond the baselines that it started from; nothing where that is unknown."""
-    learnt, start = summary.get("learnt"), summary.get("start")
-    origin = f" ({start})" if isinstance(start, str) and start else ""
-    nothing = f"It has learnt nothing beyond the baseline it started from{origin}."
-    if summary.get("kept_step") == 0 and (learnt or origin):
-        return nothing
-    if not isinstance(learnt, Mapping) or not isinstance(learnt.get("gain"), int | float):
-        return ""
-    gain, error = float(learnt["gain"]), float(learnt.get("error") or 0.0)
-    how = f", by {learnt['how']} of {learnt['rows']:,} rows" if "how" in learnt and "rows" in learnt else ""
-    if gain <= error:
-        return nothing
-    amount = pair(Value(gain, error))
-    return f"It has learnt {amount} nats a row beyond the baseline it started from{origin}{how}."

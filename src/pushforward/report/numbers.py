@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..metrics import energy_distance, label_accuracy, sliced_wasserstein, two_sample_accuracy, wasserstein
 from . import headline as rules
+from . import sentences
 from .baselines import Baseline, fit_baselines
 from .densities import Density, evaluate
 from .headline import Cause, Headline
@@ -228,9 +229,9 @@ def conclude(
     causes = [cause for cause in found if cause is not None]
     kind = rules.kind_of(causes, ran)
     if kind == "good":
-        text = rules.praise(sound, best, lines, names, subject.rows)
+        text = sentences.praise(sound, best, lines, names, subject.rows)
     else:
-        text = rules.sentence_of(kind, causes)
-    more = rules.learnt_beyond(summary)
+        text = sentences.sentence_of(kind, causes)
+    more = sentences.learnt_beyond(summary)
     text = f"{text} {more}" if more else text
     return Headline(kind, text, causes, mending(kind, subject.run, ran))

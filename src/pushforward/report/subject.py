@@ -154,7 +154,7 @@ class Subject:
 
     @cached_property
     def span(self) -> tuple[Tensor, Tensor]:
-        """The least and the largest that a value of a column counts as: :data:`OUT` deviations off the median.
+        """The least and largest that a value of a column counts as: :data:`OUT` deviations off the median.
 
         Without that a single row far out has the deviation of its column to itself.
         """

@@ -63,10 +63,10 @@ def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, A
         below = dress(axes[1, 0], "Held-out negative log-density", "optimiser step", "nats a row")
         _settled(below, _checked(below, nats, "val_nll"))
         _mark_kept(below, subject)
-        legend(below, loc="upper right")
+        legend(below, loc="best")
     if _mark_kept(ax, subject):
         text += " The vertical line marks the step whose weights are kept."
-    legend(ax, loc="upper right")
+    legend(ax, loc="best")
     return Picture("loss", figure, text, "Line plot of training and held-out loss against optimiser step.")
 
 

@@ -52,7 +52,7 @@ def render(
     kicker = f"{run.config.model.method} · {schema.kind} · {run.config.target}"
     title = f"{schema.name}: what the flow has learnt"
     head = verdict.headline
-    others = [cause.text for cause in head.causes if cause.text not in head.sentence]
+    others = [cause.text for cause in head.causes if cause.text.lower() not in head.sentence.lower()]
     box = said(
         head.sentence, [text[0].upper() + text[1:] for text in others], head.command, head.kind == "good"
     )
@@ -87,7 +87,9 @@ def columns(verdict: Verdict) -> dict[str, str]:
     names = {key: name[0].upper() + name[1:] for key, name in verdict.names.items()}
     return {
         "model": "this model",
-        verdict.best: names[verdict.best] + (", the best baseline" if len(names) > 1 else ""),
+        verdict.best: (
+            "best baseline: " + verdict.names[verdict.best] if len(names) > 1 else names[verdict.best]
+        ),
         **{key: name for key, name in names.items() if key != verdict.best},
         "means": "class means",
         "real": "real rows",
@@ -157,7 +159,8 @@ def _advice(curve: Curve) -> str:
 
 def _memory_table(subject: Subject, verdict: Verdict) -> Table:
     memory = verdict.memory
-    heads = {**columns(verdict), "model": "samples", "real": "held out"}
+    heads = {key: verdict.names.get(key, key) for key in columns(verdict)}
+    heads |= {"model": "samples", "real": "held out"}
     names = [name for name in heads if name in memory.distances]
     medians = [number(float(memory.distances[name].median())) for name in names]
     shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]

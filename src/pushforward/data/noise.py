@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from .atoms import atoms, describe
+from .atoms import ATOM_COLUMN, atoms, describe
 
 #: Deviations by which columns with atoms are blurred where nothing else is said; less in small tables, whose
 #: flows start from fitted baselines and are not drawn into the atoms by training.
@@ -18,6 +18,16 @@ SMALL = 2000
 #: Share of a small table's rows from which on a repeated value is spoken of: where rows are few, rounded
 #: measurements repeat too.
 SPOKEN_OF = 0.2
+
+
+def notable(x: np.ndarray) -> tuple[np.ndarray, bool]:
+    """What :func:`~pushforward.data.atoms.atoms` finds that is worth a word: in few rows, of rounded
+    measurements, a value has to hold a fifth of its column.
+
+    >>> notable(np.arange(40.0).repeat(2)[:, None])[0]
+    array([False])
+    """
+    return atoms(x, SPOKEN_OF if len(x) < SMALL else ATOM_COLUMN)
 
 
 def resolution(
@@ -38,9 +48,8 @@ def resolution(
         chosen = np.where(touched, ATOM_NOISE if n >= SMALL else ATOM_NOISE_SMALL, 0.0)
     else:
         chosen = np.full(d, _number(noise))
-    if n < SMALL and not repeated:
-        found = atoms(x, SPOKEN_OF)[0]
-        touched = found
+    found, repeated = notable(x)
+    touched = found | repeated
     if touched.any():
         narrow = not bool((chosen[touched] >= ATOM_NOISE).all())
         what = describe(x, found, repeated, columns)

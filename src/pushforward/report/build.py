@@ -36,7 +36,7 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
     run.flow.eval()
     try:
         with torch.no_grad():
-            verdict, _ = judge(subject)
+            verdict = judge(subject)
             curve = dynamics.curve(subject)
             motion = dynamics.motion(subject)
             trip = dynamics.round_trip(subject)
@@ -105,10 +105,14 @@ def as_numbers(
         "name": subject.schema.name,
         "kind": subject.schema.kind,
         "sentence": verdict.sentence,
-        "beats_gaussian": verdict.beats,
+        "headline": verdict.headline.to_json(),
+        "best_baseline": verdict.best,
+        "beats": verdict.beats,
+        "beats_gaussian": verdict.beats["gaussian"],
         "verdict": [line.to_json() for line in verdict.lines],
         "density": [density.to_json() for density in verdict.densities],
         "density_facts": verdict.density_facts,
+        "baselines_left_out": verdict.missing,
         "memorisation": verdict.memory.to_json(),
         "evaluations": None if curve is None else curve.to_json(),
         "motion": None if motion is None else motion.to_json(),
@@ -117,6 +121,7 @@ def as_numbers(
             "train": len(subject.train),
             "test": len(subject.test),
             "held_out": subject.held_out,
+            "unseen": subject.unseen,
             "compared": subject.rows,
             "samples": subject.samples,
             "duplicates": subject.schema.duplicates,

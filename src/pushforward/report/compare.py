@@ -43,10 +43,19 @@ def load(report: Path | str | Mapping[str, Any]) -> Mapping[str, Any]:
 def quantities(report: Mapping[str, Any]) -> dict[Quantity, float | None]:
     """The numbers of a report that can be compared, by name."""
     found: dict[Quantity, float | None] = {}
+    best = report.get("best_baseline")
     for line in report.get("verdict", []):
         found[(line["label"], line["unit"], line["better"])] = line["model"]["value"]
-        if "real" in line and line["unit"] not in ("ratio",):
-            found[(f"{line['label']}, real rows", line["unit"], "")] = line["real"]["value"]
+        for key, name in ((best, "the best baseline"), ("real", "real rows")):
+            if key in line and line["unit"] not in ("ratio",):
+                found[(f"{line['label']}, {name}", line["unit"], "")] = line[key]["value"]
+    for density in report.get("density", []):
+        if density["key"] == best and density.get("gain") is not None:
+            found[("Log-density beyond the best baseline", "nats per row", "high")] = density["gain"]
+        if density["key"] == "model" and density.get("gap") is not None:
+            found[("Log-density of training rows beyond held-out rows", "nats per row", "low")] = density[
+                "gap"
+            ]
     motion = report.get("motion") or {}
     for key, name, unit in (
         ("straightness", "Straightness S", "model units squared"),

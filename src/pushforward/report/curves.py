@@ -6,10 +6,12 @@ import math
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .dynamics import Curve, Motion
-from .numbers import Memory
+from .history import course
+from .memory import Memory
 from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend
 from .subject import Subject
 from .words import number
@@ -40,7 +42,8 @@ def training(subject: Subject) -> list[Picture]:
 
 
 def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> Picture:
-    figure, axes = canvas(5.4, 3.6)
+    nats = [row for row in checks if isinstance(row.get("val_nll"), int | float)]
+    figure, axes = canvas(5.4, 3.6 if not nats else 5.8, 2 if nats else 1)
     ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
     kept = []
     if rows:
@@ -50,22 +53,45 @@ def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, A
         ax.plot(steps, mean, color=DATA, linewidth=1.6, label="training, running mean")
         kept += [mean, np.quantile(loss, [0.02, 0.98])]
     if checks:
-        steps, loss = (np.array([row[key] for row in checks], float) for key in ("step", "val_loss"))
-        style = "-o" if len(steps) < 40 else "-"
-        ax.plot(steps, loss, style, color=MODEL, linewidth=1.4, markersize=3.5, label="held-out rows")
-        kept.append(loss)
-    # The first steps are far above the rest and would flatten everything else.
-    values = np.concatenate(kept)
+        kept.append(_checked(ax, checks, "val_loss"))
+    _settled(ax, np.concatenate(kept))
+    text = (
+        "The loss of flow matching does not go to zero: what remains is the spread of velocities through one "
+        "point. A held-out curve that rises while the other falls is overfitting."
+    )
+    if nats:
+        below = dress(axes[1, 0], "Held-out negative log-density", "optimiser step", "nats a row")
+        _settled(below, _checked(below, nats, "val_nll"))
+        _mark_kept(below, subject)
+        legend(below, loc="best")
+    if _mark_kept(ax, subject):
+        text += " The vertical line marks the step whose weights are kept."
+    legend(ax, loc="best")
+    return Picture("loss", figure, text, "Line plot of training and held-out loss against optimiser step.")
+
+
+def _checked(ax: Axes, checks: list[dict[str, Any]], key: str) -> np.ndarray:
+    """Draw what validations measured, and return it."""
+    steps, values = (np.array([row[name] for row in checks], float) for name in ("step", key))
+    style = "-o" if len(steps) < 40 else "-"
+    ax.plot(steps, values, style, color=MODEL, linewidth=1.4, markersize=3.5, label="held-out rows")
+    return values
+
+
+def _settled(ax: Axes, values: np.ndarray) -> None:
+    """Leave out the first steps, which are far above the rest and would flatten everything else."""
     settled = values[len(values) // 20 :] if len(values) > 40 else values
     low, high = float(np.nanmin(settled)), float(np.nanquantile(settled, 0.995))
     if math.isfinite(low) and math.isfinite(high) and high > low:
         ax.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
-    legend(ax, loc="upper right")
-    text = (
-        "The loss does not go to zero: what remains is the spread of velocities through one point. "
-        "A held-out curve that rises while the other falls is overfitting."
-    )
-    return Picture("loss", figure, text, "Line plot of training and held-out loss against optimiser step.")
+
+
+def _mark_kept(ax: Axes, subject: Subject) -> bool:
+    """Mark the step whose weights are kept, where it is known."""
+    ran = course(subject.run)
+    if ran is not None:
+        ax.axvline(ran.kept, color=INK, linewidth=1, linestyle="--", label=f"kept, step {ran.kept:,}")
+    return ran is not None
 
 
 def _by_time(checks: list[dict[str, Any]]) -> Picture:
@@ -168,10 +194,10 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
     ax = dress(
         axes[0, 0],
         "Distance to the nearest training row",
-        f"distance, {subject.unit}",
+        f"distance, {subject.distance_unit}",
         "share of rows per bin",
     )
-    clouds = {name: d.numpy() for name, d in memory.distances.items() if name != "gaussian"}
+    clouds = {name: d.numpy() for name, d in memory.distances.items() if name in ("real", "model")}
     top = float(np.quantile(np.concatenate(list(clouds.values())), 0.99)) or 1.0
     bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41).tolist()
     for name, label, colour in (("real", "held-out rows", DATA), ("model", "samples", MODEL)):

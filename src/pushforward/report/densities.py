@@ -10,28 +10,27 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..couplings import Rows
+from ..data.noise import notable
 from ..flows import InvertibleFlow, divergence
-from ..metrics import KernelDensity, bits_per_dim, fit_gaussian
-from ..metrics.baselines.kernel import Kernel
+from ..metrics import bits_per_dim
 from ..solvers import ODE, Adaptive, Euler, Solver
-from ..sources import Source
 from ..tensors import Condition, condition_to, take_condition
+from .baselines import Baseline, best_of, spread, usable
 from .subject import LOOSE_EVALUATIONS, Subject
 
 #: Up to here the divergence is computed whole, above it is estimated from one random direction.
 EXACT_SIZE = 16
 #: Rows carried at once: an adaptive solver works for its slowest row, so batches are short.
 CHUNK = 512
-#: Up to here kernels are worth comparing with.
-KERNEL_SIZE = 8
 
 
 @dataclass(frozen=True)
 class Density:
-    """A mean log-density of held-out rows in nats, its standard error, and what the model has more.
+    """A mean log-density of held-out rows in nats, and how the model compares.
 
-    gain, gain_error: mean and standard error of the paired difference model - this (None for the model).
+    gain: what the model has more on the same rows (None for the model).  gap: how much higher the mean is on
+    as many training rows.  excess: the gap of the model less that of this baseline (None for the model).
+    Each comes with its standard error.
     """
 
     key: str
@@ -42,10 +41,27 @@ class Density:
     gain: float | None = None
     gain_error: float | None = None
     note: str = ""
+    gap: float | None = None
+    gap_error: float | None = None
+    excess: float | None = None
+    excess_error: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         return {**self.__dict__}
+
+
+@dataclass(frozen=True)
+class Densities:
+    """Log-densities of held-out rows.
+
+    table: the model first, then the baselines; empty where the model has none.  best: the baseline under
+    which they are highest.  facts: how they were found, or why not.
+    """
+
+    table: list[Density]
+    best: Baseline
+    facts: dict[str, Any]
 
 
 @torch.no_grad()
@@ -110,99 +126,85 @@ def has_density(subject: Subject) -> str:
     return ""
 
 
-def gaussian_of(subject: Subject) -> Source:
-    """The Gaussian baseline, fitted to training rows as the model sees them (dequantised)."""
-    return fit_gaussian(_spread(subject, subject.train.x, "train"), subject.condition(subject.train))
-
-
-def _spread(subject: Subject, x: Tensor, *parts: str) -> Tensor:
-    """Whole levels with noise that fills the step, so that they have a density; other data as they are."""
-    x = x.double()
-    if not subject.dequantised:
-        return x
-    assert subject.schema.levels is not None
-    return x + subject.schema.levels[2] * random.uniform(
-        x.shape, subject.generator("spread", *parts), x.dtype
-    )
-
-
-def evaluate(subject: Subject, gaussian: Source) -> tuple[list[Density], dict[str, Any]]:
-    """Mean log-density per held-out row of the model, the Gaussian and kernels, and facts about it.
-
-    The list is empty, and the facts hold the reason, where the model has no density.
-    """
+def evaluate(subject: Subject, baselines: list[Baseline]) -> Densities:
+    """Mean log-density per row of the model and of every baseline, on held-out and on training rows."""
     reason = has_density(subject)
-    if reason:
-        return [], {"omitted": reason}
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
     slopes = 2.5 * (subject.size if subject.size <= EXACT_SIZE else 1)
     evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(subject.solver, Adaptive) else subject.evaluations
     wanted = subject.affordable(1000, 0.12, (1 + slopes) * evaluations)
-    held: Rows = subject.some(subject.test, min(wanted, len(subject.test)), "density")
-    condition = subject.condition(held)
+    count = min(wanted, len(subject.test), len(subject.train))
+    held = subject.some(subject.test, count, "density")
+    seen = subject.some(subject.train, count, "training density")
+    under = usable(baselines, spread(subject, held.x, "test"), subject.condition(held))
+    best = next(baseline for baseline in baselines if baseline.key == best_of(under))
+    if reason:
+        return Densities([], best, {"omitted": reason})
     try:
-        mine, evaluations = log_prob(subject, held.x, condition)
+        mine, evaluations = log_prob(subject, held.x, subject.condition(held))
+        learnt, _ = log_prob(subject, seen.x, subject.condition(seen), 1.0, "training")
     except RuntimeError as error:  # the solver gave up on a row, and a mean without it would flatter
-        return [], {"omitted": str(error)}
-    bound = getattr(subject.flow, "density", "exact") == "bound"
-    table = [_density(subject, "model", "this model", mine, None)]
-    rows = _spread(subject, held.x, "test")
-    kind = "Gaussian, one per label" if subject.labelled else "Gaussian, full covariance"
-    kind = "Gaussian, mean linear in the condition" if subject.spec and not subject.labelled else kind
-    table.append(_density(subject, "gaussian", kind, gaussian.log_prob(rows, condition), mine))
-    for kernel in ("gaussian", "exponential"):
-        table += _kernel(subject, kernel, rows, subject.labels(held), mine)
+        return Densities([], best, {"omitted": str(error)})
+    before = usable(baselines, spread(subject, seen.x, "seen"), subject.condition(seen))
+    table = [_density(subject, "model", "this model", "", mine, learnt)]
+    for baseline in baselines:
+        if baseline.key in under and baseline.key in before:
+            values = (under[baseline.key], before[baseline.key])
+            table.append(
+                _density(subject, baseline.key, baseline.label, baseline.note, *values, (mine, learnt))
+            )
     divergence = "exact" if subject.size <= EXACT_SIZE else "one random direction per row"
     facts = {
         "rows": len(held),
-        "bound": bound,
+        "bound": getattr(subject.flow, "density", "exact") == "bound",
+        "best": best.key,
+        "atoms": repeated(subject),
         "divergence": None if subject.inner is None else divergence,
         "solver": repr(subject.gauge),
         "nfe": evaluations,
     }
-    return table, facts
+    return Densities(table, best, facts)
 
 
-def _kernel(
-    subject: Subject, kernel: Kernel, rows: Tensor, labels: Tensor | None, mine: Tensor
-) -> list[Density]:
-    fits = subject.size <= KERNEL_SIZE and len(subject.event) == 1 and not subject.dequantised
-    if not fits or (subject.spec is not None and not subject.labelled):
+def repeated(subject: Subject) -> list[str]:
+    """Columns of a table in which one value is so frequent that densities have no bound."""
+    if not subject.tabular or subject.dequantised:
         return []
-    train = subject.train.take(torch.arange(min(len(subject.train), 10_000)))
-    generator = subject.generator("kernel", kernel)
-    try:
-        law = KernelDensity(train.x, kernel, subject.labels(train), generator=generator)
-    except ValueError:  # too few rows of some label
-        return []
-    note = f"bandwidth {law.bandwidth:.3g}" + (", columns divided by their deviation" if law.scaled else "")
-    label = f"kernel density, {kernel}"
-    return [_density(subject, f"kernel_{kernel}", label, law.log_prob(rows, labels), mine, note)]
+    columns, _ = notable(subject.train.x.numpy())
+    return [name for name, atom in zip(subject.names, columns) if atom]
 
 
 def _density(
-    subject: Subject, key: str, label: str, values: Tensor, mine: Tensor | None, note: str = ""
+    subject: Subject,
+    key: str,
+    label: str,
+    note: str,
+    held: Tensor,
+    seen: Tensor,
+    model: tuple[Tensor, Tensor] | None = None,
 ) -> Density:
-    values = values.double()
-    gain = None if mine is None else mine - values
+    """Of log-densities of held-out and training rows; ``model`` has those of the model."""
     levels = subject.schema.levels
-    bits = (
-        bits_per_dim(float(values.mean()), subject.size, levels[2])
-        if levels and subject.dequantised
-        else None
-    )
+    mean, error = _mean(held)
+    bits = bits_per_dim(mean, subject.size, levels[2]) if levels and subject.dequantised else None
+    gain = gain_error = excess = excess_error = None
+    if model is not None:
+        gain, gain_error = _mean(model[0] - held)
+        excess, excess_error = _gap(model[0] - held, model[1] - seen)
+    gap, gap_error = _gap(held, seen)
+    bits = None if bits is None else float(bits)
     return Density(
-        key,
-        label,
-        float(values.mean()),
-        _error(values),
-        None if bits is None else float(bits),
-        None if gain is None else float(gain.mean()),
-        None if gain is None else _error(gain),
-        note,
+        key, label, mean, error, bits, gain, gain_error, note, gap, gap_error, excess, excess_error
     )
 
 
-def _error(values: Tensor) -> float:
-    """Standard error of the mean."""
-    return float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+def _mean(values: Tensor) -> tuple[float, float]:
+    """The mean and its standard error."""
+    values = values.double()
+    return float(values.mean()), float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+
+
+def _gap(held: Tensor, seen: Tensor) -> tuple[float, float]:
+    """How much higher the mean of ``seen`` is, and its standard error."""
+    (low, one), (high, other) = _mean(held), _mean(seen)
+    return high - low, math.hypot(one, other)

@@ -1,138 +1,86 @@
-"""The verdict: how near the model comes to held-out rows, beside a Gaussian and beside real rows."""
+"""The verdict: how near the model comes to held-out rows, beside baselines and beside real rows."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..metrics import (
-    energy_distance,
-    label_accuracy,
-    memorisation_threshold,
-    nearest,
-    sliced_wasserstein,
-    two_sample_accuracy,
-    wasserstein,
-)
-from ..sources import Source
-from . import densities
-from .densities import Density
+from ..metrics import energy_distance, label_accuracy, sliced_wasserstein, two_sample_accuracy, wasserstein
+from . import headline as rules
+from . import sentences
+from .baselines import Baseline, fit_baselines
+from .densities import Density, evaluate
+from .headline import Cause, Headline
+from .history import course
+from .lines import Line
+from .memory import Memory, memory
+from .mending import mending
 from .subject import Subject
-from .words import Value, number, pair
+from .words import Value
 
 #: A measure compares a cloud ``(n, *event)`` with the held-out rows.
 Measure = Callable[[Tensor], float]
-Better = Literal["low", "high", "real"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One measure, for the model and what stands beside it: ``gaussian``, ``means`` and ``real``."""
-
-    key: str
-    label: str
-    unit: str
-    better: Better
-    values: dict[str, Value]
-    note: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        values = {name: value.to_json() for name, value in self.values.items()}
-        return {"key": self.key, "label": self.label, "unit": self.unit, "better": self.better, **values}
-
-
-@dataclass(frozen=True)
-class Memory:
-    """How near samples, the Gaussian's draws and held-out rows come to training rows.
-
-    threshold: the 1 % quantile of the training rows' own leave-one-out nearest distances.
-    index: for every sample its nearest row of ``train``.
-    """
-
-    threshold: float
-    distances: dict[str, Tensor]
-    index: Tensor
-    train: Tensor
-
-    def share(self, name: str) -> Value:
-        """Share of a cloud nearer than the threshold, and its standard error."""
-        near = (self.distances[name] < self.threshold).double()
-        share = float(near.mean())
-        return Value(share, math.sqrt(share * (1 - share) / len(near)))
-
-    def line(self) -> Line:
-        """The shares as a line of the verdict."""
-        label = "Nearer to training rows than their 1 % quantile"
-        shares = {name: self.share(name) for name in self.distances}
-        return Line("memorisation", label, "share", "real", shares)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        return {
-            "threshold": self.threshold,
-            "train_rows": len(self.train),
-            "share": {name: self.share(name).value for name in self.distances},
-            "median": {name: float(distance.median()) for name, distance in self.distances.items()},
-        }
 
 
 @dataclass
 class Verdict:
-    """All numbers of the top of a report."""
+    """All numbers of the top of a report.
+
+    names: of the baselines, by key.  best: the key of the one under which held-out rows are likeliest.
+    beats: the measures in which the model is better, for every baseline that was drawn from.
+    """
 
     lines: list[Line]
     densities: list[Density]
     density_facts: dict[str, Any]
     memory: Memory
-    sentence: str = ""
-    beats: list[str] = field(default_factory=list)
+    names: dict[str, str]
+    best: str
+    missing: list[str]
+    headline: Headline
+    beats: dict[str, list[str]] = field(default_factory=dict)
+
+    @property
+    def sentence(self) -> str:
+        """What the headline says."""
+        return self.headline.sentence
 
     def line(self, key: str) -> Line | None:
         """The line of a measure, if it was taken."""
         return next((line for line in self.lines if line.key == key), None)
 
 
-def judge(subject: Subject) -> tuple[Verdict, Source]:
-    """Take every measure that makes sense for the kind of data; also the Gaussian it compares with."""
-    gaussian = densities.gaussian_of(subject)
-    rivals = {"gaussian": rival(subject, gaussian)}
+def judge(subject: Subject) -> Verdict:
+    """Take every measure that makes sense for the kind of data, and conclude."""
+    baselines, missing = fit_baselines(subject)
+    names = {baseline.key: baseline.name for baseline in baselines}
+    density = evaluate(subject, baselines)
+    table, facts = density.table, density.facts
+    clouds = {"model": subject.drawn.x}
+    clouds |= {b.key: b.draw(subject) for b in drawn_from(baselines, density.best)}
+    beside = [key for key in clouds if key != "model"]
+    near = memory(subject, clouds)
     if subject.labelled and subject.look == "image":
-        rivals["means"] = class_means(subject)
-    model = subject.drawn.x
-    lines = [compare(subject, *entry, model, rivals) for entry in _measures(subject)]
-    ratio = _ratio(lines)
-    lines += [ratio] if ratio else []
-    lines += _labels(subject, model, rivals)
-    near = memory(subject, model, rivals["gaussian"])
-    lines.append(near.line())
-    table, facts = densities.evaluate(subject, gaussian)
-    if table:
-        values = {d.key: Value(d.mean, d.error) for d in table[:2]}
-        label = "Held-out log-density" + (", at least" if facts["bound"] else "")
-        lines.insert(0, Line("log_density", label, "nats per row", "high", values))
-    if table and table[0].bits is not None:
-        values = {d.key: Value(d.bits) for d in table[:2] if d.bits is not None}
-        label = "Bits per dimension" + (", at most" if facts["bound"] else "")
-        lines.insert(1, Line("bits_per_dim", label, "bits", "low", values))
-    verdict = Verdict(lines, table, facts, near)
-    verdict.sentence, verdict.beats = say(subject, verdict)
-    return verdict, gaussian
+        clouds["means"] = class_means(subject)
+    lines = _density_lines(table, facts, beside)
+    lines += [compare(subject, *entry, clouds) for entry in _measures(subject)]
+    lines += _labels(subject, clouds)
+    shares = {name: near.share(name) for name in near.distances}
+    label = "Nearer to training rows than their 1 % quantile"
+    lines.append(Line("memorisation", label, "share", "real", shares))
+    beats = {key: [line.key for line in lines if _better(line, key, table)] for key in beside}
+    headline = conclude(subject, table, facts, density.best.key, names, lines, near)
+    return Verdict(lines, table, facts, near, names, density.best.key, missing, headline, beats)
 
 
-def rival(subject: Subject, gaussian: Source) -> Tensor:
-    """As many draws of the Gaussian as of the model, under the same conditions, and in whole levels."""
-    drawn = gaussian.sample(subject.samples, subject.sampled_condition, subject.generator("gaussian"))
-    levels = subject.schema.levels
-    if levels is not None and subject.dequantised:
-        low, high, step = levels
-        drawn = (low + step * ((drawn - low) / step).floor()).clamp(low, high)
-    return drawn
+def drawn_from(baselines: list[Baseline], best: Baseline) -> list[Baseline]:
+    """The best baseline, and the Gaussian."""
+    return [best] + [b for b in baselines if b.key == "gaussian" and best.key != "gaussian"]
 
 
 def class_means(subject: Subject) -> Tensor:
@@ -144,69 +92,80 @@ def class_means(subject: Subject) -> Tensor:
     return means[torch.searchsorted(labels, want)]
 
 
-def _measures(subject: Subject) -> list[tuple[str, str, str, Measure, int]]:
-    """Key, label, unit, the measure, and on how many draws the floor is taken."""
-    held = subject.reference.x.double()
+def _density_lines(table: list[Density], facts: dict[str, Any], beside: list[str]) -> list[Line]:
+    shown = [density for density in table if density.key in ("model", *beside)]
+    if not shown:
+        return []
+    label = "Held-out log-density" + (", at least" if facts["bound"] else "")
+    values = {d.key: Value(d.mean, d.error) for d in shown}
+    lines = [Line("log_density", label, "nats per row", "high", values)]
+    bits = {d.key: Value(d.bits) for d in shown if d.bits is not None}
+    if bits:
+        label = "Bits per dimension" + (", at most" if facts["bound"] else "")
+        lines.append(Line("bits_per_dim", label, "bits", "low", bits))
+    return lines
+
+
+def _measures(subject: Subject) -> list[tuple[str, str, str, str, Measure, int]]:
+    """Key, label, name in a sentence, unit, the measure of scaled rows, and how many draws are taken."""
+    held = subject.scaled(subject.reference.x)
     often, seldom = subject.repeats
-    unit = subject.unit
-    measures: list[tuple[str, str, str, Measure, int]] = []
-    if subject.deviation is not None:
-        text = "Energy distance, columns in their deviations"
-        measures.append(
-            ("energy_distance_scaled", text, "deviations", lambda x: subject.energy(x, held), often)
-        )
-    measures += [
-        ("energy_distance", "Energy distance", unit, lambda x: energy_distance(x, held), often),
+    unit = subject.distance_unit
+    folds = min(5, subject.rows)
+    return [
         (
             "two_sample_accuracy",
-            "Two-sample accuracy (0.5 is by chance)",
+            "Two-sample accuracy (50 % is by chance)",
+            "two-sample accuracy",
             "share",
-            lambda x: two_sample_accuracy(x, held, folds=min(5, subject.rows), seed=subject.seed),
+            lambda x: two_sample_accuracy(x, held, folds=folds, seed=subject.seed),
             seldom,
         ),
-        ("wasserstein", "Wasserstein distance W2", unit, lambda x: wasserstein(x, held), seldom),
+        (
+            "energy_distance",
+            "Energy distance",
+            "energy distance",
+            unit,
+            lambda x: energy_distance(x, held),
+            often,
+        ),
+        ("wasserstein", "Wasserstein distance W2", "W2", unit, lambda x: wasserstein(x, held), seldom),
         (
             "sliced_wasserstein",
             "Sliced W2",
+            "sliced W2",
             unit,
             lambda x: sliced_wasserstein(x, held, generator=subject.generator("directions")),
             often,
         ),
     ]
-    return measures
 
 
 def compare(
     subject: Subject,
     key: str,
     label: str,
+    short: str,
     unit: str,
     measure: Measure,
     repeats: int,
-    model: Tensor,
-    rivals: dict[str, Tensor],
+    clouds: dict[str, Tensor],
 ) -> Line:
-    """A measure against the held-out rows: of the model, of its rivals, and of real training rows."""
+    """A measure against the held-out rows, of every cloud and of real training rows, mean over draws."""
     n = subject.rows
-    draws = [measure(subject.like_reference(i).double()) for i in range(repeats)]
-    floor = torch.tensor(draws, dtype=torch.float64)
-    values = {"model": Value(measure(model[:n].double()))}
-    values |= {name: Value(measure(x[:n].double())) for name, x in rivals.items()}
-    values["real"] = Value(float(floor.mean()), float(floor.std()))
-    return Line(key, label, unit, "low", values)
+
+    def value(draws: list[Tensor]) -> Value:
+        found = torch.tensor([measure(subject.scaled(x)) for x in draws], dtype=torch.float64)
+        return Value(float(found.mean()), float(found.std()) if len(found) > 1 else None)
+
+    values = {name: value(list(x.split(n))[: min(repeats, len(x) // n)]) for name, x in clouds.items()}
+    values["real"] = value([subject.like_reference(i) for i in range(repeats)])
+    # accuracies of real rows scatter by chance at least this much, however few draws say otherwise
+    least = 0.5 / math.sqrt(2 * n) if unit == "share" else 0.0
+    return Line(key, label, unit, "low", values, short, least)
 
 
-def _ratio(lines: list[Line]) -> Line | None:
-    """W2 as a multiple of what real training rows reach."""
-    line = next((line for line in lines if line.key == "wasserstein"), None)
-    if line is None or line.values["real"].value == 0:
-        return None
-    base = line.values["real"].value
-    values = {name: Value(value.value / base) for name, value in line.values.items()}
-    return Line("wasserstein_ratio", "W2 relative to real rows", "ratio", "low", values)
-
-
-def _labels(subject: Subject, model: Tensor, rivals: dict[str, Tensor]) -> list[Line]:
+def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
     """How often samples are read as the label that was asked for."""
     have, want = subject.labels(subject.train), subject.sampled_condition
     if have is None or not isinstance(want, Tensor) or len(have.unique()) < 2:
@@ -219,65 +178,56 @@ def _labels(subject: Subject, model: Tensor, rivals: dict[str, Tensor]) -> list[
         share = label_accuracy(train.x, known, x, labels)
         return Value(share, math.sqrt(share * (1 - share) / len(labels)))
 
-    values = {"model": read(model, want)}
-    values |= {name: read(x, want) for name, x in rivals.items()}
+    values = {name: read(x, want) for name, x in clouds.items()}
     real = subject.some(subject.test, 2000, "read")
     real_labels = subject.labels(real)
     assert real_labels is not None
     values["real"] = read(real.x, real_labels)
-    return [Line("label_accuracy", "Read as the label asked for", "share", "high", values)]
+    label = "Read as the label asked for"
+    return [Line("label_accuracy", label, "share", "high", values, "labels read right")]
 
 
-def memory(subject: Subject, model: Tensor, gaussian: Tensor) -> Memory:
-    """Distances to the nearest training row, of samples and of held-out rows."""
-    # All pairs of many large rows would take minutes; a tree has no such trouble in few dimensions.
-    most = 20_000 if subject.size <= 16 else max(500, int(math.sqrt(1.5e9 / subject.size)))
-    train = subject.some(subject.train, most, "memory").x
-    clouds = {"model": model, "gaussian": gaussian, "real": subject.reference.x}
-    found = {name: nearest(x.double(), train.double()) for name, x in clouds.items()}
-    distances = {name: distance for name, (distance, _) in found.items()}
-    return Memory(memorisation_threshold(train), distances, found["model"][1], train)
-
-
-def say(subject: Subject, verdict: Verdict) -> tuple[str, list[str]]:
-    """One or two plain sentences: does the model beat the Gaussian, how far is it from real rows."""
-    judged = [
-        line
-        for line in verdict.lines
-        if line.key in ("log_density", "energy_distance", "energy_distance_scaled", "two_sample_accuracy")
-        or line.key in ("wasserstein", "sliced_wasserstein", "label_accuracy")
-    ]
-    beats = [line.key for line in judged if _better(line, verdict)]
-    count = f"{len(beats)} of {len(judged)} measures" if len(beats) < len(judged) else "every measure"
-    if not beats:
-        first = f"The model beats the Gaussian baseline on none of {len(judged)} measures."
-    else:
-        first = f"The model beats the Gaussian baseline on {count}."
-    main = verdict.line("energy_distance_scaled") or verdict.line("energy_distance")
-    assert main is not None
-    mine, rival_, floor = (main.values[name] for name in ("model", "gaussian", "real"))
-    spread = floor.spread or 0.0
-    figures = (
-        f"its energy distance to {'held-out' if subject.held_out else 'training'} rows is "
-        f"{number(mine.value)}, the Gaussian's {number(rival_.value)}, and as many real rows reach "
-        f"{pair(floor)}"
-    )
-    room = rival_.value - floor.value
-    if mine.value <= floor.value + 2 * spread:
-        end = f"At {subject.rows:,} rows it is as near to real data as other real data are: {figures}."
-    elif room <= 2 * spread:
-        end = f"Here a Gaussian is already as good as real rows: {figures}."
-    elif mine.value >= rival_.value:
-        end = f"It is farther from real data than the Gaussian: {figures}."
-    else:
-        way = min(0.99, (rival_.value - mine.value) / room)
-        end = f"It has gone {100 * way:.0f} % of the way from the Gaussian to real data: {figures}."
-    return f"{first} {end}", beats
-
-
-def _better(line: Line, verdict: Verdict) -> bool:
-    mine, other = line.values["model"].value, line.values["gaussian"].value
+def _better(line: Line, key: str, table: list[Density]) -> bool:
+    """Whether the model has the better number than a baseline."""
+    if line.better == "real" or key not in line.values:
+        return False
     if line.key == "log_density":
-        rival_ = verdict.densities[1]
-        return rival_.gain is not None and rival_.gain > 0
+        return any(d.key == key and d.gain is not None and d.gain > 0 for d in table)
+    mine, other = line.values["model"].value, line.values[key].value
     return mine > other if line.better == "high" else mine < other
+
+
+def conclude(
+    subject: Subject,
+    table: list[Density],
+    facts: dict[str, Any],
+    best: str,
+    names: dict[str, str],
+    lines: list[Line],
+    near: Memory,
+) -> Headline:
+    """Apply every rule, and say what follows."""
+    summary = subject.run.summary
+    # where values repeat, log-densities have no bound, and a comparison of them says nothing
+    repeats = rules.repeated(facts.get("atoms", []), subject.schema.duplicates, subject.total)
+    sound = [] if repeats else table
+    ran = course(subject.run)
+    found: list[Cause | None] = [
+        rules.few_rows(subject.unseen),
+        repeats,
+        rules.below(sound, names),
+        rules.overfitted(sound, names, bool(summary.get("start"))),
+        rules.risen(ran),
+        rules.copied(*near.near("model"), *near.near("real"), len(near.train)),
+        *(rules.beaten(line, names) for line in lines if line.short),
+        rules.far(next((line for line in lines if line.key == "two_sample_accuracy"), None)),
+    ]
+    causes = [cause for cause in found if cause is not None]
+    kind = rules.kind_of(causes, ran)
+    if kind == "good":
+        text = sentences.praise(sound, best, lines, names, subject.rows)
+    else:
+        text = sentences.sentence_of(kind, causes)
+    more = sentences.learnt_beyond(summary)
+    text = f"{text} {more}" if more else text
+    return Headline(kind, text, causes, mending(kind, subject.run, ran))

@@ -28,7 +28,12 @@ p { margin: 8px 0; max-width: 75ch; }
 .facts span { display: block; font-size: 0.8rem; color: var(--soft); }
 .verdict { background: var(--paper); border: 1px solid var(--line); border-left: 5px solid var(--model);
            border-radius: 6px; padding: 16px 20px; margin: 20px 0; font-size: 1.08rem; }
+.verdict.good { border-left-color: var(--good); }
+.verdict.warning { border-left-color: #a3253b; }
 .verdict p { margin: 0; max-width: none; }
+.verdict ul { margin: 8px 0; padding-left: 20px; font-size: 0.95rem; }
+.verdict ul + p, .verdict p + p { margin-top: 8px; }
+.verdict pre { margin: 6px 0 0; padding: 8px 12px; white-space: pre-wrap; overflow-wrap: anywhere; }
 .note { color: var(--soft); font-size: 0.88rem; }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; background: var(--paper);
           border: 1px solid var(--line); border-radius: 6px; margin: 12px 0; }
@@ -37,8 +42,8 @@ table { border-collapse: collapse; width: 100%; font-size: 0.94rem; font-variant
 caption { text-align: left; padding: 12px 16px 4px; font-weight: 600; }
 th, td { padding: 9px 16px; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15ch; }
-thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; border-bottom: 1px solid var(--line);
-           vertical-align: bottom; }
+thead th { color: var(--soft); white-space: normal; font-weight: 600; font-size: 0.85rem;
+           border-bottom: 1px solid var(--line); vertical-align: bottom; }
 tbody tr + tr th, tbody tr + tr td { border-top: 1px solid #edf0f4; }
 tbody th { font-weight: 500; }
 tbody th small { display: block; color: var(--soft); font-weight: 400; font-size: 0.8rem; }
@@ -155,15 +160,22 @@ def page(
 ) -> str:
     """The whole document."""
     chips = "".join(f"<li><span>{escape(name)}</span>{escape(value)}</li>" for name, value in facts)
-    said = f'<div class="verdict"><p>{escape(verdict)}</p></div>' if verdict else ""
     body = "\n".join(section for section in sections if section)
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>'
-        f'<ul class="facts">{chips}</ul></header>\n{said}\n{body}\n</main></body></html>\n'
+        f'<ul class="facts">{chips}</ul></header>\n{verdict}\n{body}\n</main></body></html>\n'
     )
+
+
+def said(sentence: str, more: Sequence[str], command: str, good: bool) -> str:
+    """The box of the headline: what is said, further reasons, and a command that mends it."""
+    items = "".join(f"<li>{escape(text)}.</li>" for text in more)
+    parts = [f"<p>{escape(sentence)}</p>", f"<ul>{items}</ul>" if items else ""]
+    parts.append(f"<p>To mend it:</p><pre>{escape(command)}</pre>" if command else "")
+    return f'<div class="verdict {"good" if good else "warning"}">{"".join(parts)}</div>'
 
 
 def preformatted(title: str, text: str, shut: bool = False) -> str:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from .dynamics import Curve, Motion, RoundTrip
-from .numbers import Line, Verdict
-from .page import Section, Table, as_json, page, preformatted
+from .lines import Line
+from .notes import verdict_notes
+from .numbers import Verdict
+from .page import Section, Table, as_json, page, preformatted, said
 from .style import Picture
 from .subject import Subject
 from .words import Value, number, pair
-
-#: How the columns of the verdict are called.
-COLUMNS = {"model": "this model", "gaussian": "Gaussian", "means": "class means", "real": "real rows"}
 
 #: How it is said which way is better.
 WAYS = {"high": "higher is better", "low": "lower is better", "real": "like real rows is best"}
@@ -27,7 +26,7 @@ def render(
     """The page."""
     run, schema = subject.run, subject.schema
     sections = [
-        Section("Verdict", tables=_verdict_tables(subject, verdict), notes=_verdict_notes(subject, verdict)),
+        Section("Verdict", tables=_verdict_tables(subject, verdict), notes=verdict_notes(subject, verdict)),
         Section("Samples", pictures=saved["samples"]),
         Section(
             "Few evaluations",
@@ -52,7 +51,12 @@ def render(
     ]
     kicker = f"{run.config.model.method} · {schema.kind} · {run.config.target}"
     title = f"{schema.name}: what the flow has learnt"
-    return page(title, kicker, _facts(subject), verdict.sentence, [*(s.html() for s in sections), *end])
+    head = verdict.headline
+    others = [cause.text for cause in head.causes if cause.text.lower() not in head.sentence.lower()]
+    box = said(
+        head.sentence, [text[0].upper() + text[1:] for text in others], head.command, head.kind == "good"
+    )
+    return page(title, kicker, _facts(subject), box, [*(s.html() for s in sections), *end])
 
 
 def _facts(subject: Subject) -> list[tuple[str, str]]:
@@ -78,38 +82,59 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     return [*facts, ("seed", str(subject.seed))]
 
 
+def columns(verdict: Verdict) -> dict[str, str]:
+    """The heads of the verdict's columns, by key: the model, the best baseline first, real rows last."""
+    names = {key: name[0].upper() + name[1:] for key, name in verdict.names.items()}
+    return {
+        "model": "this model",
+        verdict.best: (
+            "best baseline: " + verdict.names[verdict.best] if len(names) > 1 else names[verdict.best]
+        ),
+        **{key: name for key, name in names.items() if key != verdict.best},
+        "means": "class means",
+        "real": "real rows",
+    }
+
+
 def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
-    names = [name for name in COLUMNS if any(name in line.values for line in verdict.lines)]
+    heads = columns(verdict)
+    names = [name for name in heads if any(name in line.values for line in verdict.lines)]
     rows, small, marks = [], [], {}
     for i, line in enumerate(verdict.lines):
         rows.append([line.label, *(_cell(line, line.values.get(name)) for name in names)])
         small.append(f"{line.unit}, {WAYS[line.better]}")
-        marks[(i, 1 + names.index("model"))] = "model" + (" win" if line.key in verdict.beats else "")
-    head = ["measure", *(COLUMNS[name] for name in names)]
+        wins = all(line.key in won for won in verdict.beats.values())
+        marks[(i, 1 + names.index("model"))] = "model" + (" win" if wins else "")
+    head = ["measure", *(heads[name] for name in names)]
     found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)]
     if verdict.densities:
-        bits = any(density.bits is not None for density in verdict.densities)
-        head = ["density", "nats per row", "the model has more by", *(["bits per dimension"] if bits else [])]
-        rows = [
-            [
-                density.label,
-                pair(Value(density.mean, density.error)),
-                pair(None if density.gain is None else Value(density.gain, density.gain_error)),
-                *([number(density.bits, 4)] if bits else []),
-            ]
-            for density in verdict.densities
-        ]
-        bound = "at least, " if verdict.density_facts["bound"] else ""
-        caption = (
-            f"Log-density of {verdict.density_facts['rows']:,} held-out rows, {bound}mean ± standard error"
-        )
-        marks = {(0, 1): "model"}
-        for i, density in enumerate(verdict.densities):
-            if density.gain is not None and density.gain_error is not None:
-                sure = abs(density.gain) > 2 * density.gain_error
-                marks[(i, 2)] = ("win" if density.gain > 0 else "loss") if sure else ""
-        found.append(Table(head, rows, caption, [density.note for density in verdict.densities], marks))
+        found.append(_density_table(verdict))
     return found
+
+
+def _density_table(verdict: Verdict) -> Table:
+    bits = any(density.bits is not None for density in verdict.densities)
+    head = ["density", "nats per row", "the model has more by", "training rows have more by"]
+    head += ["bits per dimension"] if bits else []
+    rows = [
+        [
+            density.label,
+            pair(Value(density.mean, density.error)),
+            pair(None if density.gain is None else Value(density.gain, density.gain_error)),
+            pair(None if density.gap is None else Value(density.gap, density.gap_error)),
+            *([number(density.bits, 4)] if bits else []),
+        ]
+        for density in verdict.densities
+    ]
+    bound = "at least, " if verdict.density_facts["bound"] else ""
+    count = verdict.density_facts["rows"]
+    caption = f"Log-density of {count:,} held-out rows, {bound}mean ± standard error"
+    marks = {(0, 1): "model"}
+    for i, density in enumerate(verdict.densities):
+        if density.gain is not None and density.gain_error is not None:
+            sure = abs(density.gain) > density.gain_error
+            marks[(i, 2)] = ("win" if density.gain > 0 else "loss") if sure else ""
+    return Table(head, rows, caption, [density.note for density in verdict.densities], marks)
 
 
 def _cell(line: Line, value: Value | None) -> str:
@@ -119,66 +144,6 @@ def _cell(line: Line, value: Value | None) -> str:
         spread = "" if value.spread is None else f" ± {100 * value.spread:.1f}"
         return f"{100 * value.value:.1f}{spread} %"
     return pair(value) if value.spread is not None else number(value.value, 4)
-
-
-def _verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
-    n, often, seldom = subject.rows, *subject.repeats
-    notes = [
-        f"Every distance is between {n:,} rows and the same {n:,} held-out rows. Real rows are {n:,} "
-        f"training rows against them, mean ± deviation over {often} draws ({seldom} for W2 and two-sample "
-        "accuracy): no model can be expected below that.",
-        f"The model drew {subject.samples:,} samples{_how(subject)}"
-        + (", under the conditions of held-out rows." if subject.spec else "."),
-        "The Gaussian has the mean and full covariance of the training rows"
-        + (", one for every label" if subject.labelled else "")
-        + (", its mean linear in the condition" if subject.spec and not subject.labelled else "")
-        + (", drawn values rounded down to whole levels." if subject.dequantised else "."),
-        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is "
-        "that of the exact plan; two samples are told apart by an RBF support vector machine, out of fold.",
-    ]
-    if subject.labelled:
-        notes.append(
-            "Labels are read by an RBF support vector machine trained on real training rows; its figure for "
-            "real rows is its accuracy on held-out ones."
-        )
-    facts = verdict.density_facts
-    if "omitted" in facts:
-        notes.append(f"No log-density: {facts['omitted']}.")
-    else:
-        text = ""
-        if facts["divergence"] is not None:
-            text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
-            if facts["divergence"] != "exact":
-                text += "The estimate has the right mean, and its scatter is part of the standard error. "
-        elif not facts["bound"]:
-            text = "The log-density is exact, by change of variables."
-        elif not subject.dequantised:
-            text = "The model has hidden variables: the log-density is a lower bound."
-        if subject.dequantised:
-            text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
-        notes.append(text)
-    if not subject.held_out:
-        notes.append(
-            "No rows were held out: half of the training rows stand in for them, so overfitting is not seen."
-        )
-    if subject.schema.duplicates:
-        count = subject.schema.duplicates
-        rows = "row repeats" if count == 1 else "rows repeat"
-        notes.append(
-            f"{count:,} {rows} an earlier one exactly. A random split "
-            "puts repeats on both sides, so that log-densities reward memorising and have no upper bound."
-        )
-    return notes
-
-
-def _how(subject: Subject) -> str:
-    """With which solver and guidance samples were drawn."""
-    if subject.inner is None:
-        return ""
-    text = f" with {subject.solver!r}, {subject.drawn.nfe:.0f} evaluations each"
-    if subject.inner.guidance != 1:
-        text += f", guided with weight {subject.inner.guidance:g} (log-densities are those without guidance)"
-    return text
 
 
 def _advice(curve: Curve) -> str:
@@ -194,15 +159,16 @@ def _advice(curve: Curve) -> str:
 
 def _memory_table(subject: Subject, verdict: Verdict) -> Table:
     memory = verdict.memory
-    names = [name for name in ("model", "gaussian", "real") if name in memory.distances]
+    heads = {key: verdict.names.get(key, key) for key in columns(verdict)}
+    heads |= {"model": "samples", "real": "held out"}
+    names = [name for name in heads if name in memory.distances]
     medians = [number(float(memory.distances[name].median())) for name in names]
     shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]
     rows = [["Median distance", *medians], ["Nearer than the 1 % quantile", *shares]]
     small = [
-        f"{subject.unit}, to the nearest of {len(memory.train):,} training rows",
-        f"{number(memory.threshold)} {subject.unit}: 1 % of training rows have a nearer neighbour",
+        f"{subject.distance_unit}, to the nearest of {len(memory.train):,} training rows",
+        f"{number(memory.threshold)} {subject.distance_unit}: 1 % of training rows have a nearer neighbour",
     ]
-    heads = {"model": "samples", "gaussian": "Gaussian", "real": "held out"}
     return Table(["to training rows", *(heads[name] for name in names)], rows, "", small)
 
 

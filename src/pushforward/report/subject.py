@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -26,6 +27,8 @@ Look = Literal["plane", "table", "series", "image"]
 CHUNK = 1024
 #: Floating-point operations that one report may cost in its network, some 15 s of two cores; a GPU does more.
 BUDGET, FASTER = 2e12, 20
+#: Deviations from the median beyond which values of a table count as if they were there.
+OUT = 20.0
 #: Evaluations that a loose adaptive solver needs.
 LOOSE_EVALUATIONS = 40
 
@@ -60,7 +63,12 @@ class Subject:
             for part, rows in (("train", run.dataset.train), ("test", run.dataset.test))
         )
         #: Without enough held-out rows half of the training rows stand in for them, and the report says so.
-        self.held_out = len(self.test) >= 10
+        have, held = self.labels(self.train), self.labels(self.test)
+        if have is not None and held is not None:
+            # nothing can be said of a label that training has not seen
+            self.test = self.test.take(torch.isin(held, have).nonzero()[:, 0])
+        self.unseen = len(self.test)
+        self.held_out = self.unseen >= 10
         if not self.held_out:
             order = uniform((len(self.train),), self.generator("halves"), torch.float64).argsort()
             half = len(order) // 2
@@ -85,6 +93,11 @@ class Subject:
     def event(self) -> tuple[int, ...]:
         """Shape of one row."""
         return tuple(self.schema.event_shape)
+
+    @property
+    def total(self) -> int:
+        """All rows, training and held out."""
+        return len(self.run.dataset.train) + len(self.run.dataset.test)
 
     @property
     def inner(self) -> ContinuousFlow | None:
@@ -131,25 +144,49 @@ class Subject:
 
     @property
     def unit(self) -> str:
-        """In what distances are measured."""
+        """In what the data are."""
         return "grey levels" if self.schema.levels is not None else "data units"
+
+    @property
+    def tabular(self) -> bool:
+        """Whether a row is a list of numbers, each a column of its own."""
+        return len(self.event) == 1
+
+    @cached_property
+    def span(self) -> tuple[Tensor, Tensor]:
+        """The least and largest that a value of a column counts as: :data:`OUT` deviations off the median.
+
+        Without that a single row far out has the deviation of its column to itself.
+        """
+        low, middle, high = (
+            torch.from_numpy(row)
+            for row in np.quantile(self.train.x.double().numpy(), [0.25, 0.5, 0.75], axis=0)
+        )
+        wide = torch.where(high > low, OUT * (high - low) / 1.349, torch.inf)
+        return middle - wide, middle + wide
 
     @cached_property
     def deviation(self) -> Tensor | None:
-        """Deviations of the columns, where they are so unlike that distances had better be in them."""
-        found = self.train.x.double().std(0)
-        unlike = len(self.event) == 1 and float(found.min()) > 0 and float(found.max() / found.min()) > 3
-        return found if unlike else None
+        """Deviations of the columns of a table, in which its distances are; 1 for constant columns."""
+        if not self.tabular:
+            return None
+        x = self.train.x.double().clamp(*self.span)
+        found = x.std(0)
+        # the rounding of the mean is no deviation
+        return torch.where(found > 1e-12 * x.abs().amax(0), found, 1.0)
 
     @property
     def distance_unit(self) -> str:
-        """The unit of :meth:`energy`."""
+        """In what distances are measured."""
         return self.unit if self.deviation is None else "deviations"
 
+    def scaled(self, x: Tensor) -> Tensor:
+        """Rows in float64 whose columns, for tables, are in their deviations, values far out drawn in."""
+        return x.double() if self.deviation is None else x.double().clamp(*self.span) / self.deviation
+
     def energy(self, x: Tensor, y: Tensor) -> float:
-        """Energy distance, with columns divided by :attr:`deviation` where there is one."""
-        scale = 1.0 if self.deviation is None else self.deviation
-        return energy_distance(x.double() / scale, y.double() / scale)
+        """Energy distance of :meth:`scaled` rows."""
+        return energy_distance(self.scaled(x), self.scaled(y))
 
     @property
     def labelled(self) -> bool:

@@ -52,3 +52,13 @@ def pair(value: Value | None) -> str:
         return f"{number(value.value)} ± 0"
     places = min(6, max(0, 1 - math.floor(math.log10(value.spread))))
     return f"{value.value:,.{places}f} ± {value.spread:,.{places}f}"
+
+
+def percent(share: float) -> str:
+    """A share for reading.
+
+    >>> percent(0.0123), percent(0.52), percent(0.0)
+    ('1.2 %', '52 %', '0 %')
+    """
+    digits = 1 if 0 < share < 0.1 else 0
+    return f"{100 * share:.{digits}f} %"

@@ -92,6 +92,7 @@ class KernelDensity:
         if condition is not None and (condition.is_floating_point() or condition.shape != (len(rows),)):
             raise ValueError(f"condition: expected {len(rows)} labels")
         self.kernel: Kernel = kernel
+        self.event_shape = tuple(rows.shape[1:])
         x, units = standard(rows)
         self.labels = torch.zeros(len(x), dtype=torch.int64) if condition is None else condition.cpu()
         if int(self.labels.unique(return_counts=True)[1].min()) < folds or folds < 2:
@@ -117,6 +118,36 @@ class KernelDensity:
     def whitened(self) -> bool:
         """Whether the kernels have the shape of the rows' covariance, or equal width in all columns."""
         return len(self.back.links) > 1
+
+    @property
+    def note(self) -> str:
+        """The width in deviations, and in which coordinates it is."""
+        return f"width {self.width:.2g}" + ", whitened" * self.whitened
+
+    def sample(
+        self, n: int, condition: Tensor | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """``n`` draws ``(n, *event)`` float64, of labels ``condition`` ``(n,)``: a row of it with noise.
+
+        Raises ValueError for a label without training rows.
+        """
+        wanted = torch.zeros(n, dtype=torch.int64) if condition is None else condition.cpu()
+        labels = torch.zeros_like(self.labels) if condition is None else self.labels
+        u = random.uniform((n,), generator, torch.float64, "cpu")
+        chosen = torch.empty(n, dtype=torch.int64)
+        for label in wanted.unique():
+            own = (labels == label).nonzero()[:, 0]
+            if len(own) == 0:
+                raise ValueError(f"condition: no training rows of label {int(label)}")
+            mine = wanted == label
+            chosen[mine] = own[(u[mine] * len(own)).long()]
+        d = self.rows.shape[1]
+        z = random.normal((n, d), generator, torch.float64, "cpu")
+        if self.kernel == "exponential":
+            # r^(d-1) exp(-r) in a random direction: the radius is a sum of d exponential times
+            times = random.uniform((n, d), generator, torch.float64, "cpu").clamp(min=1e-300).log()
+            z = -times.sum(1, keepdim=True) * z / z.norm(dim=1, keepdim=True)
+        return self.back.forward(self.rows[chosen] + self.width * z).reshape(n, *self.event_shape)
 
     def _log_constant(self, width: float, d: int) -> float:
         """log of the integral of K(|y| / width) over d dimensions."""

@@ -1,0 +1,138 @@
+"""The baselines of a report, fitted to training rows as the model sees them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .. import random
+from ..metrics import KernelDensity, fit_gaussian, fit_mixture
+from ..metrics.baselines.kernel import Kernel
+from ..sources import Source
+from ..tensors import Condition
+from .subject import Subject
+
+#: Rows that baselines are fitted to: every one, and a mixture, whose search takes longest.
+MOST, MOST_MIXTURE = 20_000, 5_000
+#: Numbers of a table that kernels look at, and what covariances of so many rows may cost.
+NUMBERS, PRODUCTS = 2_000_000, 100_000_000
+
+#: Held-out rows of each fold that a kernel's width is judged by.
+QUERIES = 100
+
+Fit = Callable[[Tensor, "Condition | None"], "Source | KernelDensity"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A density without a network.
+
+    name: in a sentence.  label: of its row.  note: what the fit chose.
+    """
+
+    key: str
+    name: str
+    label: str
+    source: Source | KernelDensity
+    note: str = ""
+
+    def log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
+        """Log-densities of rows ``(n, *event)``, ``(n,)`` float64."""
+        return self.source.log_prob(x.double(), condition).double()  # pyright: ignore[reportArgumentType]
+
+    def draw(self, subject: Subject) -> Tensor:
+        """As many draws as of the model, under the same conditions, and in whole levels."""
+        given, generator = subject.sampled_condition, subject.generator("baseline", self.key)
+        drawn = self.source.sample(subject.samples, given, generator)
+        levels = subject.schema.levels
+        if levels is not None and subject.dequantised:
+            low, high, step = levels
+            drawn = (low + step * ((drawn - low) / step).floor()).clamp(low, high)
+        return drawn
+
+
+def spread(subject: Subject, x: Tensor, *parts: str) -> Tensor:
+    """Whole levels with noise that fills the step, so that they have a density; other data as they are."""
+    x = x.double()
+    if not subject.dequantised:
+        return x
+    assert subject.schema.levels is not None
+    noise = random.uniform(x.shape, subject.generator("spread", *parts), x.dtype)
+    return x + subject.schema.levels[2] * noise
+
+
+def fit_baselines(subject: Subject) -> tuple[list[Baseline], list[str]]:
+    """The Gaussian and, for tables, a mixture and kernel densities; and why some are left out.
+
+    Raises ValueError where there is no Gaussian either.
+    """
+    found, missing = [], []
+    kind = ", full covariance"
+    if subject.spec is not None:
+        kind = ", one per label" if subject.labelled else ", mean linear in the condition"
+    fits: list[tuple[str, str, str, int, Fit]] = [
+        ("gaussian", "Gaussian", "Gaussian" + kind, MOST, fit_gaussian)
+    ]
+    if subject.tabular and not subject.dequantised:
+        size = subject.size
+        linear = ", mean linear in the condition" if subject.spec is not None else ""
+        few = min(MOST_MIXTURE, max(100, PRODUCTS // size**2))
+        fits.append(
+            ("mixture", "Gaussian mixture", "Gaussian mixture" + linear, few, _mixture_of(subject.seed))
+        )
+        for kernel in ("gaussian", "exponential"):
+            label = f"kernel density, {kernel}" + ", one per label" * subject.labelled
+            most = min(MOST, max(100, NUMBERS // size))
+            key, name = f"kernel_{kernel}", f"{kernel} kernel density"
+            fits.append((key, name.replace("gaussian", "Gaussian"), label, most, _kernel_of(subject, kernel)))
+    for key, name, label, most, fit in fits:
+        rows = subject.some(subject.train, min(most, len(subject.train)), "baselines")
+        try:
+            source = fit(spread(subject, rows.x, "train"), subject.condition(rows))
+        except ValueError as error:
+            if key == "gaussian":
+                raise
+            missing.append(f"No {name}: {error}.")
+            continue
+        notes = [source.note] if source.note else []
+        if len(rows) < len(subject.train):
+            notes.append(f"fitted to {len(rows):,} of {len(subject.train):,} rows")
+        found.append(Baseline(key, name, label, source, ", ".join(notes)))
+    return found, missing
+
+
+def _mixture_of(seed: int) -> Fit:
+    return lambda x, condition: fit_mixture(x, condition, seed)
+
+
+def _kernel_of(subject: Subject, kernel: Kernel) -> Fit:
+    def fit(x: Tensor, condition: Condition | None) -> KernelDensity:
+        if condition is not None and not (
+            isinstance(condition, Tensor) and not condition.is_floating_point()
+        ):
+            raise ValueError("it takes labels, and no other condition")
+        generator = subject.generator("kernel", kernel)
+        return KernelDensity(x, kernel, condition, queries=QUERIES, generator=generator)
+
+    return fit
+
+
+def usable(baselines: list[Baseline], x: Tensor, condition: Condition | None) -> dict[str, Tensor]:
+    """Log-densities of rows under every baseline that has one for all of them, by key."""
+    found = {}
+    for baseline in baselines:
+        try:
+            values = baseline.log_prob(x, condition)
+        except ValueError:  # a label that its training rows lack
+            continue
+        if bool(values.isfinite().all()):
+            found[baseline.key] = values
+    return found
+
+
+def best_of(values: dict[str, Tensor]) -> str:
+    """The key of the baseline under which rows have the highest mean log-density."""
+    return max(values, key=lambda key: float(torch.as_tensor(values[key]).mean()))

@@ -1,0 +1,65 @@
+"""How near samples come to training rows."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from ..metrics import memorisation_threshold, nearest
+from .subject import Subject
+from .words import Value
+
+
+@dataclass(frozen=True)
+class Memory:
+    """How near samples, baselines' draws and held-out rows come to training rows.
+
+    threshold: the 1 % quantile of the training rows' own leave-one-out nearest distances.
+    distances: of every cloud, in deviations of the columns for tables.
+    index: for every sample its nearest row of ``train``.
+    """
+
+    threshold: float
+    distances: dict[str, Tensor]
+    index: Tensor
+    train: Tensor
+
+    def near(self, name: str) -> tuple[int, int]:
+        """How many of a cloud are nearer than the threshold, and of how many."""
+        distances = self.distances[name]
+        return int((distances < self.threshold).sum()), len(distances)
+
+    def share(self, name: str) -> Value:
+        """Share of a cloud nearer than the threshold, and its standard error."""
+        near, count = self.near(name)
+        share = near / count
+        return Value(share, math.sqrt(share * (1 - share) / count))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "threshold": self.threshold,
+            "train_rows": len(self.train),
+            "share": {name: self.share(name).value for name in self.distances},
+            "median": {name: float(distance.median()) for name, distance in self.distances.items()},
+        }
+
+
+def memory(subject: Subject, clouds: dict[str, Tensor]) -> Memory:
+    """Distances to the nearest training row, of every cloud and of held-out rows."""
+    # All pairs of many large rows would take minutes; a tree has no such trouble in few dimensions.
+    most = 20_000 if subject.size <= 16 else max(500, int(math.sqrt(1.5e9 / subject.size)))
+    train = subject.some(subject.train, most, "memory").x
+    rows = subject.scaled(train)
+    clouds = {**clouds, "real": subject.reference.x}
+    found = {name: nearest(subject.scaled(x), rows) for name, x in clouds.items()}
+    distances = {name: distance for name, (distance, _) in found.items()}
+    threshold = memorisation_threshold(rows)
+    if threshold == 0:
+        # rows that repeat others are 0 apart, and nothing is nearer than that
+        once = rows.unique(dim=0)
+        threshold = memorisation_threshold(once) if len(once) > 1 else 0.0
+    return Memory(threshold, distances, found["model"][1], train)

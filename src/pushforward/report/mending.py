@@ -1,0 +1,107 @@
+"""The command that mends what the headline complains of."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import shlex
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..config import ModelConfig, RunConfig, flatten
+from .headline import ROWS, Kind
+from .history import Course
+from .run import RunLike
+
+#: How many times as many steps a model gets that has not learnt enough.
+MORE = 4
+#: Noise, in deviations, that keeps samples off training rows; and decay that keeps weights small.
+NOISE, DECAY = "0.05", "0.1"
+
+
+def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
+    """A full ``pushforward train`` command for a headline of ``kind``; empty where nothing needs mending."""
+    config, flags = run.config, flatten(run.config.to_json())
+    noisy = any(name.endswith(".noise") and value for name, value in flags.items())
+    started = config.data.source == "baseline" or bool(run.summary.get("start"))
+    repeats = bool(run.schema.duplicates) and not config.data.deduplicate
+    stopped = course is not None and course.stopped
+    longer = {"steps": str(MORE * max(config.optim.steps or 0, 100))}
+    match kind:
+        case "good":
+            return ""
+        case "undecided" if len(run.dataset.test) < ROWS:
+            return _held_out(run)
+        case _ if repeats:
+            change = {"deduplicate": ""}
+        case "undecided":
+            change = {"noise": NOISE}
+        case "copies" | "overfits" if not config.optim.patience and course is not None:
+            change = {"patience": "10"}
+        case "copies":
+            change = {"weight-decay": DECAY} if noisy else {"noise": NOISE}
+        case "overfits":
+            change = {"source": "baseline"} if config.optim.weight_decay else {"weight-decay": DECAY}
+        case "underfits" if not stopped:
+            change = longer
+        case _:
+            change = longer if started else {"source": "baseline"}
+    goes_on = "steps" in change and not (config.model.reflow or config.model.distil or stopped)
+    return train_command(run, change, run.path if goes_on else _beside(run.path, change))
+
+
+def _held_out(run: RunLike) -> str:
+    rows = len(run.dataset.train) + len(run.dataset.test)
+    share = math.ceil(20 * ROWS / rows) / 20
+    if share > 0.5:
+        return ""
+    change = {"holdout": f"{max(share, 0.2):g}"}
+    return train_command(run, change, _beside(run.path, change))
+
+
+def _beside(path: Path, change: dict[str, str]) -> Path:
+    return path.with_name(f"{path.name}-{next(iter(change))}")
+
+
+def train_command(run: RunLike, change: dict[str, str], out: Path) -> str:
+    """The command of ``run`` with other flags and another folder; the flags alone for data in memory."""
+    change = {**change, "out": str(out)}
+    words = shlex.split(run.command) if run.command else []
+    if words[:2] != ["pushforward", "train"]:
+        words = _from_config(run.config)
+    flags = [word for name, value in change.items() for word in (f"--{name}", value) if word]
+    if not words:
+        return shlex.join(flags[:-2])
+    kept, skip = [], False
+    for word in words:
+        name = word.partition("=")[0].removeprefix("--").replace("_", "-")
+        if word.startswith("--") and name in (*change, "no-deduplicate", "overwrite"):
+            skip = "=" not in word and name not in ("deduplicate", "no-deduplicate", "overwrite")
+        elif skip:
+            skip = False
+        else:
+            kept.append(word)
+    return shlex.join([*kept, *flags])
+
+
+def _from_config(config: RunConfig) -> list[str]:
+    """The command that a configuration stands for; empty where its data were in memory."""
+    known = Path(config.target).exists() or config.target in registry.DATASETS
+    if not known:
+        return []
+    method = config.model.method
+    model = dataclasses.replace(ModelConfig(), method=method, **registry.lookup("method", method).defaults)
+    usual = flatten(RunConfig(target=config.target, model=model).to_json())
+    words = ["pushforward", "train", config.target, "--method", method]
+    for name, value in flatten(config.to_json()).items():
+        if value != usual.get(name) and not name.startswith(("compute.", "format")):
+            words += _flag(name.rpartition(".")[2].replace("_", "-"), value)
+    return words
+
+
+def _flag(name: str, value: Any) -> list[str]:
+    if isinstance(value, bool):
+        return [f"--{'' if value else 'no-'}{name}"]
+    values = value if isinstance(value, list | tuple) else [value]
+    return [f"--{name}", *(str(entry) for entry in values)]

@@ -1,0 +1,97 @@
+"""The small print under the verdict."""
+
+from __future__ import annotations
+
+import torch
+
+from .numbers import Verdict
+from .subject import OUT, Subject
+
+#: Columns that a note names.
+SHOWN = 5
+
+
+def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
+    n, often, seldom = subject.rows, *subject.repeats
+    notes = [
+        f"Every distance is between {n:,} rows and the same {n:,} held-out rows"
+        + (", columns divided by their deviation in training" if subject.tabular else "")
+        + f". Real rows are {n:,} training rows against them. All are means ± deviations over draws: {often} "
+        f"of real rows ({seldom} for W2 and two-sample accuracy), as many of the others as "
+        f"{subject.samples:,} samples give.",
+        f"The model drew {subject.samples:,} samples{_how(subject)}"
+        + (", under the conditions of held-out rows." if subject.spec else "."),
+        "Baselines are fitted to training rows"
+        + (", their draws are rounded down to whole levels." if subject.dequantised else "."),
+        "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is "
+        "that of the exact plan; two samples are told apart by an RBF support vector machine, out of fold.",
+        *verdict.missing,
+    ]
+    if subject.labelled:
+        notes.append(
+            "Labels are read by an RBF support vector machine trained on real training rows; its figure for "
+            "real rows is its accuracy on held-out ones."
+        )
+    facts = verdict.density_facts
+    if "omitted" in facts:
+        notes.append(f"No log-density: {facts['omitted']}.")
+    else:
+        text = ""
+        if facts["divergence"] is not None:
+            text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
+            if facts["divergence"] != "exact":
+                text += "The estimate has the right mean, and its scatter is part of the standard error. "
+        elif not facts["bound"]:
+            text = "The log-density is exact, by change of variables."
+        elif not subject.dequantised:
+            text = "The model has hidden variables: the log-density is a lower bound."
+        if subject.dequantised:
+            text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
+        notes.append(text)
+    if facts.get("atoms"):
+        named = ", ".join(facts["atoms"][:SHOWN]) + ", ..." * (len(facts["atoms"]) > SHOWN)
+        notes.append(
+            f"One value holds over 5 % of the rows of {named}: no density is bounded there, log-densities "
+            "mean little, and the headline leaves them out."
+        )
+    notes += _outliers(subject)
+    if not subject.held_out:
+        notes.append(
+            "Too few rows were held out: half of the training rows stand in for them, so overfitting is not "
+            "seen."
+        )
+    if subject.schema.duplicates:
+        count = subject.schema.duplicates
+        rows = "row repeats" if count == 1 else "rows repeat"
+        notes.append(
+            f"{count:,} {rows} an earlier one exactly. A random split "
+            "puts repeats on both sides, so that log-densities reward memorising and have no upper bound."
+        )
+    return notes
+
+
+def _how(subject: Subject) -> str:
+    """With which solver and guidance samples were drawn."""
+    if subject.inner is None:
+        return ""
+    text = f" with {subject.solver!r}, {subject.drawn.nfe:.0f} evaluations each"
+    if subject.inner.guidance != 1:
+        text += f", guided with weight {subject.inner.guidance:g} (log-densities are those without guidance)"
+    return text
+
+
+def _outliers(subject: Subject) -> list[str]:
+    """A word on values far out, which distances count as nearer and mean log-densities hang on."""
+    if not subject.tabular:
+        return []
+    low, high = subject.span
+    x = torch.cat([subject.train.x, subject.test.x]).double()
+    beyond = ((x < low) | (x > high)).sum(0)
+    found = [(name, count) for name, count in zip(subject.names, beyond.tolist()) if count]
+    if not found:
+        return []
+    named = ", ".join(f"{name} ({count:,})" for name, count in found[:SHOWN]) + ", ..." * (len(found) > SHOWN)
+    return [
+        f"Values of {named} lie more than {OUT:g} deviations, by the quartiles, from the median: distances "
+        "count them as if they lay there. Mean log-densities may hang on these few rows."
+    ]

@@ -1,0 +1,84 @@
+"""The sentences of the headline."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from .densities import Density
+from .headline import TRIFLE, Cause, Kind, nats, noise_of
+from .lines import Line
+from .words import Value, pair
+
+#: How a headline begins, and which causes it names first.
+OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
+    "undecided": ("Nothing can be concluded", ("rows", "repeats")),
+    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "below", "rise")),
+    "copies": ("The model copies training rows", ("copies",)),
+    "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
+    "below-baseline": ("The model is worse than a baseline", ("below",)),
+    "beaten": ("The model is beaten", ("beaten", "far")),
+}
+
+
+def sentence_of(kind: Kind, causes: Sequence[Cause]) -> str:
+    """One or two sentences for every kind but ``good``."""
+    opening, first = OPENINGS[kind]
+    texts = [cause.text for key in first for cause in causes if cause.key == key]
+    if kind == "overfits":
+        text = ", and ".join(texts[:2])
+    elif kind == "beaten" and len(texts) > 1:
+        return f"{opening} in {len(texts)} measures: {texts[0]}."
+    else:
+        text = texts[0]
+    if kind in ("overfits", "underfits"):
+        return f"{opening}. {text[0].upper()}{text[1:]}."
+    return f"{opening}: {text}."
+
+
+def praise(
+    densities: Sequence[Density], best: str, lines: Sequence[Line], names: Mapping[str, str], rows: int
+) -> str:
+    """What is said of a model that nothing beats."""
+    density = next((d for d in densities[1:] if d.key == best), None)
+    if density is None or density.gain is None:
+        first = "No baseline is better, as far as samples tell; log-densities could not be compared."
+    elif density.gain > max(TRIFLE, density.gain_error or 0.0):
+        amount = nats(density.gain, density.gain_error)
+        first = (
+            f"The model beats every baseline: held-out rows have {amount} nats a row more than under the "
+            f"best one, the {names[best]}."
+        )
+    else:
+        amount = nats(density.gain, density.gain_error)
+        first = (
+            f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
+            f"held-out rows differ by {amount} nats a row."
+        )
+    judged = [line for line in lines if line.short and line.better == "low"]
+    behind = [
+        line for line in judged if line.values["model"].value > line.values["real"].value + noise_of(line)
+    ]
+    if not behind:
+        return f"{first} At {rows:,} rows its samples are as near to held-out rows as real rows are."
+    worst = max(behind, key=lambda line: line.values["model"].value / (line.values["real"].value or 1.0))
+    mine, real = (worst.text(worst.values[name].value) for name in ("model", "real"))
+    short = f"{worst.short} {mine}, real rows {real}"
+    return f"{first} Its samples are still farther from held-out rows than real rows are: {short}."
+
+
+def learnt_beyond(summary: Mapping[str, Any]) -> str:
+    """How much a flow has learnt beyond the baselines that it started from; nothing where that is unknown."""
+    learnt, start = summary.get("learnt"), summary.get("start")
+    origin = f" ({start})" if isinstance(start, str) and start else ""
+    nothing = f"It has learnt nothing beyond the baseline it started from{origin}."
+    if summary.get("kept_step") == 0 and (learnt or origin):
+        return nothing
+    if not isinstance(learnt, Mapping) or not isinstance(learnt.get("gain"), int | float):
+        return ""
+    gain, error = float(learnt["gain"]), float(learnt.get("error") or 0.0)
+    how = f", by {learnt['how']} of {learnt['rows']:,} rows" if "how" in learnt and "rows" in learnt else ""
+    if gain <= error:
+        return nothing
+    amount = pair(Value(gain, error))
+    return f"It has learnt {amount} nats a row beyond the baseline it started from{origin}{how}."

@@ -1,0 +1,228 @@
+"""The headline of the report: its rules on plain numbers, the course of training, the command that mends."""
+
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+
+import torch
+
+from pushforward import random
+from pushforward.config import DataConfig, OptimConfig, RunConfig
+from pushforward.couplings import Rows
+from pushforward.data import Schema
+from pushforward.report import headline
+from pushforward.report.curves import training
+from pushforward.report.densities import Density
+from pushforward.report.history import Course, course
+from pushforward.report.lines import Line
+from pushforward.report.mending import mending
+from pushforward.report.numbers import judge
+from pushforward.report.sentences import learnt_beyond
+from pushforward.report.subject import Subject
+from pushforward.report.words import Value
+from pushforward.sources import GaussianMixture, Normal
+from report_cases import make_run, table_run
+
+NAMES = {"gaussian": "Gaussian", "mixture": "Gaussian mixture", "kernel_gaussian": "Gaussian kernel density"}
+
+
+def ring() -> GaussianMixture:
+    angle = torch.arange(4, dtype=torch.float64) * math.pi / 2
+    return GaussianMixture(3 * torch.stack([angle.cos(), angle.sin()], 1), 0.3)
+
+
+def verdict_of(run):
+    return judge(Subject(run))
+
+
+# -- the rules on numbers ------------------------------------------------------------------------------------
+
+
+def density(key="gaussian", gain=0.0, error=0.1, gap=0.0, excess=0.0, mean=-2.0, **more) -> Density:
+    return Density(key, key, mean, 0.1, None, gain, error, "", gap, 0.1, excess, 0.1, **more)
+
+
+def model(gap: float) -> Density:
+    return replace(density("model", gap=gap), gain=None, gain_error=None, excess=None, excess_error=None)
+
+
+def test_below_takes_more_than_a_standard_error():
+    def below(*found):
+        return headline.below([model(0.0), *found], NAMES)
+
+    assert below(density(gain=-0.1, error=0.12)) is None
+    cause = below(density(gain=-0.2, error=0.1))
+    assert cause is not None and not cause.clear
+    assert cause.text == "held-out rows have 0.20 ± 0.10 nats a row less than under the Gaussian"
+    cause = below(density(gain=-0.4, error=0.1), density("mixture", gain=-0.5, error=0.1, mean=-1.5))
+    assert cause is not None and cause.clear and "under the Gaussian mixture" in cause.text
+    # Small differences must be beyond doubt, and rounding is none.
+    assert below(density(gain=-0.03, error=0.02)) is None
+    assert below(density(gain=-0.03, error=0.005)) is not None
+    assert below(density(gain=-1e-6, error=1e-9)) is None
+
+
+def test_gap_must_exceed_noise_that_of_the_baseline_and_the_gain():
+    def gap(wide, *found, started=False):
+        return headline.overfitted([model(wide), *found], NAMES, started)
+
+    accused = gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9))
+    assert accused is not None and "1.00 ± 0.10 nats a row more" in accused.text
+    assert "under the Gaussian 0.10" in accused.text
+    assert gap(0.15, density(excess=0.9)) is None, "within two standard errors"
+    assert gap(1.0, density(gap=0.9, excess=0.1)) is None, "fitting a Gaussian to so few rows does as much"
+    assert gap(1.0, density(gain=1.5, gap=0.1, excess=0.9)) is None, "most of the advantage is real"
+    # Kernels have a wide gap by construction, which excuses nothing unless the flow started from them.
+    kernels = density("kernel_gaussian", gap=3.0, excess=-2.0, mean=-1.0)
+    assert gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9), kernels) is not None
+    assert gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9), kernels, started=True) is None
+
+
+def test_copies_are_told_from_chance():
+    assert headline.copied(40, 2000, 0, 100, 400) is None
+    assert headline.copied(400, 2000, 0, 28, 114) is not None, "a fifth of the samples"
+    assert headline.copied(300, 2000, 10, 100, 400) is None, "as many of the held-out rows"
+    assert headline.copied(200, 2000, 0, 20, 80) is None, "20 held-out rows cannot exclude a tenth"
+    found = headline.copied(1990, 2000, 1, 100, 400)
+    assert found is not None and found.clear
+
+
+def line(model: float, baseline: float, real: float, spread: float, key="energy_distance") -> Line:
+    values = {"model": Value(model, spread), "mixture": Value(baseline, spread), "real": Value(real, spread)}
+    return Line(key, key, "share" if "accuracy" in key else "deviations", "low", values, key, 0.02)
+
+
+def test_beaten_takes_three_deviations_over_draws():
+    assert headline.beaten(line(0.5, 0.45, 0.4, 0.05), NAMES) is None
+    cause = headline.beaten(line(0.7, 0.45, 0.4, 0.05), NAMES)
+    assert cause is not None and not cause.clear
+    assert cause.text == "energy_distance 0.700, draws of the Gaussian mixture 0.450"
+    assert headline.beaten(line(0.9, 0.45, 0.4, 0.05), NAMES) == replace(
+        cause, clear=True, text="energy_distance 0.900, draws of the Gaussian mixture 0.450"
+    )
+    # Spreads that happen to be tiny prove nothing: chance is at least as wide, and 5 % do not matter.
+    assert headline.beaten(line(0.55, 0.50, 0.5, 0.0, "two_sample_accuracy"), NAMES) is None
+    assert headline.beaten(line(45_147.2, 45_147.0, 1.0, 0.0), NAMES) is None
+    # Labels are held against real rows too.
+    values = {"model": Value(0.7, 0.01), "mixture": Value(0.7, 0.01), "real": Value(0.9, 0.01)}
+    labels = Line("label_accuracy", "", "share", "high", values, "labels read right")
+    cause = headline.beaten(labels, NAMES)
+    assert cause is not None and cause.text == "labels read right 70 %, real rows 90 %"
+
+
+def test_samples_that_are_easily_told_are_not_good():
+    assert headline.far(line(0.74, 0.7, 0.5, 0.01, "two_sample_accuracy")) is None
+    cause = headline.far(line(0.9, 0.95, 0.5, 0.01, "two_sample_accuracy"))
+    assert cause is not None and headline.kind_of([cause]) == "beaten"
+
+
+def test_kind_follows_the_evidence():
+    below, clear = headline.Cause("below", "", False), headline.Cause("below", "")
+    gap, rise, copies = (headline.Cause(key, "") for key in ("gap", "rise", "copies"))
+    some, beaten = headline.Cause("copies", "", False), headline.Cause("beaten", "", False)
+    assert headline.kind_of([]) == "good"
+    assert headline.kind_of([headline.Cause("rows", ""), gap]) == "undecided"
+    assert headline.kind_of([headline.Cause("repeats", "")]) == "undecided"
+    assert headline.kind_of([headline.Cause("repeats", ""), some]) == "copies"
+    assert headline.kind_of([clear, gap, some]) == headline.kind_of([rise]) == "overfits"
+    assert headline.kind_of([clear, gap, copies]) == headline.kind_of([some]) == "copies"
+    assert headline.kind_of([clear]) == headline.kind_of([below, headline.Cause("beaten", "")]) == "underfits"
+    assert headline.kind_of([below]) == "below-baseline"
+    assert headline.kind_of([beaten]) == "beaten"
+    # A run that stopped by itself would not learn more in more steps.
+    assert headline.kind_of([clear], Course(50, 50, 100, stopped=True)) == "below-baseline"
+
+
+def test_what_was_learnt_beyond_the_start():
+    start = {"start": "a stack of baselines: 51% mixture", "kept_step": 300}
+    learnt = {"gain": 0.21, "error": 0.05, "rows": 114, "how": "cross-validation"}
+    text = learnt_beyond({**start, "learnt": learnt})
+    assert text == (
+        "It has learnt 0.210 ± 0.050 nats a row beyond the baseline it started from (a stack of baselines: "
+        "51% mixture), by cross-validation of 114 rows."
+    )
+    nothing = "It has learnt nothing beyond the baseline it started from (a stack of baselines: 51% mixture)."
+    assert learnt_beyond({**start, "learnt": {**learnt, "gain": 0.04}}) == nothing
+    assert learnt_beyond({**start, "kept_step": 0}) == nothing
+    assert learnt_beyond({}) == learnt_beyond({"learnt": None, "kept_step": 5}) == ""
+
+
+# -- the course of training ----------------------------------------------------------------------------------
+
+
+def history(*losses: float) -> list[dict]:
+    return [{"step": 10 * i, "loss": 1.0, "val_loss": loss} for i, loss in enumerate(losses, 1)]
+
+
+def test_course_of_the_validation_loss(tmp_path):
+    x = Normal(2).double().sample(60, None, random.seeded("course"))
+
+    def ran(losses, patience=0, steps=50, **summary):
+        config = RunConfig(target="x.csv", optim=OptimConfig(steps=steps, patience=patience))
+        run = table_run(
+            tmp_path,
+            Normal(2).double(),
+            x[20:],
+            x[:20],
+            history=history(*losses),
+            config=config,
+            summary=summary,
+        )
+        return course(run), run
+
+    rising, run = ran([3.0, 1.0, 1.5, 2.0, 2.5])
+    assert rising == Course(20, 50, 50, 2.0, 1.5) and rising.risen
+    (axes,) = training(Subject(run))[0].figure.axes
+    assert [mark.get_xdata()[0] for mark in axes.lines if mark.get_linestyle() == "--"] == [50]
+    kept, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=10)
+    assert kept is not None and kept.kept == 20 and not kept.risen
+    stated, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], kept_step=0)
+    assert stated is not None and stated.kept == 0
+    falling, _ = ran([3.0, 2.0, 1.0, 0.5, 0.4])
+    assert falling is not None and not falling.risen and not falling.settled
+    stopped, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=3, steps=100)
+    assert stopped is not None and stopped.settled
+    assert ran([])[0] is None
+    # The negative log-density has a panel of its own where it was measured.
+    run.history = [{**row, "val_nll": 2 * row["val_loss"]} for row in run.history]
+    upper, lower = training(Subject(run))[0].figure.axes
+    assert lower.get_ylabel() == "nats a row" and len(upper.lines) == 4 and len(lower.lines) == 2
+
+
+# -- the command that mends ----------------------------------------------------------------------------------
+
+
+def test_command_that_mends(tmp_path):
+    x = Normal(2).double().sample(60, None, random.seeded("command"))
+    command = "pushforward train 'my wine.csv' --method nsf --steps 100 --out runs/a --overwrite"
+
+    def mend(kind, command=command, ran=None, duplicates=0, **options):
+        config = RunConfig(target="my wine.csv", **options)
+        schema = Schema(name="t", kind="table", event_shape=(2,), duplicates=duplicates)
+        run = table_run(
+            tmp_path / "a", Normal(2).double(), x[20:], x[:20], command=command, config=config, schema=schema
+        )
+        return mending(kind, run, ran).replace(str(tmp_path), "runs")
+
+    start = "pushforward train 'my wine.csv' --method nsf"
+    long = OptimConfig(steps=100, patience=10)
+    assert mend("good") == ""
+    # More steps go on with the same run; anything else is another run.
+    assert mend("underfits", optim=long) == f"{start} --steps 400 --out runs/a"
+    stopped = Course(50, 50, 80, stopped=True)
+    beside = f"{start} --steps 100 --source baseline --out runs/a-source"
+    assert mend("underfits", optim=long, ran=stopped) == beside
+    assert mend("below-baseline") == mend("beaten") == beside
+    assert mend("overfits", optim=long) == f"{start} --steps 100 --weight-decay 0.1 --out runs/a-weight-decay"
+    assert mend("overfits", ran=Course(10, 100, 100)).endswith("--patience 10 --out runs/a-patience")
+    assert mend("copies").endswith("--noise 0.05 --out runs/a-noise")
+    assert mend("copies", duplicates=3).endswith("--deduplicate --out runs/a-deduplicate")
+    # Without a command the configuration makes one, unless the data were in memory.
+    assert mend("copies", command="") == "--noise 0.05"
+    config = RunConfig(target="moons", data=DataConfig(rows=500), optim=OptimConfig(steps=7))
+    run = make_run(tmp_path / "b", None, None, Rows(x), Rows(x), config=config, command="")
+    run.schema = SimpleNamespace(duplicates=0)
+    found = mending("copies", run)
+    assert found == (
+        f"pushforward train moons --method fm --rows 500 --steps 7 --noise 0.05 --out {tmp_path / 'b-noise'}"
+    )

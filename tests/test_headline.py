@@ -177,7 +177,7 @@ def test_course_of_the_validation_loss(tmp_path):
     kept, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=10)
     assert kept is not None and kept.kept == 20 and not kept.risen
     stated, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], kept_step=0)
-    assert stated is not None and stated.kept == 0
+    assert stated is not None and stated.kept == 0 and not stated.risen
     falling, _ = ran([3.0, 2.0, 1.0, 0.5, 0.4])
     assert falling is not None and not falling.risen and not falling.settled
     stopped, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=3, steps=100)

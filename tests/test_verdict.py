@@ -95,6 +95,9 @@ def test_true_distribution_is_good(tmp_path, seed):
     assert "At 100 rows its samples are as near to held-out rows as real rows are." in verdict.sentence
     # The draws of the best baseline and of the Gaussian stand between the model and real rows.
     assert list(verdict.lines[1].values) == ["model", "mixture", "gaussian", "real"]
+    mine, *others = verdict.densities
+    for density in others:
+        assert density.excess == pytest.approx(mine.gap - density.gap) and density.excess_error > 0
     assert set(verdict.beats) == {"mixture", "gaussian"} and "log_density" in verdict.beats["gaussian"]
 
 

@@ -23,7 +23,7 @@ NOISE, DECAY = "0.05", "0.1"
 def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     """A full ``pushforward train`` command for a headline of ``kind``; empty where nothing needs mending."""
     config, flags = run.config, flatten(run.config.to_json())
-    noisy = any(name.endswith(".noise") and value for name, value in flags.items())
+    noisy = flags.get("data.noise", "auto") not in (None, "auto", "0", 0)
     started = config.data.source == "baseline" or bool(run.summary.get("start"))
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate
     stopped = course is not None and course.stopped

@@ -42,8 +42,8 @@ table { border-collapse: collapse; width: 100%; font-size: 0.94rem; font-variant
 caption { text-align: left; padding: 12px 16px 4px; font-weight: 600; }
 th, td { padding: 9px 16px; text-align: right; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15ch; }
-thead th { color: var(--soft); white-space: normal; font-weight: 600; font-size: 0.85rem;
-           border-bottom: 1px solid var(--line); vertical-align: bottom; }
+thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; border-bottom: 1px solid var(--line);
+           vertical-align: bottom; white-space: normal; }
 tbody tr + tr th, tbody tr + tr td { border-top: 1px solid #edf0f4; }
 tbody th { font-weight: 500; }
 tbody th small { display: block; color: var(--soft); font-weight: 400; font-size: 0.8rem; }

@@ -127,7 +127,7 @@ class KernelDensity:
     def sample(
         self, n: int, condition: Tensor | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """``n`` draws ``(n, *event)`` float64, of labels ``condition`` ``(n,)``: a row of it with noise.
+        """``n`` draws ``(n, *event)`` float64 of labels ``condition`` ``(n,)``: a row and noise.
 
         Raises ValueError for a label without training rows.
         """

@@ -16,7 +16,7 @@ from pushforward.cli import main
 from pushforward.config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.flows import BijectiveFlow
 
-QUICK = ["--steps", "20", "--batch", "64", "--rows", "300", "--no-report"]
+QUICK = ["--patience", "0", "--steps", "20", "--batch", "64", "--rows", "300", "--no-report"]
 FLOW = "realnvp,layers=2,width=16"
 
 

@@ -22,6 +22,10 @@ SMALL = [
     "--no-report",
     "--log-every",
     "1",
+    "--folds",
+    "0",
+    "--patience",
+    "0",
 ]
 
 
@@ -56,6 +60,7 @@ def test_two_processes_equal_one(tmp_path, flags):
     )
     assert [row["step"] for row in one if "loss" in row] == list(range(1, 13))
     assert len(one) == len(two)
+    assert (tmp_path / "1" / "choice.json").exists() == (tmp_path / "2" / "choice.json").exists()
     for a, b in zip(one, two):
         for key in ("loss", "val_loss", "grad_norm"):
             assert (key in a) == (key in b)
@@ -65,6 +70,20 @@ def test_two_processes_equal_one(tmp_path, flags):
         for key, value in first.items():
             assert (value - second[key]).abs().max() < 1e-6
     assert json.loads((tmp_path / "2" / "run.json").read_text())["processes"] == 2
+
+
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core: --devices 2 is refused on one")
+def test_two_processes_cross_validate_as_one_does(tmp_path):
+    found = []
+    for devices in ("1", "2"):
+        done = train(
+            tmp_path / devices, "--devices", devices, "--method", "maf", "--folds", "2", "--patience", "3"
+        )
+        assert done.returncode == 0, done.stderr
+        found.append(json.loads((tmp_path / devices / "choice.json").read_text()))
+    assert found[0]["steps"] == found[1]["steps"]
+    for a, b in zip(found[0]["curve"], found[1]["curve"]):
+        assert a["val_nll"] == pytest.approx(b["val_nll"], abs=1e-4)
 
 
 def test_more_processes_than_the_machine_has_are_refused(tmp_path):

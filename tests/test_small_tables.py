@@ -59,6 +59,7 @@ def test_step_zero_is_the_baseline(method):
     known = start.law if start.known is None else start.known
     torch.testing.assert_close(flow.log_prob(z), known.log_prob(z), atol=NEARLY.get(method, 2e-3), rtol=1e-3)
     assert "mixture" in start.note or "Gaussian" in start.note
+    assert len(start.folds) == 5 and all(fold.note for _, fold in start.folds)
 
 
 @pytest.mark.parametrize("kind", ["labels", "number"])

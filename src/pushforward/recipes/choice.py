@@ -36,8 +36,10 @@ class Choice:
         return cls(int(data["steps"]), data["learnt"], list(data["curve"]))
 
 
-def choose(steps: list[int], scores: Tensor, density: bool) -> Choice:
+def choose(steps: list[int], scores: Tensor, density: bool, guarded: bool = True) -> Choice:
     """The best of ``steps`` by the scores ``(len(steps), N)`` of rows held out, the first being no step.
+
+    guarded: whether no step is the baseline, which the best has to surpass beyond noise.
 
     density: whether scores are log-densities in nats; losses with the other sign otherwise.  A number of
     steps has to be better than none by more than :data:`SURE` standard errors of the paired difference.
@@ -49,7 +51,7 @@ def choose(steps: list[int], scores: Tensor, density: bool) -> Choice:
     means = scores.mean(1)
     best = int(torch.where(means.isnan(), -torch.inf, means).argmax())
     learnt = learnt_of(scores[best] - scores[0], "cross-validation")
-    if not learnt["gain"] > SURE * learnt["error"]:
+    if guarded and not learnt["gain"] > SURE * learnt["error"]:
         best = 0
         learnt = {**learnt, "gain": 0.0, "error": 0.0}
     key, sign = ("val_nll", -1.0) if density else ("val_loss", -1.0)

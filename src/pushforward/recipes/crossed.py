@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
@@ -31,8 +32,14 @@ def cross_validate(job: Job) -> Choice | None:
     Kept in the run folder, so that a resumed run does not choose again.  None where it was interrupted.
     """
     file = job.folder.path / "choice.json"
-    if file.exists():
-        return Choice.from_json(json.loads(file.read_text()))
+    if not file.exists() and not _cross_validate(job, file):
+        return None
+    job.fabric.barrier()
+    return Choice.from_json(json.loads(file.read_text()))
+
+
+def _cross_validate(job: Job, file: Path) -> bool:
+    """Do so, and let the first process write what it chose; whether it came to an end."""
     total = job.config.optim.steps
     assert total is not None
     steps = sorted({0, *(max(1, round(part * total)) for part in GRID)})
@@ -41,11 +48,13 @@ def cross_validate(job: Job) -> Choice | None:
     for number, (held, start) in enumerate(job.start.folds):
         scores, exact = _fold(job, number, held, start, steps)
         if scores is None:
-            return None
+            return False
         found.append(scores)
         density = density and exact
+    if not job.first:
+        return True
     scores = torch.cat(found, 1)
-    choice = choose(steps, scores, density)
+    choice = choose(steps, scores, density, job.config.data.source == "baseline")
     if density:
         crossed = torch.full((len(job.dataset.train),), torch.nan, dtype=torch.float64)
         for (held, _), part in zip(job.start.folds, found):
@@ -53,7 +62,7 @@ def cross_validate(job: Job) -> Choice | None:
             crossed[held[: part.shape[1]]] = part[steps.index(choice.steps)]
         save_file({"log_prob": crossed}, job.folder.path / "choice.safetensors")
     write_json(file, choice.to_json())
-    return choice
+    return True
 
 
 def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -> tuple[Tensor | None, bool]:
@@ -74,7 +83,9 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
     models = build_models(config, job.dataset.schema, "train", start.law, start.known)
     calibrate(models, fold.dataset.train)
     initialise(fold, models)
-    judge = build_judge(config, fold.dataset, fold.validation, start.law, "train", models)
+    judge = None
+    if start.note:
+        judge = build_judge(config, fold.dataset, fold.validation, start.law, "train", models)
     objective, batches, validation = from_data(fold)
     trainer = Trainer(
         objective,
@@ -93,9 +104,12 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         result = trainer.fit()
     finally:
         close(batches)
-        shutil.rmtree(place.path, ignore_errors=True)
+        if job.first:
+            shutil.rmtree(place.path, ignore_errors=True)
     if not result.finished:
         return None, True
+    if not job.first:  # who does not validate has no scores
+        return torch.empty(len(steps), 0), judge is not None
     last = trainer.judged[max(trainer.judged)]
     # a fold that ended early had become worse, and is taken to stay so
     return torch.stack([trainer.judged.get(step, last) for step in steps]), judge is not None

@@ -134,7 +134,8 @@ def fit(
         for model in models.values():
             model.compile()
     judge = None
-    if choice is None and name == "train":
+    # a field that starts at nothing passes through worse densities on its way, and its loss ranks better
+    if choice is None and name == "train" and job.start.note:
         judge = build_judge(job.config, job.dataset, job.validation, job.start.law, name, models)
     trainer = Trainer(
         objective,

@@ -205,7 +205,8 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                             "finished": False,
                             "step": 0,
                         }
-                        write_models(job.folder, models, facts)
+                        if job.first:
+                            write_models(job.folder, models, facts)
                         return None
                 objective, batches, validation = from_data(job)
             else:

@@ -92,18 +92,10 @@ def cross_fit(
     weights = {
         name: w for name, w in weights.items() if w >= LIGHT and all(name in found for _, found in parts)
     }
-    whole = {name: fits[name](z, condition) for name in weights}
     if not weights:
         raise ValueError(f"x: {len(z)} rows are too few to fit baselines to")
-    blends = [
-        Fold(held, Blend([found[name] for name in weights], list(weights.values()))) for held, found in parts
-    ]
-    source = Blend(list(whole.values()), list(weights.values()))
-    total = sum(weights.values())
-    source.note = ", ".join(
-        f"{w / total:.0%} {name}" + f" ({whole[name].note})" * bool(whole[name].note)
-        for name, w in weights.items()
-    )
+    blends = [Fold(held, _mixed(found, weights)) for held, found in parts]
+    source = _mixed({name: fits[name](z, condition) for name in weights}, weights)
     log_prob = torch.empty(len(z), dtype=z.dtype)
     for fold in blends:
         log_prob[fold.held] = fold.source.log_prob(

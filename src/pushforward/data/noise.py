@@ -35,7 +35,7 @@ def resolution(
 ) -> np.ndarray:
     """The blur of each column of ``x`` ``(n, d)`` in its deviations, ``(d,)``; warns of atoms.
 
-    A number is taken as it is, without a word; ``scott`` is n^(-1/(d+4)) (Scott 1992); ``auto`` is 0.05 in columns where one
+    A number is taken as it is; ``scott`` is n^(-1/(d+4)) (Scott 1992); ``auto`` is 0.05 in columns where one
     value holds over 5 % of the rows (0.001 below 2,000 rows), in all columns where one row holds over 1 % of
     the table, and 0 elsewhere.  Raises ValueError for anything else.
     """

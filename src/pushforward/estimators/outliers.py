@@ -99,9 +99,11 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         folds = (FOLDS if n < SMALL else 0) if self.folds is None else self.folds
         crossed = folds > 0 and n >= FEW
         parts = split(n, 0.0 if crossed or n < FEW else 0.2, seed)
+        # kernels would sit on outliers among the training rows themselves
+        apart = {} if self.novelty else {"source": "normal"}
         settings = Settings(
             method=self.method,
-            options=self.options,
+            options={**apart, **(self.options or {})},
             noise=self.noise,
             steps=self.steps,
             batch_size=self.batch_size,

@@ -46,9 +46,9 @@ def trained(path, rows: int, seed: int, held_out: int, steps: int, **optim):
     config = RunConfig(
         target="memory",
         seed=seed,
-        data=DataConfig(holdout=held_out / rows),
+        data=DataConfig(holdout=held_out / rows, source="normal", validation=0.2),
         model=ModelConfig(method="nsf", flow="nsf,layers=3,bins=16"),
-        optim=OptimConfig(steps=steps, **optim),
+        optim=OptimConfig(steps=steps, folds=0, **optim),
     )
     return train(config, path, target=pd.DataFrame(x.numpy(), columns=["a", "b"]), show_progress=False)
 

@@ -73,6 +73,20 @@ def test_flow_of_few_steps_underfits(tmp_path, seed):
     assert "--steps 400" in verdict.headline.command
 
 
+@pytest.mark.parametrize("method", ["nsf", "ot-cfm"])
+def test_flow_that_no_step_made_better_is_its_baseline(tmp_path, method):
+    x = Normal(2).double().sample(150, None, random.seeded("normal rows"))
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b"])
+    run = train(frame, tmp_path / "run", method=method, steps=30, show_progress=False)
+    assert run.summary["kept_step"] == 0 and not any("loss" in row for row in run.history)
+    page = build(run, samples=200).read_text()
+    numbers = json.loads((run.path / "report.json").read_text())
+    assert numbers["headline"]["kind"] in ("good", "below-baseline", "beaten")
+    assert "It has learnt nothing beyond the baseline it started from (" in numbers["sentence"]
+    assert (run.path / "figures" / "loss.png").exists() and "the flow is what it started from" in page
+    assert f'<p class="kicker">{method} · table' in page
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_training_rows_with_little_noise_are_copies(tmp_path, seed):
     x = ring().sample(300, None, random.seeded("copied", seed))

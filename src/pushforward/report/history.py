@@ -34,7 +34,11 @@ class Course:
     @property
     def risen(self) -> bool:
         """Whether the weights kept are past the best by more than noise."""
-        return self.kept > self.best and self.best <= self.last / 2 and self.rise > max(RISE * self.fall, self.matters)
+        return (
+            self.kept > self.best
+            and self.best <= self.last / 2
+            and self.rise > max(RISE * self.fall, self.matters)
+        )
 
     @property
     def settled(self) -> bool:

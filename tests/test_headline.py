@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import torch
 
 from pushforward import random
-from pushforward.config import DataConfig, OptimConfig, RunConfig
+from pushforward.config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.couplings import Rows
 from pushforward.data import Schema
 from pushforward.report import headline
@@ -76,6 +76,8 @@ def test_gap_must_exceed_noise_that_of_the_baseline_and_the_gain():
     kernels = density("kernel_gaussian", gap=3.0, excess=-2.0, mean=-1.0)
     assert gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9), kernels) is not None
     assert gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9), kernels, started=True) is None
+    behind = replace(kernels, gain=-1.0)
+    assert gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9), behind, started=True) is not None
 
 
 def test_copies_are_told_from_chance():
@@ -85,6 +87,10 @@ def test_copies_are_told_from_chance():
     assert headline.copied(200, 2000, 0, 20, 80) is None, "20 held-out rows cannot exclude a tenth"
     found = headline.copied(1990, 2000, 1, 100, 400)
     assert found is not None and found.clear
+    # A flow that started from kernels may be as near as they are, unless it does nothing but copy.
+    assert headline.copied(400, 2000, 0, 28, 114, (380, 2000)) is None
+    assert headline.copied(400, 2000, 0, 28, 114, (200, 2000)) is not None
+    assert headline.copied(1990, 2000, 1, 100, 400, (2000, 2000)) is not None
 
 
 def line(model: float, baseline: float, real: float, spread: float, key="energy_distance") -> Line:
@@ -189,6 +195,41 @@ def test_course_of_the_validation_loss(tmp_path):
     assert lower.get_ylabel() == "nats a row" and len(upper.lines) == 4 and len(lower.lines) == 2
 
 
+def test_course_of_cross_validation(tmp_path):
+    x = Normal(2).double().sample(60, None, random.seeded("course"))
+    curve = [{"step": 10 * i, "val_nll": nll} for i, nll in enumerate([3.0, 2.5, 2.7, 2.9])]
+    losses = [{"step": 5 * i, "loss": 1.0} for i in (1, 2)]
+
+    def ran(kept, steps=30, history=None):
+        config = RunConfig(target="x.csv", optim=OptimConfig(steps=steps, patience=10, folds=5))
+        run = table_run(tmp_path, Normal(2).double(), x[20:], x[:20], config=config)
+        run.history = [*curve, *losses] if history is None else history
+        run.summary = {"kept_step": kept, "finished": True, "start": "100% Gaussian"}
+        return course(run), training(Subject(run))
+
+    def marks(axes):
+        return [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
+
+    found, (picture,) = ran(10)
+    assert found is not None and (found.best, found.kept, found.last) == (10, 10, 30)
+    assert found.settled and not found.risen, "more steps than were chosen would not help"
+    upper, lower = picture.figure.axes
+    assert marks(upper) == marks(lower) == [10]
+    assert lower.get_legend_handles_labels()[1] == ["rows left out of 5 folds", "kept, step 10"]
+    # no step was taken, so that there is no loss; one fold went out of range
+    found, (picture,) = ran(0, history=[*curve[:3], {"step": 30}])
+    assert found is not None and found.kept == 0 and not found.risen
+    (axes,) = picture.figure.axes
+    assert marks(axes) == [0] and axes.get_ylabel() == "nats a row"
+    assert "the flow is what it started from" in picture.caption and "flow matching" not in picture.caption
+    # where the last number of steps was best, more of them may help
+    found, _ = ran(30, history=[{"step": row["step"], "val_nll": -row["step"] / 10} for row in curve])
+    assert found is not None and not found.settled
+    # trifles are no rise of log-densities, though nothing had fallen before
+    assert not Course(0, 100, 100, 0.0, 0.03, matters=0.05).risen
+    assert Course(0, 100, 100, 0.0, 0.3, matters=0.05).risen
+
+
 # -- the command that mends ----------------------------------------------------------------------------------
 
 
@@ -217,11 +258,23 @@ def test_command_that_mends(tmp_path):
     assert mend("overfits", ran=Course(10, 100, 100)).endswith("--patience 10 --out runs/a-patience")
     assert mend("copies").endswith("--noise 0.05 --out runs/a-noise")
     assert mend("copies", duplicates=3).endswith("--deduplicate --out runs/a-deduplicate")
+    # What is asked for already is not asked for again, and what cannot be is not either.
+    begun = DataConfig(source="baseline")
+    settled = OptimConfig(steps=100, patience=10, folds=5, weight_decay=0.01)
+    assert mend("below-baseline", data=begun, optim=settled, ran=stopped) == ""
+    decay = "--weight-decay 0.1 --out runs/a-weight-decay"
+    assert mend("overfits", data=begun, optim=settled).endswith(decay)
+    assert mend("overfits", optim=settled).endswith("--source baseline --out runs/a-source")
+    own_base = ModelConfig(method="nsf", base="student-t")
+    assert mend("overfits", optim=settled, model=own_base).endswith(decay)
+    assert mend("copies", data=DataConfig(noise="0.05")).endswith("--jitter 0.1 --out runs/a-jitter")
+    # The steps of a run that was cross-validated cannot change.
+    assert mend("underfits", optim=settled).endswith("--steps 400 --out runs/a-steps")
     # Without a command the configuration makes one, unless the data were in memory.
     assert mend("copies", command="") == "--noise 0.05"
     config = RunConfig(target="moons", data=DataConfig(rows=500), optim=OptimConfig(steps=7))
     run = make_run(tmp_path / "b", None, None, Rows(x), Rows(x), config=config, command="")
-    run.schema = SimpleNamespace(duplicates=0)
+    run.schema = SimpleNamespace(duplicates=0, kind="table", condition=None)
     found = mending("copies", run)
     assert found == (
         f"pushforward train moons --method fm --rows 500 --steps 7 --noise 0.05 --out {tmp_path / 'b-noise'}"

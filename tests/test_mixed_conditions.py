@@ -20,7 +20,7 @@ from pushforward.data.split import split
 from pushforward.inference import draw, score
 from pushforward.metrics import fit_gaussian
 from pushforward.recipes import open_run, train
-from pushforward.report import build, densities
+from pushforward.report import baselines, build
 from pushforward.runs import RunFolder
 
 KINDS = ("setosa", "Paris, France")
@@ -252,27 +252,14 @@ def test_the_command_line(run, tmp_path, capsys):
     assert len(pd.read_csv(tmp_path / "p.csv")) == 6
 
 
-class Unconditional:
-    """A source that leaves out conditions."""
-
-    def __init__(self, law):
-        self.law = law
-
-    def sample(self, n, condition=None, generator=None):
-        return self.law.sample(n, None, generator)
-
-    def log_prob(self, x, condition=None):
-        return self.law.log_prob(x)
-
-
 def test_the_report_is_written(run, monkeypatch):
     asked = []
 
     def fit(x, condition=None):
         asked.append(condition)
-        return Unconditional(fit_gaussian(x))
+        return fit_gaussian(x, condition)
 
-    monkeypatch.setattr(densities, "fit_gaussian", fit)
+    monkeypatch.setattr(baselines, "fit_gaussian", fit)
     page = build(open_run(run), samples=300).read_text()
     assert asked and {*asked[0]} == {*CONDITION}
     assert "under the conditions of held-out rows" in page and "kind, age, site" in page

@@ -318,6 +318,11 @@ def test_compare(tmp_path, oracle):
     assert line.rstrip().endswith(tuple("0123456789")) and line.count("*") == 1
     assert line.index("*") < len(line) - 2
     assert compare_text(oracle.run.path, other.path / "report.json") == text
+    # A name that flags overrule is not repeated, and that of a configuration of other versions stands.
+    overruled = {**second, "config": RunConfig.of("x", method="ot-cfm", coupling="independent").to_json()}
+    unknown = {**second, "config": {"model": {"method": "of old"}}}
+    heads = compare_text(overruled, unknown).splitlines()[0]
+    assert "four, fm" in heads and "four, of old" in heads
     # What only one of them has is a dash.
     del second["verdict"][0]
     line = next(

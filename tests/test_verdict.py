@@ -46,9 +46,9 @@ def trained(path, rows: int, seed: int, held_out: int, steps: int, **optim):
     config = RunConfig(
         target="memory",
         seed=seed,
-        data=DataConfig(holdout=held_out / rows),
+        data=DataConfig(holdout=held_out / rows, source="normal", validation=0.2),
         model=ModelConfig(method="nsf", flow="nsf,layers=3,bins=16"),
-        optim=OptimConfig(steps=steps, **optim),
+        optim=OptimConfig(steps=steps, folds=0, **optim),
     )
     return train(config, path, target=pd.DataFrame(x.numpy(), columns=["a", "b"]), show_progress=False)
 
@@ -71,6 +71,20 @@ def test_flow_of_few_steps_underfits(tmp_path, seed):
     assert verdict.headline.kind == "underfits"
     assert verdict.sentence.startswith("The model has not learnt enough yet. Held-out rows")
     assert "--steps 400" in verdict.headline.command
+
+
+@pytest.mark.parametrize("method", ["nsf", "ot-cfm"])
+def test_flow_that_no_step_made_better_is_its_baseline(tmp_path, method):
+    x = Normal(2).double().sample(150, None, random.seeded("normal rows"))
+    frame = pd.DataFrame(x.numpy(), columns=["a", "b"])
+    run = train(frame, tmp_path / "run", method=method, steps=30, show_progress=False)
+    assert run.summary["kept_step"] == 0 and not any("loss" in row for row in run.history)
+    page = build(run, samples=200).read_text()
+    numbers = json.loads((run.path / "report.json").read_text())
+    assert numbers["headline"]["kind"] in ("good", "below-baseline", "beaten")
+    assert "It has learnt nothing beyond the baseline it started from (" in numbers["sentence"]
+    assert (run.path / "figures" / "loss.png").exists() and "the flow is what it started from" in page
+    assert f'<p class="kicker">{method} · table' in page
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -46,7 +46,11 @@ class Baseline:
     def draw(self, subject: Subject) -> Tensor:
         """As many draws as of the model, under the same conditions, and in whole levels."""
         given, generator = subject.sampled_condition, subject.generator("baseline", self.key)
-        drawn = self.source.sample(subject.samples, given, generator)
+        drawn = self.source.sample(
+            subject.samples,
+            given,  # pyright: ignore[reportArgumentType]
+            generator,
+        )
         levels = subject.schema.levels
         if levels is not None and subject.dequantised:
             low, high, step = levels

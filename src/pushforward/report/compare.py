@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..config import flatten
+from ..config import RunConfig, flatten
 from .build import write
 from .page import Section, Table, page
+from .run import label_of
 from .style import embedded
 from .words import number
 
@@ -106,9 +107,16 @@ def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[str]]:
 def _titles(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
     names = []
     for report in (a, b):
-        model = (report.get("config") or {}).get("model") or {}
-        names.append(f"{report.get('name', 'run')}, {model.get('method', 'flow')}")
+        names.append(f"{report.get('name', 'run')}, {_label(report.get('config') or {})}")
     return (names[0], names[1]) if names[0] != names[1] else (f"{names[0]} (1)", f"{names[1]} (2)")
+
+
+def _label(config: Mapping[str, Any]) -> str:
+    """What a configuration trained; the name of its method where this version cannot read it."""
+    try:
+        return label_of(RunConfig.from_json(dict(config)))
+    except (ValueError, TypeError, AttributeError, AssertionError):
+        return str((config.get("model") or {}).get("method", "flow"))
 
 
 def compare_text(a: Path | str | Mapping[str, Any], b: Path | str | Mapping[str, Any]) -> str:

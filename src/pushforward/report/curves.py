@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .dynamics import Curve, Motion
-from .history import course
+from .history import course, measured
 from .memory import Memory
 from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend
 from .subject import Subject
@@ -28,23 +28,58 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
 
 
 def training(subject: Subject) -> list[Picture]:
-    """Loss against steps, and held-out loss against time."""
-    history = subject.run.history
-    rows = [row for row in history if "loss" in row]
-    checks = [row for row in history if "val_loss" in row]
+    """Loss and log-density against steps, and held-out loss against time."""
+    run = subject.run
+    rows = [row for row in run.history if "loss" in row]
+    checks, nats = measured(run, "val_loss"), measured(run, "val_nll")
     pictures = []
-    if rows or checks:
-        pictures.append(_loss(subject, rows, checks))
+    if rows or checks or nats:
+        pictures.append(_loss(subject, rows, checks, nats))
     tenths = [row for row in checks if row.get("val_loss_by_time")]
     if tenths:
         pictures.append(_by_time(tenths))
     return pictures
 
 
-def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> Picture:
-    nats = [row for row in checks if isinstance(row.get("val_nll"), int | float)]
-    figure, axes = canvas(5.4, 3.6 if not nats else 5.8, 2 if nats else 1)
-    ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
+def _loss(
+    subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]], nats: list[dict[str, Any]]
+) -> Picture:
+    """A panel for losses and one for log-densities, where there are any; a run of no step has no loss."""
+    above = bool(rows or checks)
+    panels = above + bool(nats)
+    figure, axes = canvas(5.4, 3.6 if panels == 1 else 5.8, panels)
+    texts, marked = [], False
+    if above:
+        ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
+        _losses(ax, rows, checks)
+        marked = _mark_kept(ax, subject)
+        legend(ax, loc="best")
+        texts.append(
+            "The loss of flow matching does not go to zero: what remains is the spread of velocities through "
+            "one point. A held-out curve that rises while the other falls is overfitting."
+        )
+    if nats:
+        folds = subject.run.config.optim.folds
+        who = f"rows left out of {folds} folds" if folds else "held-out rows"
+        below = dress(axes[-1, 0], "Held-out negative log-density", "optimiser step", "nats a row")
+        _settled(below, _checked(below, nats, "val_nll", who))
+        marked = _mark_kept(below, subject)
+        legend(below, loc="best")
+        if folds:
+            texts.append(
+                "Cross-validation chose the number of steps: the log-density is that of training rows under "
+                "flows trained without them."
+            )
+    if marked:
+        texts.append("The vertical line marks the step whose weights are kept.")
+    if subject.run.summary.get("kept_step") == 0:
+        texts.append("No step made it better for certain, and the flow is what it started from.")
+    alt = "Line plot of training loss and of held-out loss or log-density against optimiser step."
+    return Picture("loss", figure, " ".join(texts), alt)
+
+
+def _losses(ax: Axes, rows: list[dict[str, Any]], checks: list[dict[str, Any]]) -> None:
+    """Draw training loss and validation loss."""
     kept = []
     if rows:
         steps, loss = (np.array([row[key] for row in rows], float) for key in ("step", "loss"))
@@ -55,26 +90,13 @@ def _loss(subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, A
     if checks:
         kept.append(_checked(ax, checks, "val_loss"))
     _settled(ax, np.concatenate(kept))
-    text = (
-        "The loss of flow matching does not go to zero: what remains is the spread of velocities through one "
-        "point. A held-out curve that rises while the other falls is overfitting."
-    )
-    if nats:
-        below = dress(axes[1, 0], "Held-out negative log-density", "optimiser step", "nats a row")
-        _settled(below, _checked(below, nats, "val_nll"))
-        _mark_kept(below, subject)
-        legend(below, loc="best")
-    if _mark_kept(ax, subject):
-        text += " The vertical line marks the step whose weights are kept."
-    legend(ax, loc="best")
-    return Picture("loss", figure, text, "Line plot of training and held-out loss against optimiser step.")
 
 
-def _checked(ax: Axes, checks: list[dict[str, Any]], key: str) -> np.ndarray:
+def _checked(ax: Axes, checks: list[dict[str, Any]], key: str, who: str = "held-out rows") -> np.ndarray:
     """Draw what validations measured, and return it."""
     steps, values = (np.array([row[name] for row in checks], float) for name in ("step", key))
     style = "-o" if len(steps) < 40 else "-"
-    ax.plot(steps, values, style, color=MODEL, linewidth=1.4, markersize=3.5, label="held-out rows")
+    ax.plot(steps, values, style, color=MODEL, linewidth=1.4, markersize=3.5, label=who)
     return values
 
 

@@ -123,17 +123,19 @@ def overfitted(densities: Sequence[Density], names: Mapping[str, str], started: 
     gap must exceed noise, and that of a baseline too, by more than noise; and the difference must be larger
     than what the model gains on held-out rows, so that less than half of its advantage on training rows is
     real.  The baseline is the better one of the Gaussian and the mixture: kernels sit on training rows and
-    have a wide gap by construction.  A flow that ``started`` from baselines may have the gap of any of them.
+    have a wide gap by construction.  A flow that ``started`` from baselines may have the gap of any of them
+    that it has not fallen behind.
     """
     if not densities or densities[0].gap is None:
         return None
     gap = Value(densities[0].gap, densities[0].gap_error)
     fitted = [d for d in densities[1:] if d.excess is not None and not d.key.startswith("kernel")]
-    if started:
-        fitted = [min(densities[1:], key=lambda d: d.excess or 0.0)]
     if not fitted:
         return None
     other = max(fitted, key=lambda d: d.mean)
+    kept = [d for d in densities[1:] if d.gain is not None and not _lost(-d.gain, d.gain_error or 0.0)]
+    if started and kept:
+        other = min([other, *kept], key=lambda d: math.inf if d.excess is None else d.excess)
     assert other.excess is not None and other.gain is not None
     noise = ERRORS * max(gap.spread or 0.0, 0.0)
     wide = gap.value > noise and other.excess > ERRORS * (other.excess_error or 0.0)
@@ -153,17 +155,24 @@ def risen(course: Course | None) -> Cause | None:
     return Cause("rise", text)
 
 
-def copied(near: int, samples: int, real_near: int, real: int, train: int) -> Cause | None:
+def copied(
+    near: int, samples: int, real_near: int, real: int, train: int, kernels: tuple[int, int] | None = None
+) -> Cause | None:
     """Whether more samples than real rows lie nearer to a training row than 1 % of training rows do.
 
     Beyond two standard errors of both shares, by their exact binomial bounds (a few held-out rows of which
     none is near say little), and beyond 1 % too, give or take what ``train`` rows leave open.
+
+    kernels: how many draws of a kernel density are as near, and of how many, for a flow that started from
+    such: it may be as near as they are, unless it does nothing but copy.
     """
     low, high = _bounds(near, samples)[0], _bounds(real_near, real)[1]
     nominal = 0.01 + ERRORS * math.sqrt(0.01 * 0.99 / train)
+    share, other = near / samples, real_near / real
+    if kernels is not None and share < MOST:
+        high = max(high, _bounds(*kernels)[1])
     if low <= max(high, nominal):
         return None
-    share, other = near / samples, real_near / real
     text = (
         f"{percent(share)} of the samples lie nearer to a training row than 1 % of the training rows do, "
         f"of the held-out rows {percent(other)}"

@@ -19,17 +19,23 @@ class Memory:
 
     threshold: the 1 % quantile of the training rows' own leave-one-out nearest distances.
     distances: of every cloud, in deviations of the columns for tables.
-    index: for every sample its nearest row of ``train``.
+    index: for every sample its nearest row of ``train``.  scaled: ``train`` as distances see it.
     """
 
     threshold: float
     distances: dict[str, Tensor]
     index: Tensor
     train: Tensor
+    scaled: Tensor
 
     def near(self, name: str) -> tuple[int, int]:
         """How many of a cloud are nearer than the threshold, and of how many."""
         distances = self.distances[name]
+        return int((distances < self.threshold).sum()), len(distances)
+
+    def near_of(self, subject: Subject, x: Tensor) -> tuple[int, int]:
+        """:meth:`near` of other rows ``x`` in data units."""
+        distances, _ = nearest(subject.scaled(x), self.scaled)
         return int((distances < self.threshold).sum()), len(distances)
 
     def share(self, name: str) -> Value:
@@ -62,4 +68,4 @@ def memory(subject: Subject, clouds: dict[str, Tensor]) -> Memory:
         # rows that repeat others are 0 apart, and nothing is nearer than that
         once = rows.unique(dim=0)
         threshold = memorisation_threshold(once) if len(once) > 1 else 0.0
-    return Memory(threshold, distances, found["model"][1], train)
+    return Memory(threshold, distances, found["model"][1], train, rows)

@@ -10,24 +10,26 @@ from typing import Any
 
 from .. import registry
 from ..config import ModelConfig, RunConfig, flatten
+from ..recipes import by_method
+from ..recipes.build import by_likelihood, needs_normal_source
 from .headline import ROWS, Kind
 from .history import Course
 from .run import RunLike
 
 #: How many times as many steps a model gets that has not learnt enough.
 MORE = 4
-#: Noise, in deviations, that keeps samples off training rows; and decay that keeps weights small.
-NOISE, DECAY = "0.05", "0.1"
+#: Noise that keeps samples off training rows, in deviations of a table's columns or in the space of the
+#: model; and decay that keeps weights small.
+NOISE, JITTER, DECAY = "0.05", "0.1", "0.1"
 
 
 def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     """A full ``pushforward train`` command for a headline of ``kind``; empty where nothing needs mending."""
-    config, flags = run.config, flatten(run.config.to_json())
-    noisy = flags.get("data.noise", "auto") not in (None, "auto", "0", 0)
-    started = config.data.source == "baseline" or bool(run.summary.get("start"))
+    config = run.config
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate
     stopped = course is not None and course.stopped
     longer = {"steps": str(MORE * max(config.optim.steps or 0, 100))}
+    start = {"source": "baseline"} if _may_start(run) else {}
     match kind:
         case "good":
             return ""
@@ -35,20 +37,44 @@ def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
             return _held_out(run)
         case _ if repeats:
             change = {"deduplicate": ""}
-        case "undecided":
-            change = {"noise": NOISE}
         case "copies" | "overfits" if not config.optim.patience and course is not None:
             change = {"patience": "10"}
-        case "copies":
-            change = {"weight-decay": DECAY} if noisy else {"noise": NOISE}
+        case "undecided" | "copies":
+            change = _noise(run) or _decay(run)
         case "overfits":
-            change = {"source": "baseline"} if config.optim.weight_decay else {"weight-decay": DECAY}
+            change = start if start and config.optim.weight_decay else _decay(run) or _noise(run)
         case "underfits" if not stopped:
             change = longer
         case _:
-            change = longer if started else {"source": "baseline"}
-    goes_on = "steps" in change and not (config.model.reflow or config.model.distil or stopped)
+            change = start or ({} if stopped else longer)
+    if not change:
+        return ""
+    several = config.model.reflow or config.model.distil
+    goes_on = "steps" in change and not (several or stopped or config.optim.folds)
     return train_command(run, change, run.path if goes_on else _beside(run.path, change))
+
+
+def _may_start(run: RunLike) -> bool:
+    """Whether baselines can be what the run starts from, and are not yet."""
+    config = by_method(run.config)
+    entry, model = registry.METHODS[config.model.method], config.model
+    if run.config.data.source not in (None, "normal") or run.summary.get("start"):
+        return False
+    if run.schema.kind != "table" or not entry.starts_anywhere or model.base or model.teacher:
+        return False
+    normal = not by_likelihood(config) and needs_normal_source(config)
+    return not (normal and run.schema.condition is not None)
+
+
+def _noise(run: RunLike) -> dict[str, str]:
+    """Noise on training rows, which tables have in their own units; nothing where there is some."""
+    if run.schema.kind == "table" and run.config.data.noise in ("auto", "0"):
+        return {"noise": NOISE}
+    return {} if run.config.optim.jitter else {"jitter": JITTER}
+
+
+def _decay(run: RunLike) -> dict[str, str]:
+    return {} if (run.config.optim.weight_decay or 0.0) >= float(DECAY) else {"weight-decay": DECAY}
 
 
 def _held_out(run: RunLike) -> str:
@@ -95,7 +121,8 @@ def _from_config(config: RunConfig) -> list[str]:
     usual = flatten(RunConfig(target=config.target, model=model).to_json())
     words = ["pushforward", "train", config.target, "--method", method]
     for name, value in flatten(config.to_json()).items():
-        if value != usual.get(name) and not name.startswith(("compute.", "format")):
+        told = value is not None and value != usual.get(name)
+        if told and not name.startswith(("compute.", "format")):
             words += _flag(name.rpartition(".")[2].replace("_", "-"), value)
     return words
 

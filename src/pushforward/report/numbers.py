@@ -74,13 +74,22 @@ def judge(subject: Subject) -> Verdict:
     label = "Nearer to training rows than their 1 % quantile"
     lines.append(Line("memorisation", label, "share", "real", shares))
     beats = {key: [line.key for line in lines if _better(line, key, table)] for key in beside}
-    headline = conclude(subject, table, facts, density.best.key, names, lines, near)
+    kernels = _kernels(subject, baselines, near)
+    headline = conclude(subject, table, facts, density.best.key, names, lines, near, kernels)
     return Verdict(lines, table, facts, near, names, density.best.key, missing, headline, beats)
 
 
 def drawn_from(baselines: list[Baseline], best: Baseline) -> list[Baseline]:
     """The best baseline, and the Gaussian."""
     return [best] + [b for b in baselines if b.key == "gaussian" and best.key != "gaussian"]
+
+
+def _kernels(subject: Subject, baselines: list[Baseline], near: Memory) -> tuple[int, int] | None:
+    """How near draws of kernel densities come to training rows, where the flow started from such."""
+    if "kernels" not in str(subject.run.summary.get("start") or ""):
+        return None
+    found = [near.near_of(subject, b.draw(subject)) for b in baselines if b.key.startswith("kernel")]
+    return max(found, key=lambda counts: counts[0] / counts[1], default=None)
 
 
 def class_means(subject: Subject) -> Tensor:
@@ -205,6 +214,7 @@ def conclude(
     names: dict[str, str],
     lines: list[Line],
     near: Memory,
+    kernels: tuple[int, int] | None = None,
 ) -> Headline:
     """Apply every rule, and say what follows."""
     summary = subject.run.summary
@@ -218,7 +228,7 @@ def conclude(
         rules.below(sound, names),
         rules.overfitted(sound, names, bool(summary.get("start"))),
         rules.risen(ran),
-        rules.copied(*near.near("model"), *near.near("real"), len(near.train)),
+        rules.copied(*near.near("model"), *near.near("real"), len(near.train), kernels),
         *(rules.beaten(line, names) for line in lines if line.short),
         rules.far(next((line for line in lines if line.key == "two_sample_accuracy"), None)),
     ]

@@ -7,6 +7,7 @@ from .lines import Line
 from .notes import verdict_notes
 from .numbers import Verdict
 from .page import Section, Table, as_json, page, preformatted, said
+from .run import label_of
 from .style import Picture
 from .subject import Subject
 from .words import Value, number, pair
@@ -49,7 +50,7 @@ def render(
         preformatted("Configuration", as_json(run.config.to_json()), shut=True),
         preformatted("Run and versions", as_json({**made, **versions}), shut=True),
     ]
-    kicker = f"{run.config.model.method} · {schema.kind} · {run.config.target}"
+    kicker = f"{label_of(run.config)} · {schema.kind} · {run.config.target}"
     title = f"{schema.name}: what the flow has learnt"
     head = verdict.headline
     others = [cause.text for cause in head.causes if cause.text.lower() not in head.sentence.lower()]

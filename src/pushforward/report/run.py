@@ -9,6 +9,7 @@ from ..config import RunConfig
 from ..couplings import Rows
 from ..data import Schema
 from ..flows import Flow
+from ..recipes import by_method, label
 
 
 class Loaded(Protocol):
@@ -39,3 +40,12 @@ class RunLike(Protocol):
     def history(self) -> list[dict[str, Any]]: ...
     @property
     def summary(self) -> dict[str, Any]: ...
+
+
+def label_of(config: RunConfig) -> str:
+    """What a run has trained, by the parts of its configuration; see :func:`pushforward.recipes.label`.
+
+    >>> label_of(RunConfig.of("moons", method="ot-cfm", coupling="independent"))
+    'fm'
+    """
+    return label(by_method(config))

@@ -196,6 +196,9 @@ def test_conditions_of_every_kind(name, kind):
     blind = float(FITS[name](x).log_prob(x).mean())
     assert float(law.log_prob(x, c).mean()) > blind + 0.3
     assert law.sample(400, c, gen()).shape == (400, 2)
+    if isinstance(c, dict):
+        turned = dict(reversed(c.items()))
+        torch.testing.assert_close(law.log_prob(x, turned), law.log_prob(x, c))
     # without a condition, or where it is absent, the density is that of all rows
     assert law.sample(10, None, gen()).shape == (10, 2)
     assert float(law.log_prob(x).mean()) > blind - 0.5

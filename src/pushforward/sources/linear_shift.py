@@ -21,7 +21,7 @@ def features(condition: Condition, classes: Sequence[int]) -> Tensor:
     classes: for each entry of ``condition`` its number of labels, 0 for numbers.  Raises ValueError for
     entries that do not fit.
     """
-    parts = list(condition.values()) if isinstance(condition, Mapping) else [condition]
+    parts = _entries(condition)
     if len(parts) != len(classes):
         raise ValueError(f"condition: expected {len(classes)} entries, got {len(parts)}")
     columns = []
@@ -38,9 +38,16 @@ def features(condition: Condition, classes: Sequence[int]) -> Tensor:
     return torch.cat(columns, 1)
 
 
+def _entries(condition: Condition) -> list[Tensor]:
+    """The entries of a condition in the order of their names: a mapping's own order means nothing."""
+    if isinstance(condition, Mapping):
+        return [condition[name] for name in sorted(condition)]
+    return [condition]
+
+
 def count_classes(condition: Condition) -> tuple[int, ...]:
     """What :func:`features` takes as ``classes``, from the labels that occur."""
-    parts = list(condition.values()) if isinstance(condition, Mapping) else [condition]
+    parts = _entries(condition)
     for part in parts:
         if not isinstance(part, Tensor):
             raise ValueError(f"condition: expected tensors, got {type(part).__name__}")

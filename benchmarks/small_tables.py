@@ -205,16 +205,15 @@ def page() -> None:
     write_page(
         NAME,
         "Small tables",
-        "Held-out log-density in nats a row of `pushforward train table.csv` with no flag but the seed and "
-        "`--holdout 0`, beside a Gaussian, scikit-learn's Gaussian mixture (components and covariances by "
-        "BIC) and kernel density (width by cross-validated likelihood) on standardised rows, and "
-        "zuko's spline flow with the best weights by a fifth of the rows. In brackets what ours has more, the "
-        "mean paired difference over all test rows of five splits and its standard error. `beyond the start` is "
-        "what "
-        "cross-validation says was learnt beyond the stack of baselines, mean and range over the splits. "
-        "Seconds are the longest of the whole command, with its report. A column of diabetes has two values, "
-        "so that log-densities there have no bound but the floor of whoever fits: scikit-learn's of a "
-        "thousandth of a deviation is ours too.",
+        "Held-out log-density in nats a row of `pushforward train table.csv` with no flag but the seed "
+        "and `--holdout 0`, beside a Gaussian, scikit-learn's Gaussian mixture (components and "
+        "covariances by BIC) and kernel density (width by cross-validated likelihood) on standardised "
+        "rows, and zuko's spline flow with the best weights by a fifth of the rows. In brackets what "
+        "ours has more, the mean paired difference over all test rows of five splits and its standard "
+        "error. `beyond the start` is what cross-validation says was learnt beyond the stack of "
+        "baselines, mean and range over the splits. Seconds are the longest of the whole command, with "
+        "its report. A column of diabetes has two values, so that log-densities there have no bound but "
+        "the floor of whoever fits: scikit-learn's of a thousandth of a deviation is ours too.",
         "python benchmarks/small_tables.py run --data DIR && python benchmarks/small_tables.py page",
         lines,
     )

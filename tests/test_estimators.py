@@ -226,6 +226,14 @@ def test_whitening_is_the_covariance_of_the_rows(normal: np.ndarray) -> None:
     jacobian = torch.autograd.functional.jacobian(lambda v: whiten.forward(v[None])[0], x[0])
     torch.testing.assert_close(log_det, jacobian.slogdet()[1].expand(5))
     torch.testing.assert_close(inverse, -log_det)
+    unit = torch.tensor([1e-9, 1e9], dtype=torch.float64)
+    unlike = whitening(torch.from_numpy(normal) * unit)
+    torch.testing.assert_close(
+        unlike.inverse(torch.from_numpy(normal) * unit),
+        whitening(torch.from_numpy(normal)).inverse(torch.from_numpy(normal)),
+        atol=1e-6,
+        rtol=1e-6,
+    )
     with pytest.raises(ValueError, match="positive definite"):
         Whiten(torch.zeros(2), torch.ones(2, 2))
     with pytest.raises(ValueError, match=r"shapes \(d,\) and \(d, d\)"):

@@ -10,9 +10,9 @@ from .base import Bijection
 
 
 class Whiten(Bijection):
-    """y = loc + C^(1/2) x for vectors: standard normal points become N(loc, C), C the ``covariance``.
+    """y = loc + S R^(1/2) x for vectors: standard normal points become N(loc, C), C = S R S the ``covariance``.
 
-    The symmetric square root leaves every column as close to itself as it can be (ZCA; Kessy et al. 2018,
+    R are correlations, S deviations; the columns stay as close to themselves as they can (ZCA-cor; Kessy et al. 2018,
     arXiv 1512.00809).  The inverse takes data of mean ``loc`` and covariance C to mean 0 and covariance I.
 
     loc: ``(d,)``.  covariance: ``(d, d)``.  Raises ValueError for shapes that do not fit and a covariance
@@ -37,14 +37,17 @@ class Whiten(Bijection):
                 "loc, covariance: expected shapes (d,) and (d, d), got "
                 f"{tuple(loc.shape)} and {tuple(covariance.shape)}"
             )
-        values, axes = torch.linalg.eigh(covariance.double())
+        # in the columns' own deviations, so that a tiny column beside a huge one keeps its digits
+        variances = covariance.double().diagonal()
+        scale = torch.where(variances > 0, variances, 1.0).sqrt()
+        values, axes = torch.linalg.eigh(covariance.double() / torch.outer(scale, scale))
         if not bool((values > 0).all()):
             raise ValueError("covariance: expected a positive definite matrix")
         self.register_buffer("loc", loc)
         self.register_buffer("covariance", covariance)
-        self.register_buffer("root", (axes * values.sqrt() @ axes.T).to(covariance))
-        self.register_buffer("inverse_root", (axes / values.sqrt() @ axes.T).to(covariance))
-        self.register_buffer("log_det", (0.5 * values.log().sum()).to(covariance))
+        self.register_buffer("root", (axes * values.sqrt() @ axes.T * scale).to(covariance))
+        self.register_buffer("inverse_root", (axes / values.sqrt() @ axes.T / scale[:, None]).to(covariance))
+        self.register_buffer("log_det", (0.5 * values.log().sum() + scale.log().sum()).to(covariance))
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

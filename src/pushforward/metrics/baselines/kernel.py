@@ -40,7 +40,7 @@ def kernels(z: Tensor, space: Space) -> Source:
         y, law = whitened(rows)
         root = law.root
     width = leave_one_out_width(y)
-    found = Kernels(rows.reshape(z.shape), width**2 * root @ root.T)
+    found = Kernels(rows.reshape(z.shape), width**2 * root.T @ root)
     found.note = f"width {width:.2g}"
     return found
 

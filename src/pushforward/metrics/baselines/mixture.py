@@ -67,7 +67,7 @@ def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
     means, covariances = _moments(model, rows.shape[1])
     root = back.root if isinstance(back, Whiten) else torch.eye(rows.shape[1], dtype=rows.dtype)
     law = GaussianMixture(
-        back.forward(means).reshape(-1, *event), root @ covariances @ root.T, torch.from_numpy(model.weights_)
+        back.forward(means).reshape(-1, *event), root.T @ covariances @ root, torch.from_numpy(model.weights_)
     )
     law.note = f"{len(means)} component" + "s" * (len(means) != 1)
     return law

@@ -10,10 +10,11 @@ from .base import Bijection
 
 
 class Whiten(Bijection):
-    """y = loc + S R^(1/2) x for vectors: standard normal points become N(loc, C), C = S R S the ``covariance``.
+    """y = loc + S R^(1/2) x: standard normal vectors become N(loc, C), C = S R S the ``covariance``.
 
-    R are correlations, S deviations; the columns stay as close to themselves as they can (ZCA-cor; Kessy et al. 2018,
-    arXiv 1512.00809).  The inverse takes data of mean ``loc`` and covariance C to mean 0 and covariance I.
+    R are the correlations, S the deviations; columns stay as close to themselves as they can (ZCA-cor; Kessy
+    et al. 2018, arXiv 1512.00809).  The inverse takes data of mean ``loc`` and covariance C to mean 0 and
+    covariance I.
 
     loc: ``(d,)``.  covariance: ``(d, d)``.  Raises ValueError for shapes that do not fit and a covariance
     that is not positive definite.

@@ -17,7 +17,7 @@ from ..training import Judge
 from .build import inner_flow, model_dtype
 
 #: Steps of the solver of densities that rank weights: a field gone wild costs no more than another.
-STEPS = 8
+STEPS = 6
 #: Rows judged at most, and directional derivatives of one divergence of all rows together.
 ROWS, DERIVATIVES = 1000, 4000
 #: Rows judged at least, however many columns they have.

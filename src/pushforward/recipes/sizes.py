@@ -65,7 +65,7 @@ def by_size(schema: Schema, likelihood: bool) -> dict[str, Any]:
         **table,
         # features that draw sharp edges are learnt by heart where rows are few
         "network": "resmlp,width=64,depth=2,frequencies=0",
-        "steps": int(np.clip((20 if likelihood else 30) * n**0.5, 100, 1_500)),
+        "steps": int(np.clip(20 * n**0.5, 100, 8_000)),
         "batch": min(n, 128),
         "times": "late,power=2",
         "weight_decay": 0.01,

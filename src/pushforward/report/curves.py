@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from .dynamics import Curve, Motion
 from .history import course, measured
 from .memory import Memory
-from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend
+from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
 from .subject import Subject
 from .words import number
 
@@ -221,12 +221,9 @@ def neighbours(subject: Subject, memory: Memory) -> Picture:
     )
     clouds = {name: d.numpy() for name, d in memory.distances.items() if name in ("real", "model")}
     top = float(np.quantile(np.concatenate(list(clouds.values())), 0.99)) or 1.0
-    bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41).tolist()
+    bins = np.linspace(0, max(1.05 * top, 1.2 * memory.threshold), 41)
     for name, label, colour in (("real", "held-out rows", DATA), ("model", "samples", MODEL)):
-        values = clouds[name]
-        weights = np.full(len(values), 1 / len(values))
-        ax.hist(values, bins, weights=weights, histtype="step", color=colour, linewidth=1.6, label=label)
-        ax.hist(values, bins, weights=weights, color=colour, alpha=0.12)
+        shares(ax, clouds[name], bins, colour, label)
     ax.axvline(
         memory.threshold, color=INK, linewidth=1, linestyle="--", label="1 % quantile of training rows"
     )

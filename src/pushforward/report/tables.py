@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from .style import DATA, INK, MODEL, Picture, canvas, dress, limits
+from .style import DATA, INK, MODEL, Picture, canvas, dress, limits, shares
 from .subject import Subject
 
 #: Columns that a pair plot and the marginals show at most.
@@ -61,26 +61,25 @@ def _cloud_keys(figure: Figure) -> None:
 def _marginal(ax: Axes, data: np.ndarray, model: np.ndarray, span: tuple[float, float]) -> None:
     # Few rows would fill many bins with noise.
     count = max(8, min(30, round(2 * min(len(data), len(model)) ** 0.5)))
-    bins = np.linspace(*span, count + 1).tolist()
+    bins = np.linspace(*span, count + 1)
     for values, colour in ((data, DATA), (model, MODEL)):
-        weights = np.full(len(values), 1 / len(values))
-        ax.hist(values, bins, weights=weights, color=colour, alpha=0.15)
-        ax.hist(values, bins, weights=weights, histtype="step", color=colour, linewidth=1.4)
+        shares(ax, values, bins, colour)
 
 
 def marginals(subject: Subject) -> Picture:
     """The histogram of every column."""
     shown = min(subject.size, MOST_MARGINALS)
-    columns = min(3, shown)
+    columns = min(3 if shown <= 9 else 4, shown)
     lines = -(-shown // columns)
     data, model = _numpy(subject.test.x), _numpy(subject.drawn.x)
-    figure, axes = canvas(10.8, 0.5 + 2.7 * lines, lines, columns)
+    figure, axes = canvas(10.8, 0.5 + (2.7 if columns <= 3 else 2.0) * lines, lines, columns)
     for index, ax in enumerate(axes.flat):
         if index >= shown:
             ax.set_visible(False)
             continue
         name = subject.names[index]
-        dress(ax, name, name, "share of rows")
+        dress(ax, name, "", "share of rows" if index % columns == 0 else "")
+        ax.locator_params(nbins=5)
         _marginal(ax, data[:, index], model[:, index], limits(data[:, index], model[:, index], tails=0.002))
     figure.suptitle("Marginals", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     _cloud_keys(figure)

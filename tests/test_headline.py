@@ -90,6 +90,8 @@ def test_copies_are_told_from_chance():
     # A flow that started from kernels may be as near as they are, unless it does nothing but copy.
     assert headline.copied(400, 2000, 0, 28, 114, (380, 2000)) is None
     assert headline.copied(400, 2000, 0, 28, 114, (200, 2000)) is not None
+    assert headline.copied(400, 2000, 0, 28, 114, None, (60, 100)) is None, "as near to rows never seen"
+    assert headline.copied(400, 2000, 0, 28, 114, None, (10, 100)) is not None
     assert headline.copied(1990, 2000, 1, 100, 400, (2000, 2000)) is not None
 
 

@@ -10,14 +10,12 @@ from torch import Tensor
 
 from ..bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
 from ..couplings import Rows
-from ..metrics.baselines.coordinates import shrunk_covariance
+from ..metrics.baselines.coordinates import deviations, drawn_in, shrunk_covariance
 from .noise import resolution
 from .schema import Schema
 
 Preprocess = Literal["auto", "whiten", "standardise", "logit", "histogram", "none"]
 
-#: In whitening, values so many quartile distances outside the quartiles count as if they were there.
-FENCE = 10.0
 #: A table of more columns is standardised, not whitened.
 MOST_WHITENED = 256
 
@@ -92,21 +90,12 @@ def _of_table(x: Tensor, kind: Preprocess, weight: Tensor | None) -> Bijection:
 def whitening(x: Tensor, weight: Tensor | None = None) -> Whiten:
     """The linear map from standard normal points to the mean and covariance of rows ``x`` ``(B, d)``.
 
-    Correlations are shrunk as Ledoit & Wolf 2004 do, which serves where rows are few.  A value more than
-    ten quartile distances outside a column's quartiles counts as if it were there, so that one far row does
-    not decide the scale of all others.  A constant column keeps its unit.
+    Correlations are shrunk by what rows left out find likely.  Far rows are
+    drawn in, so that one of them does not decide the scale of all others.  A constant column keeps its unit.
     """
-    rows = x.double()
-    some = rows[:: max(1, len(rows) // 100_000)]
-    low, high = torch.quantile(some, rows.new_tensor([0.25, 0.75]), 0)
-    # a column that is mostly one value has no quartile distance
-    reach = torch.where(high > low, FENCE * (high - low), torch.inf)
-    rows = torch.maximum(torch.minimum(rows, high + reach), low - reach)
+    rows = drawn_in(x.double())
     loc = rows.mean(0) if weight is None else (weight[:, None] * rows).sum(0) / weight.sum()
-    square = (rows - loc).square()
-    scale = (square.mean(0) if weight is None else (weight[:, None] * square).sum(0) / weight.sum()).sqrt()
-    # the rounding of the mean is no deviation
-    scale = torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
+    scale = deviations(rows, weight)
     correlation = shrunk_covariance((rows - loc) / scale, weight)[0]
     spread = torch.where(correlation.diagonal() > 1e-6, 0.0, 1.0)
     return Whiten(loc, (correlation + torch.diag(spread)) * torch.outer(scale, scale))

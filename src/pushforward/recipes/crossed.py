@@ -23,7 +23,7 @@ from .start import Start
 from .weights import calibrate, initialise
 
 #: Parts of all steps after which held-out rows are looked at, and after how many worse ones a fold ends.
-GRID, WORSE = (0.08, 0.2, 0.4, 0.6, 0.8, 1.0), 2
+GRID, WORSE = (0.08, 0.2, 0.4, 0.7, 1.0), 2
 
 
 def cross_validate(job: Job) -> Choice | None:

@@ -156,7 +156,13 @@ def risen(course: Course | None) -> Cause | None:
 
 
 def copied(
-    near: int, samples: int, real_near: int, real: int, train: int, kernels: tuple[int, int] | None = None
+    near: int,
+    samples: int,
+    real_near: int,
+    real: int,
+    train: int,
+    kernels: tuple[int, int] | None = None,
+    beside: tuple[int, int] | None = None,
 ) -> Cause | None:
     """Whether more samples than real rows lie nearer to a training row than 1 % of training rows do.
 
@@ -165,6 +171,8 @@ def copied(
 
     kernels: how many draws of a kernel density are as near, and of how many, for a flow that started from
     such: it may be as near as they are, unless it does nothing but copy.
+    beside: how many samples come as near to held-out rows, and to as many training rows.  Samples that
+    spread too little come near to both; copies come near to training rows, at least twice as often.
     """
     low, high = _bounds(near, samples)[0], _bounds(real_near, real)[1]
     nominal = 0.01 + ERRORS * math.sqrt(0.01 * 0.99 / train)
@@ -172,6 +180,8 @@ def copied(
     if kernels is not None and share < MOST:
         high = max(high, _bounds(*kernels)[1])
     if low <= max(high, nominal):
+        return None
+    if beside is not None and beside[1] <= 2 * beside[0]:
         return None
     text = (
         f"{percent(share)} of the samples lie nearer to a training row than 1 % of the training rows do, "

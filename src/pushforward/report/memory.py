@@ -20,6 +20,7 @@ class Memory:
     threshold: the 1 % quantile of the training rows' own leave-one-out nearest distances.
     distances: of every cloud, in deviations of the columns for tables.
     index: for every sample its nearest row of ``train``.  scaled: ``train`` as distances see it.
+    beside: how many samples are nearer than the threshold to held-out rows, and to as many training rows.
     """
 
     threshold: float
@@ -27,6 +28,7 @@ class Memory:
     index: Tensor
     train: Tensor
     scaled: Tensor
+    beside: tuple[int, int]
 
     def near(self, name: str) -> tuple[int, int]:
         """How many of a cloud are nearer than the threshold, and of how many."""
@@ -68,4 +70,7 @@ def memory(subject: Subject, clouds: dict[str, Tensor]) -> Memory:
         # rows that repeat others are 0 apart, and nothing is nearer than that
         once = rows.unique(dim=0)
         threshold = memorisation_threshold(once) if len(once) > 1 else 0.0
-    return Memory(threshold, distances, found["model"][1], train, rows)
+    held, drawn = subject.scaled(subject.reference.x), subject.scaled(clouds["model"])
+    count = min(len(held), len(rows))
+    beside = [int((nearest(drawn, some)[0] < threshold).sum()) for some in (held[:count], rows[:count])]
+    return Memory(threshold, distances, found["model"][1], train, rows, (beside[0], beside[1]))

@@ -228,7 +228,7 @@ def conclude(
         rules.below(sound, names),
         rules.overfitted(sound, names, bool(summary.get("start"))),
         rules.risen(ran),
-        rules.copied(*near.near("model"), *near.near("real"), len(near.train), kernels),
+        rules.copied(*near.near("model"), *near.near("real"), len(near.train), kernels, near.beside),
         *(rules.beaten(line, names) for line in lines if line.short),
         rules.far(next((line for line in lines if line.key == "two_sample_accuracy"), None)),
     ]

@@ -10,21 +10,49 @@ from ...sources import Mapped, Source
 
 #: A correlation matrix with an eigenvalue below this is singular to double precision.
 SINGULAR = 1e-10
+#: Distance from a column's median, in distances of its quartiles, beyond which a row is drawn in.
+FENCE = 10.0
+
+#: The share by which a singular covariance is shrunk at least.
+LEAST = 1e-6
+#: Shares by which covariances are shrunk, folds that choose one, and columns up to which they do.
+SHARES, FOLDS, MOST = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 0.4, 0.7, 1.0), 5, 256
 
 
 def standard(x: Tensor) -> tuple[Tensor, Affine]:
     """Rows ``(N, *event)`` as ``(N, d)`` in float64 at mean 0 and deviation 1, and the map back.
 
-    A constant column keeps its unit.  Raises ValueError for fewer than two rows.
+    Far rows count as :func:`drawn_in`.  A constant column keeps its unit.  Raises ValueError for fewer than
+    two rows.
     """
     if len(x) < 2:
         raise ValueError(f"x: expected at least two rows, got {len(x)}")
     rows = x.detach().reshape(len(x), -1).double().cpu()
-    loc = rows.mean(0)
-    scale = (rows - loc).square().mean(0).sqrt()
-    # the rounding of the mean is no deviation
-    scale = torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
+    near = drawn_in(rows)
+    loc, scale = near.mean(0), deviations(near)
     return (rows - loc) / scale, Affine(loc, scale)
+
+
+def drawn_in(rows: Tensor) -> Tensor:
+    """Rows ``(N, d)``, those far off drawn in, so that one of them does not set the scale of all others.
+
+    A row more than :data:`FENCE` quartile distances from the median of a column is moved towards the medians
+    until it is that far: as a whole, which leaves it on whatever line the columns lie.
+    """
+    some = rows[:: max(1, len(rows) // 100_000)]
+    low, middle, high = torch.quantile(some, rows.new_tensor([0.25, 0.5, 0.75]), 0)
+    # a column that is mostly one value has no quartile distance
+    reach = torch.where(high > low, FENCE * (high - low), torch.inf)
+    far = ((rows - middle).abs() / reach).amax(1, keepdim=True)
+    return torch.where(far > 1, middle + (rows - middle) / far, rows)
+
+
+def deviations(rows: Tensor, weight: Tensor | None = None) -> Tensor:
+    """The deviation of every column of ``(N, d)``; 1 for a constant one."""
+    square = (rows - _mean(rows, weight)).square()
+    scale = _mean(square, weight).sqrt()
+    # the rounding of the mean is no deviation
+    return torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
 
 
 def in_units(source: Source, units: Affine) -> Source:
@@ -38,17 +66,51 @@ def in_units(source: Source, units: Affine) -> Source:
 def shrunk_covariance(z: Tensor, weight: Tensor | None = None) -> tuple[Tensor, float]:
     """The covariance of rows ``(N, d)`` shrunk towards its mean variance, and by which share.
 
-    The share is that of Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4, which makes the squared error
-    least; it is 0 in one dimension.
+    (1 - a) S + a tr(S) / d I, with the share a under which rows left out, a fifth at a time, have the highest
+    Gaussian likelihood (Hoffbeck & Landgrebe 1996, doi 10.1109/34.506799): a share that makes the squared
+    error of the matrix least would drown its smallest eigenvalues.  Beyond :data:`MOST` columns it is that
+    share all the same (Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4), which is quick.
     """
-    from sklearn.covariance import ledoit_wolf_shrinkage
-
     n, d = z.shape
-    z = z - _mean(z, weight)
-    second = (z.T if weight is None else z.T * (weight / weight.sum() * n)) @ z / n
-    share = float(ledoit_wolf_shrinkage(z.numpy(), assume_centered=True)) if n > 1 and d > 1 else 0.0
+    share = 0.0
+    if d > MOST:
+        from sklearn.covariance import ledoit_wolf_shrinkage
+
+        share = float(ledoit_wolf_shrinkage((z - _mean(z, weight)).numpy(), assume_centered=True))
+    elif d > 1 and n > 2 * FOLDS:
+        share = _likely_share(z, weight)
+    elif d > 1:
+        share = 1.0
+    second = _second(z, weight)[1]
+    if share < LEAST and is_singular(second):
+        share = LEAST
     eye = torch.eye(d, dtype=z.dtype)
     return (1 - share) * second + (share * second.trace() / d + SINGULAR) * eye, share
+
+
+def _second(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Mean and covariance of rows."""
+    mean = _mean(z, weight)
+    z = z - mean
+    return mean, (z.T / len(z) if weight is None else z.T * (weight / weight.sum())) @ z
+
+
+def _likely_share(z: Tensor, weight: Tensor | None) -> float:
+    """The one of :data:`SHARES` under which rows left out are likeliest."""
+    shares = torch.tensor(SHARES, dtype=z.dtype)
+    score = torch.zeros_like(shares)
+    fold = torch.arange(len(z)) % FOLDS
+    for k in range(FOLDS):
+        held, rest = fold == k, fold != k
+        mean, second = _second(z[rest], None if weight is None else weight[rest])
+        values, axes = torch.linalg.eigh(second)
+        squares = ((z[held] - mean) @ axes).square()
+        mass = torch.ones_like(squares[:, 0]) if weight is None else weight[held]
+        squares = (mass[:, None] * squares).sum(0)
+        # (shares, d): the variances along the axes
+        shrunk = (1 - shares[:, None]) * values.clamp(min=0) + shares[:, None] * values.mean() + SINGULAR
+        score -= 0.5 * (mass.sum() * shrunk.log() + squares / shrunk).sum(1)
+    return float(shares[score.argmax()])
 
 
 def _mean(z: Tensor, weight: Tensor | None) -> Tensor:
@@ -56,8 +118,9 @@ def _mean(z: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def whitened(z: Tensor) -> tuple[Tensor, Whiten]:
-    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, and the map back."""
-    law = Whiten(z.mean(0), shrunk_covariance(z)[0])
+    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, far rows drawn in, and the map."""
+    near = drawn_in(z)
+    law = Whiten(near.mean(0), shrunk_covariance(near)[0])
     return law.inverse(z), law
 
 

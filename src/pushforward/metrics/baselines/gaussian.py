@@ -31,7 +31,7 @@ def fit_gaussian(x: Tensor, condition: Condition | None = None, shrink: bool = F
 
     condition: None gives one Gaussian; labels ``(N,)`` (integers) one per label, weighted by their shares;
     numbers ``(N,)`` or ``(N, k)``, or a mapping of such and of labels, one whose mean is linear in them.
-    shrink: shrink covariances as Ledoit & Wolf 2004 do, which serves where rows are few.
+    shrink: shrink covariances by what rows left out find likely, which serves where rows are few.
 
     Columns are standardised first, so that their units do not matter.  Where a covariance is singular (fewer
     rows than columns, columns that depend on each other) it is shrunk too, and ``note`` says so.
@@ -87,9 +87,6 @@ def _moments(rows: Tensor, shrink: bool, pooled: Tensor | None = None) -> tuple[
         share = d / (d + n)
         return mean, (1 - share) * covariance + share * pooled, "singular covariances shrunk" * singular
     covariance, share = shrunk_covariance(rows)
-    if is_singular(covariance):
-        share = max(share, 1e-6)
-        covariance = covariance + share * torch.eye(d, dtype=rows.dtype)
     return mean, covariance, f"singular covariance, shrunk by {share:.2g}" * singular
 
 

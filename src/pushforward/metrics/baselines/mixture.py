@@ -21,6 +21,8 @@ from .gaussian import regress
 COUNTS, WORSE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64), 2
 #: Most rows that a mixture is fitted to, fewest rows for a component.
 MOST, LEAST = 20_000, 8
+#: Difference of two BIC that may be rounding.
+ROUNDING = 1e-3
 #: Variance that is added in every direction, in shares of the columns' own.
 FLOOR = 1e-6
 
@@ -78,7 +80,11 @@ def choose_shape(z: Tensor, seed: int) -> Shape:
     if len(z) < 2 * LEAST:
         raise ValueError(f"x: expected at least {2 * LEAST} rows for a mixture, got {len(z)}")
     rows = _some(z.reshape(len(z), -1), seed)
-    return min(_tried(rows, seed), key=lambda found: found[0])[1]
+    least, best = np.inf, Shape(False, "diag", 1)
+    for bic, shape in _tried(rows, seed):
+        if bic < least - ROUNDING:  # of two that are equal but for rounding, always the first
+            least, best = bic, shape
+    return best
 
 
 def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:

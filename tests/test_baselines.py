@@ -131,6 +131,17 @@ def test_noise_added_is_a_convolution(name):
         assert float(wide.log_prob(row[None]).exp()) == pytest.approx(float(mean), rel=0.05, abs=1e-7)
 
 
+def test_linear_maps_of_sources_change_the_density_by_the_determinant():
+    mixture, kernels = SOURCES["mixture"](), SOURCES["kernels"]()
+    matrix = torch.randn(2, 2, generator=gen(3), dtype=DOUBLE)
+    offset = torch.tensor([1.0, -2.0], dtype=DOUBLE)
+    x, condition = clusters(5, 1), torch.tensor([[0.5], [-1.0], [2.0], [0.0], [1.0]], dtype=DOUBLE)
+    shifted = LinearShift(mixture, torch.tensor([[1.0], [3.0]], dtype=DOUBLE))
+    for law, given in ((mixture, None), (Blend([mixture, kernels], [0.3, 0.7]), None), (shifted, condition)):
+        moved = law.affine(matrix, offset).log_prob(x @ matrix.T + offset, given)
+        torch.testing.assert_close(moved, law.log_prob(x, given) - torch.linalg.slogdet(matrix)[1])
+
+
 def test_a_source_of_points_with_noise():
     law = Empirical(clusters(4)).convolved(2.0, 0.5)
     assert law.noise == 0.5 and bool((law.rows == 2 * clusters(4)).all())

@@ -73,7 +73,11 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
     place.path.mkdir(parents=True, exist_ok=True)
     fold = dataclasses.replace(
         job,
-        dataset=dataclasses.replace(job.dataset, train=job.dataset.train.take(rest.nonzero()[:, 0])),
+        dataset=dataclasses.replace(
+            job.dataset,
+            train=job.dataset.train.take(rest.nonzero()[:, 0]),
+            preprocess=start.preprocess or job.dataset.preprocess,
+        ),
         validation=job.dataset.train.take(held),
         start=start,
         folder=place,

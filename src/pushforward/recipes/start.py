@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .. import registry
-from ..bijections import Bijection
+from ..bijections import Affine, Bijection, Chain, Whiten
 from ..config import RunConfig
 from ..couplings import Coupling, Rows
 from ..data import load as load_data
+from ..data.dataset import whitening
 from ..metrics.baselines.blend import cross_fit
+from ..metrics.baselines.coordinates import standard
 from ..random import derive_seed, seeded
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
+from ..tensors import event_size
 from ..training import in_model_space
 from .build import build_path, by_likelihood, model_dtype, needs_normal_source
 from .sizes import FOLDS
@@ -28,6 +31,7 @@ class Start:
     law: that of the flow at t = 0, the same but for noise that the path adds there.
     known: a mixture in whose closed form the field starts, where the path asks for a normal source.
     note: what baselines it is made of.
+    preprocess: the map of a fold from the space of the model to data, where that is not the data set's own.
     folds: for cross-validation, indices of training rows, and the start that was fitted without them.
     """
 
@@ -35,6 +39,7 @@ class Start:
     law: Source | None
     known: GaussianMixture | None = None
     note: str = ""
+    preprocess: Bijection | None = None
     folds: tuple[tuple[Tensor, Start], ...] = ()
 
     def to(self, device: torch.device) -> Start:
@@ -45,7 +50,7 @@ class Start:
 
         known = None if self.known is None else self.known.to(device)
         folds = tuple((held, start.to(device)) for held, start in self.folds)
-        return Start(moved(self.source), moved(self.law), known, self.note, folds)
+        return replace(self, source=moved(self.source), law=moved(self.law), known=known, folds=folds)
 
 
 def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
@@ -60,7 +65,7 @@ def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling
     else:
         source = _given_source(config, target, preprocess)
         start = Start(source, _law(config, source, target, preprocess))
-    return _folded(config, start, len(target))
+    return _folded(config, start, target, preprocess)
 
 
 def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
@@ -77,25 +82,69 @@ def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: 
     # who pairs with the whole data set draws source points under no condition
     condition = None if coupling.whole else z.condition
     names = ("Gaussian", "mixture") if normal else None
-    crossed = cross_fit(z.x, condition, config.optim.folds or FOLDS, config.seed, names)
+    x, units = _not_whitened(z.x, preprocess)
+    crossed = cross_fit(x, condition, config.optim.folds or FOLDS, config.seed, names)
 
-    def start(blend: Blend) -> Start:
-        note = blend.note
+    def start(blend: Blend, preprocess: Bijection) -> Start:
+        note, blend = blend.note, blend.affine(*_whitened(units, preprocess))
         if normal:
             source = Normal(target.x.shape[1:]).to(dtype)
             law = _law(config, source, target, preprocess)
-            return Start(source, law, as_mixture(blend).to(dtype), note)
+            return Start(source, law, as_mixture(blend).to(dtype), note, preprocess)
         if by_likelihood(config):
-            return Start(None, blend.to(dtype), None, note)
-        return Start(blend.to(dtype), _law(config, blend, target, preprocess).to(dtype), None, note)
+            return Start(None, blend.to(dtype), None, note, preprocess)
+        law = _law(config, blend, target, preprocess).to(dtype)
+        return Start(blend.to(dtype), law, None, note, preprocess)
 
-    whole = start(crossed.source)
+    whole = start(crossed.source, preprocess)
     if not config.optim.folds:
         return whole
     if len(z.x) < len(target):  # rows drawn by their weights: folds are those of all rows
-        return _folded(config, whole, len(target))
-    folds = tuple((fold.held, start(fold.source)) for fold in crossed.folds)
-    return Start(whole.source, whole.law, whole.known, whole.note, folds)
+        return _folded(config, whole, target, preprocess)
+    folds = tuple(
+        (fold.held, start(fold.source, _without(fold.held, target, preprocess))) for fold in crossed.folds
+    )
+    return replace(whole, folds=folds)
+
+
+def _links(preprocess: Bijection) -> list[Bijection]:
+    return list(preprocess.links) if isinstance(preprocess, Chain) else [preprocess]
+
+
+def _whitening(preprocess: Bijection) -> Whiten | None:
+    return next((link for link in _links(preprocess) if isinstance(link, Whiten)), None)
+
+
+def _without(held: Tensor, target: Rows, preprocess: Bijection) -> Bijection:
+    """``preprocess`` as rows other than those ``held`` out would have it.
+
+    A whitening that has seen the rows held out knows how these are correlated: they would look likelier than
+    rows to come.
+    """
+    if _whitening(preprocess) is None:
+        return preprocess
+    rest = torch.ones(len(target), dtype=torch.bool)
+    rest[held] = False
+    rows = target.take(rest.nonzero()[:, 0])
+    own = whitening(rows.x, rows.weight)
+    return Chain(*(own if isinstance(link, Whiten) else link for link in _links(preprocess)))
+
+
+def _not_whitened(z: Tensor, preprocess: Bijection) -> tuple[Tensor, Affine]:
+    """Rows ``z`` ``(N, *event)`` before any whitening, at unit deviation, and their units."""
+    whiten = _whitening(preprocess)
+    if whiten is not None:
+        return standard(whiten.forward(z))
+    d = event_size(z.shape[1:])
+    return z, Affine(torch.zeros(d, dtype=z.dtype), torch.ones(d, dtype=z.dtype))
+
+
+def _whitened(units: Affine, preprocess: Bijection) -> tuple[Tensor, Tensor]:
+    """A and b of z = A x + b, from rows x of :func:`_not_whitened` to the model's space."""
+    whiten = _whitening(preprocess)
+    if whiten is None:
+        return units.scale.diag(), units.loc
+    return (units.scale[:, None] * whiten.inverse_root).T, (units.loc - whiten.loc) @ whiten.inverse_root
 
 
 def as_mixture(blend: Blend) -> GaussianMixture:
@@ -110,13 +159,16 @@ def as_mixture(blend: Blend) -> GaussianMixture:
     )
 
 
-def _folded(config: RunConfig, start: Start, rows: int) -> Start:
+def _folded(config: RunConfig, start: Start, target: Rows, preprocess: Bijection) -> Start:
     """``start`` with folds of the rows that all start like it."""
     if not config.optim.folds:
         return start
-    order = torch.randperm(rows, generator=seeded(config.seed, "folds"))
-    folds = tuple((held, start) for held in order.tensor_split(config.optim.folds))
-    return Start(start.source, start.law, start.known, start.note, folds)
+    order = torch.randperm(len(target), generator=seeded(config.seed, "folds"))
+    parts = order.tensor_split(config.optim.folds)
+    # what was fitted to all rows is known in the coordinates of all rows alone
+    fitted = bool(start.note)
+    own = (preprocess if fitted else _without(held, target, preprocess) for held in parts)
+    return replace(start, folds=tuple(zip(parts, (replace(start, preprocess=p) for p in own))))
 
 
 def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Source:

@@ -37,6 +37,13 @@ class Source(nn.Module, ABC):
         """
         raise ValueError(f"a {type(self).__name__} has no closed form with noise added")
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> Source:
+        """The distribution of A x + b, x drawn from this source; A is ``(d, d)``, b ``(d,)``, events flat.
+
+        Raises ValueError where it has no closed form here.
+        """
+        raise ValueError(f"a {type(self).__name__} has no closed form under a linear map")
+
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Set from the source points ``x`` ``(B, *event_shape)`` of training rows what is better not left to

@@ -44,6 +44,9 @@ class Blend(Source):
     def convolved(self, scale: float, noise: float) -> Self:
         return type(self)([part.convolved(scale, noise) for part in self.sources], self.log_weights.exp())
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> Self:
+        return type(self)([part.affine(matrix, offset) for part in self.sources], self.log_weights.exp())
+
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -61,6 +61,10 @@ class Kernels(Source):
         rows = scale * self.rows.reshape(len(self.rows), *self.event_shape)
         return type(self)(rows, scale**2 * self.covariance + noise**2 * eye)
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> Self:
+        rows = (self.rows @ matrix.T + offset).reshape(-1, *self.event_shape)
+        return type(self)(rows, matrix @ self.covariance @ matrix.T)
+
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

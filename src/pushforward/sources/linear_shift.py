@@ -80,6 +80,9 @@ class LinearShift(Source):
     def convolved(self, scale: float, noise: float) -> Self:
         return type(self)(self.noise.convolved(scale, noise), scale * self.slope, self.classes, self.known)
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> Self:
+        return type(self)(self.noise.affine(matrix, offset), matrix @ self.slope, self.classes, self.known)
+
     def _known(self) -> Tensor:
         if len(self.known) == 0:
             raise ValueError("condition: expected one, this source is known under conditions alone")

@@ -93,6 +93,11 @@ class GaussianMixture(Source):
         covariances = scale**2 * self.covariances + noise**2 * eye
         return type(self)(means, covariances, self.log_weights.exp(), self.labels)
 
+    def affine(self, matrix: Tensor, offset: Tensor) -> Self:
+        means = (self.means @ matrix.T + offset).reshape(-1, *self.event_shape)
+        covariances = matrix @ self.covariances @ matrix.T
+        return type(self)(means, covariances, self.log_weights.exp(), self.labels)
+
     def log_weights_given(self, condition: Condition | None, rows: int) -> Tensor:
         """Normalised log-weights of the components under each row's condition, ``(rows, K)``."""
         log_w = self.log_weights.expand(rows, -1)

@@ -64,28 +64,27 @@ def in_units(source: Source, units: Affine) -> Source:
 
 
 def shrunk_covariance(z: Tensor, weight: Tensor | None = None) -> tuple[Tensor, float]:
-    """The covariance of rows ``(N, d)`` shrunk towards its mean variance, and by which share.
+    """The covariance of rows ``(N, d)`` at about unit scale, shrunk, and by which share.
 
-    (1 - a) S + a tr(S) / d I, with the share a under which rows left out, a fifth at a time, have the highest
-    Gaussian likelihood (Hoffbeck & Landgrebe 1996, doi 10.1109/34.506799): a share that makes the squared
-    error of the matrix least would drown its smallest eigenvalues.  Beyond :data:`MOST` columns it is that
-    share all the same (Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4), which is quick.
+    (1 - a) S + a v I, with the share a and the variance v, 1 or tr(S) / d, under which rows left out, a fifth
+    at a time, have the highest Gaussian likelihood (Hoffbeck & Landgrebe 1996, doi 10.1109/34.506799): a
+    share that makes the squared error of the matrix least would drown its smallest eigenvalues.  Beyond
+    :data:`MOST` columns it is that share all the same (Ledoit & Wolf 2004, doi
+    10.1016/S0047-259X(03)00096-4), which is quick.
     """
     n, d = z.shape
-    share = 0.0
+    second = _second(z, weight)[1]
+    share, aim = float(d > 1), second.trace() / d
     if d > MOST:
         from sklearn.covariance import ledoit_wolf_shrinkage
 
         share = float(ledoit_wolf_shrinkage((z - _mean(z, weight)).numpy(), assume_centered=True))
     elif d > 1 and n > 2 * FOLDS:
-        share = _likely_share(z, weight)
-    elif d > 1:
-        share = 1.0
-    second = _second(z, weight)[1]
+        share, unit = _likeliest(z, weight)
+        aim = torch.ones_like(aim) if unit else aim
     if share < LEAST and is_singular(second):
         share = LEAST
-    eye = torch.eye(d, dtype=z.dtype)
-    return (1 - share) * second + (share * second.trace() / d + SINGULAR) * eye, share
+    return (1 - share) * second + (share * aim + SINGULAR) * torch.eye(d, dtype=z.dtype), share
 
 
 def _second(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -95,10 +94,10 @@ def _second(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
     return mean, (z.T / len(z) if weight is None else z.T * (weight / weight.sum())) @ z
 
 
-def _likely_share(z: Tensor, weight: Tensor | None) -> float:
-    """The one of :data:`SHARES` under which rows left out are likeliest."""
-    shares = torch.tensor(SHARES, dtype=z.dtype)
-    score = torch.zeros_like(shares)
+def _likeliest(z: Tensor, weight: Tensor | None) -> tuple[float, bool]:
+    """The one of :data:`SHARES` under which rows left out are likeliest, and whether v is 1."""
+    shares = torch.tensor(SHARES, dtype=z.dtype)[:, None]
+    score = torch.zeros(2, len(shares), dtype=z.dtype)
     fold = torch.arange(len(z)) % FOLDS
     for k in range(FOLDS):
         held, rest = fold == k, fold != k
@@ -107,10 +106,12 @@ def _likely_share(z: Tensor, weight: Tensor | None) -> float:
         squares = ((z[held] - mean) @ axes).square()
         mass = torch.ones_like(squares[:, 0]) if weight is None else weight[held]
         squares = (mass[:, None] * squares).sum(0)
-        # (shares, d): the variances along the axes
-        shrunk = (1 - shares[:, None]) * values.clamp(min=0) + shares[:, None] * values.mean() + SINGULAR
-        score -= 0.5 * (mass.sum() * shrunk.log() + squares / shrunk).sum(1)
-    return float(shares[score.argmax()])
+        for number, aim in enumerate((values.mean(), 1.0)):
+            # the variances along the axes, (shares, d)
+            shrunk = (1 - shares) * values.clamp(min=0) + shares * aim + SINGULAR
+            score[number] -= 0.5 * (mass.sum() * shrunk.log() + squares / shrunk).sum(1)
+    best = int(score.argmax())
+    return SHARES[best % len(SHARES)], best >= len(SHARES)
 
 
 def _mean(z: Tensor, weight: Tensor | None) -> Tensor:

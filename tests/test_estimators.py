@@ -24,6 +24,7 @@ from pushforward.data.atoms import atoms
 from pushforward.data.dataset import whitening
 from pushforward.data.noise import resolution
 from pushforward.estimators import FlowDensity, FlowOutlierDetector
+from pushforward.estimators.tails import Columns, Tail
 from pushforward.flows import BijectiveFlow, Transformed
 from pushforward.random import seeded
 from pushforward.sources import Normal
@@ -90,7 +91,8 @@ def test_latent_space_and_back(normal: np.ndarray) -> None:
 
 def test_held_out_scores_are_those_of_rows_not_trained_on(normal: np.ndarray) -> None:
     density = FlowDensity(**{**FAST, "steps": 60}, holdout=0.3).fit(normal)
-    held = np.isin(density.score_samples(normal), density.held_out_scores_)
+    every = density.score_samples(normal)
+    held = np.isclose(every[:, None], density.held_out_scores_, rtol=0, atol=1e-9).any(1)
     assert len(density.held_out_scores_) == held.sum() == 90
     # rows that the whitening, hence the training, has not seen move nothing but these scores
     moved = normal.copy()
@@ -165,7 +167,7 @@ def test_threshold_is_a_quantile_of_rows_not_trained_on() -> None:
     assert detector.offset_ == detector.threshold_
     across, up = np.arange(-4, 5, 0.1), np.arange(-3.5, 4, 0.1)
     grid = np.stack(np.meshgrid(across, up, indexing="ij"), -1).reshape(-1, 2)
-    mass = np.exp(detector.score_samples(grid)).sum() * 0.1**2
+    mass = detector.flow_.log_prob(torch.from_numpy(grid)).exp().sum().item() * 0.1**2
     assert mass == pytest.approx(1.0, abs=0.02)  # blurred by 0.3 deviations, so coarse steps do
     with pytest.raises(AttributeError, match="fit_predict"):
         detector.fit_predict(x)
@@ -186,7 +188,7 @@ def test_few_rows_atoms_and_constant_columns_warn() -> None:
     x[:80, 2] = 0.0
     with (
         pytest.warns(UserWarning, match="constant columns: 1"),
-        pytest.warns(UserWarning, match="column 'x2' is 7 in 1.., column 'x3' is 0 in .*blurred by 0.001"),
+        pytest.warns(UserWarning, match="column 'x2' is 7 in 1.., column 'x3' is 0 in .*blurred by 0.0003"),
     ):
         density = FlowDensity(**FAST).fit(x)
     assert np.isfinite(density.score_samples(x)).all()
@@ -203,6 +205,59 @@ def test_few_rows_atoms_and_constant_columns_warn() -> None:
     whole = np.repeat(g.normal(size=(10, 2)), [1] * 9 + [12], axis=0)
     assert [v.tolist() if isinstance(v, np.ndarray) else v for v in atoms(whole)] == [[True, True], True]
     assert not atoms(g.normal(size=(10, 2)))[0].any()
+
+
+def test_columns_are_one_dimensional_kernel_densities_of_scipy() -> None:
+    g = np.random.default_rng(0)
+    x, y = g.normal(size=(200, 3)) * [1.0, 1e-9, 1e9], g.normal(size=(7, 3)) * [1.0, 1e-9, 1e9]
+    x[:, 2] = 5.0  # a constant column counts for nothing
+    weight = g.uniform(0.5, 2.0, 200)
+    columns = Columns(x, weight)
+
+    def expected(rows: np.ndarray, w: np.ndarray, at: np.ndarray) -> float:
+        total = 0.0
+        for j in range(2):
+            kde = stats.gaussian_kde(rows[:, j], weights=w)
+            factor = columns.widths[j] / kde.covariance[0, 0] ** 0.5
+            total += float(stats.gaussian_kde(rows[:, j], factor * kde.factor, w).logpdf(at[j])[0])
+        return total
+
+    np.testing.assert_allclose(columns(y), [expected(x, weight, row) for row in y], rtol=1e-8)
+    rest = np.arange(200) != 3
+    assert columns.left_out()[3] == pytest.approx(expected(x[rest], weight[rest], x[3]), rel=1e-8)
+    # the lowest of ten rows has one tenth of them at or below it, a row below all an eleventh with itself
+    tails = Columns(np.arange(10.0)[:, None])
+    np.testing.assert_allclose(np.exp(tails.tails()), np.minimum(np.arange(1, 11), np.arange(10, 0, -1)) / 10)
+    np.testing.assert_allclose(np.exp(tails.tails(np.array([[-5.0], [4.5]]))), [1 / 11, 6 / 11])
+
+
+def test_tails_are_shares_of_normal_rows_and_fall_without_end() -> None:
+    scores = np.random.default_rng(0).normal(size=1000)
+    tail = Tail(scores)
+    shares = np.exp(tail(np.quantile(scores, [0.1, 0.5, 0.9])))
+    np.testing.assert_allclose(shares, [0.1, 0.5, 0.9], atol=1e-3)
+    low = tail(np.array([-1e3, -1e2, scores.min()]))
+    assert (np.diff(low) > 0).all() and low[2] == pytest.approx(np.log(0.5 / 1000))
+    # a row of weight 2 is two rows
+    twice = Tail(np.repeat(scores[:3], [2, 1, 1]))
+    weighted = Tail(scores[:3], np.array([2.0, 1.0, 1.0]))
+    assert abs(twice(np.array([10.0])) - weighted(np.array([10.0]))) < 1e-12
+
+
+def test_combined_score_finds_what_is_far_in_one_column_and_what_is_off_the_line() -> None:
+    g = np.random.default_rng(0)
+    x = g.normal(size=(300, 2)) @ np.array([[1.0, 0.99], [0.0, 0.14]])
+    detector = FlowOutlierDetector(contamination=0.05, steps=20, random_state=0).fit(x)
+    assert detector.criterion_ == "combined"
+    assert (detector.held_out_scores_ < detector.threshold_).mean() == pytest.approx(0.05, abs=1 / 300)
+    assert detector.predict([[4.5, 4.5], [1.0, -1.0], [0.0, 0.0]]).tolist() == [-1, -1, 1]
+    fresh = g.normal(size=(4000, 2)) @ np.array([[1.0, 0.99], [0.0, 0.14]])
+    # 4 standard errors of the quantile of 300 rows
+    assert (detector.predict(fresh) == -1).mean() == pytest.approx(0.05, abs=4 * (0.0475 / 300) ** 0.5)
+    density = FlowOutlierDetector(criterion="density", steps=20, random_state=0).fit(x)
+    np.testing.assert_allclose(density.score_samples(x), density.flow_.log_prob(torch.from_numpy(x)))
+    with pytest.raises(ValueError, match="expected auto, density or combined"):
+        FlowOutlierDetector(criterion="tails").fit(x)  # type: ignore[arg-type]
 
 
 def test_whitening_is_the_covariance_of_the_rows(normal: np.ndarray) -> None:

@@ -12,7 +12,7 @@ from .atoms import ATOM_COLUMN, atoms, describe
 
 #: Deviations by which columns with atoms are blurred where nothing else is said; less in small tables, whose
 #: flows start from fitted baselines and are not drawn into the atoms by training.
-ATOM_NOISE, ATOM_NOISE_SMALL = 0.05, 0.001
+ATOM_NOISE, ATOM_NOISE_SMALL = 0.05, 0.0003
 #: Tables of fewer rows are small.
 SMALL = 2000
 #: Share of a small table's rows from which on a repeated value is spoken of: where rows are few, rounded
@@ -36,7 +36,7 @@ def resolution(
     """The blur of each column of ``x`` ``(n, d)`` in its deviations, ``(d,)``; warns of atoms.
 
     A number is taken as it is; ``scott`` is n^(-1/(d+4)) (Scott 1992); ``auto`` is 0.05 in columns where one
-    value holds over 5 % of the rows (0.001 below 2,000 rows), in all columns where one row holds over 1 % of
+    value holds over 5 % of the rows (0.0003 below 2,000 rows), in all columns where one row holds over 1 % of
     the table, and 0 elsewhere.  Raises ValueError for anything else.
     """
     n, d = x.shape

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,7 @@ from ..data.split import split
 from ..recipes.sizes import FOLDS
 from .checks import check_rows, check_table, seed_of
 from .fitting import Settings, by_chunks, learn
+from .tails import Columns, Combined
 
 #: Fewer rows than this give no held-out scores that a threshold could be read off.
 FEW = 20
@@ -30,27 +31,31 @@ def _for_outliers(detector: FlowOutlierDetector) -> bool:
 class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     """Rows of low density under flows are outliers.
 
-    The score is the log-density under a flow of all rows.  Below 2,000 rows cross-validation chooses its
-    steps and says how dense each row is under a flow that has not seen it; beyond, a fifth of the rows is
-    held out for that.  Low density is not the same as unlike: see the guide on estimators.
+    The density is that of a flow of all rows.  Below 2,000 rows cross-validation chooses its steps and says
+    how dense each row is under a flow that has not seen it; beyond, a fifth of the rows is held out for that.
+    Low density is not the same as unlike: see the guide on estimators.
 
     Arguments:
         method, options, steps, batch_size, lr, weight_decay, patience, random_state: see
             :class:`FlowDensity`.
+        criterion: ``density``, the log-density in nats; ``combined``, the log of a share of normal rows that
+            are as far out, in density and in single columns together; ``auto``, combined with ``novelty``
+            below 2,000 rows, where a joint density is uncertain.
         contamination: share of rows below the threshold, in (0, 0.5).
         novelty: True: rows in training are normal, new rows are judged, and the threshold is the quantile
-            of the scores of rows by flows that have not seen them, so that about this share of
+            of the scores of rows by models that have not seen them, so that about this share of
             new normal rows is flagged.  False: outliers are looked for among the training rows themselves,
             and exactly this share is flagged; only then is there ``fit_predict``.
         noise: as for :class:`FlowDensity`.
         folds: of the cross-validation; 0 holds a fifth of the rows out instead; None: 5 below 2,000 rows.
 
-    Attributes: ``offset_`` and ``threshold_`` (the same number: the log-density below which a row is an
-    outlier), ``flow_``, ``held_out_scores_``, ``n_features_in_``, ``feature_names_in_``.
+    Attributes: ``offset_`` and ``threshold_`` (the same number: the score below which a row is an outlier),
+    ``criterion_`` (``density`` or ``combined``), ``flow_``, ``held_out_scores_``, ``n_features_in_``,
+    ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning; below 20 rows the threshold is taken
     from training scores, with a warning.  Raises ValueError as :class:`FlowDensity` does, and for a
-    contamination outside (0, 0.5).
+    contamination outside (0, 0.5) and an unknown criterion.
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(5.0, 2.0, (100, 2))
@@ -62,6 +67,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self,
         method: str = "fm",
         *,
+        criterion: Literal["auto", "density", "combined"] = "auto",
         contamination: float = 0.05,
         novelty: bool = True,
         options: Mapping[str, Any] | None = None,
@@ -75,6 +81,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         random_state: int | np.random.RandomState | None = None,
     ):
         self.method = method
+        self.criterion = criterion
         self.contamination = contamination
         self.novelty = novelty
         self.options = options
@@ -91,6 +98,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         """Learn what is normal from the rows of ``X`` ``(n, d)``; ``y`` is ignored."""
         if not 0 < self.contamination < 0.5:
             raise ValueError(f"contamination: expected a share in (0, 0.5), got {self.contamination}")
+        if self.criterion not in ("auto", "density", "combined"):
+            raise ValueError(f"criterion: expected auto, density or combined, got {self.criterion!r}")
         if self.folds is not None and (self.folds < 0 or self.folds == 1):
             raise ValueError(f"folds: expected 0 or at least 2, got {self.folds}")
         x, weight = check_rows(self, X, sample_weight)
@@ -115,12 +124,24 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         )
         fitted = learn(x, weight, parts, settings)
         self.flow_, self.run_ = fitted.flow, fitted.run.summary
+        kept, index = (part.numpy() for part in parts)
         if fitted.crossed is not None:
-            self.held_out_scores_, index = fitted.crossed, parts[0].numpy()
+            held_out, index = fitted.crossed, kept
         else:
-            index = parts[1].numpy()
-            self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[index])
-        judged, w = self.held_out_scores_, None if weight is None else weight[index]
+            held_out = by_chunks(self.flow_.log_prob, x[index])
+        w = None if weight is None else weight[index]
+        auto = "combined" if self.novelty and FEW <= n < SMALL else "density"
+        self.criterion_ = auto if self.criterion == "auto" else self.criterion
+        if self.criterion_ == "combined" and len(held_out) == 0:
+            raise ValueError(f"criterion: combined takes {FEW} rows or more, got {n}")
+        if self.criterion_ == "combined":
+            self._columns = Columns(x[kept], None if weight is None else weight[kept])
+            scores = [held_out, *self._by_columns(None if fitted.crossed is not None else x[index])]
+            seen = np.isfinite(held_out)
+            normal = [values[seen] for values in scores]
+            self._combined = Combined(normal, None if w is None else w[seen])
+            held_out = np.where(seen, self._combined(scores), np.nan)
+        self.held_out_scores_ = judged = held_out
         if self.novelty and n < FEW:
             warnings.warn(
                 f"{n} rows leave no held-out scores; the threshold comes from training scores",
@@ -128,16 +149,27 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
                 stacklevel=2,
             )
         if not self.novelty or n < FEW:
-            judged, w = by_chunks(self.flow_.log_prob, x), weight
+            judged, w = self._scores(x), weight
         seen = np.isfinite(judged)
         self.offset_ = _quantile(judged[seen], self.contamination, None if w is None else w[seen])
         self.threshold_ = self.offset_
         return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The log-density of each row in nats, ``(n,)``; the lower, the more of an outlier."""
-        x = check_table(self, X)  # which also says where there is no fit yet
-        return by_chunks(self.flow_.log_prob, x)
+        """The score of each row, ``(n,)``; the lower, the more of an outlier.
+
+        The log-density in nats, or where ``criterion_`` is ``combined`` the log of a tail share.
+        """
+        return self._scores(check_table(self, X))  # which also says where there is no fit yet
+
+    def _scores(self, x: NDArray[np.float64]) -> NDArray[np.float64]:
+        density = by_chunks(self.flow_.log_prob, x)
+        return self._combined([density, *self._by_columns(x)]) if self.criterion_ == "combined" else density
+
+    def _by_columns(self, x: NDArray[np.float64] | None) -> list[NDArray[np.float64]]:
+        """Densities and tails of single columns, of ``x`` or (None) of the rows, each among the others."""
+        density = self._columns.left_out() if x is None else self._columns(x)
+        return [density, self._columns.tails(x)]
 
     def decision_function(self, X: ArrayLike) -> NDArray[np.float64]:
         """Scores above the threshold, ``(n,)``: negative for outliers."""

@@ -42,7 +42,7 @@ def divergence(
             x = x.clone()
         d = event_size(x.shape[1:])
         basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
-        value, pull = torch.func.vjp(function, x)
+        value, pull, *_ = torch.func.vjp(function, x)
 
         def along(direction: Tensor) -> Tensor:
             (slope,) = pull(direction.expand_as(value))

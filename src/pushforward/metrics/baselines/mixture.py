@@ -23,6 +23,9 @@ COUNTS, WORSE = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20, 24, 32, 40, 48, 64), 2
 MOST, LEAST = 20_000, 8
 #: Difference of two BIC that may be rounding.
 ROUNDING = 1e-3
+#: Levels of a column that are few, the grain in deviations in which they are told apart, and by how much
+#: such a column is stretched before rows are clustered.
+LEVELS, GRAIN, STRETCH = 12, 0.02, 4.0
 #: Variance that is added in every direction, in shares of the columns' own.
 FLOOR = 1e-6
 
@@ -65,7 +68,7 @@ def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
     """A mixture of given ``shape`` for rows ``(N, *event)`` at about unit scale."""
     event, rows = z.shape[1:], _some(z.reshape(len(z), -1), seed)
     y, back = _space(rows, shape.whitened)
-    model = _em(y, min(shape.count, len(y) // 2), shape.kind, seed)
+    model = _em(y, min(shape.count, len(y) // 2), shape.kind, seed, levels_first(rows))
     means, covariances = _moments(model, rows.shape[1])
     root = back.root if isinstance(back, Whiten) else torch.eye(rows.shape[1], dtype=rows.dtype)
     law = GaussianMixture(
@@ -93,6 +96,7 @@ def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:
     spaces = [(False, ("full", "diag")), (True, ("full", "tied", "diag"))] if d > 1 else [(False, ("diag",))]
     for white, kinds in spaces:
         y, back = _space(rows, white)
+        first = levels_first(rows)
         # the same likelihood in other coordinates: BIC is -2 log-likelihood, plus what parameters cost
         stretch = float(back.forward_and_log_det(y[:1])[1])
         for kind in kinds:
@@ -100,7 +104,7 @@ def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:
             for count in COUNTS:
                 if (count > 1 and n < LEAST * count) or worse >= WORSE:
                     break
-                bic = float(_em(y, count, kind, seed).bic(y.numpy())) + 2 * n * stretch
+                bic = float(_em(y, count, kind, seed, first).bic(y.numpy())) + 2 * n * stretch
                 worse = 0 if bic < best else worse + 1
                 best = min(best, bic)
                 yield bic, Shape(white, kind, count)
@@ -121,13 +125,47 @@ def _space(rows: Tensor, white: bool) -> tuple[Tensor, Bijection]:
     return rows, Affine(torch.zeros(d, dtype=rows.dtype), torch.ones(d, dtype=rows.dtype))
 
 
-def _em(y: Tensor, count: int, kind: str, seed: int) -> Any:
+def levels_first(rows: Tensor) -> np.ndarray | None:
+    """Rows ``(N, d)`` for k-means, with columns of few levels stretched; None where there are none.
+
+    A component for each level is worth many nats, and k-means in all columns alike finds it by chance alone.
+    """
+    levels = [len(column.unique()) for column in rows.div(GRAIN).round().T]
+    few = torch.tensor([1 < count <= LEVELS for count in levels])
+    return torch.where(few, STRETCH * rows, rows).numpy() if bool(few.any()) else None
+
+
+def _em(y: Tensor, count: int, kind: str, seed: int, first: np.ndarray | None) -> Any:
+    """scikit-learn's fit to rows ``y``, from k-means of ``first`` where that is not None."""
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.mixture import GaussianMixture as ScikitMixture
 
+    rows = y.numpy()
+    options = {} if first is None else _initial(rows, count, kind, seed, first)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        return ScikitMixture(count, covariance_type=kind, reg_covar=FLOOR, random_state=seed).fit(y.numpy())
+        model = ScikitMixture(count, covariance_type=kind, reg_covar=FLOOR, random_state=seed, **options)
+        return model.fit(rows)
+
+
+def _initial(rows: np.ndarray, count: int, kind: str, seed: int, first: np.ndarray) -> dict[str, Any]:
+    """Weights, means and precisions of clusters."""
+    from sklearn.cluster import KMeans
+
+    belongs = np.eye(count)[KMeans(count, n_init="auto", random_state=seed).fit(first).labels_]
+    sizes = belongs.sum(0) + 1e-9
+    means = belongs.T @ rows / sizes[:, None]
+    left = rows - belongs @ means
+    floor = FLOOR * np.eye(rows.shape[1])
+    if kind == "tied":
+        precisions = np.linalg.inv(left.T @ left / len(rows) + floor)
+    elif kind == "diag":
+        precisions = 1 / (belongs.T @ left**2 / sizes[:, None] + FLOOR)
+    else:
+        covariances = np.einsum("nk,nd,ne->kde", belongs, left, left, optimize=True)
+        precisions = np.linalg.inv(covariances / sizes[:, None, None] + floor)
+        precisions = (precisions + precisions.swapaxes(1, 2)) / 2
+    return {"weights_init": sizes / sizes.sum(), "means_init": means, "precisions_init": precisions}
 
 
 def _moments(model: Any, d: int) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,7 @@ class ContinuousFlow(InvertibleFlow):
     """The flow of dx/dt = field(t, x, condition) from ``source`` at t = 0 to the data at t = 1.
 
     log p_1(x_1) = log p_0(x_0) - int_0^1 div field(t, x_t) dt (Chen et al. 2018, arXiv 1806.07366,
-    eq. 8), the divergence exact, by batched forward-mode differentiation.  ``guidance`` is the weight of
+    eq. 8), the divergence exact, by batched reverse-mode differentiation.  ``guidance`` is the weight of
     classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore
     it.  ``interval`` is the part of [0, 1] that is integrated: fields made of a data, noise or score
     prediction are not defined at one end, and stopping short of it by a thousandth is customary.

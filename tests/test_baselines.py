@@ -12,9 +12,12 @@ from sklearn.datasets import load_breast_cancer, load_wine
 from sklearn.mixture import GaussianMixture as ScikitMixture
 from torch import Tensor
 
-from pushforward.bijections import Affine
+from pushforward.bijections import Affine, Chain
+from pushforward.couplings import Rows
+from pushforward.data.dataset import whitening
 from pushforward.metrics import KernelDensity, fit_blend, fit_gaussian, fit_mixture
 from pushforward.metrics.baselines.blend import cross_fit, stacked
+from pushforward.recipes.start import _without
 from pushforward.sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Mapped, Normal
 from pushforward.tensors import drop_condition
 
@@ -129,6 +132,34 @@ def test_noise_added_is_a_convolution(name):
     for row in y:
         mean = (law.log_prob((row - 0.8 * noise) / 0.5).exp() / 0.25).mean()
         assert float(wide.log_prob(row[None]).exp()) == pytest.approx(float(mean), rel=0.05, abs=1e-7)
+
+
+def test_one_far_row_does_not_blind_a_mixture_to_all_others():
+    x, y = clusters(300), clusters(100, 1)
+    far = torch.cat([x, torch.tensor([[1e6, 0.0]], dtype=DOUBLE)])
+    # a component for the far row takes 1/301 of the weight and some of the rows' precision: .1 nats
+    assert float((fit_mixture(far).log_prob(y) - fit_mixture(x).log_prob(y)).mean()) > -0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_mixture_finds_the_levels_of_a_column_from_every_seed(seed):
+    g = gen(seed)
+    x = torch.randn(200, 4, generator=g, dtype=DOUBLE)
+    x[:, 1] = (torch.rand(200, generator=g) < 0.4).double()
+    # the floor of variance is a millionth: log(1000) nats for the level, less what a level costs to name
+    gain = (fit_mixture(x, seed=seed).log_prob(x) - fit_gaussian(x).log_prob(x)).mean()
+    assert float(gain) > math.log(1000) - 2
+
+
+def test_whitening_of_a_fold_has_not_seen_the_rows_held_out():
+    x, held = clusters(60), torch.arange(0, 60, 5)
+    other = x.clone()
+    other[held] = 1e3
+    found = [_without(held, Rows(rows), whitening(rows)) for rows in (x, other)]
+    for part in found:
+        assert isinstance(part, Chain)
+    torch.testing.assert_close(found[0].forward(x), found[1].forward(x))
+    assert float((whitening(x).forward(x) - whitening(other).forward(x)).abs().max()) > 0.1
 
 
 def test_linear_maps_of_sources_change_the_density_by_the_determinant():

@@ -35,9 +35,9 @@ def wine(columns: int = 4) -> np.ndarray:
 def untrained(config, dataset):
     """What a run starts from, and its flow before the first step."""
     start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
-    models = build_models(config, dataset.schema, "train", start.law, start.known)
+    models = build_models(config, dataset.schema, "train", start.initial, start.known)
     models.eval().requires_grad_(False)
-    return start, inner_flow(config, dataset.schema, models, start.law, "train")
+    return start, inner_flow(config, dataset.schema, models, start.initial, "train")
 
 
 @pytest.mark.parametrize("method", ANYWHERE)
@@ -50,13 +50,13 @@ def test_step_zero_is_the_baseline(method):
     assert config.data.source == "baseline" and config.optim.folds == 5
     start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
     models = (
-        build_models(config, dataset.schema, "train", start.law, start.known).eval().requires_grad_(False)
+        build_models(config, dataset.schema, "train", start.initial, start.known).eval().requires_grad_(False)
     )
-    flow = inner_flow(config, dataset.schema, models, start.law, "train")
+    flow = inner_flow(config, dataset.schema, models, start.initial, "train")
     if hasattr(flow, "solver"):
         flow = flow.replace(solver=Tsit5(rtol=1e-5, atol=1e-5))
     z = dataset.preprocess.inverse(dataset.train.x[:50]).float()
-    known = start.law if start.known is None else start.known
+    known = start.initial if start.known is None else start.known
     torch.testing.assert_close(flow.log_prob(z), known.log_prob(z), atol=NEARLY.get(method, 2e-3), rtol=1e-3)
     assert "mixture" in start.note or "Gaussian" in start.note
     assert len(start.folds) == 5 and all(fold.note for _, fold in start.folds)
@@ -72,11 +72,11 @@ def test_step_zero_is_the_baseline_under_conditions(method, kind):
     config = resolve(config, dataset.schema)
     start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
     models = (
-        build_models(config, dataset.schema, "train", start.law, start.known).eval().requires_grad_(False)
+        build_models(config, dataset.schema, "train", start.initial, start.known).eval().requires_grad_(False)
     )
-    flow = inner_flow(config, dataset.schema, models, start.law, "train")
+    flow = inner_flow(config, dataset.schema, models, start.initial, "train")
     z, c = dataset.preprocess.inverse(dataset.train.x[:50]).float(), dataset.train.condition[:50]
-    torch.testing.assert_close(flow.log_prob(z, c), start.law.log_prob(z, c), atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(flow.log_prob(z, c), start.initial.log_prob(z, c), atol=2e-3, rtol=1e-3)
 
 
 def test_nothing_to_learn_is_said_and_keeps_the_baseline(tmp_path):

@@ -40,7 +40,6 @@ def choose(steps: list[int], scores: Tensor, density: bool, guarded: bool = True
     """The best of ``steps`` by the scores ``(len(steps), N)`` of rows held out, the first being no step.
 
     guarded: whether no step is the baseline, which the best has to surpass beyond noise.
-
     density: whether scores are log-densities in nats; losses with the other sign otherwise.  A number of
     steps has to be better than none by more than :data:`SURE` standard errors of the paired difference.
 

@@ -84,12 +84,12 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         say=lambda text: None,
     )
     config = job.config
-    models = build_models(config, job.dataset.schema, "train", start.law, start.known)
+    models = build_models(config, job.dataset.schema, "train", start.initial, start.known)
     calibrate(models, fold.dataset.train)
     initialise(fold, models)
     judge = None
     if start.note:
-        judge = build_judge(config, fold.dataset, fold.validation, start.law, "train", models)
+        judge = build_judge(config, fold.dataset, fold.validation, start.initial, "train", models)
     objective, batches, validation = from_data(fold)
     trainer = Trainer(
         objective,

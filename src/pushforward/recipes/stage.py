@@ -136,7 +136,7 @@ def fit(
     judge = None
     # a field that starts at nothing passes through worse densities on its way, and its loss ranks better
     if choice is None and name == "train" and job.start.note:
-        judge = build_judge(job.config, job.dataset, job.validation, job.start.law, name, models)
+        judge = build_judge(job.config, job.dataset, job.validation, job.start.initial, name, models)
     trainer = Trainer(
         objective,
         models,

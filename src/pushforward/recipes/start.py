@@ -28,15 +28,15 @@ class Start:
     """Where a flow starts, in the space of the model.
 
     source: the distribution of x0, None where the model has its own.
-    law: that of the flow at t = 0, the same but for noise that the path adds there.
+    initial: that of the flow at t = 0, the same but for noise that the path adds there.
     known: a mixture in whose closed form the field starts, where the path asks for a normal source.
     note: what baselines it is made of.
-    preprocess: the map of a fold from the space of the model to data, where that is not the data set's own.
+    preprocess: the map from the space of the model to data; None: the data set's own.
     folds: for cross-validation, indices of training rows, and the start that was fitted without them.
     """
 
     source: Source | None
-    law: Source | None
+    initial: Source | None
     known: GaussianMixture | None = None
     note: str = ""
     preprocess: Bijection | None = None
@@ -50,7 +50,7 @@ class Start:
 
         known = None if self.known is None else self.known.to(device)
         folds = tuple((held, start.to(device)) for held, start in self.folds)
-        return replace(self, source=moved(self.source), law=moved(self.law), known=known, folds=folds)
+        return replace(self, source=moved(self.source), initial=moved(self.initial), known=known, folds=folds)
 
 
 def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
@@ -64,7 +64,7 @@ def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling
         start = Start(None, None)
     else:
         source = _given_source(config, target, preprocess)
-        start = Start(source, _law(config, source, target, preprocess))
+        start = Start(source, _initial(config, source, target, preprocess))
     return _folded(config, start, target, preprocess)
 
 
@@ -89,12 +89,12 @@ def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: 
         note, blend = blend.note, blend.affine(*_whitened(units, preprocess))
         if normal:
             source = Normal(target.x.shape[1:]).to(dtype)
-            law = _law(config, source, target, preprocess)
-            return Start(source, law, as_mixture(blend).to(dtype), note, preprocess)
+            initial = _initial(config, source, target, preprocess)
+            return Start(source, initial, as_mixture(blend).to(dtype), note, preprocess)
         if by_likelihood(config):
             return Start(None, blend.to(dtype), None, note, preprocess)
-        law = _law(config, blend, target, preprocess).to(dtype)
-        return Start(blend.to(dtype), law, None, note, preprocess)
+        initial = _initial(config, blend, target, preprocess).to(dtype)
+        return Start(blend.to(dtype), initial, None, note, preprocess)
 
     whole = start(crossed.source, preprocess)
     if not config.optim.folds:
@@ -208,7 +208,7 @@ def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Sou
     return Empirical(in_model_space(start, preprocess, dtype, config.seed).x)
 
 
-def _law(config: RunConfig, source: Source, target: Rows, preprocess: Bijection) -> Source:
+def _initial(config: RunConfig, source: Source, target: Rows, preprocess: Bijection) -> Source:
     """The distribution of the path at t = 0, from which the flow starts, given that of x0.
 
     Where the target enters it (variance exploding paths, a little also variance preserving ones) the

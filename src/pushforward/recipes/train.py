@@ -125,8 +125,8 @@ def _train(
         start = Start(teacher.flow.source, teacher.flow.source)
         dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
     _check_coupling(config, coupling, start, len(dataset.train))
-    models = build_models(config, dataset.schema, names[-1], start.law, start.known)
-    inner_flow(config, dataset.schema, models, start.law, names[-1])
+    models = build_models(config, dataset.schema, names[-1], start.initial, start.known)
+    inner_flow(config, dataset.schema, models, start.initial, names[-1])
 
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
@@ -142,7 +142,7 @@ def _train(
         say(told(config, dataset.schema))
         if start.note:
             say(f"starts from {start.note}")
-        folder.begin(config, dataset.schema, dataset.preprocess, start.law, start.known, dataset.train)
+        folder.begin(config, dataset.schema, dataset.preprocess, start.initial, start.known, dataset.train)
     fabric.barrier()
 
     facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
@@ -180,7 +180,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
         last = number == len(names) - 1
         place = RunFolder(job.folder.path if last else job.folder.path / "stages" / name)
         place.path.mkdir(parents=True, exist_ok=True)
-        fresh = build_models(job.config, job.dataset.schema, name, start.law, start.known)
+        fresh = build_models(job.config, job.dataset.schema, name, start.initial, start.known)
         if models is not None and _same(models, fresh):
             fresh.load_state_dict(models.state_dict())
         else:
@@ -234,7 +234,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                     _copy_result(place, job.folder)
                 return result
             read_model(left_in(place.path), models)
-        flow = inner_flow(job.config, job.dataset.schema, models, start.law, name)
+        flow = inner_flow(job.config, job.dataset.schema, models, start.initial, name)
     return result
 
 

@@ -121,8 +121,8 @@ def _mean(z: Tensor, weight: Tensor | None) -> Tensor:
 def whitened(z: Tensor) -> tuple[Tensor, Whiten]:
     """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, far rows drawn in, and the map."""
     near = drawn_in(z)
-    law = Whiten(near.mean(0), shrunk_covariance(near)[0])
-    return law.inverse(z), law
+    whiten = Whiten(near.mean(0), shrunk_covariance(near)[0])
+    return whiten.inverse(z), whiten
 
 
 def is_singular(covariance: Tensor) -> bool:

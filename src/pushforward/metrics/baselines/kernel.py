@@ -37,8 +37,8 @@ def kernels(z: Tensor, space: Space) -> Source:
     root = torch.eye(d, dtype=rows.dtype)
     y = rows
     if space == "whitened":
-        y, law = whitened(rows)
-        root = law.root
+        y, back = whitened(rows)
+        root = back.root
     width = leave_one_out_width(y)
     found = Kernels(rows.reshape(z.shape), width**2 * root.T @ root)
     found.note = f"width {width:.2g}"

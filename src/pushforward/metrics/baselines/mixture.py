@@ -94,9 +94,9 @@ def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:
     """BIC of everything that is tried."""
     n, d = rows.shape
     spaces = [(False, ("full", "diag")), (True, ("full", "tied", "diag"))] if d > 1 else [(False, ("diag",))]
+    first = levels_first(rows)
     for white, kinds in spaces:
         y, back = _space(rows, white)
-        first = levels_first(rows)
         # the same likelihood in other coordinates: BIC is -2 log-likelihood, plus what parameters cost
         stretch = float(back.forward_and_log_det(y[:1])[1])
         for kind in kinds:

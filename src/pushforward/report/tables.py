@@ -78,7 +78,9 @@ def marginals(subject: Subject) -> Picture:
             ax.set_visible(False)
             continue
         name = subject.names[index]
-        dress(ax, name, "", "share of rows" if index % columns == 0 else "")
+        dress(ax, name, name, "share of rows")
+        ax.xaxis.label.set_visible(False)
+        ax.yaxis.label.set_visible(index % columns == 0)
         ax.locator_params(nbins=5)
         _marginal(ax, data[:, index], model[:, index], limits(data[:, index], model[:, index], tails=0.002))
     figure.suptitle("Marginals", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)

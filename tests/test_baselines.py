@@ -17,6 +17,8 @@ from pushforward.couplings import Rows
 from pushforward.data.dataset import whitening
 from pushforward.metrics import KernelDensity, fit_blend, fit_gaussian, fit_mixture
 from pushforward.metrics.baselines.blend import cross_fit, stacked
+from pushforward.metrics.baselines.coordinates import standard
+from pushforward.metrics.baselines.kernel import kernels
 from pushforward.recipes.start import _without
 from pushforward.sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Mapped, Normal
 from pushforward.tensors import drop_condition
@@ -95,9 +97,41 @@ def test_kernels_are_scipys():
     torch.testing.assert_close(slope[:, 0], numeric, rtol=1e-5, atol=1e-6)
 
 
+def test_kernels_of_unlike_widths_are_a_sum_of_scipys_normals():
+    x, y = clusters(30), clusters(20, 1)
+    widths = torch.rand(30, generator=gen(), dtype=DOUBLE) + 0.2
+    shape, noise = (
+        torch.tensor([[0.5, 0.1], [0.1, 0.3]]).double(),
+        torch.tensor([[1.0, 0.4], [0.4, 0.2]]).double(),
+    )
+    for extra in (None, noise):
+        mine = Kernels(x, shape, widths, extra)
+        covariances = [w**2 * shape + (0 if extra is None else extra) for w in widths]
+        peer = np.mean([stats.multivariate_normal(m, c).pdf(y) for m, c in zip(x, covariances)], 0)
+        np.testing.assert_allclose(mine.log_prob(y), np.log(peer), rtol=1e-9)
+
+
+def test_kernels_are_narrow_where_rows_are_dense():
+    x, y = (
+        torch.cat([torch.randn(n, 2, generator=gen(s), dtype=DOUBLE) * w for n, w in ((200, 0.02), (200, 1))])
+        for s in (0, 1)
+    )
+    z, units = standard(x)
+    local, equal = kernels(z, "columns"), KernelDensity(x)
+    ours = local.log_prob(units.inverse(y)) - units.scale.log().sum()
+    # half of the rows have their own width instead of a common one; .3 nats is half of what is seen
+    assert float((ours - equal.log_prob(y)).mean()) > 0.3
+
+
 SOURCES = {
     "mixture": lambda: GaussianMixture(clusters(3), 0.7),
     "kernels": lambda: Kernels(clusters(50), torch.tensor([[0.5, 0.1], [0.1, 0.3]], dtype=DOUBLE)),
+    "kernels of unlike widths": lambda: Kernels(
+        clusters(50),
+        torch.tensor([[0.5, 0.1], [0.1, 0.3]], dtype=DOUBLE),
+        torch.linspace(0.5, 2, 50, dtype=DOUBLE),
+        torch.tensor([[0.3, -0.1], [-0.1, 0.1]], dtype=DOUBLE),
+    ),
     "blend": lambda: Blend(
         [SOURCES["mixture"](), SOURCES["kernels"](), Normal(2, 3.0).double()], [0.2, 0.5, 0.3]
     ),
@@ -122,7 +156,7 @@ def test_draws_follow_the_density(name):
     assert bool(((x.square().mean(0) - second).abs() < 5 * second * (3 / 40_000) ** 0.5).all())
 
 
-@pytest.mark.parametrize("name", ["mixture", "kernels", "blend", "normal"])
+@pytest.mark.parametrize("name", ["mixture", "kernels", "kernels of unlike widths", "blend", "normal"])
 def test_noise_added_is_a_convolution(name):
     law = SOURCES[name]()
     wide = law.convolved(0.5, 0.8)
@@ -163,7 +197,7 @@ def test_whitening_of_a_fold_has_not_seen_the_rows_held_out():
 
 
 def test_linear_maps_of_sources_change_the_density_by_the_determinant():
-    mixture, kernels = SOURCES["mixture"](), SOURCES["kernels"]()
+    mixture, kernels = SOURCES["mixture"](), SOURCES["kernels of unlike widths"]()
     matrix = torch.randn(2, 2, generator=gen(3), dtype=DOUBLE)
     offset = torch.tensor([1.0, -2.0], dtype=DOUBLE)
     x, condition = clusters(5, 1), torch.tensor([[0.5], [-1.0], [2.0], [0.0], [1.0]], dtype=DOUBLE)
@@ -258,6 +292,7 @@ def test_conditions_of_every_kind(name, kind):
         (lambda x: Kernels(x[:0], torch.eye(2, dtype=DOUBLE)), "at least one row"),
         (lambda x: Kernels(x, torch.zeros(2, 2, dtype=DOUBLE)), "positive definite"),
         (lambda x: Kernels(x, torch.eye(3, dtype=DOUBLE)), "shape"),
+        (lambda x: Kernels(x, torch.eye(2, dtype=DOUBLE), torch.zeros(10)), "10 positive numbers"),
         (lambda x: Blend([], []), "expected 0"),
         (lambda x: Blend([Normal(1), Normal(2)], [1, 1]), "equal events"),
         (lambda x: LinearShift(Normal(1), torch.ones(1, 1)).log_prob(torch.zeros(1, 1)), "condition"),

@@ -75,7 +75,9 @@ def source_to_json(source: Source, tensors: dict[str, Tensor], prefix: str = "")
             put(log_weights=source.log_weights, labels=source.labels)
             return {"law": "mixture"}
         case Kernels():
-            put(rows=source.rows.reshape(-1, *source.event_shape), root=source.root)
+            put(rows=source.rows.reshape(-1, *source.event_shape), root=source.root, widths=source.widths)
+            if source.noise is not None:
+                put(noise=source.noise)
             return {"law": "kernels"}
         case Blend():
             put(weights=source.log_weights.exp())
@@ -106,7 +108,9 @@ def source_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor], pre
                 get("means"), get("axes"), get("variances"), get("log_weights"), get("labels")
             )
         case "kernels":
-            return Kernels.of_root(get("rows"), get("root"))
+            return Kernels.of_root(
+                get("rows"), get("root"), tensors.get(prefix + "widths"), tensors.get(prefix + "noise")
+            )
         case "blend":
             parts = [source_from_json(part, tensors, f"{prefix}{i}.") for i, part in enumerate(data["parts"])]
             law = Blend(parts, get("weights"))

@@ -24,11 +24,13 @@ WIDTHS, QUERIES = tuple(np.geomspace(0.01, 3.0, 48).tolist()), 2000
 
 
 def kernels(z: Tensor, space: Space) -> Source:
-    """A Gaussian kernel around every one of standardised rows ``(N, *event)``, its width the one under which
-    rows have the highest likelihood given all others.
+    """A Gaussian kernel around every one of standardised rows ``(N, *event)``, narrow where rows are dense.
+
+    Widths are those of :func:`relative_widths` times the one number under which rows have the highest
+    likelihood given all others.
 
     space: ``columns``, kernels of equal width in all columns, or ``whitened``, of the shape of the rows'
-    covariance.  ``note`` says the width in deviations.  Raises ValueError for fewer than two rows.
+    covariance.  ``note`` says the mean width in deviations.  Raises ValueError for fewer than two rows.
     """
     rows = z.reshape(len(z), -1)
     if len(rows) < 2:
@@ -39,22 +41,37 @@ def kernels(z: Tensor, space: Space) -> Source:
     if space == "whitened":
         y, back = whitened(rows)
         root = back.root
-    width = leave_one_out_width(y)
-    found = Kernels(rows.reshape(z.shape), width**2 * root.T @ root)
+    relative = relative_widths(y)
+    width = leave_one_out_width(y, relative)
+    found = Kernels(rows.reshape(z.shape), width**2 * root.T @ root, relative)
     found.note = f"width {width:.2g}"
     return found
 
 
-def leave_one_out_width(y: Tensor) -> float:
-    """The width of most likelihood for rows ``(N, d)`` given all others."""
+def relative_widths(y: Tensor) -> Tensor:
+    """Widths ``(N,)`` of kernels around rows ``(N, d)``, of geometric mean 1.
+
+    The square root of the distance to a neighbour of rank sqrt(N) / 2: between equal widths and the distance
+    itself (Breiman, Meisel & Purcell 1977, doi 10.1080/00401706.1977.10489521), as the square root of
+    Abramson 1982 (doi 10.1214/aos/1176345986) is for densities.
+    """
+    rank = max(1, min(len(y) - 1, round(0.5 * len(y) ** 0.5)))
+    far = [squared(part, y).kthvalue(rank + 1, dim=1).values for part in y.split(max(1, TABLE // len(y)))]
+    distance = torch.cat(far).sqrt().clamp(min=WIDTHS[0])
+    widths = distance.sqrt()
+    return widths / widths.log().mean().exp()
+
+
+def leave_one_out_width(y: Tensor, relative: Tensor) -> float:
+    """The factor of widths ``relative`` of most likelihood for rows ``(N, d)`` given all others."""
     n, d = y.shape
     asked = torch.arange(n)[:: max(1, n // QUERIES)][:QUERIES]
     total = torch.zeros(len(WIDTHS), dtype=torch.float64)
     for index in asked.split(max(1, TABLE // n)):
-        table = squared(y[index], y)
+        table = squared(y[index], y) / relative.square()
         table[torch.arange(len(index)), index] = torch.inf
         for k, width in enumerate(WIDTHS):
-            total[k] += (-0.5 * table / width**2).logsumexp(1).sum()
+            total[k] += (-0.5 * table / width**2 - d * relative.log()).logsumexp(1).sum()
     return WIDTHS[int((total / len(asked) - d * torch.tensor(WIDTHS, dtype=torch.float64).log()).argmax())]
 
 

@@ -19,6 +19,8 @@ from .mixture import choose_shape, mixture
 
 #: A part of less weight is left out.
 LIGHT = 0.01
+#: What narrow kernels are to those that are likeliest alone.
+NARROW = 0.5
 #: From rows and their conditions to a density of them.
 Fit = Callable[[Tensor, "Condition | None"], Source]
 
@@ -141,8 +143,10 @@ def _plain(z: Tensor, seed: int) -> dict[str, Fit]:
     except ValueError:  # too few rows
         pass
     fits["kernels"] = lambda z, c: kernels(z, "columns")
+    fits["narrow kernels"] = lambda z, c: kernels(z, "columns", NARROW)
     if z[0].numel() > 1:
         fits["kernels, whitened"] = lambda z, c: kernels(z, "whitened")
+        fits["narrow kernels, whitened"] = lambda z, c: kernels(z, "whitened", NARROW)
     return fits
 
 

@@ -20,14 +20,14 @@ Kernel = Literal["gaussian", "exponential"]
 Space = Literal["columns", "whitened"]
 
 #: Widths that are tried, in deviations, and rows that are looked at.
-WIDTHS, QUERIES = tuple(np.geomspace(0.01, 3.0, 48).tolist()), 2000
+WIDTHS, QUERIES = tuple(np.geomspace(0.01, 3.0, 48).tolist()), 500
 
 
-def kernels(z: Tensor, space: Space) -> Source:
+def kernels(z: Tensor, space: Space, share: float = 1.0) -> Source:
     """A Gaussian kernel around every one of standardised rows ``(N, *event)``, narrow where rows are dense.
 
     Widths are those of :func:`relative_widths` times the one number under which rows have the highest
-    likelihood given all others.
+    likelihood given all others, times ``share``: beside wider densities narrower kernels are likelier.
 
     space: ``columns``, kernels of equal width in all columns, or ``whitened``, of the shape of the rows'
     covariance.  ``note`` says the mean width in deviations.  Raises ValueError for fewer than two rows.
@@ -42,7 +42,7 @@ def kernels(z: Tensor, space: Space) -> Source:
         y, back = whitened(rows)
         root = back.root
     relative = relative_widths(y)
-    width = leave_one_out_width(y, relative)
+    width = share * leave_one_out_width(y, relative)
     found = Kernels(rows.reshape(z.shape), width**2 * root.T @ root, relative)
     found.note = f"width {width:.2g}"
     return found

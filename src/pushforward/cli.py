@@ -9,13 +9,16 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
 from . import registry
 from ._version import __version__
 from .config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
+
+if TYPE_CHECKING:
+    from .recipes import Run
 
 COMMANDS = {
     "train": "learn a flow from data: pushforward train data.csv",
@@ -136,13 +139,21 @@ def _train(arguments: list[str], command: str) -> int:
 
         _say(f"learnt {learnt_in_words(run.summary['learnt'])}")
     if args.report:
-        from .report import build
-
         try:
-            print(build(run))
+            _write_report(run)
         except ValueError as error:
             _say(f"no report: {error}")
     return 0
+
+
+def _write_report(run: Run, samples: int | None = None) -> None:
+    """Write the report, and say what it concludes and where it is."""
+    from .report import build, conclusion
+
+    path = build(run, samples=samples)
+    for line in conclusion(run.path):
+        _say(line)
+    print(path)
 
 
 def _say(text: str) -> None:
@@ -303,9 +314,8 @@ def _report(arguments: list[str], command: str) -> int:
     args = _parse(_Report, arguments, "report")
 
     from .recipes import open_run
-    from .report import build
 
-    print(build(open_run(args.run, device=args.device), samples=args.samples))
+    _write_report(open_run(args.run, device=args.device), args.samples)
     return 0
 
 

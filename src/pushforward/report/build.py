@@ -53,6 +53,13 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
     return write(run.path / "report.html", render(subject, verdict, curve, motion, trip, saved))
 
 
+def conclusion(folder: Path) -> list[str]:
+    """What the report in a run's folder concludes, and where there is one the command that mends it."""
+    numbers = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+    command = numbers["headline"]["command"]
+    return [numbers["sentence"], *([f"to mend it: {command}"] if command else [])]
+
+
 def write(path: Path, text: str) -> Path:
     """Write a file in one go, so that no reader meets half of it."""
     partial = path.with_name(path.name + ".tmp")

@@ -27,7 +27,7 @@ demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.ht
 	@$(BIN)/pushforward report runs/demo --samples 1000
 
 test: $(STAMPS)/dev  ## run every test, doctest and documented example
-	@$(BIN)/python -m pytest
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 check: $(STAMPS)/dev  ## lint, types, import contracts
 	@$(BIN)/ruff check .

@@ -248,9 +248,10 @@ def test_unet_links_carry_the_image_past_the_coarse_grid():
     assert jacobian[0].abs().amax() > 1e-3
 
 
-def test_unet_dropout_acts_in_training_only():
+@pytest.mark.parametrize("network", [UNet, ResidualMLP])
+def test_dropout_acts_in_training_only(network):
     torch.manual_seed(0)
-    net = UNet((1, 4, 4), width=8, dropout=0.5)
+    net = network((1, 4, 4), width=8, dropout=0.5)
     for parameter in net.parameters():
         nn.init.normal_(parameter, std=0.2)
     x = torch.ones(1, 1, 4, 4)
@@ -308,6 +309,8 @@ def test_construction_names_what_is_wrong():
         UNet((1, 8, 8), multipliers=2)  # type: ignore  # the wrong type is the point
     with raises("dropout: .* got 1.0"):
         UNet((1, 8, 8), dropout=1.0)
+    with raises("dropout: .* got -0.1"):
+        ResidualMLP(2, dropout=-0.1)
     with raises("condition: expected a number of classes of at least 1, got 0"):
         MLP(2, 0)
     with raises("condition: expected at least one name"):

@@ -41,6 +41,13 @@ def check_count(name: str, value: int, least: int = 1) -> int:
     return value
 
 
+def check_rate(name: str, value: float) -> float:
+    """``value``, or a ValueError that names the argument when it is no rate of at least 0 and below 1."""
+    if not 0.0 <= value < 1.0:
+        raise ValueError(f"{name}: expected a rate of at least 0 and below 1, got {value}")
+    return value
+
+
 class Network(nn.Module, ABC):
     """A field ``net(t, x, condition=None) -> like x`` on events of a fixed shape.
 

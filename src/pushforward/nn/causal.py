@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..tensors import Condition
-from .base import check_count
+from .base import check_count, check_rate
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 #: Keys and values ``(B, heads, tokens so far, width of a head)`` of one layer.
@@ -47,8 +47,7 @@ class CausalTransformer(nn.Module):
             check_count(name, value)
         if check_count("width", width) % check_count("heads", heads):
             raise ValueError(f"width, heads: expected a width that the heads divide, got {width} and {heads}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout: expected a rate of at least 0 and below 1, got {dropout}")
+        check_rate("dropout", dropout)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         self.enter = nn.Linear(inputs, width)
         self.place = nn.Parameter(0.02 * torch.randn(tokens, width))

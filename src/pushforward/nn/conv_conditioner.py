@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition
-from .base import check_count
+from .base import check_count, check_rate
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 
@@ -43,8 +43,7 @@ class ConvConditioner(nn.Module):
         check_count("outputs", outputs)
         check_count("width", width)
         check_count("depth", depth, 0)
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout: expected a rate of at least 0 and below 1, got {dropout}")
+        check_rate("dropout", dropout)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         self.enter = nn.Conv2d(inputs, width, 3, padding=1)
         self.place = None if size is None else nn.Parameter(torch.zeros(width, *size))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from ..tensors import Condition
-from .base import Network, activation, check_count
+from .base import Network, activation, check_count, check_rate
 from .embeddings import ConditionSpec, FourierFeatures, TimeEmbedding
 
 
@@ -23,6 +23,7 @@ class ResidualMLP(Network):
     frequencies: octaves of :class:`FourierFeatures`; None gives 5 to events of up to 8 numbers, where
     sharp edges matter, and none to larger ones.
     activation: elu, gelu, relu, selu, silu, softplus or tanh.
+    dropout: rate of what each block adds in training mode, drawn from torch's global generator.
 
     The output is zero before training, which is a sensible first guess of any velocity.  Raises
     ValueError for a size out of range or an unknown activation.  Modulation: Perez et al. 2018,
@@ -42,6 +43,7 @@ class ResidualMLP(Network):
         depth: int = 4,
         frequencies: int | None = None,
         activation: str = "silu",
+        dropout: float = 0.0,
     ):
         # Half the width is enough for time and condition, and halves what modulation costs.
         embedding = max(8, check_count("width", width) // 2)
@@ -53,7 +55,8 @@ class ResidualMLP(Network):
         self.embed_time = TimeEmbedding(embedding)
         self.enter = nn.Linear(self.features.size, width)
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * depth * width))
-        self.blocks = nn.ModuleList(_branch(width, activation) for _ in range(depth))
+        check_rate("dropout", dropout)
+        self.blocks = nn.ModuleList(_branch(width, activation, dropout) for _ in range(depth))
         self.leave = nn.Linear(width, self.event_size)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
@@ -70,5 +73,6 @@ class ResidualMLP(Network):
         return self.leave(layer_norm(h, h.shape[-1:])).reshape(x.shape)
 
 
-def _branch(width: int, name: str) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(width, width), activation(name), nn.Linear(width, width))
+def _branch(width: int, name: str, dropout: float) -> nn.Sequential:
+    layers = (nn.Linear(width, width), activation(name), nn.Linear(width, width))
+    return nn.Sequential(*layers, *([nn.Dropout(dropout)] if dropout else []))

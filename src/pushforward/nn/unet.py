@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..tensors import Condition
-from .base import Network, check_count
+from .base import Network, check_count, check_rate
 from .embeddings import ConditionSpec, TimeEmbedding
 
 
@@ -51,8 +51,7 @@ class UNet(Network):
             raise ValueError(f"event_shape: expected (C, H, W), got {self.event_shape}")
         if not isinstance(multipliers, Sequence) or not multipliers:
             raise ValueError(f"multipliers: expected integers, one per resolution, got {multipliers!r}")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout: expected a rate of at least 0 and below 1, got {dropout}")
+        check_rate("dropout", dropout)
         check_count("blocks", blocks)
         sizes = [width * check_count("multipliers", m) for m in multipliers]
         colours = self.event_shape[0]

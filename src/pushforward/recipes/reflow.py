@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -18,6 +18,9 @@ from ..random import seeded
 from ..runs import RunFolder
 from ..tensors import condition_length, condition_to, pack_condition, take_condition, unpack_condition
 from ..training import progress
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Pairs carried by the teacher at once, and kept for validation at most.
 CHUNK, HELD = 2048, 2000

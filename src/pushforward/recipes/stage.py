@@ -6,10 +6,9 @@ import dataclasses
 import platform
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -36,6 +35,9 @@ from .build import build_coupling, build_objective, model_dtype
 from .choice import Choice, learnt_of
 from .judge import build_judge
 from .start import Start
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from ..config import ComputeConfig
+
+# Fabric takes a second or two to import, and who samples does without it.
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def make_fabric(c: ComputeConfig) -> Fabric:
     """Devices, strategy and precision.  Raises ValueError for what this machine does not have."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     kind = c.accelerator
     if kind == "auto":
         kind = "cuda" if torch.cuda.is_available() else "cpu"
@@ -33,6 +38,13 @@ def make_fabric(c: ComputeConfig) -> Fabric:
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
         raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None
+
+
+def on_one_device(fabric: Fabric) -> bool:
+    """Whether there is neither another device nor another process."""
+    from lightning_fabric.strategies.single_device import SingleDeviceStrategy
+
+    return isinstance(fabric.strategy, SingleDeviceStrategy)
 
 
 def gather_objects(fabric: Fabric) -> Callable[[Any], Sequence[Any]] | None:

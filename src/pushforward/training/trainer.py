@@ -8,21 +8,23 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies.single_device import SingleDeviceStrategy
 from torch import Tensor, nn
 
-from ..config import OptimConfig
+from ..config import ComputeConfig, OptimConfig
 from ..objectives import Batch, Loss, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
 from .best import Best
 from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
+from .devices import make_fabric, on_one_device
 from .ema import EMA
 from .interrupt import Interrupt
 from .progress import progress
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 #: AdamW's decay rates; the second is shorter than torch's default, as regression on noisy targets likes it.
 BETAS = (0.9, 0.99)
@@ -143,7 +145,7 @@ class Trainer:
             raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({objective.main: models})
-        self.fabric = fabric or Fabric(accelerator="cpu", devices=1)
+        self.fabric = fabric or make_fabric(ComputeConfig(accelerator="cpu"))
         # plain attributes: Fabric looks these up anew at every access
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         self.device = self.fabric.device
@@ -172,7 +174,7 @@ class Trainer:
         # On one device in full precision Fabric's wrappers do nothing but take time, a tenth of a small
         # network's step; there the loop goes without them.
         full = self.fabric._precision.precision in ("32-true", "64-true")
-        self._bare = full and isinstance(self.fabric.strategy, SingleDeviceStrategy)
+        self._bare = full and on_one_device(self.fabric)
         self._phases: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         for name, trained in objective.phases.items():
             phase = _Phase(objective, self.models, trained)

@@ -33,7 +33,7 @@ SLIGHT = 0.05
 #: Share of rows that repeat others from which on log-densities say little.
 REPEATS = 0.05
 #: Nats a row from which on a difference of log-densities matters, and which must be beyond doubt to matter.
-MATERIAL, TRIFLE = 0.05, 0.01
+MATERIAL, TRIFLE = 0.05, 0.02
 #: Share of samples on training rows from which on the model does nothing but copy.
 MOST = 0.9
 #: Two-sample accuracy from which on samples are easily told from real rows.

@@ -181,7 +181,7 @@ def page() -> None:
             ".827, .982, .970 at best, tail shares .873, .831, .983, .971), kernels of Silverman's "
             "width, typicality. Many benign tumours are denser than the median malignant one, as a "
             "tight group within a wide distribution is: there low density is not what sets the class "
-            "apart. A table without a line has not been measured with these defaults yet.",
+            "apart.",
             "python benchmarks/anomaly.py tables && python benchmarks/anomaly.py page",
             table,
         )

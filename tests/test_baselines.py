@@ -175,6 +175,15 @@ def test_one_far_row_does_not_blind_a_mixture_to_all_others():
     assert float((fit_mixture(far).log_prob(y) - fit_mixture(x).log_prob(y)).mean()) > -0.1
 
 
+def test_a_column_that_is_mostly_one_value_keeps_its_scale():
+    x = torch.zeros(1000, 2, dtype=DOUBLE)
+    x[:, 1] = torch.randn(1000, generator=gen(), dtype=DOUBLE)
+    x[:200, 0] = torch.randn(200, generator=gen(1), dtype=DOUBLE)
+    noisy = x + 1e-4 * torch.randn(1000, 2, generator=gen(2), dtype=DOUBLE)
+    # a fifth of the rows are no outliers, however near to each other the rest is
+    torch.testing.assert_close(standard(noisy)[1].scale, x.std(0, correction=0), rtol=0.01, atol=0)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_a_mixture_finds_the_levels_of_a_column_from_every_seed(seed):
     g = gen(seed)

@@ -150,6 +150,18 @@ def test_weights_move_the_density() -> None:
     np.testing.assert_allclose(weighted.score_samples(x), without.score_samples(x), rtol=1e-5)
 
 
+@pytest.mark.parametrize("estimator", [FlowDensity, FlowOutlierDetector])
+def test_constant_columns_and_columns_that_are_mostly_one_value_have_a_density(estimator):
+    g = np.random.default_rng(0)
+    x = np.column_stack(
+        [np.zeros(200), np.full(200, 3.7), np.where(g.random(200) < 0.8, 0.0, g.normal(size=200))]
+    )
+    x = np.column_stack([x, g.normal(size=(200, 2))])
+    with pytest.warns(UserWarning):
+        found = estimator(steps=20, random_state=0).fit(x)
+    assert np.isfinite(found.score_samples(x)).all()
+
+
 def test_threshold_is_a_quantile_of_rows_not_trained_on() -> None:
     x = make_moons(1500, noise=0.1, random_state=0)[0]
     fresh = make_moons(4000, noise=0.1, random_state=1)[0]

@@ -21,6 +21,7 @@ from ..objectives import Batch, Objective
 from ..random import seeded
 from ..runs import RunFolder
 from ..sources import Empirical
+from ..tensors import event_size
 from ..training import (
     Batches,
     NonFiniteLoss,
@@ -33,7 +34,7 @@ from ..training import (
 )
 from .build import build_coupling, build_objective, model_dtype
 from .choice import Choice, learnt_of
-from .judge import build_judge
+from .judge import build_judge, ranks_better
 from .start import Start
 
 if TYPE_CHECKING:
@@ -136,8 +137,8 @@ def fit(
         for model in models.values():
             model.compile()
     judge = None
-    # a field that starts at nothing passes through worse densities on its way, and its loss ranks better
-    if choice is None and name == "train" and job.start.note:
+    columns = event_size(job.dataset.schema.event_shape)
+    if choice is None and name == "train" and ranks_better(job.config, columns, bool(job.start.note)):
         judge = build_judge(job.config, job.dataset, job.validation, job.start.initial, name, models)
     trainer = Trainer(
         objective,

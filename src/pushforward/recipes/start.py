@@ -14,7 +14,6 @@ from ..couplings import Coupling, Rows
 from ..data import load as load_data
 from ..data.dataset import whitening
 from ..metrics.baselines.blend import cross_fit
-from ..metrics.baselines.coordinates import standard
 from ..random import derive_seed, seeded
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
 from ..tensors import event_size
@@ -131,10 +130,15 @@ def _without(held: Tensor, target: Rows, preprocess: Bijection) -> Bijection:
 
 
 def _not_whitened(z: Tensor, preprocess: Bijection) -> tuple[Tensor, Affine]:
-    """Rows ``z`` ``(N, *event)`` before any whitening, at unit deviation, and their units."""
+    """Rows ``z`` ``(N, *event)`` before any whitening, at unit deviation, and their units.
+
+    The units are those that the whitening has found: noise on the rows, and rounding where a column is
+    constant, say nothing of a column's scale.
+    """
     whiten = _whitening(preprocess)
     if whiten is not None:
-        return standard(whiten.forward(z))
+        units = Affine(whiten.loc, whiten.covariance.diagonal().sqrt())
+        return units.inverse(whiten.forward(z)), units
     d = event_size(z.shape[1:])
     return z, Affine(torch.zeros(d, dtype=z.dtype), torch.ones(d, dtype=z.dtype))
 

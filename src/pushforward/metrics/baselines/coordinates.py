@@ -10,8 +10,9 @@ from ...sources import Mapped, Source
 
 #: A correlation matrix with an eigenvalue below this is singular to double precision.
 SINGULAR = 1e-10
-#: Distance from a column's median, in distances of its quartiles, beyond which a row is drawn in.
-FENCE = 10.0
+#: Distance from a column's median, in distances of its quartiles, beyond which a row is drawn in; and the
+#: share of rows beyond it from which on they are no outliers, and the distance is that of outer twentieths.
+FENCE, FEW_FAR = 10.0, 0.1
 
 #: The share by which a singular covariance is shrunk at least.
 LEAST = 1e-6
@@ -40,9 +41,14 @@ def drawn_in(rows: Tensor) -> Tensor:
     until it is that far: as a whole, which leaves it on whatever line the columns lie.
     """
     some = rows[:: max(1, len(rows) // 100_000)]
-    low, middle, high = torch.quantile(some, rows.new_tensor([0.25, 0.5, 0.75]), 0)
-    # a column that is mostly one value has no quartile distance
-    reach = torch.where(high > low, FENCE * (high - low), torch.inf)
+    lowest, low, middle, high, highest = torch.quantile(
+        some, rows.new_tensor([0.05, 0.25, 0.5, 0.75, 0.95]), 0
+    )
+    reach = FENCE * (high - low)
+    many = ((some - middle).abs() > reach).double().mean(0) > FEW_FAR
+    reach = torch.where(many, FENCE * (highest - lowest), reach)
+    # a column that is mostly one value has no such distance
+    reach = torch.where(reach > 0, reach, torch.inf)
     far = ((rows - middle).abs() / reach).amax(1, keepdim=True)
     return torch.where(far > 1, middle + (rows - middle) / far, rows)
 

@@ -24,7 +24,7 @@ ROWS, DERIVATIVES = 1000, 4000
 #: loss does, which all validation rows enter.
 LEAST, ENOUGH = 32, 200
 #: Steps from which on a field that starts at nothing is past the worse densities that it goes through first.
-SETTLED = 200
+SETTLED = 1000
 
 
 def ranks_better(config: RunConfig, columns: int, started: bool) -> bool:

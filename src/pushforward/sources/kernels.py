@@ -42,9 +42,9 @@ class Kernels(Source):
             raise ValueError("rows: expected at least one row")
         self.event_shape = tuple(rows.shape[1:])
         d = math.prod(self.event_shape)
-        for matrix in (covariance, covariance if noise is None else noise):
-            if matrix.shape != (d, d):
-                raise ValueError(f"covariance: expected shape ({d}, {d}), got {tuple(matrix.shape)}")
+        for name, matrix in (("covariance", covariance), ("noise", noise)):
+            if matrix is not None and matrix.shape != (d, d):
+                raise ValueError(f"{name}: expected shape ({d}, {d}), got {tuple(matrix.shape)}")
         root, failed = torch.linalg.cholesky_ex(covariance)
         if int(failed):
             raise ValueError("covariance: expected a positive definite matrix")

@@ -1,15 +1,90 @@
-"""The few tensor helpers that every layer shares: time broadcasting, event shapes, conditions by row."""
+"""The few tensor helpers that every layer shares: arrays, time broadcasting, event shapes, conditions."""
 
 from __future__ import annotations
 
+import functools
+import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 #: A condition: labels ``(B,)``, a tensor ``(B, ...)``, or a mapping of such tensors.
 Condition = Tensor | Mapping[str, "Tensor"]
+
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def to_tensor(value: Any, name: str = "x", dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor as it is; an array, DataFrame, Series or nested list of numbers as a tensor.
+
+    Floats of what is no tensor get ``dtype``, if one is given; integers stay integers, for they may be
+    labels.  Raises ValueError for what is no array of numbers.
+
+    >>> to_tensor([[1.0, 2.0]]), to_tensor(np.zeros(2), dtype=torch.float32)
+    (tensor([[1., 2.]]), tensor([0., 0.]))
+    """
+    if isinstance(value, Tensor):
+        return value
+    try:
+        array = np.asarray(value.to_numpy() if hasattr(value, "to_numpy") else value)
+    except ValueError:
+        raise ValueError(f"{name}: expected rows of equal length") from None
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name}: expected numbers, got {type(value).__name__} of {array.dtype}")
+    # torch has no tensors that run backwards, and none of another byte order
+    tensor = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
+    if not isinstance(value, np.ndarray) and tensor.dtype == torch.float64 and not hasattr(value, "to_numpy"):
+        tensor = tensor.to(torch.get_default_dtype())  # a list of numbers, as torch.tensor has it
+    return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
+
+
+def parameter_dtype(module: nn.Module) -> torch.dtype | None:
+    """The dtype of a module's first floating parameter, in which it computes; None without parameters."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), None)
+
+
+def takes_arrays(function: _Function) -> _Function:
+    """``function`` with every NumPy array, DataFrame and Series among its arguments made a tensor.
+
+    Mappings of such are too.  Floats get the dtype of the parameters of the first argument, where that is a
+    module that has some.
+
+    >>> takes_arrays(lambda x: x.square())(np.array([2.0]))
+    tensor([4.], dtype=torch.float64)
+    """
+
+    names = list(inspect.signature(function).parameters)
+
+    @functools.wraps(function)
+    def wrapped(*args: Any, **options: Any) -> Any:
+        if any(map(_is_array, args)) or any(map(_is_array, options.values())):
+            first = args[0] if args else None
+            dtype = parameter_dtype(first) if isinstance(first, nn.Module) else None
+            named = [*names, *names[-1:] * len(args)]  # the last name is that of *rest, too
+            args = tuple(_as_tensors(value, name, dtype) for name, value in zip(named, args))
+            options = {name: _as_tensors(value, name, dtype) for name, value in options.items()}
+        return function(*args, **options)
+
+    return wrapped  # type: ignore[return-value]
+
+
+def _is_array(value: Any) -> bool:
+    if isinstance(value, Tensor | str | nn.Module):
+        return False
+    if isinstance(value, dict):
+        return any(map(_is_array, value.values()))
+    return isinstance(value, np.ndarray) or hasattr(value, "to_numpy")
+
+
+def _as_tensors(value: Any, name: str, dtype: torch.dtype | None) -> Any:
+    if isinstance(value, dict):
+        return {key: _as_tensors(part, f"{name}[{key!r}]", dtype) for key, part in value.items()}
+    return to_tensor(value, name, dtype) if _is_array(value) else value
 
 
 def expand_time(t: Tensor | float, x: Tensor) -> Tensor:
@@ -34,7 +109,12 @@ def expand_time(t: Tensor | float, x: Tensor) -> Tensor:
 
 def sum_event(x: Tensor) -> Tensor:
     """Sum all but the first dimension: ``(B, *event) -> (B,)``."""
-    return x.reshape(x.shape[0], -1).sum(-1)
+    return flatten_event(x).sum(-1)
+
+
+def flatten_event(x: Tensor) -> Tensor:
+    """One vector a row: ``(B, *event) -> (B, D)``, also of no rows."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
 def event_size(shape: Sequence[int]) -> int:

@@ -2,7 +2,9 @@
 
 from .around import Around as Around
 from .around import BestLinear as BestLinear
+from .base import AnyField as AnyField
 from .base import Field as Field
+from .base import as_field as as_field
 from .bridge import BridgeField as BridgeField
 from .bridge import BridgeOutput as BridgeOutput
 from .bridge import TwoHeads as TwoHeads

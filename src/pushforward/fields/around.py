@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..paths import Interpolant
 from ..tensors import Condition, expand_time
-from .base import Field
+from .base import AnyField, as_field
 
 
 class BestLinear(nn.Module):
@@ -45,9 +45,9 @@ class Around(nn.Module):
     tensor([[1.]])
     """
 
-    def __init__(self, known: Field, network: Field):
+    def __init__(self, known: AnyField, network: AnyField):
         super().__init__()
-        self.known, self.network = known, network
+        self.known, self.network = as_field(known, "known"), as_field(network, "network")
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)

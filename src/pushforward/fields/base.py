@@ -1,10 +1,12 @@
-"""What a field is: any callable ``field(t, x, condition=None)``."""
+"""What a field is: any callable ``field(t, x, condition=None)``, or ``field(t, x)`` without conditions."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import inspect
+from collections.abc import Callable
+from typing import Protocol, cast
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..tensors import Condition
 
@@ -13,3 +15,49 @@ class Field(Protocol):
     """A velocity ``(B, *event)`` at time ``t`` (scalar or ``(B,)``) and place ``x`` ``(B, *event)``."""
 
     def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None, /) -> Tensor: ...
+
+
+#: What is taken for a field: a :class:`Field`, or a callable of time and place alone.
+AnyField = Field | Callable[[Tensor, Tensor], Tensor]
+
+
+class Unconditional(nn.Module):
+    """A callable ``function(t, x)`` as a field.  Raises ValueError when it is given a condition."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]):
+        super().__init__()
+        self.function = function
+
+    def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        if condition is not None:
+            raise ValueError("condition: the field is a function of (t, x) alone, got a condition")
+        return self.function(t, x)
+
+
+def as_field(field: AnyField, name: str = "field") -> Field:
+    """``field`` as it is where it takes a condition, else as an :class:`Unconditional`.
+
+    It takes one where its third positional argument has no default, or None.  Raises ValueError for what is
+    no callable of two or three arguments.
+
+    >>> as_field(lambda t, x: x)(0.0, 1.0, None)
+    1.0
+    """
+    if not callable(field):
+        got = type(field).__name__
+        raise ValueError(f"{name}: expected a callable (t, x) or (t, x, condition), got {got}")
+    try:
+        signature = inspect.signature(field.forward if isinstance(field, nn.Module) else field)
+    except (ValueError, TypeError):  # a built-in function says nothing of its arguments
+        return cast(Field, field)
+    taken = signature.parameters.values()
+    places = [p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if any(p.kind == p.VAR_POSITIONAL for p in taken):
+        return cast(Field, field)
+    needed = sum(p.default is p.empty for p in places)
+    if len(places) < 2 or needed > 3:
+        raise ValueError(f"{name}: expected a callable (t, x) or (t, x, condition), got one of {signature}")
+    third = places[2:3]
+    if third and third[0].default in (inspect.Parameter.empty, None):
+        return cast(Field, field)
+    return Unconditional(cast(Callable[[Tensor, Tensor], Tensor], field))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition, expand_time
-from .base import Field
+from .base import AnyField, Field, as_field
 
 BridgeOutput = Literal["velocity", "score", "drift", "backward"]
 SHIFT = {"velocity": 0.5, "drift": 0.0, "backward": 1.0}
@@ -25,9 +25,9 @@ class TwoHeads(nn.Module):
     torch.Size([4, 6])
     """
 
-    def __init__(self, network: Field):
+    def __init__(self, network: AnyField):
         super().__init__()
-        self.network = network
+        self.network = as_field(network, "network")
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
@@ -58,12 +58,17 @@ class BridgeField(nn.Module):
     """
 
     def __init__(
-        self, field: Field, score: Field | None = None, *, sigma: float, output: BridgeOutput = "velocity"
+        self,
+        field: AnyField,
+        score: AnyField | None = None,
+        *,
+        sigma: float,
+        output: BridgeOutput = "velocity",
     ):
         super().__init__()
         if output not in get_args(BridgeOutput):
             raise ValueError(f"output: expected one of {', '.join(get_args(BridgeOutput))}, got {output!r}")
-        self.field, self.score = field, score
+        self.field, self.score = as_field(field), None if score is None else as_field(score, "score")
         self.sigma, self.output = check_sigma(sigma), output
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from ..paths import Coefficients, Interpolant
 from ..tensors import Condition, expand_time
-from .base import Field
+from .base import AnyField, as_field
 
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -72,11 +72,11 @@ class Parameterised(nn.Module):
     Raises ValueError for an unknown kind.
     """
 
-    def __init__(self, field: Field, kind: Prediction, path: Interpolant):
+    def __init__(self, field: AnyField, kind: Prediction, path: Interpolant):
         super().__init__()
         if kind not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
-        self.field, self.path = field, path
+        self.field, self.path = as_field(field), path
         self.kind: Prediction = kind
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
@@ -95,9 +95,9 @@ class ScoreFromEta(nn.Module):
     tensor([[-2., -2.]])
     """
 
-    def __init__(self, field: Field, path: Interpolant):
+    def __init__(self, field: AnyField, path: Interpolant):
         super().__init__()
-        self.field, self.path = field, path
+        self.field, self.path = as_field(field), path
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         gamma = self.path.coefficients(expand_time(t, x)).gamma
@@ -114,9 +114,9 @@ class ReversedTime(nn.Module):
     tensor([[-0.7500]])
     """
 
-    def __init__(self, field: Field):
+    def __init__(self, field: AnyField):
         super().__init__()
-        self.field = field
+        self.field = as_field(field)
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         return -self.field(1 - torch.as_tensor(t), x, condition)

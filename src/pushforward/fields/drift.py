@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..solvers import Diffusion, level
 from ..tensors import Condition
-from .base import Field
+from .base import AnyField, as_field
 
 
 class Drift(nn.Module):
@@ -27,9 +27,10 @@ class Drift(nn.Module):
     tensor([[-2.]])
     """
 
-    def __init__(self, velocity: Field, score: Field, diffusion: Diffusion, backward: bool = False):
+    def __init__(self, velocity: AnyField, score: AnyField, diffusion: Diffusion, backward: bool = False):
         super().__init__()
-        self.velocity, self.score, self.diffusion, self.backward = velocity, score, diffusion, backward
+        self.velocity, self.score = as_field(velocity, "velocity"), as_field(score, "score")
+        self.diffusion, self.backward = diffusion, backward
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)

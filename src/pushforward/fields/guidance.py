@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition, drop_condition
-from .base import Field
+from .base import AnyField, as_field
 
 
 def _twice(condition: Condition) -> Condition:
@@ -26,9 +26,9 @@ class Guided(nn.Module):
     field is not a sampler of any tempered density.  Without a condition it is the unconditional field.
     """
 
-    def __init__(self, field: Field, weight: float):
+    def __init__(self, field: AnyField, weight: float):
         super().__init__()
-        self.field, self.weight = field, float(weight)
+        self.field, self.weight = as_field(field), float(weight)
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         if condition is None or self.weight == 1.0:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from ..paths import Interpolant
 from ..tensors import Condition, expand_time
-from .base import Field
+from .base import AnyField, as_field
 
 
 class Scaled(nn.Module):
@@ -18,9 +18,9 @@ class Scaled(nn.Module):
     input scaling of table 1).
     """
 
-    def __init__(self, field: Field, path: Interpolant):
+    def __init__(self, field: AnyField, path: Interpolant):
         super().__init__()
-        self.field, self.path = field, path
+        self.field, self.path = as_field(field), path
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))

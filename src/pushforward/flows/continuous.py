@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..fields import Field, Guided
+from ..fields import AnyField, Guided, as_field
 from ..solvers import ODE, Dopri5, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition
@@ -35,7 +35,7 @@ class ContinuousFlow(InvertibleFlow):
 
     def __init__(
         self,
-        field: Field,
+        field: AnyField,
         solver: Solver | None = None,
         source: Source | None = None,
         *,
@@ -47,7 +47,7 @@ class ContinuousFlow(InvertibleFlow):
         super().__init__()
         if source is None:
             raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
-        self.field, self.solver, self.source = field, solver or Dopri5(), source
+        self.field, self.solver, self.source = as_field(field), solver or Dopri5(), source
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")
         self.condition_shape, self.guidance, self.chunk = condition_shape, guidance, chunk

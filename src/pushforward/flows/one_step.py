@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..fields import Field
+from ..fields import AnyField, as_field
 from ..sources import Source
 from ..tensors import Condition
 from .base import ConditionShape, Flow
@@ -22,9 +22,9 @@ class OneStep(Flow):
     tensor([[0., 0.]])
     """
 
-    def __init__(self, field: Field, source: Source, *, condition_shape: ConditionShape = ()):
+    def __init__(self, field: AnyField, source: Source, *, condition_shape: ConditionShape = ()):
         super().__init__()
-        self.field, self.source, self.condition_shape = field, source, condition_shape
+        self.field, self.source, self.condition_shape = as_field(field), source, condition_shape
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..fields import Field
+from ..fields import AnyField, as_field
 from ..solvers import SDE, Diffusion, EulerMaruyama, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition
@@ -35,7 +35,7 @@ class DiffusionFlow(Flow):
 
     def __init__(
         self,
-        drift: Field,
+        drift: AnyField,
         diffusion: Diffusion = 1.0,
         solver: Solver | None = None,
         source: Source | None = None,
@@ -45,7 +45,7 @@ class DiffusionFlow(Flow):
         super().__init__()
         if source is None:
             raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
-        self.drift, self.diffusion = drift, diffusion
+        self.drift, self.diffusion = as_field(drift, "drift"), diffusion
         self.solver, self.source = solver or EulerMaruyama(), source
         self.condition_shape = condition_shape
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
 
 #: Share of its deviation that a column may leave unexplained and still count as determined, by precision.
 #: The floor holds for columns around zero; those far from it are known less exactly, up to the ceiling.
@@ -50,9 +49,11 @@ def _explained(
 
     exact: up to how much of each column.  None where one is explained in these rows and not in all.
     """
+    from scipy.linalg import qr, solve_triangular
+
     # Columns of the triangle have the inner products of those of the table, in d rows.
     triangle = np.linalg.qr(some - some.mean(0), mode="r") / np.sqrt(len(some))
-    if np.abs(np.diag(scipy.linalg.qr(triangle, mode="r", pivoting=True)[0])).min() > ceiling:
+    if np.abs(np.diag(qr(triangle, mode="r", pivoting=True)[0])).min() > ceiling:
         return {}
     d = triangle.shape[1]
     found: dict[int, list[int]] = {}
@@ -67,7 +68,7 @@ def _explained(
             column, inner = column - basis[:, :r] @ step, inner + step
         left = float(np.linalg.norm(column))
         if left <= ceiling and kept:
-            b = scipy.linalg.solve_triangular(parts[:r, :r], inner)
+            b = solve_triangular(parts[:r, :r], inner)
             limit = min(ceiling, max(exact[j], float(np.abs(b * exact[kept]).max())))
             if left <= limit:
                 found[j] = [i for i, weight in zip(kept, b) if abs(weight) > 1e-6]

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
-from sklearn.svm import SVC
 from torch import Tensor
 
 from .distances import centred
 
 
 def _machine(standardise: bool):
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+    from sklearn.svm import SVC
+
     # With gamma = 1 / (d Var[x]) the kernel sees a common scale anyway; columns are rescaled if asked for.
     machine = SVC(kernel="rbf", C=10.0, gamma="scale")
     return make_pipeline(StandardScaler(), machine) if standardise else machine
@@ -38,6 +38,8 @@ def two_sample_accuracy(
     >>> two_sample_accuracy(x, x + 100)
     1.0
     """
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict  # takes a second
+
     n = min(len(x), len(y), rows)
     if not 2 <= folds <= n:
         raise ValueError(f"folds: expected from 2 to {n}, the rows on each side, got {folds}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.spatial import KDTree
 from torch import Tensor
 
 #: Up to here a tree finds neighbours faster than comparing all pairs does.
@@ -91,6 +90,8 @@ def nearest(x: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]
 
 
 def _nearest_by_tree(a: Tensor, b: Tensor, alone: bool) -> tuple[Tensor, Tensor]:
+    from scipy.spatial import KDTree
+
     distance, index = KDTree(b.numpy()).query(a.numpy(), k=2 if alone else 1)
     distance, index = torch.as_tensor(distance), torch.as_tensor(index)
     if not alone:

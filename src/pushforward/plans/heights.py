@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from scipy.spatial import KDTree
 from torch import Tensor
 
 from .search import FEW_DIMENSIONS
@@ -36,6 +35,8 @@ def refine_heights(points: Tensor, coarse: Tensor, heights: Tensor, tangents: Te
     -h is convex and its slope at a point is the mean of the draws that the point wins, ``tangents``.
     Weights are those of Franke and Little, (1/r_k - 1/R)^2 with R the distance of the nearest left out.
     """
+    from scipy.spatial import KDTree
+
     near = min(len(coarse), 2 * points.shape[1] + 3)
     tree = KDTree(coarse.cpu().numpy())
     distance, index = tree.query(points.cpu().numpy(), k=near)

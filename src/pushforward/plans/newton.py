@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections import deque
 
 import numpy as np
-from scipy.sparse import coo_array, diags_array
-from scipy.sparse.csgraph import connected_components
-from scipy.sparse.linalg import cg
 
 from .search import Winners
 
@@ -37,6 +34,10 @@ class Neighbours:
 
     def step(self, residual: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
         """The Newton step for ``residual`` b - p, its size in gaps, and which points were never near."""
+        from scipy.sparse import coo_array, diags_array
+        from scipy.sparse.csgraph import connected_components
+        from scipy.sparse.linalg import cg
+
         i, j, gap = (np.concatenate(columns) for columns in zip(*self.seen))
         near = np.bincount(i, minlength=self.count) + np.bincount(j, minlength=self.count)
         reach = np.bincount(i, gap, self.count) + np.bincount(j, gap, self.count)

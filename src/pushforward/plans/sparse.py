@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.sparse import coo_matrix
 
 from .pricing import Array, Costs, Index
 from .search import partition
@@ -145,6 +144,7 @@ def _refine(costs: Costs, a: Index, b: Index, v: Array, start: Index, whole: boo
     Where ``whole`` is False a few pairs may be missing still.
     """
     import ot  # takes a second
+    from scipy.sparse import coo_matrix
 
     n, m = costs.shape
     u = costs.row_minima(v)

@@ -27,6 +27,7 @@ from pushforward.bijections import (
     MultiScale,
     Orthogonal,
     Permutation,
+    PiecewiseLinear,
     Planar,
     Radial,
     Residual,
@@ -74,6 +75,7 @@ class Case:
     magnitude: the largest number inside a layer that does not shrink with x and y: knots and centres.  Its
         rounding counts as that of x and y does, which for points near 0 is more than theirs.
     single: one layer, whose error is bounded by its own Jacobian.
+    jumps: whether densities jump, which a coarse grid does not integrate.
     """
 
     build: Callable[[int], Bijection]
@@ -83,6 +85,7 @@ class Case:
     single: bool = True
     reach: float = 1000.0
     magnitude: float = 0.0
+    jumps: bool = False
 
     def new(self, dim: int = 3, seed: int = 0) -> Bijection:
         torch.manual_seed(seed)
@@ -111,6 +114,15 @@ CASES: dict[str, Case] = {
     "affine": Case(lambda d: Affine(vector(1.0, -2.0, 0.5)(d), vector(3.0, -0.1, 2.0)(d)), scales=NONE),
     "whiten": Case(lambda d: Whiten(vector(1.0, -2.0, 0.5)(d), covariance(d)), scales=NONE),
     "sigmoid": Case(lambda d: Sigmoid(-2.0, 5.0, margin=0.05), scales=NONE, reach=8.0),
+    "piecewise linear": Case(
+        lambda d: PiecewiseLinear(
+            torch.tensor([-2.0, -0.5, 1.0, 3.0], dtype=DOUBLE),
+            torch.tensor([-4.0, -1.0, 0.2, 5.0], dtype=DOUBLE),
+        ),
+        scales=NONE,
+        magnitude=5.0,
+        jumps=True,
+    ),
     "permutation": Case(lambda d: Permutation(torch.arange(d).roll(1)), scales=NONE),
     "reverse": Case(lambda d: Reverse(), scales=NONE),
     "orthogonal": Case(Orthogonal),

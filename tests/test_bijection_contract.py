@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
+from types import ModuleType
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
-from torch.func import jacrev, vmap
+from torch import Tensor, nn
+from torch.func import functional_call, jacrev, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from bijection_cases import CASES, DOUBLE, LABELS, Case, inputs, labels, perturbed
-from pushforward.bijections import Bijection, InverseFailed
+from pushforward import bijections
+from pushforward.bijections import Bijection, InverseFailed, Surjection, monotone
+from pushforward.bijections.monotone import Monotone
 from pushforward.flows import BijectiveFlow, iaf, maf, nice, nsf, nsf_ar, realnvp
 
 DTYPES = (DOUBLE, torch.float32)
@@ -73,6 +77,18 @@ def allowed(start: Tensor, image: Tensor, back: Tensor, magnitude: float) -> Ten
     return 100 * torch.finfo(start.dtype).eps * size
 
 
+def public(module: ModuleType, base: type) -> set[type]:
+    found = {v for v in vars(module).values() if isinstance(v, type) and issubclass(v, base)}
+    return {v for v in found if not inspect.isabstract(v)}
+
+
+def test_every_public_bijection_and_monotone_map_is_here() -> None:
+    layers = [m for case in CASES.values() for m in case.new().modules()]
+    wanted = public(bijections, Bijection) - public(bijections, Surjection)
+    assert wanted <= {type(m) for m in layers}
+    assert public(monotone, Monotone) <= {type(m.monotone) for m in layers if hasattr(m, "monotone")}
+
+
 # -- inverses ----------------------------------------------------------------------------------------
 
 
@@ -128,7 +144,7 @@ def test_log_det_is_that_of_the_jacobian_both_ways(case: Case, scale: float) -> 
         assert ((log_det - truth).abs() <= slack).all(), ((log_det - truth).abs() / slack).max()
 
 
-@at_noise(0.1, 1.0, where=lambda case: case.event is None and not case.conditional)
+@at_noise(0.1, 1.0, where=lambda case: not (case.event or case.conditional or case.jumps))
 def test_density_integrates_to_one(case: Case, scale: float) -> None:
     # at 1 some splines are too steep for grids that take seconds, at 0.5 those of a wild conditioner
     wide = scale == 1
@@ -222,6 +238,40 @@ def test_derivatives_of_the_inverse_are_those_of_an_inverse(case: Case, scale: f
         first = torch.zeros_like(x) if grads[0] is None else grads[0]
         assert torch.allclose(first, torch.as_tensor(truth, dtype=DOUBLE), atol=tolerance)
         assert all(g is None or g.abs().max() < tolerance for g in grads[1:])
+
+
+class Carried(nn.Module):
+    """Image and log-determinant of rows as a function that ``functional_call`` takes."""
+
+    def __init__(self, bijection: Bijection, inverse: bool, c: Tensor | None):
+        super().__init__()
+        self.bijection, self.inverse, self.c = bijection, inverse, c
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return way(self.bijection, self.inverse)(x, self.c)
+
+
+@at_noise(1.0)
+@pytest.mark.parametrize("inverse", [False, True], ids=["forward", "inverse"])
+def test_first_and_second_derivatives_by_finite_differences(case: Case, scale: float, inverse: bool) -> None:
+    # by inputs and by all parameters, of images and log-determinants
+    # a wild network's derivatives change too fast for differences; one of deviation 0.3 is wild enough
+    bijection = perturbed(case, min(scale, 0.3))
+    shape = bijection.event_shape(case.shape()) if inverse else case.shape()
+    # rows 5 and 8 are none of the special points, at which some derivatives jump
+    x = inputs(bijection, shape, rows=9, reach=2.0, inverse=inverse)[[5, 8]].requires_grad_()
+    carried = Carried(bijection, inverse, labels(case, 2))
+    names = [name for name, _ in carried.named_parameters()]
+
+    def function(x: Tensor, *parameters: Tensor) -> tuple[Tensor, Tensor]:
+        return functional_call(carried, dict(zip(names, parameters)), (x,))
+
+    wanted = (x, *(p.detach().clone().requires_grad_() for p in carried.parameters()))
+    with sdpa_kernel(SDPBackend.MATH):  # torch's others have no second derivatives
+        kinds = {"fast_mode": True, "atol": 1e-5, "rtol": 1e-4}
+        assert torch.autograd.gradcheck(function, wanted, **kinds)
+        if any(y.requires_grad for y in function(*wanted)):
+            assert torch.autograd.gradgradcheck(function, wanted, gen_non_contig_grad_outputs=True, **kinds)
 
 
 # -- what else a layer must survive ------------------------------------------------------------------

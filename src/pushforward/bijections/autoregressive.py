@@ -12,7 +12,7 @@ from ..nn import MaskedPerceptron, OneByOne
 from ..tensors import Condition
 from .base import Bijection
 from .monotone import Monotone
-from .roots import newton_step, settled
+from .roots import differentiating, settled, smooth_inverse
 
 #: ``(dim, size) -> net(x, condition)``: makes the masked network of a layer.
 MakeMasked = Callable[[int, int], nn.Module]
@@ -65,11 +65,10 @@ class Autoregressive(Bijection):
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        with torch.no_grad():
+        if not differentiating():
             x, log_slope = self._solve(y, condition)
-        if not torch.is_grad_enabled():
             return x, log_slope.sum(1)
-        x = newton_step(lambda x: self.forward_and_log_det(x, condition)[0], x, y)
+        x = smooth_inverse(self, self.forward, lambda y, c: self._solve(y, c)[0], y, condition)
         return x, -self.forward_and_log_det(x, condition)[1]
 
     def _solve(self, y: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:

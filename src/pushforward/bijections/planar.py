@@ -72,10 +72,13 @@ def log_slope_of_step(step: Tensor, log_slope: Tensor) -> Tensor:
 
 def undo_step(target: Tensor, log_slope: Tensor) -> Tensor:
     """z with z + (e^log_slope - 1) tanh z = ``target``, which increases in z."""
-    height = log_slope.expm1()
 
-    def function(z: Tensor) -> tuple[Tensor, Tensor]:
+    def function(z: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
         step = z.tanh()
-        return z + height * step, log_slope_of_step(step, log_slope).exp()
+        return z + log_slope.expm1() * step, log_slope_of_step(step, log_slope).exp()
 
-    return smooth_root(function, target, target - height.abs(), target + height.abs())
+    def bracket(target: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
+        reach = log_slope.expm1().abs()
+        return target - reach, target + reach
+
+    return smooth_root(function, bracket, target, log_slope)

@@ -13,7 +13,7 @@ from torch.func import jvp, vmap
 from .. import random
 from ..tensors import Condition, sum_event
 from .base import Bijection
-from .roots import InverseFailed, newton_step, settled
+from .roots import InverseFailed, settled, smooth_inverse
 
 #: steps of the fixed-point iteration, more than a Lipschitz constant of 0.99 needs in float64
 ITERATIONS = 4000
@@ -91,12 +91,9 @@ class Residual(Bijection):
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        g = self._contraction.given(condition)
-        with torch.no_grad():
-            x = _solve(g, y)
-        if torch.is_grad_enabled():
-            x = newton_step(lambda x: x + g(x), x, y)
-        return x, -self._log_det(g, x, generator)[1]
+        given = self._contraction.given
+        x = smooth_inverse(self, lambda x, c: x + given(c)(x), lambda y, c: _solve(given(c), y), y, condition)
+        return x, -self._log_det(given(condition), x, generator)[1]
 
 
 def _solve(g: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:

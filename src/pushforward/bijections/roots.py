@@ -1,13 +1,18 @@
-"""Roots of increasing functions, bracketed."""
+"""Inverses without a closed form: bracketed roots of increasing functions, and derivatives of what solves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
-from torch.func import vjp, vmap
+from torch.autograd import forward_ad
+from torch.func import functional_call, vjp, vmap
+
+from ..tensors import Condition, pack_condition, unpack_condition
 
 
 class InverseFailed(RuntimeError):
@@ -61,28 +66,135 @@ def settled(done: Tensor) -> bool:
     return bool(done.all())
 
 
+def differentiating() -> bool:
+    """Whether derivatives may be asked for: by autograd, or by forward mode, which ``no_grad`` leaves on."""
+    return torch.is_grad_enabled() or forward_ad._current_level >= 0
+
+
 def smooth_root(
-    function: Callable[[Tensor], tuple[Tensor, Tensor]], target: Tensor, low: Tensor, high: Tensor
+    function: Callable[..., tuple[Tensor, Tensor]],
+    bracket: Callable[..., tuple[Tensor, Tensor]],
+    target: Tensor,
+    *tensors: Tensor,
 ) -> Tensor:
-    """:func:`increasing_root` with the derivatives of the inverse, of first order."""
-    with torch.no_grad():
-        x = increasing_root(function, target, low, high)
-    if not torch.is_grad_enabled():
-        return x
-    value, slope = function(x)
-    return x - (value - target) / slope.detach()
+    """:func:`increasing_root` of ``function(x, *tensors)``, with derivatives of any order.
 
-
-def newton_step(function: Callable[[Tensor], Tensor], x: Tensor, target: Tensor) -> Tensor:
-    """x - J^-1 (f(x) - target) for rows ``(B, *event)``, with J = df/dx held constant.
-
-    Where x is a root already the step does not move it, and carries the derivatives, of first order, of
-    the root by the target and by whatever f depends on.
+    ``bracket(target, *tensors)`` gives its ends.  Neither function may use other tensors.
     """
-    value, pull = vjp(function, x)[:2]
-    size = x[0].numel()
-    eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:]).expand(-1, *x.shape)
-    with torch.no_grad():
+
+    def solve(target: Tensor, *tensors: Tensor) -> Tensor:
+        return increasing_root(lambda x: function(x, *tensors), target, *bracket(target, *tensors))
+
+    def undo(x: Tensor, tensors: Sequence[Tensor], g: Tensor, transposed: bool) -> Tensor:
+        return g / function(x, *tensors)[1]
+
+    equation = _Equation(solve, lambda x, *tensors: function(x, *tensors)[0], undo)
+    return cast(Tensor, _Implicit.apply(equation, target, *tensors))
+
+
+def smooth_inverse(
+    module: nn.Module,
+    function: Callable[[Tensor, Condition | None], Tensor],
+    solve: Callable[[Tensor, Condition | None], Tensor],
+    y: Tensor,
+    condition: Condition | None,
+) -> Tensor:
+    """x = ``solve(y, condition)`` of ``function(x, condition)`` = y, with derivatives of any order.
+
+    Rows ``(B, *event)``, each image depending on its own row alone.  Both functions may use parameters and
+    buffers of ``module``, and no other tensors.
+    """
+    own = {**dict(module.named_parameters("module")), **dict(module.named_buffers("module"))}
+    told = pack_condition(condition)
+    value, find = (_with_tensors(_Called(module, f), list(own), list(told)) for f in (function, solve))
+
+    def undo(x: Tensor, tensors: Sequence[Tensor], g: Tensor, transposed: bool) -> Tensor:
+        pull = vjp(lambda x: value(x, *tensors), x)[1]
+        size = x[0].numel()
+        eye = torch.eye(size, dtype=x.dtype, device=x.device)
+        eye = eye.reshape(size, 1, *x.shape[1:]).expand(-1, *x.shape)
         jacobian = vmap(pull)(eye)[0].movedim(0, 1).reshape(len(x), size, size)
-    step = torch.linalg.solve(jacobian, (value - target).reshape(len(x), size))
-    return x - step.reshape(x.shape)
+        rows = g.reshape(len(x), size)
+        return torch.linalg.solve(jacobian.mT if transposed else jacobian, rows).reshape(x.shape)
+
+    return cast(Tensor, _Implicit.apply(_Equation(find, value, undo), y, *own.values(), *told.values()))
+
+
+def _with_tensors(call: _Called, own: list[str], told: list[str]) -> Callable[..., Tensor]:
+    """``call(x, condition)`` as a function of x and of all tensors it uses, named by ``own`` and ``told``."""
+
+    def function(x: Tensor, *tensors: Tensor) -> Tensor:
+        condition = unpack_condition(dict(zip(told, tensors[len(own) :])))
+        return functional_call(call, dict(zip(own, tensors)), (x, condition))
+
+    return function
+
+
+class _Called(nn.Module):
+    """A function of a module's parameters as something that ``functional_call`` can call."""
+
+    def __init__(self, module: nn.Module, function: Callable[..., Tensor]):
+        super().__init__()
+        self.module, self.function = module, function
+
+    def forward(self, x: Tensor, condition: Condition | None) -> Tensor:
+        return self.function(x, condition)
+
+
+@dataclass(frozen=True)
+class _Equation:
+    """f(x, *tensors) = y: how x is found, f, and g -> J^-1 g or J^-T g with J = df/dx."""
+
+    solve: Callable[..., Tensor]
+    value: Callable[..., Tensor]
+    undo: Callable[[Tensor, Sequence[Tensor], Tensor, bool], Tensor]
+
+    def pull(self, x: Tensor, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> Callable[..., Any]:
+        """u -> (df/dtensors)^T u, for each of the tensors that are ``wanted``."""
+
+        def value(*moving: Tensor) -> Tensor:
+            left = iter(moving)
+            return self.value(x, *(next(left) if w else t for w, t in zip(wanted, tensors)))
+
+        return vjp(value, *(t for w, t in zip(wanted, tensors) if w))[1]
+
+
+class _Implicit(torch.autograd.Function):
+    """The solution x(y, *tensors) of an equation.
+
+    dx = J^-1 (dy - df/dtensors dtensors).  What the derivative is made of is differentiable itself, x
+    included, and so derivatives of all orders come out.
+    """
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(equation: _Equation, y: Tensor, *tensors: Tensor) -> Tensor:
+        return equation.solve(y, *tensors).clone()  # dual numbers take no views
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.equation = inputs[0]
+        ctx.save_for_backward(output, *inputs[2:])
+        ctx.save_for_forward(output, *inputs[2:])
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+        (g,) = grad_outputs
+        x, *tensors = ctx.saved_tensors
+        u = ctx.equation.undo(x, tensors, g, True)
+        wanted = ctx.needs_input_grad[2:]
+        grads = iter(ctx.equation.pull(x, tensors, wanted)(-u) if any(wanted) else ())
+        return None, u, *(next(grads) if w else None for w in wanted)
+
+    @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Tensor:
+        _, y_dot, *dots = grad_inputs
+        x, *tensors = ctx.saved_tensors
+        wanted = [t.is_floating_point() for t in tensors]
+        if any(wanted):
+            pull = ctx.equation.pull(x, tensors, wanted)
+            # the transpose of the transpose: torch does not nest forward derivatives
+            push = vjp(pull, torch.zeros_like(x))[1]
+            y_dot = y_dot - push(tuple(d for w, d in zip(wanted, dots) if w))[0]
+        return ctx.equation.undo(x, tensors, y_dot, False)

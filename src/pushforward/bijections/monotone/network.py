@@ -49,9 +49,7 @@ class MonotoneNetwork(Monotone):
 
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         parts = self._parts(p)
-        a, b, _, _, heights = parts
-        reach = heights.sum(0)
-        x = smooth_root(lambda x: _value_and_slope(x, *parts), y, (y - b - reach) / a, (y - b + reach) / a)
+        x = smooth_root(_value_and_slope, _bracket, y, *parts)
         return x, -_value_and_slope(x, *parts)[1].log()
 
 
@@ -61,3 +59,11 @@ def _value_and_slope(
     step = (sharp * (x - centres)).tanh()
     y = a * x + b + (heights * step).sum(0)
     return y, a + (heights * sharp * (1 - step) * (1 + step)).sum(0)
+
+
+def _bracket(
+    y: Tensor, a: Tensor, b: Tensor, centres: Tensor, sharp: Tensor, heights: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Where the root is, since the steps together move no further than the sum of their heights."""
+    reach = heights.sum(0)
+    return (y - b - reach) / a, (y - b + reach) / a

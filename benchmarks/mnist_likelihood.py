@@ -74,7 +74,7 @@ def config(model: str, size: str, threads: int) -> RunConfig:
         # twenty validations are all there are: training goes on to its end, the best weights are kept
         optim=OptimConfig(steps=steps, batch=batch, lr=lr, weight_decay=decay, ema=0.998, patience=20),
         compute=ComputeConfig(
-            accelerator="gpu" if size == "gpu" else "cpu", threads=None if size == "gpu" else threads
+            device="cuda" if size == "gpu" else "cpu", threads=None if size == "gpu" else threads
         ),
     )
 

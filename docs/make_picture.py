@@ -35,7 +35,7 @@ def learn(folder: Path) -> ContinuousFlow:
         data=DataConfig(rows=100_000),
         model=ModelConfig(network="resmlp,width=128,depth=2"),
         optim=OptimConfig(steps=3500, batch=512, lr=2e-3, validate_every=3500),
-        compute=ComputeConfig(accelerator="cpu"),
+        compute=ComputeConfig(device="cpu"),
     )
     run = pushforward.train(config, folder / "run", overwrite=True)
     assert isinstance(run.flow.flow, ContinuousFlow)

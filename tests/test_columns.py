@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pushforward.cli import _show_warning, main
+from pushforward.cli import main
+from pushforward.cli.common import show_warning
 from pushforward.data import Schema, load, read_rows, write_rows
 from pushforward.data.columns import is_identifier
 from pushforward.data.dependence import dependent
@@ -202,7 +203,7 @@ def test_identifiers_are_said_in_one_line(tmp_path, capsys):
 def test_one_of_several_processes_warns(monkeypatch, capsys):
     for rank, lines in (("0", 1), ("1", 0)):
         monkeypatch.setenv("RANK", rank)
-        _show_warning("text", UserWarning, "pushforward/data/columns.py")
+        show_warning("text", UserWarning, "pushforward/data/columns.py")
         assert len(capsys.readouterr().err.splitlines()) == lines
 
 

@@ -131,8 +131,8 @@ class OptimConfig:
 class ComputeConfig:
     """Where it runs.  These may change when a run is resumed."""
 
-    accelerator: str = "auto"
-    """`auto`, `cpu`, `gpu`, `mps`."""
+    device: str = "auto"
+    """Where to compute: `auto` (a CUDA device where there is one, else the CPU), `cpu`, `cuda`, `mps`."""
     devices: int = 1
     """Processes on this machine, one per device."""
     nodes: int = 1
@@ -198,6 +198,11 @@ class RunConfig:
             raise ValueError(
                 f"config: written by a newer version (format {version}, this one reads {FORMAT})"
             )
+        compute = data.get("compute")
+        if isinstance(compute, dict) and "accelerator" in compute:  # what older runs call the device
+            rest = {key: value for key, value in compute.items() if key != "accelerator"}
+            kind = compute["accelerator"]
+            data["compute"] = {"device": "cuda" if kind == "gpu" else kind, **rest}
         return _build(cls, data, "config")
 
 

@@ -7,7 +7,7 @@ import io
 from collections.abc import Iterator
 from numbers import Integral, Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,16 @@ def default_names(d: int) -> tuple[str, ...]:
     return tuple(f"x{i + 1}" for i in range(d))
 
 
+class _Text(NamedTuple):
+    """A text table taken apart: ``body`` are its lines below the header, after ``skipped`` others."""
+
+    separator: str
+    names: tuple[str, ...]
+    headed: bool
+    body: str
+    skipped: int
+
+
 def read_csv(path: Path) -> Raw:
     """A text table: separator comma, semicolon or tab, found from the first line.
 
@@ -32,6 +42,38 @@ def read_csv(path: Path) -> Raw:
 
     Raises ValueError for a file that is empty, not UTF-8, or ragged, and for bad column names.
     """
+    separator, names, headed, body, skipped = _open_text(path)
+    repeated = repeated_names(str(path), names)
+
+    def where(row: int) -> str:
+        for i, (line, _) in enumerate(_records(body, separator)):
+            if i == row:
+                return f"line {line + skipped}"
+        return f"row {row + 1}"
+
+    table = _parse(path, body, separator, len(names), skipped)
+    columns = {name: _column(table.column(names.index(name))) for name in names}
+    return Raw(
+        name=path.stem,
+        source=str(path),
+        kind="table",
+        columns=columns,
+        named=headed,
+        repeated=repeated,
+        where=where,
+    )
+
+
+def read_cells(path: Path) -> tuple[tuple[str, ...], Iterator[list[str]]]:
+    """The names of a text table's columns and its rows, cell by cell as they stand in the file.
+
+    Raises ValueError for a file that is empty or not UTF-8.
+    """
+    separator, names, _, body, _ = _open_text(path)
+    return names, (cells for _, cells in _records(body, separator))
+
+
+def _open_text(path: Path) -> _Text:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError:
@@ -58,26 +100,7 @@ def read_csv(path: Path) -> Raw:
     body = text[start:]
     if not body.strip():
         raise ValueError(f"{path}: a header and no rows")
-    names = tuple(cells) if headed else default_names(len(cells))
-    repeated = repeated_names(str(path), names)
-
-    def where(row: int) -> str:
-        for i, (line, _) in enumerate(_records(body, separator)):
-            if i == row:
-                return f"line {line + skipped}"
-        return f"row {row + 1}"
-
-    table = _parse(path, body, separator, len(names), skipped)
-    columns = {name: _column(table.column(names.index(name))) for name in names}
-    return Raw(
-        name=path.stem,
-        source=str(path),
-        kind="table",
-        columns=columns,
-        named=headed,
-        repeated=repeated,
-        where=where,
-    )
+    return _Text(separator, tuple(cells) if headed else default_names(len(cells)), headed, body, skipped)
 
 
 def _first_line(text: str) -> tuple[int, int, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,16 @@ from .tables import default_names
 
 #: What :func:`write_rows` can write.
 SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".png")
+#: Those of tables.
+TABLES = SUFFIXES[:3]
+
+
+def checked_suffix(path: Path, known: tuple[str, ...]) -> str:
+    """The suffix of ``path``.  Raises ValueError unless it is one of the ``known`` ones."""
+    suffix = path.suffix.lower()
+    if suffix not in known:
+        raise ValueError(f"{path}: cannot write {suffix or 'without a suffix'!r}; known: {', '.join(known)}")
+    return suffix
 
 
 def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition | None = None) -> None:
@@ -31,18 +43,14 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition
     Raises ValueError for another suffix, and where the form cannot hold the points or the condition.
     """
     path = Path(path)
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise ValueError(
-            f"{path}: cannot write {suffix or 'without a suffix'!r}; known: {', '.join(SUFFIXES)}"
-        )
+    suffix = checked_suffix(path, SUFFIXES)
     x, condition = _flatten(x, schema, condition)
     values = _plain(x, schema)
     extra: dict[str, np.ndarray] = {}
     if condition is not None:
         assert schema.condition is not None
         extra = schema.condition.decode_columns(condition)
-    if suffix in (".csv", ".tsv", ".parquet"):
+    if suffix in TABLES:
         if schema.kind != "table":
             raise ValueError(
                 f"{path}: {schema.kind}s are written as .npy, .npz" + " or .png" * (schema.kind == "image")
@@ -128,13 +136,24 @@ def _whole(values: np.ndarray, rounded: bool) -> np.ndarray:
 
 
 def _write_table(path: Path, x: np.ndarray, schema: Schema, extra: dict[str, np.ndarray]) -> None:
-    import pandas as pd
-
     columns = dict(zip(schema.columns or default_names(x.shape[1]), x.T))
     for part, rounded in ((columns, True), (extra, False)):
         part |= {name: _whole(part[name], rounded) for name in part if name in schema.integers}
-    frame = pd.DataFrame({**columns, **extra})
+    columns |= extra
     if path.suffix.lower() == ".parquet":
-        frame.to_parquet(path, index=False)
+        import pandas as pd
+
+        pd.DataFrame(columns).to_parquet(path, index=False)
     else:
-        frame.to_csv(path, index=False, sep="\t" if path.suffix.lower() == ".tsv" else ",")
+        # the shortest texts that read back as the same numbers
+        write_text(path, list(columns), zip(*(values.astype(str).tolist() for values in columns.values())))
+
+
+def write_text(path: Path, names: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """A text table: cells with commas between them, or tabs where the suffix is ``.tsv``."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+        writer = csv.writer(file, delimiter=delimiter, lineterminator="\n")
+        writer.writerow(names)
+        writer.writerows(rows)

@@ -1,30 +1,97 @@
-"""What a run is, in a few lines, from its resolved parts."""
+"""What a run is, in a few lines: data, method, sizes, figures, and the commands that follow."""
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+from typing import Any
+
+from ..data import Schema
+from ..flows import DensityFlow
+from ..registry import DATASETS
+from ..runs import RunFolder
+from ..sources import Empirical
 from .defaults import label, told
-from .open import Run
+from .open import Run, open_run
 
 
-def lines(run: Run) -> list[tuple[str, str]]:
-    """Name and text of everything that is said of a run."""
-    schema, summary, config = run.schema, run.summary, run.config
-    columns = ", ".join(schema.columns[:8]) + ", ..." * (len(schema.columns) > 8)
+def lines(path: str | Path) -> list[tuple[str, str]]:
+    """Name and text of everything that is said of a run, also of one that is not finished.
+
+    Raises ValueError for a folder that is missing, damaged or of a newer version.
+    """
+    folder = RunFolder(Path(path))
+    config, schema = folder.config(), folder.schema()
+    summary = folder.read("run.json") if (folder.path / "run.json").exists() else {}
+    held_out = f", {schema.rows_test:,} held out" if schema.rows_test else ", none held out"
     rows = [
-        ("run", str(run.path)),
+        ("run", str(folder.path)),
         ("method", label(config)),
-        ("data", f"{schema.source}: {schema.rows_train:,} rows to train on, {schema.rows_test:,} held out"),
-        ("row", columns or " x ".join(map(str, schema.event_shape))),
+        ("data", f"{schema.source}: {schema.rows_train:,} rows to train on{held_out}"),
+        ("row", _row(schema)),
+        ("condition", _condition(schema)),
         ("chosen", told(config, schema)),
         ("source", summary.get("start") or str(config.data.source)),
-        ("finished", "yes" if summary.get("finished") else "no"),
+        ("parameters", f"{summary['parameters']:,}" if "parameters" in summary else ""),
+        ("finished", "yes" if summary.get("finished") else "no; the same command goes on"),
         ("steps", f"{summary.get('step', 0):,}, kept those of step {summary.get('kept_step', 0):,}"),
         ("learnt", learnt_in_words(summary.get("learnt"))),
-        ("command", run.command),
+        *_figures(folder),
+        ("command", summary.get("command") or ""),
     ]
-    if schema.condition is not None:
-        rows.insert(4, ("condition", ", ".join(schema.condition.columns)))
+    if "step" in summary:
+        rows += [("then", command) for command in commands(open_run(folder.path))]
     return [(name, text) for name, text in rows if text]
+
+
+def commands(run: Run) -> list[str]:
+    """What can be done with a run, as it is typed: draw, score where there is a density, report."""
+    schema, path = run.schema, shlex.quote(str(run.path))
+    samples = {"table": "samples.csv", "image": "samples.png"}.get(schema.kind, "samples.npy")
+    if schema.condition is not None and schema.kind == "array":
+        samples = "samples.npz"
+    found = [f"pushforward sample {path} -n {16 if schema.kind == 'image' else 1000} -o {samples}"]
+    if isinstance(run.flow.flow, DensityFlow) and not isinstance(run.flow.source, Empirical):
+        keep = " --keep" if schema.kind == "table" else ""
+        found.append(f"pushforward score {path} {shlex.quote(_again(run))}{keep} -o scores.csv")
+    return [*found, f"pushforward report {path}"]
+
+
+def _again(run: Run) -> str:
+    """Data to score: those that were trained on, where their name leads to them."""
+    target = run.config.target
+    there = target in DATASETS or Path(target).expanduser().exists()
+    return target if there else "new.csv"
+
+
+def _row(schema: Schema) -> str:
+    if not schema.columns:
+        return f"{schema.kind} of {' x '.join(map(str, schema.event_shape))}"
+    count = len(schema.columns)
+    columns = ", ".join(schema.columns[:8]) + ", ..." * (count > 8)
+    return f"{count} {'column' if count == 1 else 'columns'}: {columns}"
+
+
+def _condition(schema: Schema) -> str:
+    if schema.condition is None:
+        return ""
+    classes = ", ".join(schema.condition.classes[:8]) + ", ..." * (len(schema.condition.classes) > 8)
+    return ", ".join(schema.condition.columns) + (f" ({classes})" if classes else "")
+
+
+def _figures(folder: RunFolder) -> list[tuple[str, str]]:
+    """The held-out likelihood and the headline of the report, where there is one."""
+    if not (folder.path / "report.json").exists():
+        return [("report", "none yet")]
+    numbers: dict[str, Any] = folder.read("report.json")
+    density = next((row for row in numbers.get("density") or [] if row.get("key") == "model"), None)
+    found = []
+    if density is not None and density.get("mean") is not None:
+        mean, error = density["mean"], density.get("error")
+        spread = "" if error is None else f" +- {error:.3f}"
+        bound = ", a lower bound" if (numbers.get("density_facts") or {}).get("bound") else ""
+        found.append(("held out", f"{mean:.3f}{spread} nats a row{bound}"))
+    return [*found, ("headline", str(numbers.get("sentence", "")))]
 
 
 def learnt_in_words(learnt: dict[str, object] | None) -> str:

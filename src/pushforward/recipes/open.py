@@ -16,6 +16,7 @@ from ..data import load as load_data
 from ..flows import Transformed
 from ..runs import RunFolder
 from ..training import read_metrics, read_model
+from ..training.devices import find_device
 from .build import build_flow, build_models, stages
 
 
@@ -85,10 +86,13 @@ def open_run(
 ) -> Run:
     """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
 
+    ``device``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for CUDA where there is one.
     ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...
 
-    Raises ValueError for a folder that is missing, damaged or of a newer version, and a stage it lacks.
+    Raises ValueError for a folder that is missing, damaged or of a newer version, a stage it lacks, and a
+    device that this machine does not have.
     """
+    where = find_device(device)
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
     place = folder
@@ -109,7 +113,7 @@ def open_run(
     if not weights.exists():
         raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
     read_model(weights, models)
-    flow.eval().requires_grad_(False).to(device)
+    flow.eval().requires_grad_(False).to(where)
     return Run(folder.path, config, schema, flow, read_metrics(place.path), summary)
 
 
@@ -118,7 +122,7 @@ def load(
 ) -> Transformed:
     """The trained flow of a run folder: ``pushforward.load("runs/demo").sample(16)``.
 
-    ``stage`` is that of an earlier stage of a run of several.  Raises ValueError for a folder that is
-    missing, damaged or of a newer version, and a stage it lacks.
+    ``device`` may be ``auto``; ``stage`` is that of an earlier stage of a run of several.  Raises ValueError
+    as :func:`open_run`.
     """
     return open_run(path, averaged=averaged, device=device, stage=stage).flow

@@ -15,29 +15,55 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+#: Kinds of devices that a run can use.
+KINDS = ("cpu", "cuda", "mps")
+
+
+def find_device(name: str | torch.device) -> torch.device:
+    """The device that ``--device`` names: ``auto`` is CUDA where there is one, else the CPU.
+
+    Raises ValueError for another name, and for a device that this machine does not have.
+
+    >>> find_device("cpu")
+    device(type='cpu')
+    """
+    kind, colon, index = str(name).partition(":")
+    if str(name) == "auto":
+        kind = "cuda" if torch.cuda.is_available() else "cpu"
+    if kind not in KINDS or (colon and not index.isdecimal()):
+        raise ValueError(f"--device {name}: expected auto, {', '.join(KINDS)} or one of several as cuda:1")
+    if int(index or 0) >= _count(kind):
+        has = f"{_count(kind)} of {kind}" if _count(kind) else f"no {kind} device"
+        raise ValueError(f"--device {name}: this machine has {has}; leave it out, or --device cpu")
+    return torch.device(kind, int(index)) if colon else torch.device(kind)
+
+
+def _count(kind: str) -> int:
+    """How many devices of ``kind`` there are; processors count as one."""
+    if kind == "cuda":
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return int(torch.backends.mps.is_available()) if kind == "mps" else 1
+
+
 def make_fabric(c: ComputeConfig) -> Fabric:
     """Devices, strategy and precision.  Raises ValueError for what this machine does not have."""
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    kind = c.accelerator
-    if kind == "auto":
-        kind = "cuda" if torch.cuda.is_available() else "cpu"
-    available = (
-        torch.cuda.device_count() if kind in ("cuda", "gpu") else 1 if kind == "mps" else os.cpu_count()
-    )
-    if c.devices > (available or 1):
-        raise ValueError(f"--devices {c.devices}: this machine has {available} for {kind}")
+    device = find_device(c.device)
+    available = _count(device.type) if device.type != "cpu" else os.cpu_count() or 1
+    if c.devices > (available if device.index is None else 1):
+        raise ValueError(f"--devices {c.devices}: this machine has {available} for {device}")
     try:
         return Fabric(
-            accelerator=kind,
-            devices=c.devices,
+            accelerator=device.type,
+            devices=c.devices if device.index is None or device.type == "cpu" else [device.index],
             num_nodes=c.nodes,
             strategy=c.strategy,
             precision=cast(Any, c.precision),
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:
-        raise ValueError(f"--accelerator, --strategy or --precision: {str(error).splitlines()[0]}") from None
+        raise ValueError(f"--device, --strategy or --precision: {str(error).splitlines()[0]}") from None
 
 
 def on_one_device(fabric: Fabric) -> bool:

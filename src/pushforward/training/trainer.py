@@ -145,7 +145,7 @@ class Trainer:
             raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({objective.main: models})
-        self.fabric = fabric or make_fabric(ComputeConfig(accelerator="cpu"))
+        self.fabric = fabric or make_fabric(ComputeConfig(device="cpu"))
         # plain attributes: Fabric looks these up anew at every access
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         self.device = self.fabric.device

@@ -1,0 +1,8 @@
+"""``python -m pushforward.cli`` is ``pushforward`` too."""
+
+import sys
+
+from . import main
+
+if __name__ == "__main__":
+    sys.exit(main())

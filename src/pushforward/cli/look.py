@@ -1,0 +1,102 @@
+"""What looks at runs and at what there is: ``report``, ``info``, ``compare``, ``methods``, ``datasets``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from .. import registry
+from .common import Device, parse, write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Flags of ``report``."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+    samples: int | None = None
+    """Samples to judge by; default: as many as take little time."""
+    device: Device = "auto"
+    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
+
+
+def report(arguments: list[str], command: str) -> int:
+    """Write the report of a run again."""
+    args = parse(Report, arguments, "report")
+
+    from ..recipes import open_run
+
+    write_report(open_run(args.run, device=args.device), args.samples)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Info:
+    """Arguments of ``info``."""
+
+    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder."""
+
+
+def info(arguments: list[str], command: str) -> int:
+    """Say what a run is."""
+    args = parse(Info, arguments, "info")
+
+    from ..recipes.info import lines
+
+    rows = lines(args.run)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        print(f"{name:<{width}}  {text}".rstrip())
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Flags of ``compare``."""
+
+    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Run folder with a report."""
+    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    """Another."""
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("comparison.html")
+    """Page to write."""
+
+
+def compare(arguments: list[str], command: str) -> int:
+    """Print two runs side by side and write a page of it."""
+    args = parse(Compare, arguments, "compare")
+
+    from ..report import compare, compare_text
+    from ..runs import RunFolder
+
+    numbers = [RunFolder(path).read("report.json") for path in (args.first, args.second)]
+    print(compare_text(*numbers))
+    print(compare(args.first, args.second, args.out))
+    return 0
+
+
+def methods(arguments: list[str], command: str) -> int:
+    """Print every component by name."""
+    _table([(name, m.summary, m.paper) for name, m in registry.METHODS.items()])
+    for kind, table in registry.KINDS.items():
+        if kind != "method":
+            print("\n--solver, stochastic" if kind == "sde-solver" else f"\n--{kind}")
+            _table([(name, entry.summary, entry.paper) for name, entry in table.items()])
+    return 0
+
+
+def datasets(arguments: list[str], command: str) -> int:
+    """Print the built-in data."""
+    _table([(name, entry.summary, entry.paper) for name, entry in registry.DATASETS.items()])
+    return 0
+
+
+def _table(rows: list[tuple[str, str, str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for name, summary, paper in rows:
+        print(f"{name:<{widths[0]}}  {summary:<{widths[1]}}  {paper}".rstrip())

@@ -1,0 +1,67 @@
+"""``pushforward train``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
+from .common import parse, say, write_report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Flags of ``train``."""
+
+    target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Built-in name (see `pushforward datasets`) or a path: CSV, Parquet, npy, npz, folder of images."""
+    out: Path | None = None
+    """Run folder; default runs/<data>-<method>."""
+    seed: int = 0
+    """Seed of every draw."""
+    overwrite: bool = False
+    """Replace the run that is there."""
+    report: bool = True
+    """Write report.html at the end."""
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    compute: ComputeConfig = field(default_factory=ComputeConfig)
+
+
+def train(arguments: list[str], command: str) -> int:
+    """Train a run and write its report."""
+    args = parse(Train, arguments, "train", Train(target=tyro.MISSING))
+
+    from ..recipes import train
+    from ..training import is_first_process
+
+    config = RunConfig(
+        target=args.target,
+        seed=args.seed,
+        data=args.data,
+        model=args.model,
+        optim=args.optim,
+        compute=args.compute,
+    )
+    out = args.out or default_out(args.target, args.model.method)
+    run = train(config, out, overwrite=args.overwrite, command=command, say=say)
+    if not is_first_process():
+        return 0
+    if not run.summary["finished"]:
+        say(f"stopped at step {run.summary['step']} of {run.config.optim.steps}; the same command goes on")
+        return 130
+    say(f"trained {run.summary['step']} steps in {run.summary['seconds']:.0f} s: {run.path}")
+    if run.summary.get("learnt"):
+        from ..recipes.info import learnt_in_words
+
+        say(f"learnt {learnt_in_words(run.summary['learnt'])}")
+    if args.report:
+        try:
+            write_report(run)
+        except ValueError as error:
+            say(f"no report: {error}")
+    return 0

@@ -100,6 +100,9 @@ class OptimConfig:
 
     steps: int | None = None
     """Optimiser steps at most; validation may keep the weights of fewer."""
+    minutes: float | None = None
+    """Minutes that the run may take, from its start to its report: training ends in time, with the learning
+    rate decayed.  Such a run depends on the speed of the machine."""
     batch: int | None = None
     """Rows per step, over all devices."""
     lr: float | None = None

@@ -11,6 +11,7 @@ leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``, ``stat
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +58,7 @@ MAY_CHANGE = (
     "target",
     "compute.",
     "optim.steps",
+    "optim.minutes",
     "optim.log_every",
     "optim.checkpoint_every",
     "optim.validate_every",
@@ -211,7 +213,8 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     before, now = old.optim.steps or 0, config.optim.steps or 0
     if now < before:
         raise ValueError(f"{path}: --steps was {before} and is now {now}; a run cannot be shortened")
-    if now > before:
+    longer = (config.optim.minutes or math.inf) > (old.optim.minutes or math.inf)
+    if now > before or (folder.finished() and longer):
         return "extend"
     if folder.finished():
         raise ValueError(f"{path}: a finished run is there; use --overwrite, another --out or more --steps")

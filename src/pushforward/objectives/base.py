@@ -40,6 +40,11 @@ class Batch:
     def __len__(self) -> int:
         return len(self.marginals[0])
 
+    @property
+    def mass(self) -> float:
+        """The sum of the weights here."""
+        return float(len(self)) if self.weight is None else float(self.weight.sum())
+
     def mean(self, per_sample: Tensor) -> Tensor:
         """sum_i w_i l_i over the global sum of w_i, for losses ``(B,)``."""
         if self.weight is not None:

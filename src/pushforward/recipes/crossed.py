@@ -30,6 +30,7 @@ def cross_validate(job: Job) -> Choice | None:
     """Train once for each fold without its rows, and choose the steps that are best for these.
 
     Kept in the run folder, so that a resumed run does not choose again.  None where it was interrupted.
+    Of a run with a time budget each fold may take as long as the training that follows.
     """
     file = job.folder.path / "choice.json"
     if not file.exists() and not _cross_validate(job, file):
@@ -87,9 +88,10 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
     models = build_models(config, job.dataset.schema, "train", start.initial, start.known)
     calibrate(models, fold.dataset.train)
     initialise(fold, models)
-    judge = None
+    found = None
     if start.note:
-        judge = build_judge(config, fold.dataset, fold.validation, start.initial, "train", models)
+        found = build_judge(config, fold.dataset, fold.validation, start.initial, "train", models)
+    judge = None if found is None else found[0]
     objective, batches, validation = from_data(fold)
     trainer = Trainer(
         objective,
@@ -101,6 +103,7 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         validation=None if judge is not None else validation,
         judge=judge or by_loss(objective, validation, config.seed),
         validate_at=steps,
+        seconds=job.seconds,
         show_progress=job.show_progress,
         title=f"fold {number + 1} of {len(job.start.folds)}",
     )
@@ -114,9 +117,10 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         return None, True
     if not job.first:  # who does not validate has no scores
         return torch.empty(len(steps), 0), judge is not None
-    last = trainer.judged[max(trainer.judged)]
     # a fold that ended early had become worse, and is taken to stay so
-    return torch.stack([trainer.judged.get(step, last) for step in steps]), judge is not None
+    last = max(trainer.judged)
+    scores = [trainer.judged[trainer.reached.get(step, last)] for step in steps]
+    return torch.stack(scores), judge is not None
 
 
 def by_loss(objective: Objective, validation: Batch | None, seed: int) -> Judge:

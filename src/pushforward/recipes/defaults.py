@@ -9,6 +9,7 @@ from .. import registry
 from ..config import RunConfig
 from ..data import Schema
 from ..tensors import event_size
+from ..training import check_count, check_number, check_optim
 from .build import by_likelihood, needs_normal_source
 from .sizes import by_size, is_small
 
@@ -122,10 +123,17 @@ def told(config: RunConfig, schema: Schema) -> str:
     if data.validation and optim.patience:
         held = round(data.validation * n)
         chosen = f"{held:,} validation rows choose the weights, patience {optim.patience}"
+    if optim.minutes is not None:
+        chosen = f"{optim.minutes:g} minutes at most; {chosen}"
     return (
         f"{label(config)} for {n:,} rows of {d:,} numbers: {what}, at most {optim.steps:,} steps of "
         f"{optim.batch:,}, rate {optim.lr:g}, decay {optim.weight_decay:g}, average {optim.ema:g}; {chosen}"
     )
+
+
+def _flag(name: str) -> str:
+    """A setting as the command line has it."""
+    return f"--{name.replace('_', '-')}"
 
 
 def check(config: RunConfig) -> None:
@@ -139,37 +147,23 @@ def check(config: RunConfig) -> None:
     assert model.gamma is not None and model.reflow is not None
     if not registry.is_number(model.gamma):
         registry.parse("gamma", model.gamma)
-    for name, value, low in (
-        ("steps", optim.steps, 1),
-        ("batch", optim.batch, 1),
-        ("warmup", optim.warmup, 0),
-        ("log-every", optim.log_every, 1),
-        ("checkpoint-every", optim.checkpoint_every, 1),
-        ("validate-every", optim.validate_every, 1),
-        ("plan", model.plan, 1),
-        ("reuse", model.reuse, 1),
-        ("reflow", model.reflow, 0),
-        ("patience", optim.patience, 0),
-        ("folds", optim.folds, 0),
-        ("pairs", model.pairs, 32),
-        ("devices", compute.devices, 1),
-        ("nodes", compute.nodes, 1),
-        ("threads", compute.threads, 1),
+    check_optim(optim, _flag)
+    for part, counts in (
+        (model, {"plan": 1, "reuse": 1, "reflow": 0, "pairs": 32}),
+        (compute, {"devices": 1, "nodes": 1, "threads": 1}),
     ):
-        if value is not None and value < low:
-            raise ValueError(f"--{name}: expected at least {low}, got {value}")
-    for name, value, low, high in (
-        ("lr", optim.lr, 0.0, float("inf")),
-        ("jitter", optim.jitter, 0.0, float("inf")),
-        ("clip", optim.clip, 0.0, float("inf")),
-        ("weight-decay", optim.weight_decay, 0.0, float("inf")),
-        ("ema", optim.ema, 0.0, 1.0),
-        ("drop-condition", model.drop_condition, 0.0, 1.0),
-        ("holdout", data.holdout, 0.0, 0.9),
-        ("validation", data.validation, 0.0, 0.9),
+        for name, low in counts.items():
+            value = getattr(part, name)
+            if value is not None:
+                check_count(_flag(name), value, low)
+    for part, name, high in (
+        (model, "drop_condition", 1.0),
+        (data, "holdout", 0.9),
+        (data, "validation", 0.9),
     ):
-        if value is not None and not low <= value <= high:
-            raise ValueError(f"--{name}: expected a number in [{low:g}, {high:g}], got {value}")
+        value = getattr(part, name)
+        if value is not None:
+            check_number(_flag(name), value, 0.0, high)
     if optim.folds == 1:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:

@@ -13,10 +13,11 @@ from ..data.dataset import sharp
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
 from ..solvers import RK4
 from ..sources import Empirical, Source
-from ..training import Judge
+from ..training import JUDGINGS, Judge, affordable
 from .build import by_likelihood, inner_flow, model_dtype
 
-#: Steps of the solver of densities that rank weights: a field gone wild costs no more than another.
+#: Steps of the solver of densities that rank weights: a field gone wild costs no more than another.  Each is
+#: four field evaluations, and as many directional derivatives for every column.
 STEPS = 6
 #: Rows judged at most, and directional derivatives of one divergence of all rows together.
 ROWS, DERIVATIVES = 1000, 4000
@@ -39,21 +40,34 @@ def ranks_better(config: RunConfig, columns: int, started: bool) -> bool:
 
 
 def build_judge(
-    config: RunConfig, dataset: Dataset, rows: Rows, law: Source | None, stage: str, models: nn.ModuleDict
-) -> Judge | None:
-    """What the weights of ``stage`` are judged by: log-densities of ``rows`` in data units.
+    config: RunConfig,
+    dataset: Dataset,
+    rows: Rows,
+    law: Source | None,
+    stage: str,
+    models: nn.ModuleDict,
+    often: bool = False,
+) -> tuple[Judge, int] | None:
+    """What the weights of ``stage`` are judged by, log-densities of ``rows`` in data units, and its cost.
 
     None where the flow has no density, or data are whole levels.  Of a continuous flow, whose exact
-    divergence takes a derivative for every column, a part of the rows is judged.
+    divergence takes a derivative for every column, a part of the rows is judged.  The cost is in field
+    evaluations; of one who is asked ``often``, during a training, fewer rows keep it low.
     """
     preprocess = sharp(dataset.preprocess)
     flow = inner_flow(config, dataset.schema, models, law, stage)
     scored = dataset.schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
     if not scored or isinstance(law, Empirical):
         return None
+    each = 1
     if isinstance(flow, ContinuousFlow):
+        each = 4 * STEPS * (1 + dataset.train.x.shape[1])
         most = max(LEAST, DERIVATIVES // dataset.train.x.shape[1])
-        rows = rows.take(torch.arange(min(len(rows), most, ROWS)))
+        kept = min(len(rows), most, ROWS)
+        if often:
+            assert config.optim.steps is not None and config.optim.batch is not None
+            kept, _ = affordable(kept, JUDGINGS, config.optim.steps, config.optim.batch, each, ENOUGH)
+        rows = rows.take(torch.arange(kept))
     elif not isinstance(flow, BijectiveFlow):
         return None
     z, log_det = preprocess.inverse_and_log_det(rows.x, rows.condition)
@@ -73,4 +87,4 @@ def build_judge(
         found = found.double().cpu() + log_det.double().cpu()
         return torch.where(found.isfinite(), found, -torch.inf)
 
-    return judge
+    return judge, each * len(z)

@@ -61,6 +61,8 @@ class Job:
     facts: dict[str, Any]
     show_progress: bool
     say: Callable[[str], None]
+    #: that each fit may take, None for as many as it takes
+    seconds: float | None = None
 
     @property
     def first(self) -> bool:
@@ -136,10 +138,13 @@ def fit(
     if job.config.compute.compile:
         for model in models.values():
             model.compile()
-    judge = None
+    judge, cost = None, 0
     columns = event_size(job.dataset.schema.event_shape)
     if choice is None and name == "train" and ranks_better(job.config, columns, bool(job.start.note)):
-        judge = build_judge(job.config, job.dataset, job.validation, job.start.initial, name, models)
+        found = build_judge(
+            job.config, job.dataset, job.validation, job.start.initial, name, models, often=True
+        )
+        judge, cost = found or (None, 0)
     trainer = Trainer(
         objective,
         models,
@@ -150,6 +155,8 @@ def fit(
         folder=place.path,
         validation=validation,
         judge=judge,
+        judge_cost=cost,
+        seconds=job.seconds,
         stop_at=None if choice is None else choice.steps,
         history=() if choice is None else choice.curve,
         show_progress=job.show_progress,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,9 @@ from .reflow import Pairs, draw_pairs, held_out, straight_objective
 from .stage import Job, batch_size, fit, from_data, write_models
 from .start import Start, build_start
 from .weights import calibrate, initialise, left_in
+
+#: Share of `--minutes` that is for reading data and training; the rest is for the report.
+TRAINED = 0.85
 
 #: Folders of runs that nobody named, removed when Python ends.
 _unnamed: list[tempfile.TemporaryDirectory[str]] = []
@@ -102,15 +106,18 @@ def _train(
     show_progress: bool,
     say: Callable[[str], None],
 ) -> Run:
+    began = time.monotonic()
     check(config)
     dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
     config = resolve(config, dataset.schema)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
     names = stages(config)
     if decision == "extend" and len(names) > 1:
-        raise ValueError(f"{folder.path}: --steps cannot change in a run of several stages")
+        raise ValueError(f"{folder.path}: --steps and --minutes cannot change in a run of several stages")
     if decision == "extend" and config.optim.folds:
-        raise ValueError(f"{folder.path}: --steps cannot change in a run whose steps were cross-validated")
+        raise ValueError(
+            f"{folder.path}: --steps and --minutes cannot change in a run whose steps were cross-validated"
+        )
     loaded = dataset
     if by_likelihood(config) and is_first_process() and not is_stochastic(dataset.preprocess):
         check_atoms(dataset.schema.source, dataset.train.x.numpy(), dataset.schema.columns)
@@ -148,7 +155,7 @@ def _train(
     facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
     start = start.to(fabric.device)
     job = Job(config, dataset, validation, start, fabric, folder, facts, show_progress, say)
-    run_stages(job, teacher)
+    run_stages(job, teacher, began)
     fabric.barrier()
     return dataclasses.replace(open_run(folder.path), loaded=loaded)
 
@@ -169,8 +176,22 @@ def _check_coupling(config: RunConfig, coupling: Coupling, start: Start, rows: i
         check_source(start.source, rows)
 
 
-def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
-    """Do, go on with or skip every stage of the run; the models of each start the next."""
+def _seconds(job: Job, stages: int, folds: int, began: float) -> float | None:
+    """What each fit of a stage may take of a time budget; None without one.
+
+    Stages have equal shares, less what has gone since ``began``; folds and the fit after them likewise.
+    """
+    if job.config.optim.minutes is None:
+        return None
+    share = TRAINED * 60 * job.config.optim.minutes / stages - (time.monotonic() - began)
+    return max(share / (folds + 1), 1e-3)
+
+
+def run_stages(job: Job, teacher: Transformed | None, began: float) -> Result | None:
+    """Do, go on with or skip every stage of the run; the models of each start the next.
+
+    began: when the command did, on the monotonic clock.
+    """
     names, start = stages(job.config), job.start
     models: nn.ModuleDict | None = None
     flow = None if teacher is None else teacher.flow
@@ -194,6 +215,8 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
             if len(names) > 1:
                 job.say(f"stage {number + 1} of {len(names)}: {name}")
             if name == "train":
+                seconds = _seconds(job, len(names), len(start.folds), began)
+                job = dataclasses.replace(job, seconds=seconds)
                 choice = None
                 if start.folds:
                     choice = cross_validate(job)
@@ -216,6 +239,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                     pairs = draw_pairs(
                         job.config, job.dataset, flow, job.folder, name, job.fabric, job.show_progress
                     )
+                job = dataclasses.replace(job, seconds=_seconds(job, len(names), 0, began))
                 kept, validation = held_out(pairs, job.config.seed)
                 objective = straight_objective(job.config, name)
                 batches = PairedBatches(
@@ -234,6 +258,7 @@ def run_stages(job: Job, teacher: Transformed | None) -> Result | None:
                     _copy_result(place, job.folder)
                 return result
             read_model(left_in(place.path), models)
+            began = time.monotonic()
         flow = inner_flow(job.config, job.dataset.schema, models, start.initial, name)
     return result
 

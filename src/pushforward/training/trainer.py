@@ -14,20 +14,30 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ComputeConfig, OptimConfig
-from ..objectives import Batch, Loss, Objective, Step
+from ..objectives import Batch, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
+from ..tensors import parameter_dtype
 from .best import Best
 from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
+from .checks import check_optim, check_trainer, in_dtype
 from .devices import make_fabric, on_one_device
 from .ema import EMA
 from .interrupt import Interrupt
+from .phase import Phase, Work
 from .progress import progress
+from .schedule import Schedule
+from .validation import affordable, first_rows, held_out_loss
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 #: AdamW's decay rates; the second is shorter than torch's default, as regression on noisy targets likes it.
 BETAS = (0.9, 0.99)
+#: Validations of a run, by the loss and by a judge, who may take as long as many steps; and the fewest by a
+#: judge, since fewer would not see that weights become worse.
+VALIDATIONS, JUDGINGS, FEWEST = 20, 12, 4
+#: Steps after which a run with a time budget knows how many it can take.
+MEASURED = 5
 
 
 class Batches(Protocol):
@@ -68,38 +78,6 @@ class Result:
     kept: int
 
 
-class _Work:
-    """What a phase computes on; opaque, so that wrappers pass it through as it is."""
-
-    __slots__ = ("batch", "step")
-
-    def __init__(self, batch: Batch, step: Step):
-        self.batch, self.step = batch, step
-
-
-class _Answer:
-    """A loss on its way out of the wrapped module, opaque likewise."""
-
-    __slots__ = ("loss",)
-
-    def __init__(self, loss: Loss):
-        self.loss = loss
-
-
-class _Phase(nn.Module):
-    """A module whose forward is the loss, so that all network calls stay inside the wrapper."""
-
-    def __init__(self, objective: Objective, models: nn.ModuleDict, names: tuple[str, ...]):
-        super().__init__()
-        self.trained = nn.ModuleDict({name: models[name] for name in names or models})
-        self._everything = (objective, models)
-
-    def forward(self, work: _Work) -> tuple[Tensor, _Answer]:
-        objective, models = self._everything
-        loss = objective.loss(models, work.batch, work.step)
-        return loss.value, _Answer(loss)
-
-
 class Trainer:
     """Descends an objective with AdamW, warm-up and cosine decay, clipping and an average of the weights.
 
@@ -115,12 +93,21 @@ class Trainer:
             their loss has not fallen for so many validations, and the averaged weights are its best ones.
         judge: the log-density of held-out rows under given models, ``(n,)`` in nats; where there is one its
             mean chooses the weights instead, also those before the first step.
-        validate_at: at which steps to validate; by default every ``optim.validate_every``.
+        judge_cost: field evaluations that the judge takes; 0 for a free one.
+        validate_at: at which steps to validate; by default every ``optim.validate_every``, or twenty times.
         stop_at: train so many of the ``optim.steps`` that the learning rate is planned for.
+        seconds: that training may take over all calls, validations included; None for as many as it takes.
         history: rows that ``metrics.jsonl`` begins with.
 
+    Validation takes a twentieth of the field evaluations: where it would take more, fewer rows are validated
+    with, then less often.  Counts decide, and so results depend on no clock, but for a training that
+    ``seconds`` end: its learning rate follows the share of the time where this is beyond that of the steps,
+    and steps that stand for a place in the plan (``validate_at``, ``stop_at``) are counted by that share too.
+
     :meth:`fit` continues from the folder's checkpoint; on a CPU the losses that follow equal those of
-    an uninterrupted run bit for bit.  Raises NonFiniteLoss, after saving the last good state.
+    an uninterrupted run bit for bit.  Data of another dtype are taken in that of the models.  Raises
+    NonFiniteLoss, after saving the last good state, and ValueError for arguments that cannot be used and for
+    data on another device than the models.
     """
 
     def __init__(
@@ -135,32 +122,40 @@ class Trainer:
         folder: Path | None = None,
         validation: Batch | None = None,
         judge: Judge | None = None,
+        judge_cost: int = 0,
         validate_at: Collection[int] | None = None,
         stop_at: int | None = None,
+        seconds: float | None = None,
         history: Sequence[dict[str, Any]] = (),
         show_progress: bool = True,
         title: str = "training",
     ):
-        if optim.steps is None or optim.steps < 1:
-            raise ValueError(f"optim.steps: expected a positive number, got {optim.steps}")
+        check_optim(optim)
+        device = None if fabric is None else fabric.device
+        check_trainer(objective, models, batches, optim, device, validation, stop_at, seconds)
+        assert optim.steps is not None
         self.objective, self.batches, self.optim, self.seed = objective, batches, optim, seed
         self.models = models if isinstance(models, nn.ModuleDict) else nn.ModuleDict({objective.main: models})
         self.fabric = fabric or make_fabric(ComputeConfig(device="cpu"))
         # plain attributes: Fabric looks these up anew at every access
         self.rank, self.world = self.fabric.global_rank, self.fabric.world_size
         self.device = self.fabric.device
-        self.folder, self.validation, self.judge = folder, validation, judge
+        self.folder, self.judge = folder, judge
+        self._held = self.validation = validation
         self.show_progress, self.title = show_progress and self.rank == 0, title
         self.total = optim.steps
         self.last = self.total if stop_at is None else min(stop_at, self.total)
-        # a judge may take as long as many steps
-        every = optim.validate_every or max(1, self.total // (20 if judge is None else 12))
-        regularly = {*range(every, self.last, every), self.last} | ({0} if judge is not None else set())
-        self.validate_at = regularly if validate_at is None else validate_at
+        peak = 1e-3 if optim.lr is None else optim.lr
+        self.schedule = Schedule(self.total, peak, optim.warmup, seconds)
+        self.judge_cost, self._asked = judge_cost, validate_at
+        self.validate_at: list[int] = []
+        #: the step at which each of ``validate_at`` was reached
+        self.reached: dict[int, int] = {}
         #: what ``judge`` said, by step
         self.judged: dict[int, Tensor] = {}
         self._given_history = list(history)
         self.models.to(self.device)
+        self.dtype = parameter_dtype(self.models)
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
         decay = 0.999 if optim.ema is None else optim.ema
         self.ema = EMA(self.models, decay) if decay > 0 else None
@@ -177,52 +172,98 @@ class Trainer:
         self._bare = full and on_one_device(self.fabric)
         self._phases: dict[str, tuple[nn.Module, torch.optim.Optimizer]] = {}
         for name, trained in objective.phases.items():
-            phase = _Phase(objective, self.models, trained)
+            phase = Phase(objective, self.models, trained)
             optimiser = torch.optim.AdamW(
-                phase.parameters(), self._peak(), BETAS, weight_decay=optim.weight_decay or 0.0, fused=True
+                phase.parameters(), peak, BETAS, weight_decay=optim.weight_decay or 0.0, fused=True
             )
             self._phases[name] = (phase, optimiser) if self._bare else self.fabric.setup(phase, optimiser)
 
     # -- schedule ------------------------------------------------------------------------------------
 
-    def _peak(self) -> float:
-        return 1e-3 if self.optim.lr is None else self.optim.lr
+    def learning_rate(self, step: float) -> float:
+        """That of the step which begins at place ``step`` of the plan."""
+        return self.schedule.rate(step)
 
-    def learning_rate(self, step: int) -> float:
-        """Linear warm-up (a tenth of the run at most), then half a cosine down to 0."""
-        warmup = min(self.optim.warmup, self.total // 10)
-        if step < warmup:
-            return self._peak() * (step + 1) / warmup
-        return self._peak() * 0.5 * (1 + math.cos(math.pi * (step - warmup) / (self.total - warmup)))
+    def _plan(self, steps: int) -> None:
+        """Which validations so many steps can afford, with how many rows where that is not settled."""
+        if self._asked is not None:
+            self.validate_at = sorted(self._asked)
+            return
+        batch, times = self.batches.size, VALIDATIONS if self.judge is None else JUDGINGS
+        if self.optim.validate_every is not None:
+            times = max(1, steps // self.optim.validate_every)
+        if self.judge is None and self._held is not None:
+            rows, times = affordable(len(self._held), times, steps, batch)
+            self.validation = first_rows(self._held, self._settled_rows or rows)
+        elif self.judge_cost:
+            afforded = affordable(1, times, steps, batch, self.judge_cost, 1)[1]
+            times = max(min(FEWEST, times), afforded)
+        every = self.optim.validate_every or max(1, self.total // times)
+        first = {0} if self.judge is not None else set()
+        self.validate_at = sorted({*range(every, self.last, every), self.last} | first)
 
     # -- the loop ------------------------------------------------------------------------------------
 
     def fit(self) -> Result:
         """Train up to ``optim.steps``, or until interrupted."""
         start = step = self._restore()
-        self._began = time.monotonic()
+        self._began, self._longest, self._place = time.monotonic(), 0.0, 0.0
+        self._plan(self.total)
+        self._look(step, 0)
+        self.reached = {at: at for at in self.validate_at if at <= self._place and start > 0}
+        if self.schedule.seconds is None:
+            self._settle()
         self.models.train()
         with Interrupt() as interrupt, progress(self.title, start, self.last, self.show_progress) as report:
             if start == 0:
                 for row in self._given_history:
                     self._record(row)
                 self._validate(0)
-            while step < self.last and not self._stop(interrupt):
+            while self._place < self.last and not self._stop(interrupt):
                 self._step(step)
                 step += 1
-                last = step == self.last
-                report(step, self._log(step) if step % self.optim.log_every == 0 or last else None)
+                self._look(step, step - start)
+                last = self._place >= self.last
+                loss = self._log(step) if step % self.optim.log_every == 0 or last else None
+                report(step, loss, round(step * self.last / self._place))
                 self._validate(step)
                 if step % self.optim.checkpoint_every == 0 and not last:
                     self._save(step)
         if step > start:
             self._save(step)
-        finished = step >= self.last or self._settled
+        finished = self._place >= self.last or self._settled
         kept = step
         if finished and self.best is not None:
             kept = self.best.take(step)
         self.models.eval()
         return Result(step, finished, self._seconds(), self.history, kept)
+
+    def _look(self, step: int, done: int) -> None:
+        """Where in the plan ``step`` is: at its own place, unless time runs out first.
+
+        The first ``done`` steps of this call tell how many there will be.
+        """
+        if self.schedule.seconds is None:
+            self._place = step
+            return
+        pace = (time.monotonic() - self._began) / max(done, 1)
+        self.schedule.reserve = self._longest + pace * (done > 0)
+        place = min(self.schedule.place(step, self._seconds()), self.last)
+        coming = max(1, min(self.total, int(self.schedule.seconds / max(pace, 1e-9))))
+        if self.world > 1:  # one clock for all
+            place, coming = self.fabric.broadcast((place, coming))
+        self._place = place
+        if done in (1, MEASURED):
+            before = set(self.validate_at)
+            self._plan(coming)
+            passed = [at for at in self.validate_at if at < min(place, self.last) and at not in before]
+            self.reached |= dict.fromkeys(passed, step)
+            if done == MEASURED:
+                self._settle()
+
+    def _settle(self) -> None:
+        """From here on validations are of as many rows as now, so that their losses compare."""
+        self._settled_rows = None if self.validation is None else len(self.validation)
 
     def _seconds(self) -> float:
         """Training time so far, over all calls."""
@@ -240,11 +281,11 @@ class Trainer:
 
     def _step(self, index: int) -> None:
         rank, world = self.rank, self.world
-        batch = self.batches(index, rank, world)
+        batch = in_dtype(self.batches(index, rank, world), self.dtype, self.device)
         rows = self.batches.rows(rank, world)
         if self._random_layers:
             torch.manual_seed(derive_seed(self.seed, "layers", index, rank))
-        rate = self.learning_rate(index)
+        self._rate = rate = self.learning_rate(self._place)
         for name, (phase, optimiser) in self._phases.items():
             block = min(BLOCK, self.batches.size)
             generator = RowGenerator(self.seed, name, index, rows=rows, block=block, device=self.device)
@@ -252,7 +293,7 @@ class Trainer:
             step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
             for group in optimiser.param_groups:
                 group["lr"] = rate
-            value, answer = phase(_Work(batch, step))
+            value, answer = phase(Work(batch, step))
             optimiser.zero_grad()
             value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
@@ -305,26 +346,26 @@ class Trainer:
             raise NonFiniteLoss(
                 f"the loss is not finite before step {step}; the last checkpoint is kept; try a lower --lr"
             )
-        self._record({**row, "lr": self.learning_rate(step - 1), "seconds": round(self._seconds(), 3)})
+        self._record({**row, "lr": self._rate, "seconds": round(self._seconds(), 3)})
         return losses[0]
 
     @torch.no_grad()
     def _validate(self, step: int) -> None:
         """The loss of the averaged weights on held-out rows, by tenths of time too; what the judge says."""
-        if step not in self.validate_at or self.rank != 0 or (self.validation is None and self.judge is None):
+        due = [at for at in self.validate_at if at <= self._place and at not in self.reached]
+        if not due or self.rank != 0 or (self.validation is None and self.judge is None):
             return
+        began = time.monotonic()
+        self.reached |= dict.fromkeys(due, step)
         models = self.models if self.ema is None else self.ema.models
         models.eval()
         row: dict[str, Any] = {"step": step}
         if self.validation is not None:
             generator = seeded(self.seed, "validation", device=self.device)
-            loss = self.objective.loss(models, self.validation, Step(step, self.total, generator=generator))
-            row["val_loss"] = float(loss.value)
-            if loss.t is not None:
-                tenth = (loss.t * 10).long().clamp(0, 9)
-                total = torch.zeros(10).index_add_(0, tenth.cpu(), loss.per_sample.float().cpu())
-                count = torch.zeros(10).index_add_(0, tenth.cpu(), torch.ones(len(tenth)))
-                row["val_loss_by_time"] = (total / count.clamp(min=1)).tolist()
+            now = Step(step, self.total, generator=generator)
+            row["val_loss"], by_time = held_out_loss(self.objective, models, self.validation, now)
+            if by_time is not None:
+                row["val_loss_by_time"] = by_time
         if self.judge is not None:
             self.judged[step] = self.judge(models).double().cpu()
             row["val_nll"] = -float(self.judged[step].mean())
@@ -332,6 +373,7 @@ class Trainer:
         if self.best is not None:
             self.best.see(row.get("val_nll", row.get("val_loss", math.nan)), step)
         self.models.train()
+        self._longest = max(self._longest, time.monotonic() - began)
 
     # -- checkpoints ---------------------------------------------------------------------------------
 
@@ -350,6 +392,7 @@ class Trainer:
             "total": self.total,
             "seconds": self._seconds(),
             "rows": len(self.history),
+            "validated": self._settled_rows,
         }
         if self.best is not None:
             tensors |= {f"best/{name}": value for name, value in self.best.weights.items()}
@@ -358,7 +401,7 @@ class Trainer:
 
     def _restore(self) -> int:
         self._pending: dict[str, list[Tensor]] = {}
-        self._earlier = 0.0
+        self._earlier, self._settled_rows = 0.0, None
         saved = None if self.folder is None else load_state(self.folder / "state")
         if saved is None or self.folder is None:
             return 0
@@ -376,7 +419,7 @@ class Trainer:
             self._pending[name] = list(values.to(self.device))
         if self.best is not None:
             self.best.restore(groups.get("best", {}), facts.get("best", {}))
-        self._earlier = facts["seconds"]
+        self._earlier, self._settled_rows = facts["seconds"], facts.get("validated")
         self.history = read_metrics(self.folder)[: facts["rows"]]
         if self.rank == 0:
             text = "".join(json.dumps(row) + "\n" for row in self.history)

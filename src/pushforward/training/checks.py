@@ -1,0 +1,127 @@
+"""What a trainer accepts, and data as its models take them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..config import OptimConfig
+from ..couplings import Rows
+from ..objectives import Batch, Objective
+
+#: The least that each count may be, and the largest that each number may be; all may be left open.
+COUNTS: Mapping[str, int] = {
+    "steps": 1,
+    "batch": 1,
+    "warmup": 0,
+    "log_every": 1,
+    "checkpoint_every": 1,
+    "validate_every": 1,
+    "patience": 0,
+    "folds": 0,
+}
+NUMBERS: Mapping[str, float] = {
+    "lr": math.inf,
+    "jitter": math.inf,
+    "clip": math.inf,
+    "weight_decay": math.inf,
+    "ema": 1.0,
+    "minutes": math.inf,
+}
+
+
+def check_count(name: str, value: Any, low: int) -> None:
+    """Raise ValueError unless ``value`` is a whole number of at least ``low``."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"{name}: expected a whole number, got {value!r}")
+    if value < low:
+        raise ValueError(f"{name}: expected at least {low}, got {value}")
+
+
+def check_number(name: str, value: Any, low: float, high: float) -> None:
+    """Raise ValueError unless ``value`` is a finite number from ``low`` to ``high``."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a number in [{low:g}, {high:g}], got {value}")
+
+
+def check_optim(optim: OptimConfig, spell: Callable[[str], str] = "optim.{}".format) -> None:
+    """Raise ValueError for a value that no training can use; ``spell`` says what its name is to the user."""
+    for name, low in COUNTS.items():
+        value = getattr(optim, name)
+        if value is not None:
+            check_count(spell(name), value, low)
+    for name, high in NUMBERS.items():
+        value = getattr(optim, name)
+        if value is not None:
+            check_number(spell(name), value, 0.0, high)
+    if optim.minutes == 0:
+        raise ValueError(f"{spell('minutes')}: expected a positive number, got 0")
+
+
+def check_trainer(
+    objective: Objective,
+    models: nn.Module,
+    batches: Any,
+    optim: OptimConfig,
+    device: torch.device | None,
+    validation: Batch | None,
+    stop_at: int | None,
+    seconds: float | None,
+) -> None:
+    """Raise ValueError for what a :class:`~pushforward.training.Trainer` cannot use.
+
+    device: where it is asked to train, None where nothing was said.
+    """
+    if not isinstance(objective, Objective):
+        raise ValueError(f"objective: expected an Objective, got {_kind(objective)}")
+    if not isinstance(models, nn.Module):
+        raise ValueError(f"models: expected a module, or a ModuleDict of them, got {_kind(models)}")
+    first = next((p for p in models.parameters() if p.requires_grad), None)
+    if first is None:
+        raise ValueError(f"models: expected parameters to train, got {_kind(models)} without any")
+    if device is None and first.device.type != "cpu":
+        raise ValueError(
+            f"models: are on {first.device} and the trainer works on cpu; move them, .cpu(), or give "
+            f"fabric=make_fabric(ComputeConfig(device={first.device.type!r}))"
+        )
+    if not callable(batches) or not hasattr(batches, "rows") or not hasattr(batches, "size"):
+        raise ValueError(f"batches: expected PairedBatches or the like, got {_kind(batches)}")
+    if validation is not None and not isinstance(validation, Batch):
+        raise ValueError(f"validation: expected a Batch, got {_kind(validation)}")
+    if validation is not None and len(validation) == 0:
+        raise ValueError("validation: expected at least one row, got none")
+    if optim.steps is None:
+        raise ValueError("optim.steps: expected at least 1, got None")
+    if stop_at is not None:
+        check_count("stop_at", stop_at, 0)
+    if seconds is not None and not seconds > 0:
+        raise ValueError(f"seconds: expected a positive number or None, got {seconds}")
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
+
+
+def in_dtype(batch: Batch, dtype: torch.dtype | None, device: torch.device) -> Batch:
+    """The batch with its points in ``dtype``, itself where they are.
+
+    Raises ValueError where they are on another device than the models.
+    """
+    seen = {(rows.x.dtype, rows.x.device) for rows in batch.marginals if rows.x.numel()}
+    for _, home in seen:
+        if home.type != device.type or (home.index or 0) != (device.index or 0):
+            raise ValueError(
+                f"batches: the rows are on {home} and the models on {device}; give the batches "
+                f"device={str(device)!r}, or the trainer a fabric for {home.type}"
+            )
+    if dtype is None or all(found == dtype or not found.is_floating_point for found, _ in seen):
+        return batch
+    marginals = tuple(
+        Rows(rows.x.to(dtype), rows.condition, rows.mask, rows.weight) for rows in batch.marginals
+    )
+    return Batch(marginals, batch.weight, batch.normaliser)

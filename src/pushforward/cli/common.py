@@ -48,6 +48,7 @@ def write_report(run: Run, samples: int | None = None) -> None:
     """Write the report, and say what it concludes and where it is."""
     from ..report import build, conclusion
 
+    say("drawing samples and writing the report")
     path = build(run, samples=samples)
     for line in conclusion(run.path):
         say(line)

@@ -7,7 +7,8 @@ import pickle
 
 import pytest
 import torch
-from torch.distributions import Independent, Normal, TransformedDistribution
+from torch import Tensor
+from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, TransformedDistribution
 from torch.distributions import transforms as T
 
 from bijection_cases import DOUBLE, draws, gen, noisy
@@ -16,6 +17,7 @@ from pushforward.bijections import (
     Autoregressive,
     Chain,
     Coupling,
+    Dequantise,
     Elementwise,
     Inverse,
     Planar,
@@ -25,7 +27,7 @@ from pushforward.bijections import (
     to_torch,
 )
 from pushforward.bijections.monotone import MonotoneNetwork, RationalQuadratic, ScaleShift
-from pushforward.flows import BijectiveFlow
+from pushforward.flows import BijectiveFlow, FlowDistribution
 from pushforward.nn import MaskedPerceptron, Perceptron
 from pushforward.sources import Normal as NormalSource
 
@@ -146,13 +148,179 @@ def test_a_transformed_distribution_of_ours_is_our_flow() -> None:
     assert law.event_shape == (3,) and law.batch_shape == ()
     assert torch.allclose(law.log_prob(x), flow.log_prob(x), atol=1e-9)
     assert law.sample((5, 2)).shape == (5, 2, 3)
-    # the density asks for one inverse, none forward
+    # with a memory the density asks for one inverse, none forward
     calls = []
-    handle = to_torch(bijection)
+    handle = to_torch(bijection, cache_size=1)
     carry = handle._carry
     handle._carry = lambda x, inverse: (calls.append(inverse), carry(x, inverse))[1]
     TransformedDistribution(base, [handle]).log_prob(x)
     assert calls == [True]
+
+
+def edit_points(bijection: Chain, x: Tensor) -> None:
+    x.mul_(2.0)
+
+
+def step_of_an_optimiser(bijection: Chain, x: Tensor) -> None:
+    optimiser = torch.optim.SGD(bijection.parameters(), 0.1)
+    bijection.forward(draws(2, 3, seed=5)).square().sum().backward()
+    optimiser.step()
+
+
+def load_others(bijection: Chain, x: Tensor) -> None:
+    bijection.load_state_dict({k: v + 0.1 for k, v in bijection.state_dict().items()})
+
+
+def replace_parameters(bijection: Chain, x: Tensor) -> None:
+    bijection.links[0].u = torch.nn.Parameter(draws(3, seed=6))
+
+
+@pytest.mark.parametrize("cache_size", [0, 1])
+@pytest.mark.parametrize("edit", [edit_points, step_of_an_optimiser, load_others, replace_parameters])
+def test_nothing_stale_is_remembered(edit, cache_size: int) -> None:
+    bijection = layer_of_ours()
+    transform = to_torch(bijection, cache_size=cache_size)
+    x = draws(4, 3)
+    y = transform(x)
+    transform.log_abs_det_jacobian(x, y)
+    edit(bijection, x)
+    truth, log_det = bijection.forward_and_log_det(x)
+    assert torch.equal(transform.log_abs_det_jacobian(x, y), log_det)
+    assert torch.equal(transform(x), truth) and not torch.equal(y, truth)
+
+
+def test_what_was_remembered_without_a_graph_is_not_taken_where_one_is_wanted() -> None:
+    transform = to_torch(layer_of_ours(), cache_size=1)
+    x = draws(4, 3)
+    with torch.no_grad():
+        y = transform(x)
+    assert transform.log_abs_det_jacobian(x, y).requires_grad
+    with torch.inference_mode():
+        other = x.clone()
+        transform(other)
+        other.mul_(2.0)
+        y = transform(other)
+        assert torch.equal(y, transform.bijection.forward(other))
+
+
+def test_memory_equality_and_composition_as_torch_has_them() -> None:
+    bijection = layer_of_ours()
+    transform = to_torch(bijection)
+    kept = transform.with_cache()
+    x = draws(4, 3)
+    assert kept is kept.with_cache(1) and transform is transform.with_cache(0)
+    assert kept(x) is kept(x) and kept.inv(kept(x)) is x and transform(x) is not transform(x)
+    assert to_torch(bijection) == transform and to_torch(layer_of_ours()) != transform
+    labels = torch.tensor([0, 1])
+    given = to_torch(bijection, labels)
+    assert given == to_torch(bijection, labels.clone()) and given != transform
+    both = T.ComposeTransform([transform, T.SigmoidTransform()])
+    y = both(x)
+    assert both.domain.event_dim == both.codomain.event_dim == 1 and both.codomain.check(y).all()
+    jacobian = torch.stack([torch.func.jacrev(both)(row) for row in x])
+    assert torch.allclose(both.log_abs_det_jacobian(x, y), torch.linalg.slogdet(jacobian).logabsdet)
+    with pytest.raises(ValueError, match="cache_size"):
+        transform.with_cache(2)
+
+
+def test_one_condition_goes_with_one_event_and_with_many() -> None:
+    bijection = layer_of_ours(condition=3)
+    x = draws(2, 4, 3)
+    truth = bijection.forward(x.reshape(8, 3), torch.full((8,), 2)).reshape(2, 4, 3)
+    for c in (torch.tensor([2]), torch.tensor(2)):
+        transform = to_torch(bijection, c)
+        assert torch.allclose(transform(x), truth)
+        assert torch.allclose(transform(x[1, 3]), truth[1, 3])
+        assert transform.log_abs_det_jacobian(x[1, 3], truth[1, 3]).shape == ()
+        assert torch.allclose(transform.inv(truth[1, 3]), x[1, 3], atol=1e-10)
+
+
+# images of the other side that the transform does not give, or gives as its unreachable ends
+BEYOND = {
+    "exp": (T.ExpTransform(), [0.0, -1.0]),
+    "sigmoid": (T.SigmoidTransform(), [-0.1, 1.1]),
+    "tanh": (T.TanhTransform(), [1.0, -1.0, 1.5]),
+    "softplus": (T.SoftplusTransform(), [0.0, -2.0]),
+    "power": (T.PowerTransform(torch.tensor(2.0)), [-1.0, 0.0]),
+    "stick breaking": (T.StickBreakingTransform(), [0.9]),
+    "normal distribution function": (T.CumulativeDistributionTransform(Normal(0.0, 1.0)), [0.0, 1.0, 2.0]),
+    "of several": (T.ComposeTransform([T.ExpTransform(), T.AffineTransform(0.0, 2.0)]), [0.0, -3.0]),
+    "together": (T.IndependentTransform(T.ExpTransform(), 1), [-1.0]),
+}
+
+
+@pytest.mark.parametrize("name", BEYOND)
+def test_values_that_no_transform_gives_are_refused(name: str) -> None:
+    transform, values = BEYOND[name]
+    bijection = from_torch(transform)
+    for value in values:
+        y = torch.full((2, 3), value)
+        y[0] = bijection.forward(torch.full((1, y.shape[1] - (name == "stick breaking")), 0.5))[0]
+        with pytest.raises(ValueError, match=r"^y: "):
+            bijection.inverse_and_log_det(y)
+        with pytest.raises(ValueError, match=r"^x: "):
+            from_torch(transform.inv).forward_and_log_det(y)
+
+
+def test_a_simplex_takes_its_own_images_in_single_precision() -> None:
+    bijection = from_torch(T.StickBreakingTransform())
+    x = draws(20, 200).float()
+    assert torch.allclose(bijection.inverse(bijection.forward(x)), x, atol=1e-2)
+
+
+# -- flows as distributions ---------------------------------------------------------------------------
+
+
+def flow_of(condition: int | None = None) -> BijectiveFlow:
+    return BijectiveFlow(layer_of_ours(condition), NormalSource(3).double())
+
+
+def test_a_flow_within_distributions_of_torch() -> None:
+    flow, labels, x = flow_of(3), torch.arange(3), draws(5, 3)
+    law = flow.given(labels)
+    by_label = flow.log_prob(x[:, None], labels)
+    mixture = MixtureSameFamily(Categorical(probs=torch.tensor([0.2, 0.3, 0.5]).double()), law)
+    weighted = by_label + torch.tensor([0.2, 0.3, 0.5]).double().log()
+    assert torch.allclose(mixture.log_prob(x), weighted.logsumexp(1))
+    assert mixture.sample((4,)).shape == (4, 3)
+    joint = Independent(law, 1)
+    assert torch.allclose(joint.log_prob(x[:, None].expand(5, 3, 3)), by_label.sum(1))
+    inside = TransformedDistribution(law, [T.SigmoidTransform()])
+    y = torch.sigmoid(x[:, None])
+    assert torch.allclose(inside.log_prob(y), by_label - (y * (1 - y)).log().sum(-1))
+    assert inside.support.check(inside.sample((2,))).all()
+
+
+def test_shapes_copies_and_refusals_of_a_flow_as_a_distribution() -> None:
+    flow, labels, x = flow_of(3), torch.arange(3), draws(3)
+    law = FlowDistribution(flow, labels, validate_args=True)  # which zuko turns off for all
+    for shape in ((), (2,), (2, 4), (0,)):
+        assert law.sample(shape).shape == (*shape, 3, 3)
+        assert flow_of().given().rsample_and_log_prob(shape)[1].shape == shape
+    wide = law.expand((2, 3))
+    assert wide.batch_shape == (2, 3) and wide.sample((4,)).shape == (4, 2, 3, 3)
+    assert torch.allclose(wide.log_prob(x)[1], law.log_prob(x))
+    copied = pickle.loads(pickle.dumps(law))
+    assert torch.equal(copied.log_prob(x), law.log_prob(x)) and "batch_shape=(3,)" in repr(copied)
+    with pytest.raises(ValueError, match="batch_shape"):
+        law.expand((2,))
+    with pytest.raises(ValueError, match="batch_shape"):
+        flow_of().given().expand((2,)).expand((3,))
+    with pytest.raises(ValueError, match="event_shape"):
+        law.log_prob(draws(4))
+    with pytest.raises(ValueError, match="batch_shape"):
+        law.log_prob(draws(2, 3))
+
+
+def test_the_support_of_a_flow_is_where_it_ends() -> None:
+    flow = BijectiveFlow(Chain(Affine(0.0, 2.0), Sigmoid(-1.0, 3.0)), NormalSource(2).double())
+    law = FlowDistribution(flow, validate_args=True)
+    assert law.support.check(torch.tensor([[0.0, 2.0], [0.0, 3.5]])).tolist() == [True, False]
+    assert law.has_rsample and law.support.check(law.sample((50,))).all()
+    with pytest.raises(ValueError, match="support"):
+        law.log_prob(torch.tensor([0.0, 3.5]))
+    whole = BijectiveFlow(Chain(Sigmoid(0.0, 16.0), Dequantise(0.0, 15.0)), NormalSource(2).double())
+    assert not FlowDistribution(whole).has_rsample
 
 
 def test_conditions_go_with_the_last_batch_dimension() -> None:

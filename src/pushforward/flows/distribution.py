@@ -9,17 +9,22 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
+from ..bijections import Bijection, is_stochastic
+from ..bijections.base import REAL_LINE
+from ..bijections.interop import interval
 from ..tensors import Condition, event_size, map_condition
 from .base import InvertibleFlow
 
 
 class FlowDistribution(Distribution):
-    """Law of ``flow`` given ``condition``: ``sample``, ``rsample``, ``log_prob``, ``expand``.
+    """The distribution of ``flow`` given ``condition``: ``sample``, ``rsample``, ``log_prob``, ``expand``.
 
-    ``batch_shape`` is () for no condition or a single one, (B,) for B of them.
+    ``batch_shape`` is () for no condition or a single one, (B,) for B of them.  The support is where the
+    last bijection of the flow puts its values, if it has one.  With ``validate_args``, by default as torch
+    is set, ``log_prob`` raises ValueError for values outside it and for shapes that do not fit.  Samples of
+    a flow that draws noise on the way back, such as whole numbers, carry no gradients: ``has_rsample`` is
+    then False.
     """
-
-    has_rsample = True
 
     def __init__(
         self,
@@ -27,28 +32,41 @@ class FlowDistribution(Distribution):
         condition: Condition | None = None,
         generator: torch.Generator | None = None,
         batch_shape: Sequence[int] | None = None,
+        validate_args: bool | None = None,
     ):
         self.flow, self.condition, self.generator = flow, condition, generator
+        outermost = getattr(flow, "bijection", None)
+        self._outermost = outermost if isinstance(outermost, Bijection) else None
+        self.has_rsample = self._outermost is None or not is_stochastic(self._outermost)
         natural = flow.condition_batch(condition)
         super().__init__(
             torch.Size(natural if batch_shape is None else batch_shape),
             torch.Size(flow.event_shape),
-            validate_args=False,
+            validate_args,
         )
 
     @property
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         return {}
 
-    @constraints.dependent_property
+    @constraints.dependent_property(is_discrete=False)
     def support(self) -> constraints.Constraint:
-        return constraints.independent(constraints.real, len(self.event_shape))
+        domain = REAL_LINE if self._outermost is None else self._outermost.codomain
+        return interval(domain, len(self.event_shape))
 
     def expand(self, batch_shape: Sequence[int], _instance: Any = None) -> FlowDistribution:
-        """The same law with more batch dimensions."""
+        """The same distribution with more batch dimensions.
+
+        Raises ValueError for a ``batch_shape`` that its own does not broadcast to.
+        """
+        shape = torch.Size(batch_shape)
+        if not _broadcasts(self.batch_shape, shape):
+            raise ValueError(
+                f"batch_shape: expected what {tuple(self.batch_shape)} broadcasts to, got {tuple(shape)}"
+            )
         batch = len(self.flow.condition_batch(self.condition))
-        condition = map_condition(lambda c: c.expand(*batch_shape, *c.shape[batch:]), self.condition)
-        return FlowDistribution(self.flow, condition, self.generator, batch_shape)
+        condition = map_condition(lambda c: c.expand(*shape, *c.shape[batch:]), self.condition)
+        return FlowDistribution(self.flow, condition, self.generator, shape, self._validate_args)
 
     def _plan(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
         """How many draws per condition give ``shape``, and the leading dimensions of the result."""
@@ -68,5 +86,19 @@ class FlowDistribution(Distribution):
 
     def log_prob(self, value: Tensor) -> Tensor:
         """Log-density in nats; leading dimensions broadcast against ``batch_shape``."""
+        if self._validate_args:
+            self._validate_sample(value)
         log_p = self.flow.log_prob(value, self.condition, self.generator)
         return log_p.expand(torch.broadcast_shapes(log_p.shape, self.batch_shape))
+
+    def __repr__(self) -> str:
+        shapes = f"batch_shape={tuple(self.batch_shape)}, event_shape={tuple(self.event_shape)}"
+        return f"FlowDistribution({type(self.flow).__name__}, {shapes})"
+
+
+def _broadcasts(shape: torch.Size, other: torch.Size) -> bool:
+    """Whether ``shape`` broadcasts to ``other``."""
+    try:
+        return torch.broadcast_shapes(shape, other) == other
+    except RuntimeError:
+        return False

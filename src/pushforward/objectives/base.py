@@ -6,28 +6,47 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 
 from .. import random
 from ..couplings import Rows
-from ..tensors import Condition, drop_condition
+from ..fields.base import Field, Unconditional, as_field
+from ..tensors import Condition, drop_condition, to_tensor
 
 
 @dataclass(frozen=True)
 class Batch:
     """Paired rows: row i of every marginal belongs together.
 
-    marginals: the source's rows, then the target's (more for several snapshots).
+    marginals: the source's rows, then the target's (more for several snapshots); plain tensors and
+        arrays will do.
     weight: ``(B,)``, the weight of each pair, None for equal ones.
     normaliser: what the weighted sum of losses is divided by; None for the sum of the weights here.  On
         several processes it is the global sum of weights divided by their number.
+
+    Raises ValueError for marginals of different lengths and a weight of another.
     """
 
     marginals: tuple[Rows, ...]
     weight: Tensor | None = None
     normaliser: Tensor | float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.marginals, Rows | Tensor) or len(self.marginals) == 0:
+            raise ValueError(f"marginals: expected a tuple of rows, got a {type(self.marginals).__name__}")
+        rows = tuple(
+            part if isinstance(part, Rows) else Rows(to_tensor(part, f"marginals[{k}]"))
+            for k, part in enumerate(self.marginals)
+        )
+        counts = [len(part) for part in rows]
+        if len(set(counts)) > 1:
+            raise ValueError(f"marginals: expected as many rows each, got {counts}")
+        if self.weight is not None and self.weight.shape != (counts[0],):
+            raise ValueError(f"weight: expected shape ({counts[0]},), got {tuple(self.weight.shape)}")
+        object.__setattr__(self, "marginals", rows)
 
     @property
     def source(self) -> Rows:
@@ -114,9 +133,34 @@ class Objective(ABC):
         """The loss of ``models`` on ``batch``."""
 
 
+#: Which modules are functions of (t, x) alone, looked up once.
+_alone: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
+
+
+def model_of(models: nn.ModuleDict, name: str) -> nn.Module:
+    """The model ``name``, which an objective asks for.  Raises ValueError where there is none."""
+    if name not in models:
+        raise ValueError(f"models: expected one named {name!r}, got {', '.join(models) or 'none'}")
+    return models[name]
+
+
+def field_of(models: nn.ModuleDict, name: str = "field") -> Field:
+    """The model ``name`` as a field; one of (t, x) alone will do where there are no conditions.
+
+    Raises ValueError where ``models`` has none of that name.
+
+    >>> field_of(nn.ModuleDict({"field": nn.Bilinear(1, 1, 1)}))(torch.ones(2, 1), torch.ones(2, 1)).shape
+    torch.Size([2, 1])
+    """
+    model = model_of(models, name)
+    if model not in _alone:
+        _alone[model] = isinstance(as_field(model, name), Unconditional)
+    return Unconditional(model) if _alone[model] else model
+
+
 def check_share(drop_condition: float) -> float:
     """``drop_condition``, or a ValueError where it is no probability."""
-    if not 0 <= drop_condition <= 1:
+    if isinstance(drop_condition, bool) or not 0 <= drop_condition <= 1:
         raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
     return drop_condition
 

@@ -7,8 +7,8 @@ from torch import nn
 from ..fields.bridge import both, check_sigma
 from ..paths import Brownian, Interpolant
 from ..tensors import expand_time
-from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
-from .times import Times, Uniform
+from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
+from .times import Times, Uniform, check_kinds
 
 
 class BridgeMatching(Objective):
@@ -22,7 +22,7 @@ class BridgeMatching(Objective):
 
     With pairs of the entropic plan for the cost |x0 - x1|^2 and epsilon = 2 sigma^2 the process is the
     Schroedinger bridge with reference sigma dW; with other pairs it is their
-    Markovian projection, with the right laws at both ends and at every t.
+    Markovian projection, with the right distributions at both ends and at every t.
 
     ``models`` holds ``"field"`` and ``"score"``, or a ``"field"`` with two heads
     (:class:`~pushforward.fields.TwoHeads`).  Each row's condition is hidden with probability
@@ -44,6 +44,7 @@ class BridgeMatching(Objective):
         self.sigma = check_sigma(sigma)
         self.path = Interpolant(gamma=Brownian(self.sigma))
         self.drop_condition = check_share(drop_condition)
+        check_kinds(None, times)
         self.times = times or Uniform()
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
@@ -52,8 +53,8 @@ class BridgeMatching(Objective):
         # one of an antithetic pair: no velocity is formed, which is infinite at both ends
         pair = self.path.sample_pair(t, x0, x1, generator=step.generator)
         condition = partly_hidden(batch, self.drop_condition, step)
-        score = models["score"] if "score" in models else None
-        difference, scaled_score = both(models["field"], score, t, pair.plus, condition)
+        score = field_of(models, "score") if "score" in models else None
+        difference, scaled_score = both(field_of(models), score, t, pair.plus, condition)
         value, errors = batch.reduce((difference - (x1 - x0)).square())
         s = expand_time(t, x1)
         score_value, score_errors = batch.reduce(((s * (1 - s)).sqrt() * scaled_score + pair.noise).square())

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
-from .base import Batch, Loss, Objective, Step
+from .base import Batch, Loss, Objective, Step, field_of
 
 
 class Distillation(Objective):
@@ -15,6 +14,7 @@ class Distillation(Objective):
     others only their conditional mean is learnt.
     ``models`` holds ``"field"``; follow it with :class:`~pushforward.flows.OneStep`.
 
+    >>> import torch
     >>> from pushforward.couplings import Rows
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
     >>> field = nn.Module()
@@ -25,8 +25,6 @@ class Distillation(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         x0: Tensor = batch.source.x
-        output = models["field"](
-            torch.zeros((), dtype=x0.dtype, device=x0.device), x0, batch.target.condition
-        )
+        output = field_of(models)(x0.new_zeros(()), x0, batch.target.condition)
         value, errors = batch.reduce((x0 + output - batch.target.x).square())
         return Loss(value, errors)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -10,8 +11,8 @@ from torch import Tensor, nn
 from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
 from ..tensors import expand_time, sum_event
-from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
-from .times import Times, Uniform
+from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
+from .times import Times, Uniform, check_kinds
 from .weightings import Weighting
 
 
@@ -54,8 +55,8 @@ def pseudo_huber(error: Tensor, constant: float, mask: Tensor | None = None) -> 
 class FlowMatching(Objective):
     """E |field(t, x_t) - dx_t/dt|^2 over times, pairs of the coupling and the path between them.
 
-    ``times`` is their law, uniform by default.  The minimiser is the marginal velocity E[dx_t/dt |
-    x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
+    ``times`` is how these are drawn, uniformly by default.  The minimiser is the marginal velocity E[dx_t/dt
+    | x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
     3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise"),
     on -n/s under the weight s^2 ("score") or on (alpha n - s x1) / sqrt(alpha^2 + s^2) ("v"); wrap it in
     :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each row's
@@ -92,8 +93,11 @@ class FlowMatching(Objective):
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {prediction!r}")
         if not 0 < margin < 0.5:
             raise ValueError(f"margin: expected a number between 0 and 1/2, got {margin}")
-        if huber is not None and not huber > 0:
+        if huber is not None and not 0 < huber < math.inf:
             raise ValueError(f"huber: expected a positive number or None, got {huber}")
+        check_kinds(path, times)
+        if weighting is not None and not callable(weighting):
+            raise ValueError(f"weighting: expected a Weighting or a function of t, got {weighting!r}")
         self.path = path or Interpolant()
         if prediction != "velocity" and not isinstance(self.path, Interpolant):
             raise ValueError(f"prediction: only velocity can be regressed along a {type(self.path).__name__}")
@@ -112,7 +116,7 @@ class FlowMatching(Objective):
         points = (rows.x for rows in batch.marginals)
         point = self.path.sample(t, *points, generator=step.generator)
         condition = partly_hidden(batch, self.drop_condition, step)
-        output = models["field"](t, point.x, condition)
+        output = field_of(models)(t, point.x, condition)
         error = _error(self.prediction, output, point)
         if self.huber is not None:
             errors = pseudo_huber(error, self.huber, target.mask)

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from ..paths import AntitheticPair, Interpolant
 from ..tensors import map_condition
-from .base import Batch, Loss, Objective, Step, check_share, partly_hidden
-from .times import Times, Uniform
+from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
+from .times import Times, Uniform, check_kinds
 
 #: What can be learnt: E[dx_t/dt | x_t], E[z | x_t] and E[x1 | x_t].
 TARGETS = ("velocity", "eta", "denoiser")
@@ -60,7 +60,8 @@ class InterpolantMatching(Objective):
         times: Times | None = None,
         margin: float = 1e-4,
     ):
-        if not path.noisy:
+        check_kinds(path, times)
+        if not isinstance(path, Interpolant) or not path.noisy:
             raise ValueError("path: expected one with noise, such as gamma=Brownian(), got gamma = 0")
         if not 0 < margin < 0.5:
             raise ValueError(f"margin: expected a number between 0 and 1/2, got {margin}")
@@ -83,8 +84,8 @@ class InterpolantMatching(Objective):
         x, time = torch.cat([pair.plus, pair.minus]), torch.cat([t, t])
         condition = map_condition(lambda c: torch.cat([c, c]), condition)
         terms, errors = {}, []
-        for name, model in models.items():
-            plus, minus = model(time, x, condition).chunk(2)
+        for name in models:
+            plus, minus = field_of(models, name)(time, x, condition).chunk(2)
             terms[name], error = batch.reduce(_losses(name, plus, minus, pair))
             errors.append(error)
         value = torch.stack(list(terms.values())).sum()

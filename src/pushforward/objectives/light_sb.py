@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from .. import random
 from ..fields.bridge import check_sigma
-from ..tensors import Condition
-from .base import Batch, Loss, Objective, Step
+from ..tensors import Condition, to_tensor
+from .base import Batch, Loss, Objective, Step, model_of
 
 Covariance = Literal["diagonal", "full"]
 
@@ -49,6 +49,7 @@ class LightSBPotential(nn.Module):
             raise ValueError(f"covariance: expected diagonal or full, got {covariance!r}")
         if not 0 < spread < math.inf:
             raise ValueError(f"spread: expected a positive number, got {spread}")
+        centres = to_tensor(centres, "centres")
         if centres.ndim < 2 or len(centres) == 0:
             raise ValueError(f"centres: expected shape (K, *event), got {tuple(centres.shape)}")
         self.sigma, self.event_shape = check_sigma(sigma), tuple(centres.shape[1:])
@@ -154,7 +155,8 @@ class LightSB(Objective):
     """E log C(x0) - E log v(x1): up to a constant, KL(true bridge | bridge of the potential).
 
     Korotin et al. 2024, arXiv 2310.01174.  ``models`` holds ``"potential"``, a
-    :class:`LightSBPotential`; rows need no pairing.
+    :class:`LightSBPotential`; rows need no pairing.  Raises ValueError
+    for another model.
 
     >>> from pushforward.couplings import Rows
     >>> potential = LightSBPotential(torch.zeros(4, 2))
@@ -163,8 +165,11 @@ class LightSB(Objective):
     torch.Size([8])
     """
 
+    main = "potential"
+
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        potential = models["potential"]
-        assert isinstance(potential, LightSBPotential)
+        potential = model_of(models, "potential")
+        if not isinstance(potential, LightSBPotential):
+            raise ValueError(f"models: expected a LightSBPotential, got a {type(potential).__name__}")
         per_sample = potential.log_c(batch.source.x) - potential.log_v(batch.target.x)
         return Loss(batch.mean(per_sample), per_sample.detach())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from .base import Batch, Loss, Objective, Step
+from .base import Batch, Loss, Objective, Step, model_of
 
 
 class MaximumLikelihood(Objective):
@@ -28,6 +28,6 @@ class MaximumLikelihood(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         rows = batch.target
-        log_prob = models["flow"](rows.x, rows.condition, step.generator)
+        log_prob = model_of(models, "flow")(rows.x, rows.condition, step.generator)
         errors = -log_prob / rows.x[0].numel()
         return Loss(batch.mean(errors), errors.detach())

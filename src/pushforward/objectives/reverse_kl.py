@@ -7,7 +7,7 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from ..flows import InvertibleFlow
-from .base import Batch, Loss, Objective, Step
+from .base import Batch, Loss, Objective, Step, model_of
 
 #: ``(x, condition) -> (B,)``: a log-density up to a constant
 LogDensity = Callable[..., Tensor]
@@ -21,6 +21,7 @@ class ReverseKL(Objective):
     ``log_density(x)`` takes ``(B, *event)`` to ``(B,)`` and is differentiated.  ``models`` holds ``"flow"``,
     an :class:`~pushforward.flows.InvertibleFlow` that is fast from the source; of the batch only the number
     of rows and the condition count.  How good the result is :func:`pushforward.metrics.importance` says.
+    Raises ValueError for what is no function, and for another model.
 
     >>> import torch
     >>> from pushforward.couplings import Rows
@@ -34,11 +35,14 @@ class ReverseKL(Objective):
     main = "flow"
 
     def __init__(self, log_density: LogDensity):
+        if not callable(log_density):
+            raise ValueError(f"log_density: expected a function of x, got a {type(log_density).__name__}")
         self.log_density = log_density
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        flow, condition = models["flow"], batch.target.condition
-        assert isinstance(flow, InvertibleFlow)
+        flow, condition = model_of(models, "flow"), batch.target.condition
+        if not isinstance(flow, InvertibleFlow):
+            raise ValueError(f"models: expected an InvertibleFlow named 'flow', got a {type(flow).__name__}")
         x0 = flow.source.sample(len(batch), condition, step.generator)
         x, log_det = flow.push_and_log_det(x0, condition, step.generator)
         log_q = flow.source.log_prob(x0, condition) - log_det

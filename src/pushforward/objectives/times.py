@@ -1,4 +1,4 @@
-"""How training times are drawn: laws on [0, 1], sampled in strata."""
+"""How training times are drawn: distributions on [0, 1], sampled in strata."""
 
 from __future__ import annotations
 
@@ -9,24 +9,33 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..paths import Path
 from .base import Step
 
 
+def check_kinds(path: Path | None, times: Times | None) -> None:
+    """Raise ValueError for what is no path, or no distribution of times; None stands for a default."""
+    if path is not None and not isinstance(path, Path):
+        raise ValueError(f"path: expected a Path such as Interpolant(), got {path!r}")
+    if times is not None and not isinstance(times, Times):
+        raise ValueError(f"times: expected Times such as Uniform(), got {times!r}")
+
+
 class Times(ABC):
-    """A law of training times.  The best field is the same under every law; where a network spends its
+    """A distribution of training times.  The best field is the same under each; where a network spends its
     effort is not."""
 
     @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
-        """The times at which the law's distribution function is ``u``."""
+        """The times at which the distribution function is ``u``."""
 
     def draw(
         self, like: Tensor, step: Step, margin: float = 0.0, open_ends: tuple[bool, bool] = (True, True)
     ) -> Tensor:
         """Times ``(B,)``, one in each of the global batch's equal strata: quantile((i + U_i) / B).
 
-        Each is a draw of the law, since rows come in random order, and the mean loss varies less from
-        batch to batch than with independent times.  They are squeezed from [0, 1] into an interval that
+        Each is a draw of the distribution, since rows come in random order, and the mean loss varies less
+        from batch to batch than with independent times.  They are squeezed from [0, 1] into an interval that
         keeps ``margin`` away from the ends that are open.
         """
         count = len(like)
@@ -66,7 +75,7 @@ class Late(Times):
     """
 
     def __init__(self, power: float = 2.0):
-        if not power > 0:
+        if not 0 < power < math.inf:
             raise ValueError(f"power: expected a positive number, got {power}")
         self.power = float(power)
 

@@ -73,7 +73,7 @@ class MinSNR(Weighting):
     """
 
     def __init__(self, gamma: float = 5.0):
-        if not gamma > 0:
+        if not 0 < gamma < math.inf:
             raise ValueError(f"gamma: expected a positive number, got {gamma}")
         self.gamma = float(gamma)
 

@@ -69,11 +69,11 @@ def by_likelihood(config: RunConfig) -> bool:
     return registry.lookup("method", config.model.method).objective == "maximum-likelihood"
 
 
-def build_normalizing_flow(config: RunConfig, schema: Schema, law: Source | None = None) -> DensityFlow:
+def build_normalizing_flow(config: RunConfig, schema: Schema, source: Source | None = None) -> DensityFlow:
     """The normalizing flow (or autoencoder) of a configuration, its weights drawn from the seed.
 
-    law: what it starts from, None for the source that it has by itself.  Raises ValueError for a base under
-    a model that has hidden variables instead.
+    source: what it starts from, None for the source that it has by itself.  Raises ValueError for a base
+    under a model that has hidden variables instead.
     """
     spec = None if schema.condition is None else schema.condition.network_spec
     assert config.model.flow is not None, "resolve the configuration first"
@@ -87,9 +87,9 @@ def build_normalizing_flow(config: RunConfig, schema: Schema, law: Source | None
                 )
             # its shape need not be that of the data: images are squeezed into patches or flattened
             flow.source = registry.create("base", config.model.base, flow.source.event_shape)
-        if law is not None:
+        if source is not None:
             assert isinstance(flow, BijectiveFlow)
-            flow.source = law
+            flow.source = source
         return flow
 
 
@@ -113,15 +113,15 @@ def build_models(
     config: RunConfig,
     schema: Schema,
     stage: str = "train",
-    law: Source | None = None,
+    source: Source | None = None,
     known: GaussianMixture | None = None,
 ) -> nn.ModuleDict:
     """All networks of a stage by the names their objective knows them by.
 
-    law: the distribution at t = 0.  known: a mixture in whose closed form the field starts.
+    source: the distribution at t = 0.  known: a mixture in whose closed form the field starts.
     """
     if by_likelihood(config):
-        flow = build_normalizing_flow(config, schema, law)
+        flow = build_normalizing_flow(config, schema, source)
         return nn.ModuleDict({"flow": flow}).to(model_dtype(config))
     network = build_network(config, schema)
     path = build_path(config)
@@ -197,7 +197,7 @@ def inner_flow(
     config: RunConfig, schema: Schema, models: nn.ModuleDict, source: Source | None, stage: str
 ) -> Flow:
     """The flow in the model's space after a stage: along straight lines after reflow, of one step after
-    distillation.  ``source`` is its law at t = 0, None where the model has its own."""
+    distillation.  ``source`` is what it starts from at t = 0, None where the model has its own."""
     if by_likelihood(config):
         flow = models["flow"]
         assert isinstance(flow, DensityFlow)

@@ -43,7 +43,7 @@ def build_judge(
     config: RunConfig,
     dataset: Dataset,
     rows: Rows,
-    law: Source | None,
+    source: Source | None,
     stage: str,
     models: nn.ModuleDict,
     often: bool = False,
@@ -55,9 +55,9 @@ def build_judge(
     evaluations; of one who is asked ``often``, during a training, fewer rows keep it low.
     """
     preprocess = sharp(dataset.preprocess)
-    flow = inner_flow(config, dataset.schema, models, law, stage)
+    flow = inner_flow(config, dataset.schema, models, source, stage)
     scored = dataset.schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
-    if not scored or isinstance(law, Empirical):
+    if not scored or isinstance(source, Empirical):
         return None
     each = 1
     if isinstance(flow, ContinuousFlow):
@@ -75,7 +75,7 @@ def build_judge(
 
     def judge(models: nn.ModuleDict) -> Tensor:
         device = next(models.parameters()).device
-        flow = inner_flow(config, dataset.schema, models, law, stage)
+        flow = inner_flow(config, dataset.schema, models, source, stage)
         assert isinstance(flow, DensityFlow)
         if isinstance(flow, ContinuousFlow):
             flow = flow.replace(solver=RK4(steps=STEPS))

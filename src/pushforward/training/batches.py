@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -10,7 +12,8 @@ from ..couplings import Coupling, Independent, Rows
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
 from ..sources import Source
-from ..tensors import event_size, map_condition
+from ..tensors import condition_length, event_size, map_condition, to_tensor
+from .checks import check_count
 from .pools import Gather, Planned, PlansAhead, Pool
 
 #: About how many numbers are drawn at once.
@@ -38,6 +41,26 @@ def in_model_space(
     return Rows(x.to(dtype), target.condition, target.mask, target.weight).to(device)
 
 
+def _as_rows(given: Any, name: str) -> Rows:
+    """At least one row of finite numbers, and as many of all that belongs to them."""
+    rows = given if isinstance(given, Rows) else Rows(to_tensor(given, name))
+    x = rows.x
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected rows (N, *event), got shape {tuple(x.shape)}")
+    if len(x) == 0:
+        raise ValueError(f"{name}: expected at least one row, got none")
+    if not bool(x.isfinite().all()):
+        raise ValueError(f"{name}: expected finite numbers, got {int((~x.isfinite()).sum())} that are not")
+    beside = {"mask": rows.mask, "weight": rows.weight}
+    counts = {key: len(part) for key, part in beside.items() if part is not None}
+    if rows.condition is not None:
+        counts["condition"] = condition_length(rows.condition)
+    for key, count in counts.items():
+        if count != len(x):
+            raise ValueError(f"{name}: expected a {key} for each of {len(x)} rows, got {count}")
+    return rows
+
+
 class PairedBatches:
     """Pairs of source draws and data rows, ``size`` per step over all processes.
 
@@ -55,14 +78,16 @@ class PairedBatches:
     A coupling that holds its pairs (:attr:`Coupling.pairing`) takes them from ``source``, then given as
     rows, and ``target`` in fresh orders.
 
-    Raises ValueError for an empty target, a size, plan or reuse below 1, a plan of more rows than there are,
-    and sources that do not fit.
+    Rows may be plain tensors, arrays and DataFrames; all are taken in ``dtype``, that of the model.
+
+    Raises ValueError for a target without rows or with values that are not finite, a size, plan or reuse
+    below 1, a plan of more rows than there are, and sources that do not fit.
     """
 
     def __init__(
         self,
-        source: Source | Rows | None,
-        target: Rows,
+        source: Source | Rows | Tensor | None,
+        target: Rows | Tensor,
         coupling: Coupling | None = None,
         *,
         size: int,
@@ -75,13 +100,16 @@ class PairedBatches:
         steps: int | None = None,
         gather: Gather | None = None,
     ):
-        if size < 1 or len(target) < 1:
-            raise ValueError(
-                f"expected a batch and a target of at least one row, got {size} and {len(target)}"
-            )
-        for name, value in (("plan", plan), ("reuse", reuse)):
-            if value is not None and value < 1:
-                raise ValueError(f"{name}: expected at least 1, got {value}")
+        target = _as_rows(target, "target")
+        if source is not None and not isinstance(source, Source):
+            source = _as_rows(source, "source")
+        if coupling is not None and not isinstance(coupling, Coupling):
+            raise ValueError(f"coupling: expected a Coupling or None, got {coupling!r}")
+        for name, value in (("size", size), ("plan", plan), ("reuse", reuse), ("steps", steps)):
+            if value is not None:
+                check_count(name, value, 1)
+        if not dtype.is_floating_point:
+            raise ValueError(f"dtype: expected floats, got {dtype}")
         self.source, self.coupling, self.size, self.seed = source, coupling or Independent(), size, seed
         self.noisy = preprocess if preprocess is not None and is_stochastic(preprocess) else None
         self.dtype, self.device = dtype, torch.device(device)
@@ -221,7 +249,7 @@ class PairedBatches:
 
     def _hold(self) -> Pool:
         if not isinstance(self.source, Rows):
-            raise ValueError("source: expected the rows that the coupling pairs, got a law")
+            raise ValueError("source: expected the rows that the coupling pairs, got a distribution")
         x0 = Rows(self.source.x.to(self.device, self.dtype))
         pairing = self.coupling.pair(x0, self.whole_target())  # which checks that the rows are its own
         weight = None if pairing.weight is None else pairing.weight.to(self.device)

@@ -7,14 +7,18 @@ import copy
 import torch
 from torch import nn
 
+from .checks import check_number
+
 
 class EMA:
     """averages = d averages + (1 - d) weights after each step, d = min(decay, (1 + n) / (10 + n)).
 
-    The ramp keeps the first weights from lingering in short runs.  Buffers are copied.
+    The ramp keeps the first weights from lingering in short runs.  Buffers are copied.  Raises ValueError for
+    a decay outside [0, 1].
     """
 
     def __init__(self, models: nn.ModuleDict, decay: float):
+        check_number("decay", decay, 0.0, 1.0)
         self.decay = decay
         # one call for all parameters, as torch.optim's own averaging does
         self._lerp = vars(torch)["_foreach_lerp_"]

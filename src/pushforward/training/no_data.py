@@ -6,6 +6,7 @@ import torch
 
 from ..couplings import Rows
 from ..objectives import Batch
+from .checks import check_count
 
 
 class NoData:
@@ -18,8 +19,7 @@ class NoData:
     """
 
     def __init__(self, size: int):
-        if size < 1:
-            raise ValueError(f"size: expected at least one row, got {size}")
+        check_count("size", size, 1)
         self.size = size
 
     def rows(self, rank: int, world: int) -> tuple[int, int]:

@@ -5,6 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+#: Below this share of |a|^2 + |b|^2 a distance by inner products has lost digits that differences keep.
+LOST = 2.0**-20
+#: Numbers of differences held at once.
+HELD = 2**21
+#: Most entries of a table that the library makes of its own accord: 256 MiB in double precision.
+TABLE = 2**25
+
 
 def squared_distances(
     x: Tensor, y: Tensor, x_mask: Tensor | None = None, y_mask: Tensor | None = None
@@ -14,9 +21,11 @@ def squared_distances(
     cost_ij = sum_k m_ik m_jk (x_ik - y_jk)^2, by matrix products.  A mask is True on valid elements, of
     shape ``(n, ...)`` or ``(m, ...)``, and stands for all event dimensions that it lacks; without one
     every element counts.  What stands in invalid elements has no effect.  Both clouds are centred first,
-    so that a common offset costs no accuracy.
+    so that a common offset costs no accuracy; pairs that are near each other beside a far row are computed
+    from their differences, so that every entry is right to 9 digits at least.
 
-    Raises ValueError for events that differ, clouds without rows and masks that do not fit.
+    Raises ValueError for events that differ, clouds without rows, values that are not finite or have no
+    finite square, and masks that do not fit.
 
     >>> squared_distances(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 9.0]]))
     tensor([[73.]], dtype=torch.float64)
@@ -28,17 +37,53 @@ def squared_distances(
     if len(x) == 0 or len(y) == 0:
         raise ValueError(f"x, y: expected at least one row each, got {len(x)} and {len(y)}")
     if x_mask is None and y_mask is None:
-        a, b = (z.reshape(len(z), -1).double() for z in (x, y))
-        centre = 0.5 * (a.mean(0) + b.mean(0))
-        a, b = a - centre, b - centre
-        cost = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
-        return torch.addmm(cost, a, b.T, alpha=-2.0).clamp_(min=0.0)
-    p, q = _expanded("x_mask", x, x_mask), _expanded("y_mask", y, y_mask)
-    a, b = _masked(x, p), _masked(y, q)
-    centre = (a.sum(0) + b.sum(0)) / (p.sum(0) + q.sum(0)).clamp(min=1)
-    a, b = (a - centre) * p, (b - centre) * q
-    cost = a.square() @ q.T + p @ b.square().T
-    return torch.addmm(cost, a, b.T, alpha=-2.0).clamp_(min=0.0)
+        p = q = None
+        first, second = (z.reshape(len(z), -1).double() for z in (x, y))
+        centre = 0.5 * (first.mean(0) + second.mean(0))
+        a, b = first - centre, second - centre
+        total = a.square().sum(1)[:, None] + b.square().sum(1)[None, :]
+    else:
+        p, q = _expanded("x_mask", x, x_mask), _expanded("y_mask", y, y_mask)
+        first, second = _masked(x, p), _masked(y, q)
+        centre = (first.sum(0) + second.sum(0)) / (p.sum(0) + q.sum(0)).clamp(min=1)
+        a, b = (first - centre) * p, (second - centre) * q
+        total = a.square() @ q.T + p @ b.square().T
+    # numbers of 1e154 and more have no square; a sum is finite only where all of its terms are
+    if not bool(total.sum().isfinite()):
+        raise ValueError("x, y: expected finite values whose squares are finite")
+    cost = torch.addmm(total, a, b.T, alpha=-2.0).clamp_(min=0.0)
+    rows, columns = (cost < total.mul_(LOST)).nonzero().unbind(1)
+    for i, j in zip(*(index.split(max(1, HELD // max(1, a.shape[1]))) for index in (rows, columns))):
+        gap = (first[i] - second[j]).square_()
+        if p is not None and q is not None:
+            gap *= p[i] * q[j]
+        cost[i, j] = gap.sum(1)
+    return cost
+
+
+def moved_together(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows ``(n, d)`` and ``(m, d)`` with their means taken off each, where the clouds lie far apart.
+
+    |x - y|^2 then differs by a term of x alone and one of y alone, which no balanced plan depends on.  Done
+    where the means are further apart than twice the sum of both radii: every pair costs less afterwards, so
+    that rounding takes less; elsewhere the rows are returned as they are.
+    """
+    first, second = x.mean(0), y.mean(0)
+    apart = (first - second).norm()
+    # the first rows alone mostly settle it
+    for some in (slice(1), slice(None)):
+        if not apart > 2 * ((x[some] - first).norm(dim=1).max() + (y[some] - second).norm(dim=1).max()):
+            return x, y
+    return x - first, y - second
+
+
+def check_table(name: str, n: int, m: int, instead: str) -> None:
+    """Raise ValueError where a table of ``n`` by ``m`` numbers would take more than 256 MiB."""
+    if n * m > TABLE:
+        raise ValueError(
+            f"{name}: {n:,} and {m:,} rows need a table of {n * m / 2**17:,.0f} MiB, more than the 256 that "
+            f"are allowed; {instead}"
+        )
 
 
 def _expanded(name: str, x: Tensor, mask: Tensor | None) -> Tensor:

@@ -9,11 +9,15 @@ import torch
 from torch import Tensor
 
 from .. import random
-from .cost import squared_distances
+from .cost import check_table, moved_together, squared_distances
+from .scaling import check_sums
+from .simplex import simplex
 from .sparse import assignment
 
 #: From here on few candidate pairs are faster than all pairs.
 SPARSE_ROWS = 640
+#: What to do where a table of all pairs is too large.
+FEWER = "take fewer rows, or as many on both sides without masses and masks, which need no table"
 
 
 @dataclass(frozen=True)
@@ -72,15 +76,17 @@ def exact(
 ) -> ExactPlan:
     """The plan of least cost for |x_i - y_j|^2: min over plans P of sum_ij P_ij |x_i - y_j|^2.
 
-    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; ``a`` ``(n,)`` and ``b`` ``(m,)`` are masses, which are
-    divided by their sums (None: equal ones); with masks the cost is that of :func:`squared_distances`.
-    As many rows on both sides without masses give a permutation: by sorting on the line, from 640 rows on
-    by :func:`pushforward.plans.sparse.assignment`, below and otherwise by the network simplex over all
-    pairs.  The plan is exact in each case, float64, on the device of ``x``.
+    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; ``a`` ``(n,)`` and ``b`` ``(m,)`` are masses of equal
+    sums, which are divided by them (None: equal masses); with masks the cost is that of
+    :func:`squared_distances`.  As many rows on both sides without masses give a permutation.  On the line
+    rows are sorted; from 640 rows on a permutation is found by :func:`pushforward.plans.sparse.assignment`;
+    below and otherwise the network simplex takes all pairs, :func:`pushforward.plans.simplex.simplex`.  The
+    plan is exact in each case, float64, on the device of ``x``.
 
     Raises ValueError for empty clouds, events that differ, values that are not finite, masses that are
-    negative, not finite or all zero, and masks that do not fit.  Peyre & Cuturi 2019, arXiv 1803.00567,
-    section 3.5; Bonneel et al. 2011, doi 10.1145/2070781.2024192.
+    negative, not finite, all zero or of unequal sums, masks that do not fit, and where a table of all pairs
+    would take more than 256 MiB.  Peyre & Cuturi 2019, arXiv 1803.00567, section 3.5; Bonneel et al. 2011,
+    doi 10.1145/2070781.2024192.
 
     >>> plan = exact(torch.tensor([[0.0], [5.0]]), torch.tensor([[6.0], [1.0]]))
     >>> plan.permutation.tolist(), plan.cost
@@ -92,6 +98,7 @@ def exact(
     if x.shape[1:] != y.shape[1:]:
         raise ValueError(f"x, y: expected equal events, got {tuple(x.shape[1:])} and {tuple(y.shape[1:])}")
     if x_mask is not None or y_mask is not None:
+        check_table("x, y", len(x), len(y), FEWER)
         return exact_of_costs(squared_distances(x.detach(), y.detach(), x_mask, y_mask), a, b)
     p, q = (z.detach().reshape(len(z), -1).double().cpu() for z in (x, y))
     for name, rows in (("x", p), ("y", q)):
@@ -125,52 +132,73 @@ def exact_of_costs(cost: Tensor, a: Tensor | None = None, b: Tensor | None = Non
 
 def _plan(x: Tensor, y: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, columns and masses of the best plan between points ``(n, d)`` and ``(m, d)`` on the CPU."""
-    n, d = x.shape
-    if a is None and b is None and n == len(y):
-        columns = None
-        if d == 1:
-            columns = torch.empty(n, dtype=torch.int64)
-            columns[x[:, 0].argsort()] = y[:, 0].argsort()
-        elif n >= SPARSE_ROWS:
-            found = assignment(x.numpy(), y.numpy())
-            columns = None if found is None else torch.from_numpy(found)
-        if columns is not None:
-            return torch.arange(n), columns, torch.full((n,), 1 / n, dtype=torch.float64)
+    (n, d), m = x.shape, len(y)
+    if d == 1:
+        return on_the_line(x[:, 0], y[:, 0], a, b)
+    x, y = moved_together(x, y)
+    if a is None and b is None and n == m >= SPARSE_ROWS:
+        found = assignment(x.numpy(), y.numpy())
+        if found is not None:
+            return torch.arange(n), torch.from_numpy(found), torch.full((n,), 1 / n, dtype=torch.float64)
+    check_table("x, y", n, m, FEWER)
     return _all_pairs(squared_distances(x, y), a, b)
 
 
-def _all_pairs(cost: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-    import ot  # takes a second
+def on_the_line(
+    x: Tensor, y: Tensor, a: Tensor | None = None, b: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, columns and masses of the plan between numbers ``(n,)`` and ``(m,)`` that keeps their order.
 
+    It is the best one for every cost that is a convex function of the distance.
+
+    >>> on_the_line(torch.tensor([5.0, 0.0]), torch.tensor([1.0]))
+    (tensor([0, 1]), tensor([0, 0]), tensor([0.5000, 0.5000], dtype=torch.float64))
+    """
+    n, m = len(x), len(y)
+    rows, columns = x.argsort(), y.argsort()
+    if a is None and b is None:
+        # where quantile functions jump, counted in whole 1 / (n m)
+        upto = torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n
+    else:
+        first, second = (torch.from_numpy(mass) for mass in _masses(a, b, n, m))
+        upto = first[rows].cumsum(0), second[columns].cumsum(0)
+        upto = upto[0] / upto[0][-1], upto[1] / upto[1][-1]
+    levels = torch.cat(upto).unique()
+    mass = levels.diff(prepend=levels.new_zeros(1))
+    levels, mass = levels[mass > 0], mass[mass > 0].double()
+    # an interval ends at its level
+    i, j = (torch.searchsorted(steps, levels).clamp(max=len(steps) - 1) for steps in upto)
+    rows, columns = rows[i], columns[j]
+    order = torch.from_numpy(np.lexsort((columns.numpy(), rows.numpy())))
+    return rows[order], columns[order], mass[order] / mass.sum()
+
+
+def _all_pairs(cost: Tensor, a: Tensor | None, b: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
     n, m = cost.shape
-    permutes = n == m and a is None and b is None
-    # masses of a permutation are counted in rows, that flows are whole numbers and free of rounding
-    first, second = (
-        np.full(k, 1.0 if permutes else 1 / k) if mass is None else _masses(name, mass, k)
-        for name, mass, k in (("a", a, n), ("b", b, m))
-    )
-    # The simplex compares with absolute tolerances: costs of size 1 whatever the unit of the data.  What it
-    # charges for mass that finds no pair derives from the largest cost: none may be negative.
-    low = min(0.0, float(cost.min()))
-    unit = np.exp2(np.frexp(float(cost.mean()) - low)[1])
-    scaled = torch.sub(cost, low).div_(unit).numpy()
-    flow, log = ot.emd(first, second, scaled, numItermax=10**9, log=True)
-    if log["warning"] is not None:
-        raise RuntimeError(f"the optimal plan was not found: {log['warning']}")
-    used = np.flatnonzero(flow > 0.5 if permutes else flow)
-    rows, columns = np.divmod(used, m)
-    mass = flow.reshape(-1)[used]
-    if permutes:
+    if a is None and b is None and n == m:
+        # masses are counted in rows, that flows are whole numbers and free of rounding
+        rows, columns, mass = simplex(cost.numpy(), np.ones(n), np.ones(n))
+        rows, columns = rows[mass > 0.5], columns[mass > 0.5]
         assert np.array_equal(rows, np.arange(n)) and np.array_equal(np.sort(columns), rows)
         mass = np.ones(n)
+    else:
+        rows, columns, mass = simplex(cost.numpy(), *_masses(a, b, n, m))
     return torch.from_numpy(rows), torch.from_numpy(columns), torch.from_numpy(mass / mass.sum())
 
 
-def _masses(name: str, mass: Tensor, rows: int) -> np.ndarray:
-    """Masses that sum to 1."""
-    if mass.shape != (rows,):
-        raise ValueError(f"{name}: expected {rows} masses, got shape {tuple(mass.shape)}")
-    values = mass.detach().double().cpu().numpy()
-    if not (np.isfinite(values).all() and (values >= 0).all() and values.sum() > 0):
-        raise ValueError(f"{name}: expected finite non-negative masses with a positive sum")
-    return values / values.sum()
+def _masses(a: Tensor | None, b: Tensor | None, n: int, m: int) -> tuple[np.ndarray, np.ndarray]:
+    """Masses that sum to 1; None: equal ones."""
+    sides = []
+    for name, mass, rows in (("a", a, n), ("b", b, m)):
+        if mass is None:
+            sides.append(np.full(rows, 1 / rows))
+            continue
+        if mass.shape != (rows,):
+            raise ValueError(f"{name}: expected {rows} masses, got shape {tuple(mass.shape)}")
+        values = mass.detach().double().cpu().numpy()
+        if not (np.isfinite(values).all() and (values >= 0).all() and 0 < values.sum() < np.inf):
+            raise ValueError(f"{name}: expected finite non-negative masses with a positive sum")
+        sides.append(values / values.sum())
+    if a is not None and b is not None:
+        check_sums(a, b)
+    return sides[0], sides[1]

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from .cost import TABLE, squared_distances
 
 Array = NDArray[np.float64]
 Index = NDArray[np.int64]
 
 #: Above this many dimensions a table of costs is cheaper than computing them again in every search.
 TABLE_DIMENSIONS = 8
-#: Most entries of such a table (1 GiB), and of a block.
-TABLE, BLOCK = 2**27, 2**19
+#: Most entries of a block.
+BLOCK = 2**19
+#: Rows further out than this many times the typical distance leave products of inner products no digits.
+FAR = 30.0
 #: The most pairs that one search finds per row, on average over a block.
 MOST = 48
+
+
+def typical_size(x: Array, y: Array) -> tuple[float, bool]:
+    """A typical |x|^2 + |y|^2, of which a few far rows know nothing, and whether there are such rows."""
+    norms = (x * x).sum(1), (y * y).sum(1)
+    scale = float(sum(np.median(norm) for norm in norms)) or float(sum(norm.mean() for norm in norms))
+    return scale, max(float(norm.max()) for norm in norms) > FAR**2 * scale
 
 
 class Costs:
@@ -24,11 +37,10 @@ class Costs:
     def __init__(self, x: Array, y: Array):
         self.x, self.y = x, y
         self.shape = len(x), len(y)
-        self.scale = float((x * x).sum(1).mean() + (y * y).sum(1).mean())
+        self.scale, self.far = typical_size(x, y)
         self.table = None
         if x.shape[1] > TABLE_DIMENSIONS and len(x) * len(y) <= TABLE:
-            left, right = self._factors(np.zeros(len(x)), np.zeros(len(y)))
-            self.table = left @ right
+            self.table = squared_distances(torch.from_numpy(x), torch.from_numpy(y)).numpy()
 
     def _factors(self, u: Array, v: Array) -> tuple[Array, Array]:
         # c_ij - u_i - v_j is the inner product of (-2 x, |x|^2 - u, 1) and (y, 1, |y|^2 - v)
@@ -42,12 +54,13 @@ class Costs:
         n, m = self.shape
         step = max(1, BLOCK // m)
         memory = np.empty((min(n, step), m))
-        left, right = self._factors(u, v) if self.table is None else (self.x, self.y)
+        left, right = self._factors(u, v) if self.table is None and not self.far else (self.x, self.y)
         for start in range(0, n, step):
             part = slice(start, start + step)
             block = memory[: min(step, n - start)]
-            if self.table is not None:
-                np.subtract(self.table[part], v, out=block)
+            if self.table is not None or self.far:
+                whole = cdist(left[part], right, "sqeuclidean") if self.table is None else self.table[part]
+                np.subtract(whole, v, out=block)
                 block -= u[part, None]
             elif left.shape[1] <= TABLE_DIMENSIONS + 2:
                 # not a product of BLAS, whose threads wait for each other where others use the machine
@@ -60,10 +73,17 @@ class Costs:
         """Costs of single pairs."""
         if self.table is not None:
             return self.table[rows, columns]
+        # from differences: the proof of a plan rests on them
         step = max(1, 2**22 // self.x.shape[1])
         parts = (slice(k, k + step) for k in range(0, len(rows), step))
         gaps = (self.x[rows[part]] - self.y[columns[part]] for part in parts)
         return np.concatenate([np.empty(0), *((gap * gap).sum(1) for gap in gaps)])
+
+    def reduced(self, rows: Index, columns: Index, u: Array, v: Array) -> tuple[Array, Array]:
+        """Reduced costs of single pairs, and what rounding may add to or take from each."""
+        cost, first, second = self.of(rows, columns), u[rows], v[columns]
+        rounding = 8 * np.finfo(float).eps * (cost + np.abs(first) + np.abs(second))
+        return cost - first - second, rounding
 
     def row_minima(self, v: Array) -> Array:
         """min_j c_ij - v_j, ``(n,)``."""

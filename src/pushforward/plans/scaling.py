@@ -40,6 +40,18 @@ def masses(mass: Tensor | None, cost: Tensor, axis: int, name: str) -> Tensor:
     return mass.expand(*cost.shape[:-2], rows)
 
 
+def check_sums(a: Tensor, b: Tensor) -> None:
+    """Raise ValueError for masses ``(*batch, n)`` and ``(*batch, m)`` whose sums differ by more than 1e-5."""
+    first, second = (mass.detach().double().sum(-1) for mass in (a, b))
+    off = (first - second).abs() > 1e-5 * torch.maximum(first, second)
+    if bool(off.any()):
+        first, second = first[off][0], second[off][0]
+        raise ValueError(
+            f"a, b: expected masses of equal sums, got {float(first):g} and {float(second):g}; divide each "
+            "by its sum, or leave mass out by `unbalanced` or `partial`"
+        )
+
+
 @torch.no_grad()
 def scale(
     cost: Tensor,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import NamedTuple
 
 import numpy as np
 
-from .pricing import Array, Costs, Index
+from .cost import TABLE
+from .pricing import Array, Costs, Index, typical_size
 from .search import partition
 
 #: Coarsest problem, which is solved over all its pairs.
@@ -15,9 +17,12 @@ COARSE = 256
 FIRST = 16
 #: Pairs of a reduced cost up to this share of the first candidates' largest are added early.
 MARGIN = 0.25
-#: Below minus this share of the mean squared norms a reduced cost is negative; pairs already among the
+#: Below minus this share of the typical squared norms a reduced cost is negative; pairs already among the
 #: candidates, which the simplex has dealt with, may be less accurate.
 TOLERANCE, SLACK = 1e-12, 1e-9
+#: Reduced costs are cut at this multiple of the first candidates' largest, as the simplex works with absolute
+#: tolerances.
+CUT = 1e6
 
 
 class Level(NamedTuple):
@@ -44,7 +49,8 @@ def assignment(x: Array, y: Array) -> Index | None:
     pairs of the next finer problem can matter.  Among these the network simplex finds the best plan and new
     potentials u, v.  A search over all pairs then finds those with |x_i - y_j|^2 < u_i + v_j: none proves
     by duality that no plan is better, others are added and the problem is solved again.  None is returned
-    where that does not end.
+    where that does not end, and where some rows are so far apart that a table of all pairs does better, if
+    one fits; if none does, a plan that is not proved the best comes with a UserWarning.
 
     Schmitzer 2016, arXiv 1510.05466, section 4, for the scales, though with a search in place of shields;
     Gottschlich & Schuhmacher 2014, doi 10.1371/journal.pone.0110214, for the short lists.
@@ -52,11 +58,17 @@ def assignment(x: Array, y: Array) -> Index | None:
     >>> assignment(np.array([[0.0], [5.0]]), np.array([[6.0], [1.0]])).tolist()
     [1, 0]
     """
-    # neither a shift of one side nor the unit changes which plan is best, and POT knows absolute tolerances
-    x, y = x - x.mean(0), y - y.mean(0)
-    unit = np.sqrt(max((x * x).sum(1).mean(), (y * y).sum(1).mean())) or 1.0
+    # neither a shift nor the unit changes which plan is best, and POT knows absolute tolerances; by medians,
+    # that a far row takes no digits from the others, and one shift for both sides, that near pairs stay near
+    centre = np.median(x, axis=0)
+    x, y = x - centre, y - centre
+    size = max(np.median((z * z).sum(1)) for z in (x, y)) or max((z * z).sum(1).mean() for z in (x, y)) or 1.0
+    unit = np.exp2(np.round(0.5 * np.log2(size)))
+    far = typical_size(x, y)[1]
+    if far and len(x) * len(y) <= TABLE:
+        return None
     (levels_x, row_of_x), (levels_y, row_of_y) = _resolutions(x / unit), _resolutions(y / unit)
-    plan, last = None, None
+    plan, last, costs = None, None, None
     for source, target in zip(levels_x, levels_y, strict=True):
         costs = Costs(source.points, target.points)
         if plan is None or last is None:
@@ -71,7 +83,9 @@ def assignment(x: Array, y: Array) -> Index | None:
         if plan is None:
             return None
         last = source, target
-    assert plan is not None and last is not None
+    assert plan is not None and last is not None and costs is not None
+    if far:
+        _warn_of(costs, plan)
     match = _units(plan, last[0].masses, last[1].masses)
     columns = np.empty(len(x), np.int64)
     columns[row_of_x] = row_of_y[match]
@@ -152,30 +166,58 @@ def _refine(costs: Costs, a: Index, b: Index, v: Array, start: Index, whole: boo
     rows = np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
     few = np.concatenate([block.copy() for _, block in Costs(costs.x[rows], costs.y).blocks(u[rows], v)])
     level = float(np.quantile(few, min(1.0, FIRST / m)))
+    if whole and level < 10 * SLACK * costs.scale and n * m <= TABLE:
+        return None  # distances within clumps are too small beside those between them
     unit = max(level, 1e-6 * costs.scale) or 1.0
-    pairs = _merged(costs.below(u, v, level), start)
+    pairs, grow, plan = _merged(costs.below(u, v, level), start), 1.0, None
     for turn in range(40):
         i, j = np.divmod(pairs, m)
         # reduced costs have the same best plan as costs, and being small keep its potentials accurate
-        reduced = costs.of(i, j) - u[i] - v[j]
+        table, rounding = costs.reduced(i, j, u, v)
         # none negative: POT derives from the largest what it charges for mass that finds no pair
-        low = reduced.min()
-        table = coo_matrix(((reduced - low) / unit, (i, j)), shape=(n, m))
-        flow, log = ot.emd(a.astype(float), b.astype(float), table, numItermax=10**9, log=True)
-        du, dv = unit * log["u"] + low, unit * log["v"]
-        u, v, reduced = u + du, v + dv, reduced - du[i] - dv[j]
-        if log["warning"] is not None or reduced.min() < -SLACK * costs.scale:
+        low = table.min()
+        table = np.minimum((table - low) / unit, CUT * grow)
+        flow, log = ot.emd(
+            a.astype(float),
+            b.astype(float),
+            coo_matrix((table, (i, j)), shape=(n, m)),
+            numItermax=10**9,
+            log=True,
+        )
+        u, v = u + unit * log["u"] + low, v + unit * log["v"]
+        reduced, rounding = costs.reduced(i, j, u, v)
+        if log["warning"] is not None:
             return None
-        used = np.rint(flow.data).astype(np.int64)
-        in_use = flow.row.astype(np.int64)[used > 0] * m + flow.col[used > 0]
+        proved = bool((reduced >= -SLACK * costs.scale - rounding).all())
+        mass = np.rint(flow.data).astype(np.int64)
+        in_use = flow.row.astype(np.int64)[mass > 0] * m + flow.col[mass > 0]
+        plan = Plan(u, v, in_use, mass[mass > 0])
         # pairs that are nearly missing come too: the next potentials may need them
         near = costs.below(u, v, MARGIN * level)
         near = near[~np.isin(near, pairs, kind="sort")]
-        i, j = np.divmod(near, m)
-        missing = np.count_nonzero(costs.of(i, j) - u[i] - v[j] < -TOLERANCE * costs.scale)
-        if missing == 0 or (not whole and missing < n / 20):
-            return Plan(u, v, in_use, used[used > 0])
+        missed, rounding = costs.reduced(*np.divmod(near, m), u, v)
+        missing = np.count_nonzero(missed < -TOLERANCE * costs.scale - rounding)
+        over, rounding = costs.reduced(*np.divmod(in_use, m), u, v)
+        proved = proved and bool((over <= SLACK * costs.scale + rounding).all())
+        if proved and (missing == 0 or (not whole and missing < n / 20)):
+            return plan
+        grow = 1.0 if proved else min(1e3 * grow, 1e30)
         # pairs far from use are let go, at first: later they might come and go for ever
         kept = pairs[reduced < 2 * level] if turn < 20 else pairs
         pairs = _merged(kept, start, in_use, near)
-    return None
+    return plan if costs.far else None
+
+
+def _warn_of(costs: Costs, plan: Plan) -> None:
+    """Warn where the potentials of a plan do not prove that it is the best."""
+    rows, columns = np.divmod(plan.pairs, costs.shape[1])
+    u = costs.row_minima(plan.v)
+    over, rounding = costs.reduced(rows, columns, u, plan.v)
+    gap = float(plan.mass @ np.maximum(over - rounding, 0.0)) / float(plan.mass.sum())
+    if gap > SLACK * costs.scale:
+        warnings.warn(
+            f"a transport plan costs up to {gap / costs.scale:.2g} of a typical squared distance more than "
+            "the best, as far rows leave the others too few digits",
+            UserWarning,
+            stacklevel=2,
+        )

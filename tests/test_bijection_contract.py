@@ -304,6 +304,21 @@ def test_the_same_under_inference_mode_vmap_and_copies(case: Case, scale: float,
 
 
 @EACH
+def test_no_rows_in_no_rows_out(case: Case) -> None:
+    bijection = perturbed(case, case.scales[0])
+    shape = bijection.event_shape(case.shape())
+    for inverse, given, other in ((False, case.shape(), shape), (True, shape, case.shape())):
+        x = torch.zeros(0, *given, dtype=DOUBLE, requires_grad=True)
+        y, log_det = way(bijection, inverse)(x, labels(case, 0))
+        assert y.shape == (0, *other) and log_det.shape == (0,)
+        if y.requires_grad:
+            (y.sum() + log_det.sum()).backward()
+        with torch.no_grad():
+            y, log_det = way(bijection, inverse)(x, labels(case, 0))
+        assert y.shape == (0, *other) and log_det.shape == (0,)
+
+
+@EACH
 def test_forward_compiles_whole(case: Case) -> None:
     bijection = perturbed(case, case.scales[0])
     x = inputs(bijection, case.shape(), rows=9, reach=case.reach)

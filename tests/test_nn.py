@@ -11,7 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from pushforward import registry
-from pushforward.nn import MLP, ConditionEmbedding, Network, ResidualMLP, UNet
+from pushforward.nn import (
+    MLP,
+    CausalTransformer,
+    ConditionEmbedding,
+    ConvConditioner,
+    LipschitzPerceptron,
+    MaskedPerceptron,
+    Network,
+    Perceptron,
+    ResidualMLP,
+    UNet,
+)
 from pushforward.tensors import drop_condition
 
 #: Per registered network: an event shape and options that keep the tests quick.
@@ -361,3 +372,33 @@ def test_widths_and_depths_are_those_asked_for():
         if isinstance(module, nn.Conv2d)
     ]
     assert set(sizes) == {1, 8, 24}
+
+
+NO_ROWS = {
+    "mlp": lambda c: (MLP((2, 3), c, width=16), (2, 3)),
+    "residual mlp": lambda c: (ResidualMLP((2, 3), c, width=16), (2, 3)),
+    "u-net": lambda c: (UNet((1, 7, 5), c, width=8, attention=True), (1, 7, 5)),
+    "causal transformer": lambda c: (CausalTransformer(4, 3, 3, c, width=16), (4, 3)),
+    "perceptron": lambda c: (Perceptron(3, 3, c), (3,)),
+    "masked perceptron": lambda c: (MaskedPerceptron(3, 1, c), (3,)),
+    "convolutions": lambda c: (ConvConditioner(2, 2, (4, 4), c, width=8), (2, 4, 4)),
+    "contraction": lambda c: (LipschitzPerceptron(3, c), (3,)),
+}
+
+
+@pytest.mark.parametrize("name", NO_ROWS)
+@pytest.mark.parametrize("kind", ["none", "labels", "numbers", "several"])
+def test_no_rows_in_no_rows_out(name: str, kind: str) -> None:
+    spec, condition = {
+        "none": (None, None),
+        "labels": (3, torch.zeros(0).long()),
+        "numbers": ((2,), torch.zeros(0, 2)),
+        "several": ({"a": 3, "b": ()}, {"a": torch.zeros(0).long(), "b": torch.zeros(0)}),
+    }[kind]
+    net, shape = NO_ROWS[name](spec)
+    x = torch.zeros(0, *shape, requires_grad=True)
+    fields = [(0.5,), (torch.zeros(0),)] if isinstance(net, Network) else [()]
+    for time in fields:
+        y = net(*time, x, condition)
+        assert y.shape[0] == 0 and y.numel() == 0 and y.shape[-1] == shape[-1]
+        y.sum().backward()

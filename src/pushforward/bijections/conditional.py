@@ -59,6 +59,9 @@ class Conditional(Bijection):
     def _by_row(
         self, x: Tensor, condition: Condition | None, generator: torch.Generator | None, inverse: bool
     ) -> tuple[Tensor, Tensor]:
+        if len(x) == 0:  # which vmap does not take
+            shape = self.inverse_event_shape(x.shape[1:]) if inverse else self.event_shape(x.shape[1:])
+            return x.new_zeros(0, *shape), x.new_zeros(0)
         offsets = self.network(x.new_zeros(len(x), 0), condition).expand(len(x), -1)
         own = dict(self.rows.named_parameters())
         sizes = [p.numel() for p in own.values()]

@@ -73,6 +73,6 @@ class InvertibleConv1x1(Bijection):
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         lower, upper, log_det = self._factors(y)
-        z = y.reshape(*y.shape[:2], -1)[:, self.back]
+        z = y.reshape(*y.shape[:2], y.shape[2:].numel())[:, self.back]
         z = torch.linalg.solve_triangular(lower, z, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, z, upper=True).reshape(y.shape), -log_det

@@ -124,7 +124,7 @@ def _largest(x: Tensor) -> Tensor:
 def _exact(g: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """g(x) and log|det(I + dg/dx)| from the whole Jacobian."""
     x = x.clone()  # forward derivatives do not take expanded points
-    size = x[0].numel()
+    size = x.shape[1:].numel()
     eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
 
     def derivative(direction: Tensor) -> Tensor:
@@ -141,7 +141,7 @@ def _estimate(
     x = x.clone()  # forward derivatives do not take expanded points
     signs = random.uniform(x.shape, generator, x.dtype, x.device).sub(0.5).sign()
     # the number of further terms, the same for all rows: the first's, since generators of rows draw for each
-    u = random.uniform((len(x),), generator, torch.float64, x.device)[0].item()
+    u = random.uniform((max(1, len(x)),), generator, torch.float64, x.device)[0].item()
     extra = math.floor(math.log1p(-u) / math.log(onward))
     moved, power, log_det = g(x), signs, x.new_zeros(len(x))
     for k in range(1, terms + extra + 1):

@@ -110,7 +110,7 @@ def smooth_inverse(
 
     def undo(x: Tensor, tensors: Sequence[Tensor], g: Tensor, transposed: bool) -> Tensor:
         pull = vjp(lambda x: value(x, *tensors), x)[1]
-        size = x[0].numel()
+        size = x.shape[1:].numel()
         eye = torch.eye(size, dtype=x.dtype, device=x.device)
         eye = eye.reshape(size, 1, *x.shape[1:]).expand(-1, *x.shape)
         jacobian = vmap(pull)(eye)[0].movedim(0, 1).reshape(len(x), size, size)

@@ -71,11 +71,14 @@ class Squeeze(Bijection):
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        self.event_shape(x.shape[1:])
-        return F.pixel_unshuffle(x, self.factor), x.new_zeros(x.shape[0])
+        shape = self.event_shape(x.shape[1:])
+        # torch leaves the shape of no images as it is
+        y = F.pixel_unshuffle(x, self.factor) if len(x) else x.reshape(0, *shape)
+        return y, x.new_zeros(x.shape[0])
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        self.inverse_event_shape(y.shape[1:])
-        return F.pixel_shuffle(y, self.factor), y.new_zeros(y.shape[0])
+        shape = self.inverse_event_shape(y.shape[1:])
+        x = F.pixel_shuffle(y, self.factor) if len(y) else y.reshape(0, *shape)
+        return x, y.new_zeros(y.shape[0])

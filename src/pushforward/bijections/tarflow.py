@@ -57,7 +57,7 @@ class TransformerAutoregressive(Bijection):
 
     def _event(self, tokens: Tensor) -> Tensor:
         tokens = tokens.flip(1) if self.reverse else tokens
-        return tokens.mT.reshape(-1, *self.shape)
+        return tokens.mT.reshape(len(tokens), *self.shape)
 
     def _for_each(self, p: Tensor) -> Tensor:
         """The transformer's outputs as parameters ``(size, B, n, K)``."""

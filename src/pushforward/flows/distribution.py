@@ -49,7 +49,7 @@ class FlowDistribution(Distribution):
     def arg_constraints(self) -> dict[str, constraints.Constraint]:
         return {}
 
-    @constraints.dependent_property(is_discrete=False)
+    @property
     def support(self) -> constraints.Constraint:
         domain = REAL_LINE if self._outermost is None else self._outermost.codomain
         return interval(domain, len(self.event_shape))

@@ -97,7 +97,8 @@ class _Layer(nn.Module):
 
     def forward(self, h: Tensor, cache: Cache | None) -> tuple[Tensor, Cache]:
         rows, count, width = h.shape
-        q, k, v = self.inputs(self.norm(h)).reshape(rows, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        inputs = self.inputs(self.norm(h)).reshape(rows, count, 3, self.heads, width // self.heads)
+        q, k, v = inputs.permute(2, 0, 3, 1, 4)
         if cache is not None:
             k, v = torch.cat([cache[0], k], 2), torch.cat([cache[1], v], 2)
         # a single token that follows others sees all of them

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition, event_size
+from ..tensors import Condition, event_size, flatten_event
 
 #: What a network is conditioned on: K class labels, a continuous event shape, several by name, nothing.
 ConditionSpec = int | Sequence[int] | Mapping[str, "int | Sequence[int]"] | None
@@ -207,4 +207,4 @@ class _Continuous(nn.Module):
     def _flat(self, values: Tensor, rows: int) -> Tensor:
         if values.shape != (rows, *self.shape):
             raise ValueError(f"{self.name}: expected shape {(rows, *self.shape)}, got {tuple(values.shape)}")
-        return values.to(self.loc.dtype).reshape(rows, -1)
+        return flatten_event(values.to(self.loc.dtype))

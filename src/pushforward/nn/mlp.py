@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition
+from ..tensors import Condition, flatten_event
 from .base import Network, activation, check_count
 from .embeddings import ConditionSpec
 
@@ -45,7 +45,7 @@ class MLP(Network):
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = self.time_rows(t, x)
         rows = x.shape[0]
-        inputs = [x.reshape(rows, -1), t[:, None].expand(rows, 1)]
+        inputs = [flatten_event(x), t[:, None].expand(rows, 1)]
         embedding = self.condition_rows(condition, x)
         if embedding is not None:
             inputs.append(embedding.expand(rows, -1))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
-from ..tensors import Condition
+from ..tensors import Condition, flatten_event
 from .base import Network, activation, check_count, check_rate
 from .embeddings import ConditionSpec, FourierFeatures, TimeEmbedding
 
@@ -67,7 +67,7 @@ class ResidualMLP(Network):
         if c is not None:
             embedding = embedding + c
         modulation = self.modulate(embedding).chunk(2 * len(self.blocks), -1)
-        h = self.enter(self.features(x.reshape(x.shape[0], -1)))
+        h = self.enter(self.features(flatten_event(x)))
         for block, a, b in zip(self.blocks, modulation[0::2], modulation[1::2]):
             h = h + block(layer_norm(h, h.shape[-1:]) * (1 + a) + b)
         return self.leave(layer_norm(h, h.shape[-1:])).reshape(x.shape)

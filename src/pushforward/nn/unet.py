@@ -130,7 +130,8 @@ class _Attention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         rows, channels, height, width = x.shape
-        q, k, v = self.inputs(self.norm(x)).reshape(rows, 3, self.heads, -1, height * width).unbind(1)
+        split = (rows, 3, self.heads, channels // self.heads, height * width)
+        q, k, v = self.inputs(self.norm(x)).reshape(split).unbind(1)
         weights = (q.mT @ k / math.sqrt(q.shape[-2])).softmax(-1)
         return x + self.output((v @ weights.mT).reshape(rows, channels, height, width))
 

@@ -46,8 +46,8 @@ def test_shapes_follow_the_condition(flow):
     assert flow.sample(5, torch.tensor([0, 1, 2, 1]), gen()).shape == (5, 4, 2)
     x, log_p = flow.sample_and_log_prob(5, torch.tensor([0, 1]), gen())
     assert x.shape == (5, 2, 2) and log_p.shape == (5, 2)
-    with pytest.raises(ValueError, match="positive number"):
-        flow.sample(0)
+    with pytest.raises(ValueError, match="n: expected no negative number"):
+        flow.sample(-1)
 
 
 def test_each_sample_obeys_its_own_condition(flow, mixture):

@@ -40,6 +40,8 @@ _WHERE = {
     "training": "Trainer",
 }
 _NAMES = {name: module for module, names in _WHERE.items() for name in names.split()}
+#: What ``from pushforward import *`` brings.
+__all__ = ["__version__", *_NAMES]  # type: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:
     from .bijections import Affine as Affine
@@ -138,4 +140,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return ["__version__", *_NAMES]
+    return __all__

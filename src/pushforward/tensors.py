@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
 
 #: A condition: labels ``(B,)``, a tensor ``(B, ...)``, or a mapping of such tensors.
 Condition = Tensor | Mapping[str, "Tensor"]
@@ -115,6 +116,22 @@ def sum_event(x: Tensor) -> Tensor:
 def flatten_event(x: Tensor) -> Tensor:
     """One vector a row: ``(B, *event) -> (B, D)``, also of no rows."""
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def is_vmapped(x: Tensor) -> bool:
+    """Whether ``x`` stands for a batch of tensors that ``torch.func.vmap`` hides."""
+    while is_functorch_wrapped_tensor(x):
+        if is_batchedtensor(x):
+            return True
+        x = get_unwrapped(x)
+    return False
+
+
+def every(x: Tensor) -> bool:
+    """Whether all of a boolean tensor are true, and all of the batch that ``torch.func`` may hide."""
+    while is_functorch_wrapped_tensor(x):
+        x = get_unwrapped(x)
+    return bool(x.all())
 
 
 def event_size(shape: Sequence[int]) -> int:

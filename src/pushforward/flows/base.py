@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Self
@@ -10,15 +12,37 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..nn import ConditionSpec
 from ..sources import Source
-from ..tensors import Condition, event_size, map_condition
+from ..tensors import Condition, event_size, map_condition, parameter_dtype, to_tensor
 
 #: Shape of one condition: () for labels and single numbers, a mapping for several.
 ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
 Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
+
+#: Where a flow's points lie.
+Space = Literal["source", "data"]
+#: The methods that carry points, and where those lie that they take.
+CARRIES: dict[str, Space] = {
+    "push": "source",
+    "push_and_log_det": "source",
+    "pull": "data",
+    "pull_and_log_det": "data",
+}
+
+
+def _checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
+    """``method`` with its points and conditions made what the flow takes, see :meth:`Flow.rows`."""
+
+    @functools.wraps(method)
+    def checked(self: Flow, x: Any, condition: Any = None, *rest: Any, **options: Any) -> Any:
+        x = check_rows(self.rows(x, space), self.space_shape(space), "x0" if space == "source" else "x")
+        return method(self, x, self.conditions(condition), *rest, **options)
+
+    return checked
 
 
 def condition_shape(condition: ConditionSpec) -> ConditionShape:
@@ -30,6 +54,21 @@ def condition_shape(condition: ConditionSpec) -> ConditionShape:
     return {k: () if isinstance(v, int) else tuple(v) for k, v in condition.items()}
 
 
+def sample_shape(n: int | Sequence[int]) -> tuple[int, ...]:
+    """How many draws are wanted, as leading dimensions.  Raises ValueError for what is no such number.
+
+    >>> sample_shape(3), sample_shape((4, 5))
+    ((3,), (4, 5))
+    """
+    try:
+        shape = tuple(map(operator.index, n)) if isinstance(n, Sequence) else (operator.index(n),)
+    except TypeError:
+        raise ValueError(f"n: expected a number of samples or several, got {n!r}") from None
+    if min(shape, default=0) < 0:
+        raise ValueError(f"n: expected no negative number of samples, got {n}")
+    return shape
+
+
 def _first(condition: Condition) -> Tensor:
     return condition if isinstance(condition, Tensor) else next(iter(condition.values()))
 
@@ -38,10 +77,42 @@ class Flow(nn.Module, ABC):
     """Carries draws of ``source`` to the data.
 
     ``condition_shape`` is the shape of one condition, by which a single condition is told from a batch.
+    Points and conditions may be tensors, arrays, DataFrames or lists; they get the dtype of the model, see
+    :meth:`rows`.  No rows in give no rows out.
     """
 
     source: Source
     condition_shape: ConditionShape = ()
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        for name, space in CARRIES.items():
+            if name in cls.__dict__:
+                setattr(cls, name, _checked(cls.__dict__[name], space))
+
+    def rows(self, x: Any, space: Space = "data") -> Tensor:
+        """Points of the data or of the source as a tensor of the dtype in which the flow takes them.
+
+        That is the dtype of its parameters; a flow without any follows its input.  Raises ValueError for
+        what is no number or not finite, and for a tensor on another device than the flow's.
+        """
+        name = "x0" if space == "source" else "x"
+        rows = to_tensor(x, name, self.space_dtype(space))
+        dtype = self.space_dtype(space) or (None if rows.is_floating_point() else torch.get_default_dtype())
+        check_device(rows, self, name)
+        return check_finite(rows if dtype is None else rows.to(dtype), name)
+
+    def conditions(self, condition: Any) -> Condition | None:
+        """A condition as tensors: numbers in the dtype of the model, labels as integers."""
+        return to_condition(condition, self)
+
+    def space_dtype(self, space: Space) -> torch.dtype | None:
+        """The dtype of points of the data or of the source; None where it is that of the input."""
+        return parameter_dtype(self)
+
+    def space_shape(self, space: Space) -> tuple[int, ...]:
+        """The shape of one point of the data or of the source."""
+        return self.event_shape if space == "data" else self.source.event_shape
 
     @abstractmethod
     def push(
@@ -92,20 +163,27 @@ class Flow(nn.Module, ABC):
         )
 
     def sample(
-        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+        self,
+        n: int | Sequence[int],
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
     ) -> Tensor:
         """``n`` draws per condition: ``(n, *event)`` for none or one, ``(n, B, *event)`` for B of them.
 
-        Raises ValueError for ``n < 1``.
+        Several numbers ``(n, m)`` give ``(n, m, *event)``, or ``(n, m, B, *event)``.  Raises ValueError for
+        numbers that are negative.
         """
         return self._sample(n, condition, generator, self.push)
 
     def _sample(
-        self, n: int, condition: Condition | None, generator: torch.Generator | None, carry: Carry
+        self,
+        n: int | Sequence[int],
+        condition: Condition | None,
+        generator: torch.Generator | None,
+        carry: Carry,
     ) -> Tensor:
-        if n < 1:
-            raise ValueError(f"n: expected a positive number of samples, got {n}")
-        lead = (n, *self.condition_batch(condition))
+        condition = self.conditions(condition)
+        lead = (*sample_shape(n), *self.condition_batch(condition))
         rows = self._spread(condition, lead)
         x0 = self.source.sample(event_size(lead), rows, generator)
         x = carry(x0, rows, generator)
@@ -135,9 +213,9 @@ class DensityFlow(Flow):
 
         ``x`` is ``(..., *event)`` and ``condition`` ``(..., *condition_shape)``; leading dimensions
         broadcast and are the shape of the result.  ``generator`` serves bounds and estimates.  Raises
-        ValueError for shapes that do not fit and where the source has no density.
+        ValueError for shapes that do not fit, values that are not finite and where the source has no density.
         """
-        event = self.event_shape
+        x, condition, event = self.rows(x), self.conditions(condition), self.event_shape
         lead_ndim = x.ndim - len(event)
         if lead_ndim < 0 or tuple(x.shape[lead_ndim:]) != tuple(event):
             raise ValueError(f"x: expected shape (..., {', '.join(map(str, event))}), got {tuple(x.shape)}")
@@ -177,7 +255,10 @@ class InvertibleFlow(DensityFlow):
         return self.source.log_prob(x0, condition).to(log_det) + log_det
 
     def sample_and_log_prob(
-        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+        self,
+        n: int | Sequence[int],
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draws as :meth:`sample` and their log-density, in one pass; guidance is ignored."""
         log_p = []
@@ -193,7 +274,7 @@ class InvertibleFlow(DensityFlow):
     def given(
         self, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> torch.distributions.Distribution:
-        """The law under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
+        """The distribution under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
         from .distribution import FlowDistribution
 
-        return FlowDistribution(self, condition, generator)
+        return FlowDistribution(self, self.conditions(condition), generator)

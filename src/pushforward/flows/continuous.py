@@ -101,7 +101,8 @@ class ContinuousFlow(InvertibleFlow):
 
             return divergence(at, state[0], self.chunk)
 
-        return ODE(velocity)
+        # the steps heed the log-determinant too, without which a density would not integrate to 1
+        return ODE(velocity, controlled=2)
 
     def _solve_and_log_det(
         self, x: Tensor, t0: float, t1: float, condition: Condition | None

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..tensors import event_size
+from ..tensors import event_size, flatten_event, sum_event
 
 
 @contextmanager
@@ -24,29 +25,78 @@ def _plain_attention() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def _value_and_pull(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """``function(x)`` and its vector-Jacobian product."""
+    if torch.is_grad_enabled() or torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
+        value, pull, *_ = torch.func.vjp(function, x)
+        return value, lambda v: pull(v)[0]
+    # The same derivatives, bit for bit, where nothing differentiates them again: torch.func.vjp loads
+    # torch's compiler, which takes longer than to score a table.
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        value = function(x)
+    if not value.requires_grad:
+        return value, torch.zeros_like
+    return value.detach(), lambda v: torch.autograd.grad(
+        value, x, v, create_graph=True, materialize_grads=True
+    )[0]
+
+
 def divergence(
     function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None = None
 ) -> tuple[Tensor, Tensor]:
     """Value and divergence of a map ``(B, *event) -> (B, *event)`` that treats rows independently.
 
     sum_i df_i/dx_i from one evaluation and one vector-Jacobian product per element of an event, batched
-    over elements (in groups of ``chunk``) and rows.  Differentiable again; works under ``no_grad`` and
-    ``inference_mode``.  Returns ``(f(x), div)`` with div of shape ``(B,)``.
+    over elements (in groups of ``chunk``) and rows; one after the other where a layer of the map is none that
+    ``torch.func`` can transform.  Differentiable again; works under ``no_grad`` and ``inference_mode``.
+    Returns ``(f(x), div)`` with div of shape ``(B,)``.
 
     >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
     (tensor([[1., 4.]]), tensor([6.]))
     """
     # Nothing can be derived from inference tensors, so leave that mode and copy what came from it.
-    with torch.inference_mode(False), torch.set_grad_enabled(torch.is_grad_enabled()), _plain_attention():
+    again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
+    with torch.inference_mode(False), torch.set_grad_enabled(again), _plain_attention():
         if x.is_inference():
             x = x.clone()
-        d = event_size(x.shape[1:])
-        basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
-        value, pull, *_ = torch.func.vjp(function, x)
+        try:
+            return _batched(function, x, chunk)
+        except (RuntimeError, NotImplementedError):
+            if is_functorch_wrapped_tensor(x):
+                raise
+            return _one_by_one(function, x)
 
-        def along(direction: Tensor) -> Tensor:
-            (slope,) = pull(direction.expand_as(value))
-            return (slope * direction).reshape(x.shape[0], -1).sum(-1)
 
-        slopes = torch.func.vmap(along, chunk_size=chunk)(basis)
-        return value, slopes.sum(0)
+def _batched(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None) -> tuple[Tensor, Tensor]:
+    d = event_size(x.shape[1:])
+    basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
+    value, pull = _value_and_pull(function, x)
+
+    def along(direction: Tensor) -> Tensor:
+        slope = pull(direction.expand_as(value))
+        return sum_event(slope * direction)
+
+    slopes = torch.func.vmap(along, chunk_size=chunk)(basis)
+    return value, slopes.sum(0)
+
+
+def _one_by_one(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same by plain differentiation, an element at a time."""
+    again = torch.is_grad_enabled()
+    with torch.enable_grad():
+        x = x if x.requires_grad else x.detach().requires_grad_()
+        value = function(x)
+        total, count = x.new_zeros(x.shape[0]), event_size(x.shape[1:]) if value.requires_grad else 0
+        for element in range(count):
+            (slope,) = torch.autograd.grad(
+                flatten_event(value)[:, element].sum(),
+                x,
+                retain_graph=True,
+                create_graph=again,
+                allow_unused=True,
+            )
+            total = total if slope is None else total + flatten_event(slope)[:, element]
+    return (value, total) if again else (value.detach(), total.detach())

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse, Permutation
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
+from ..inputs import as_event_shape
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..sources import Normal, Source
 from .base import condition_shape
@@ -62,7 +63,7 @@ def realnvp(
     >>> realnvp(3).sample(5).shape, realnvp((1, 4, 4), layers=2).sample(5).shape
     (torch.Size([5, 3]), torch.Size([5, 1, 4, 4]))
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_event_shape(event_shape)
     sizes = {"width": width, "depth": depth}
     of_images = {"levels": levels, "dropout": dropout, "bins": bins}
     given = {name: value for name, value in {**sizes, **of_images}.items() if value is not None}
@@ -152,7 +153,7 @@ def iaf(
 
 
 def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> int:
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+    shape = as_event_shape(event_shape)
     if len(shape) != 1:
         raise ValueError(
             f"{name}: expected events of shape (d,), got {shape}; images: glow, tarflow, realnvp"

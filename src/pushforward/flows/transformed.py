@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
 from ..solvers import Solution
-from ..tensors import Condition
-from .base import DensityFlow, Flow, InvertibleFlow
+from ..tensors import Condition, parameter_dtype
+from .base import DensityFlow, Flow, InvertibleFlow, Space
 from .continuous import ContinuousFlow
 
 
@@ -46,6 +46,9 @@ class Transformed(InvertibleFlow):
         if inner:
             twin.flow = twin.flow.replace(**inner)
         return twin
+
+    def space_dtype(self, space: Space) -> torch.dtype | None:
+        return self.dtype if space == "data" else parameter_dtype(self.flow)
 
     @property
     def _invertible(self) -> InvertibleFlow:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
+from ..inputs import as_event_shape
 from ..nn import ConditionSpec, Perceptron
 from ..sources import Normal
 from ..tensors import Condition, event_size, sum_event
@@ -49,7 +50,7 @@ class VAE(DensityFlow):
         super().__init__()
         if samples < 1:
             raise ValueError(f"samples: expected at least 1, got {samples}")
-        self.shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        self.shape = as_event_shape(event_shape)
         self.size, self.latent, self.samples = event_size(self.shape), latent, samples
         self.source, self.condition_shape = Normal(latent), condition_shape(condition)
         self.encoder = Perceptron(self.size, 2 * latent, condition, width, depth, "silu")

@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..tensors import is_vmapped
 from .base import Problem, Solution, Solver, State, StateT, Status, Velocity, as_ode
 from .state import Entries, Evaluation, as_entries, check_interval, check_save_at, finite_rows, like
 from .tableau import Tableau, combine
@@ -124,6 +125,11 @@ class Adaptive(Solver):
         exponent = -(1.0 / tableau.order - 0.75 * BETA)
         t = y.new_full((len(y),), t0)
         k = field(t, y)
+        if is_vmapped(y) or is_vmapped(k):
+            raise ValueError(
+                f"x: {type(self).__name__} chooses its steps by what it sees, which torch.func.vmap hides; "
+                "give it a batch, which it treats row by row, or take a solver of fixed steps, such as RK4()"
+            )
         active = finite_rows(y, k)
         broken = ~active
         with torch.no_grad():

@@ -11,6 +11,8 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
+from ..tensors import every
+
 #: What is integrated: a tensor ``(B, *event)`` or a tuple of tensors that share B.
 State = Tensor | tuple[Tensor, ...]
 #: The kind of state that goes into a solver and comes out again.
@@ -89,7 +91,7 @@ class Solution(Generic[StateT]):
     @property
     def ok(self) -> bool:
         """Whether every row arrived."""
-        return bool((self.status == Status.OK).all())
+        return every(self.status == Status.OK)
 
     def check(self) -> Solution[StateT]:
         """Return self, or raise SolverFailure that says how many rows failed and why."""

@@ -1,19 +1,43 @@
-"""What a source is: the law at t = 0 of a flow."""
+"""What a source is: the distribution at t = 0 of a flow."""
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition
+from ..inputs import check_rows, to_condition
+from ..tensors import Condition, parameter_dtype, to_tensor
+
+
+def _checked(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """``log_prob`` of arrays too, of the dtype of the source's parameters, and of rows alone."""
+
+    @functools.wraps(log_prob)
+    def checked(self: Source, x: Any, condition: Any = None) -> Tensor:
+        x = check_rows(to_tensor(x, "x", parameter_dtype(self)), self.event_shape)
+        return log_prob(self, x, to_condition(condition, self))
+
+    return checked
 
 
 class Source(nn.Module, ABC):
-    """A law on events of shape ``event_shape`` that can be drawn from and, mostly, has a density."""
+    """A distribution on events of shape ``event_shape`` that can be drawn from and, mostly, has a density.
+
+    Points may be tensors or arrays, ``(B, *event_shape)``; no rows in give no rows out.
+    """
 
     event_shape: tuple[int, ...]
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "log_prob" in cls.__dict__:
+            cls.log_prob = _checked(cls.log_prob)
+
     #: what a fit has to say about itself, for reports
     note: str = ""
 
@@ -27,7 +51,7 @@ class Source(nn.Module, ABC):
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Log-density in nats, ``(B, *event_shape) -> (B,)``.
 
-        Raises ValueError with the reason where the law has none.
+        Raises ValueError with the reason where there is none.
         """
 
     def convolved(self, scale: float, noise: float) -> Source:
@@ -47,4 +71,4 @@ class Source(nn.Module, ABC):
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
         """Set from the source points ``x`` ``(B, *event_shape)`` of training rows what is better not left to
-        chance, before training; most laws set nothing."""
+        chance, before training; most sources set nothing."""

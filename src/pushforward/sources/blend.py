@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
+from ..inputs import check_weights
 from ..tensors import Condition
 from .base import Source
 
@@ -27,9 +28,9 @@ class Blend(Source):
 
     def __init__(self, parts: Sequence[Source], weights: Sequence[float] | Tensor):
         super().__init__()
-        w = torch.as_tensor(weights, dtype=torch.float64)
-        if not parts or w.shape != (len(parts),) or bool((w < 0).any()) or not float(w.sum()) > 0:
-            raise ValueError(f"weights: expected {len(parts)} non-negative numbers with a positive sum")
+        if not parts:
+            raise ValueError("parts: expected at least one source")
+        w = check_weights(weights, len(parts)).double()
         self.event_shape = parts[0].event_shape
         if any(part.event_shape != self.event_shape for part in parts):
             raise ValueError(f"parts: expected equal events, got {[part.event_shape for part in parts]}")

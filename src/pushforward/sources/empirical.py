@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..inputs import as_points, check_positive
 from ..tensors import Condition
 from .base import Source
 
@@ -16,7 +17,8 @@ from .base import Source
 class Empirical(Source):
     """The uniform law on the rows of ``x`` ``(N, *event)``, optionally smoothed by N(0, noise^2 I).
 
-    Has no density here: :meth:`log_prob` raises ValueError.
+    Has no density here: :meth:`log_prob` raises ValueError.  Raises ValueError for no rows, values that are
+    not finite and negative noise.
 
     >>> Empirical(torch.zeros(5, 2)).sample(3).shape
     torch.Size([3, 2])
@@ -26,10 +28,9 @@ class Empirical(Source):
 
     def __init__(self, x: Tensor, noise: float = 0.0):
         super().__init__()
-        if len(x) == 0:
-            raise ValueError("x: expected at least one row")
+        x = as_points(x, "x")
         self.event_shape = tuple(x.shape[1:])
-        self.noise = float(noise)
+        self.noise = check_positive(noise, "noise") if noise else 0.0
         self.register_buffer("rows", x)
 
     def convolved(self, scale: float, noise: float) -> Self:

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tensors import Condition
+from ..inputs import as_points, check_matrices
+from ..tensors import Condition, flatten_event
 from .base import Source
 
 #: Numbers of a table of distances that are held at once.
@@ -38,18 +39,15 @@ class Kernels(Source):
         self, rows: Tensor, covariance: Tensor, widths: Tensor | None = None, noise: Tensor | None = None
     ):
         super().__init__()
-        if len(rows) == 0:
-            raise ValueError("rows: expected at least one row")
+        rows = as_points(rows, "rows")
         self.event_shape = tuple(rows.shape[1:])
         d = math.prod(self.event_shape)
         for name, matrix in (("covariance", covariance), ("noise", noise)):
             if matrix is not None and matrix.shape != (d, d):
                 raise ValueError(f"{name}: expected shape ({d}, {d}), got {tuple(matrix.shape)}")
-        root, failed = torch.linalg.cholesky_ex(covariance)
-        if int(failed):
-            raise ValueError("covariance: expected a positive definite matrix")
+        root = torch.linalg.cholesky(check_matrices(covariance, "covariance"))
         widths = rows.new_ones(len(rows)) if widths is None else widths
-        if widths.shape != (len(rows),) or not bool((widths > 0).all()):
+        if widths.shape != (len(rows),) or not bool(((widths > 0) & widths.isfinite()).all()):
             raise ValueError(f"widths: expected {len(rows)} positive numbers")
         self.register_buffer("rows", rows.reshape(len(rows), d))
         self.register_buffer("root", root)
@@ -107,8 +105,7 @@ class Kernels(Source):
         # whitened rows are near each other where the units of the columns are not
         centre = self.rows.to(x).mean(0)
         y, rows = (
-            torch.linalg.solve(axes, (part.reshape(len(part), -1) - centre).T).T
-            for part in (x, self.rows.to(x))
+            torch.linalg.solve(axes, (flatten_event(part) - centre).T).T for part in (x, self.rows.to(x))
         )
         d = rows.shape[1]
         volume = 0.5 * variances.log().expand(-1, d).sum(1)

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
-from ..tensors import Condition, event_size
+from ..inputs import as_event_shape
+from ..nn.base import check_count
+from ..tensors import Condition, event_size, flatten_event
 from .base import Source
 
 
@@ -27,9 +29,8 @@ class LearntMixture(Source):
 
     def __init__(self, event_shape: int | Sequence[int], components: int = 8):
         super().__init__()
-        if components < 1:
-            raise ValueError(f"components: expected at least 1, got {components}")
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        check_count("components", components)
+        self.event_shape = as_event_shape(event_shape)
         d = event_size(self.event_shape)
         spread = 0.0 if components == 1 else 1.0
         self.logits = nn.Parameter(torch.zeros(components))
@@ -48,7 +49,7 @@ class LearntMixture(Source):
 
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         means, log_scales = self.means.to(x), self.log_scales.to(x)
-        z = (x.reshape(len(x), 1, -1) - means) * (-log_scales).exp()
+        z = (flatten_event(x)[:, None] - means) * (-log_scales).exp()
         log_k = -0.5 * (z.square() + math.log(2 * math.pi)).sum(-1) - log_scales.sum(-1)
         return (log_k + self.logits.to(x).log_softmax(0)).logsumexp(1)
 
@@ -61,7 +62,7 @@ class LearntMixture(Source):
         count, d = self.means.shape
         if count == 1:
             return
-        rows = x.reshape(len(x), -1).to(self.means)
+        rows = flatten_event(x).to(self.means)
         self.means.copy_(rows[torch.arange(count, device=rows.device) % len(rows)])
         deviation = rows.std(0, correction=0).clamp(min=1e-6)
         self.log_scales.copy_((deviation.log() - math.log(count) / d).expand(count, d))

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from .. import random
-from ..tensors import Condition
+from ..tensors import Condition, flatten_event
 from .base import Source
 
 
@@ -29,7 +29,7 @@ def features(condition: Condition, classes: Sequence[int]) -> Tensor:
         if not isinstance(part, Tensor) or part.is_floating_point() != (count == 0):
             raise ValueError("condition: expected labels as integers and numbers as floats")
         if count == 0:
-            columns.append(part.double().reshape(len(part), -1))
+            columns.append(flatten_event(part.double()))
             continue
         if len(part) and int(part.max()) >= count:
             raise ValueError(f"condition: expected labels below {count}, got {int(part.max())}")

@@ -1,4 +1,4 @@
-"""Gaussian mixtures: a law with everything in closed form."""
+"""Gaussian mixtures: everything in closed form."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tensors import Condition
+from ..inputs import as_points, check_matrices, check_weights
+from ..tensors import Condition, flatten_event, to_tensor
 from .base import Source
 
 
@@ -25,8 +26,8 @@ class GaussianMixture(Source):
         labels: ``(K,)`` int64; with a condition only the components of that label count, -1 meaning
             all.  None: label k is component k.
 
-    Raises ValueError for shapes that do not fit, negative weights and covariances that are not
-    positive semi-definite.
+    Raises ValueError for shapes that do not fit, negative weights and labels, scales that are not positive,
+    and covariances that are not symmetric and positive definite.
 
     >>> mixture = GaussianMixture(torch.tensor([[-2.0], [2.0]]), 0.5)
     >>> mixture.log_prob(torch.zeros(1, 1)), mixture.log_prob(torch.zeros(1, 1), torch.tensor([0]))
@@ -47,25 +48,24 @@ class GaussianMixture(Source):
         labels: Tensor | Sequence[int] | None = None,
     ):
         super().__init__()
+        means = as_points(means, "means")
         count, *event = means.shape
         self.event_shape = tuple(event)
         d = math.prod(event)
         cov = torch.as_tensor(covariances, dtype=means.dtype, device=means.device)
-        if cov.ndim <= 1:
+        if cov.ndim == 0 or cov.shape == (count,):
+            if not bool((cov > 0).all()):
+                raise ValueError(f"covariances: expected positive scales, got {covariances}")
             cov = cov.square().expand(count)[:, None, None] * torch.eye(d, dtype=means.dtype)
         if cov.shape != (count, d, d):
             raise ValueError(
                 f"covariances: expected a number, ({count},) or ({count}, {d}, {d}), got {tuple(cov.shape)}"
             )
-        variances, axes = torch.linalg.eigh(cov)
-        if bool((variances < -1e-12 * variances.abs().amax()).any()):
-            raise ValueError("covariances: expected positive semi-definite matrices")
-        w = torch.ones(count) if weights is None else torch.as_tensor(weights)
-        if w.shape != (count,) or bool((w < 0).any()) or not float(w.sum()) > 0:
-            raise ValueError(f"weights: expected {count} non-negative numbers with a positive sum")
-        tags = torch.arange(count) if labels is None else torch.as_tensor(labels)
-        if tags.shape != (count,):
-            raise ValueError(f"labels: expected {count} integers, got shape {tuple(tags.shape)}")
+        variances, axes = torch.linalg.eigh(check_matrices(cov, "covariances"))
+        w = check_weights(torch.ones(count) if weights is None else weights, count)
+        tags = torch.arange(count) if labels is None else to_tensor(labels, "labels")
+        if tags.shape != (count,) or tags.is_floating_point() or bool((tags < 0).any()):
+            raise ValueError(f"labels: expected {count} integers of at least 0, got {tags.tolist()}")
         self.register_buffer("means", means.reshape(count, d))
         self.register_buffer("axes", axes)
         self.register_buffer("variances", variances.clamp(min=0))
@@ -125,7 +125,7 @@ class GaussianMixture(Source):
     def smoothed(
         self, x: Tensor, alpha: Tensor, scale: Tensor, condition: Condition | None = None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The law of alpha x1 + scale n with x1 from the mixture and n ~ N(0, I), at x.
+        """The distribution of alpha x1 + scale n with x1 from the mixture and n ~ N(0, I), at x.
 
         ``alpha`` and ``scale`` are scalars or ``(B,)``.  Component k is N(alpha mu_k, alpha^2 S_k +
         scale^2 I).  Returns log p ``(B,)``, E[x1 | x] and E[n | x], both shaped like x.
@@ -133,7 +133,7 @@ class GaussianMixture(Source):
         rows = x.shape[0]
         alpha, scale = (v.to(x).reshape(-1, 1, 1) for v in (alpha, scale))
         means, axes, variances = self.means.to(x), self.axes.to(x), self.variances.to(x)
-        y = torch.einsum("kde,bkd->bke", axes, x.reshape(rows, 1, -1) - alpha * means)
+        y = torch.einsum("kde,bkd->bke", axes, flatten_event(x)[:, None] - alpha * means)
         spread = alpha.square() * variances + scale.square()
         whitened = y / spread
         log_k = -0.5 * (y * whitened + spread.log() + math.log(2 * math.pi)).sum(-1)

@@ -1,4 +1,4 @@
-"""The isotropic normal law, the source of most flows."""
+"""The isotropic normal distribution, the source of most flows."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..inputs import as_event_shape, check_positive
 from ..tensors import Condition, event_size, sum_event
 from .base import Source
 
@@ -17,7 +18,7 @@ from .base import Source
 class Normal(Source):
     """N(loc, scale^2 I) on events of ``event_shape``.
 
-    Raises ValueError for a scale that is not positive.
+    Raises ValueError for a scale that is not positive and a loc that is not finite.
 
     >>> Normal(2).log_prob(torch.zeros(1, 2))
     tensor([-1.8379])
@@ -28,9 +29,10 @@ class Normal(Source):
 
     def __init__(self, event_shape: int | Sequence[int], scale: float = 1.0, loc: float = 0.0):
         super().__init__()
-        if not scale > 0:
-            raise ValueError(f"scale: expected a positive number, got {scale}")
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        scale = check_positive(scale, "scale")
+        if not abs(loc) < math.inf:
+            raise ValueError(f"loc: expected a finite number, got {loc}")
+        self.event_shape = as_event_shape(event_shape)
         self.register_buffer("loc", torch.tensor(float(loc)))
         self.register_buffer("scale", torch.tensor(float(scale)))
 

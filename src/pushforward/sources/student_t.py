@@ -1,4 +1,4 @@
-"""Heavy tails: a product of Student t laws whose degrees of freedom can be learnt."""
+"""Heavy tails: a product of Student t distributions whose degrees of freedom can be learnt."""
 
 from __future__ import annotations
 
@@ -9,12 +9,18 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
+from ..inputs import as_event_shape, check_positive
 from ..tensors import Condition, sum_event
 from .base import Source
 
+#: Where the expansion of the ratio of two gamma functions takes over, right to 1e-16 there.
+ASYMPTOTIC = 100.0
+#: Where the square of a double would soon overflow.
+LARGE = 1e100
+
 
 class StudentT(Source):
-    """Independent t laws, ``x = loc + scale T_df`` for every element, of learnt loc, scale and df.
+    """Independent t distributions, ``x = loc + scale T_df`` for every element, of learnt loc, scale and df.
 
     Flows whose bijections are Lipschitz keep the tails of their source, so that heavy-tailed data need a
     heavy-tailed source (Jaini et al. 2020, arXiv 1907.04481).  ``df`` is where the degrees of freedom start;
@@ -28,9 +34,8 @@ class StudentT(Source):
 
     def __init__(self, event_shape: int | Sequence[int], df: float = 5.0, learn: bool = True):
         super().__init__()
-        if not 0 < df < math.inf:
-            raise ValueError(f"df: expected a positive number, got {df}")
-        self.event_shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
+        df = check_positive(df, "df")
+        self.event_shape = as_event_shape(event_shape)
         self.loc = nn.Parameter(torch.zeros(self.event_shape), requires_grad=learn)
         self.log_scale = nn.Parameter(torch.zeros(self.event_shape), requires_grad=learn)
         self.log_df = nn.Parameter(torch.full(self.event_shape, math.log(df)), requires_grad=learn)
@@ -46,7 +51,24 @@ class StudentT(Source):
         return self.loc + self.log_scale.exp() * t.to(dtype)
 
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        df = self.log_df.to(x).exp()
-        z = (x - self.loc.to(x)) * (-self.log_scale.to(x)).exp()
-        height = torch.lgamma((df + 1) / 2) - torch.lgamma(df / 2) - 0.5 * (math.pi * df).log()
-        return sum_event(height - self.log_scale.to(x) - 0.5 * (df + 1) * torch.log1p(z.square() / df))
+        # in double precision, in which z^2 and the difference of large logarithms are still numbers
+        df, log_scale = self.log_df.double().exp(), self.log_scale.double()
+        z = (x.double() - self.loc.double()) * (-log_scale).exp()
+        height = _log_ratio(df / 2) - 0.5 * (math.pi * df).log() - log_scale
+        return sum_event(height - 0.5 * (df + 1) * _log1p_square(z, df)).to(x.dtype)
+
+
+def _log_ratio(x: Tensor) -> Tensor:
+    """log Gamma(x + 1/2) - log Gamma(x), x > 0, without the difference of two large numbers."""
+    near, far = x.clamp(max=ASYMPTOTIC), x.clamp(min=ASYMPTOTIC)
+    # the expansion of the ratio at infinity (Tricomi & Erdelyi 1951, doi 10.2140/pjm.1951.1.133)
+    series = 0.5 * far.log() - 1 / (8 * far) + 1 / (192 * far**3) - 1 / (640 * far**5)
+    return torch.where(x < ASYMPTOTIC, torch.lgamma(near + 0.5) - torch.lgamma(near), series)
+
+
+def _log1p_square(z: Tensor, df: Tensor) -> Tensor:
+    """log(1 + z^2 / df), also where z^2 is no number any more."""
+    large = z.abs() > LARGE
+    inside, outside = torch.where(large, 0.0, z), torch.where(large, z, LARGE).abs()
+    beyond = 2 * outside.log() - df.log() + torch.log1p(df / outside / outside)
+    return torch.where(large, beyond, torch.log1p(inside.square() / df))

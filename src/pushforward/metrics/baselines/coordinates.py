@@ -7,12 +7,16 @@ from torch import Tensor
 
 from ...bijections import Affine, Whiten
 from ...sources import Mapped, Source
+from ...sources.kernels import TABLE, squared
 
 #: A correlation matrix with an eigenvalue below this is singular to double precision.
 SINGULAR = 1e-10
 #: Distance from a column's median, in distances of its quartiles, beyond which a row is drawn in; and the
 #: share of rows beyond it from which on they are no outliers, and the distance is that of outer twentieths.
 FENCE, FEW_FAR = 10.0, 0.1
+
+#: Rows within reach, itself among them, from which on a far row is not alone.
+COMPANY = 8
 
 #: The share by which a singular covariance is shrunk at least.
 LEAST = 1e-6
@@ -51,6 +55,20 @@ def drawn_in(rows: Tensor) -> Tensor:
     reach = torch.where(reach > 0, reach, torch.inf)
     far = ((rows - middle).abs() / reach).amax(1, keepdim=True)
     return torch.where(far > 1, middle + (rows - middle) / far, rows)
+
+
+def isolated(rows: Tensor) -> Tensor:
+    """Which of standardised rows ``(N, d)`` lie far off and alone, ``(N,)``.
+
+    :func:`drawn_in` moves them, and fewer than :data:`COMPANY` rows are within :data:`FENCE` deviations a
+    column.  A component of a mixture that sits on one such row would be as narrow as rounding allows.
+    """
+    far = (drawn_in(rows) != rows).any(1)
+    alone = far.clone()
+    reach = FENCE**2 * rows.shape[1]
+    for index in far.nonzero()[:, 0].split(max(1, TABLE // len(rows))):
+        alone[index] = (squared(rows[index], rows) <= reach).sum(1) < COMPANY
+    return alone
 
 
 def deviations(rows: Tensor, weight: Tensor | None = None) -> Tensor:

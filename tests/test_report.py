@@ -288,7 +288,7 @@ def test_budget_bounds_rows_and_loosens_the_solver(tmp_path, monkeypatch):
     monkeypatch.setattr(Subject, "cost", subject.BUDGET / 1e4)
     tight = Subject(run)
     assert repr(tight.solver) == "Tsit5(rtol=0.001, atol=0.001)"
-    assert tight.samples == 200
+    assert tight.samples == 100
     assert Subject(run, samples=333).samples == 333
 
 

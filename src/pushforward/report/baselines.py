@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..couplings import Rows
 from ..metrics import KernelDensity, fit_gaussian, fit_mixture
 from ..metrics.baselines.kernel import Kernel
 from ..sources import Source
@@ -69,10 +70,7 @@ def spread(subject: Subject, x: Tensor, *parts: str) -> Tensor:
 
 
 def fit_baselines(subject: Subject) -> tuple[list[Baseline], list[str]]:
-    """The Gaussian and, for tables, a mixture and kernel densities; and why some are left out.
-
-    Raises ValueError where there is no Gaussian either.
-    """
+    """The Gaussian and, for tables, a mixture and kernel densities; and which do not go with the data."""
     found, missing = [], []
     kind = ", full covariance"
     if subject.spec is not None:
@@ -94,12 +92,16 @@ def fit_baselines(subject: Subject) -> tuple[list[Baseline], list[str]]:
             fits.append((key, name.replace("gaussian", "Gaussian"), label, most, _kernel_of(subject, kernel)))
     for key, name, label, most, fit in fits:
         rows = subject.some(subject.train, min(most, len(subject.train)), "baselines")
-        try:
-            source = fit(spread(subject, rows.x, "train"), subject.condition(rows))
-        except ValueError as error:
-            if key == "gaussian":
-                raise
-            missing.append(f"No {name}: {error}.")
+
+        def fitted(fit: Fit = fit, rows: Rows = rows, name: str = name) -> Source | KernelDensity | None:
+            try:
+                return fit(spread(subject, rows.x, "train"), subject.condition(rows))
+            except ValueError as error:  # it does not go with the data
+                missing.append(f"No {name}: {error}.")
+                return None
+
+        source = subject.left_out.attempt(name, None, fitted)
+        if source is None:
             continue
         notes = [source.note] if source.note else []
         if len(rows) < len(subject.train):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,27 +29,36 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
     seed: of every draw (None: the run's).  samples: how many the model is asked for (None: 1,000 images
     or 2,000 rows of a table, fewer where the network is large).
 
-    All is a function of the run, its data and the seed, save for the seconds.  Raises ValueError for fewer
-    than 5 rows of data, RuntimeError where the solver fails.
+    All is a function of the run, its data and the seed, save for the seconds; a slow network is asked for
+    fewer rows, and the report says so.  A measure or figure that fails is left out by name.  Raises
+    ValueError for fewer than 5 rows to compare with.
     """
-    subject = Subject(run, seed, samples)
     training = run.flow.training
     run.flow.eval()
     try:
         with torch.no_grad():
+            subject = Subject(run, seed, samples)
+            attempt = subject.left_out.attempt
             verdict = judge(subject)
-            curve = dynamics.curve(subject)
-            motion = dynamics.motion(subject)
-            trip = dynamics.round_trip(subject)
+            curve = attempt("quality for a number of evaluations", None, dynamics.curve, subject)
+            motion = attempt("straightness and transport cost", None, dynamics.motion, subject)
+            trip = attempt("round trip", None, dynamics.round_trip, subject)
             groups = draw(subject, verdict, curve, motion)
     finally:
         run.flow.train(training)
-    numbers = as_numbers(subject, verdict, curve, motion, trip)
     folder = run.path / "figures"
     folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("*.png"):
+    for old in folder.rglob("*.png"):
         old.unlink()
-    saved = {name: [(p, p.save(folder)) for p in group] for name, group in groups.items()}
+    saved = {
+        section: [
+            (picture, contents)
+            for picture in pictures
+            if (contents := attempt(f"figure '{picture.name}'", None, picture.save, folder))
+        ]
+        for section, pictures in groups.items()
+    }
+    numbers = as_numbers(subject, verdict, curve, motion, trip)
     write(run.path / "report.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
     return write(run.path / "report.html", render(subject, verdict, curve, motion, trip, saved))
 
@@ -57,7 +67,8 @@ def conclusion(folder: Path) -> list[str]:
     """What the report in a run's folder concludes, and where there is one the command that mends it."""
     numbers = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     command = numbers["headline"]["command"]
-    return [numbers["sentence"], *([f"to mend it: {command}"] if command else [])]
+    left_out = [f"{name}: left out, {why}" for name, why in numbers.get("left_out", {}).items()]
+    return [numbers["sentence"], *([f"to mend it: {command}"] if command else []), *left_out]
 
 
 def write(path: Path, text: str) -> Path:
@@ -72,34 +83,40 @@ def draw(
     subject: Subject, verdict: Verdict, curve: Curve | None, motion: Motion | None
 ) -> dict[str, list[Picture]]:
     """All figures, by section."""
-    look = subject.look
+    attempt = subject.left_out.attempt
+
+    def figures(name: str, make: Callable[..., Picture | list[Picture]], *arguments: Any) -> list[Picture]:
+        made = attempt(f"figure of {name}", [], make, subject, *arguments)
+        return made if isinstance(made, list) else [made]
+
+    look, memory = subject.look, verdict.memory
     samples: list[Picture] = []
-    moving: list[Picture] = []
-    if look == "image":
-        samples += pictures.grids(subject)
-    elif look == "series":
-        samples.append(tables.series(subject))
-    elif look == "plane":
-        samples += plane.scatter(subject)
-        if subject.inner is not None:
-            found = plane.density(subject)
-            samples += [p for p in found if p.width == "half"]
-            moving += [p for p in found if p.width == "full"]
-            samples.append(plane.trajectories(subject))
-        samples.append(tables.marginals(subject))
-    else:
-        if 3 <= subject.size <= tables.MOST_PAIRS:
-            samples.append(tables.pairs(subject))
-        samples.append(tables.marginals(subject))
-    memory = [curves.neighbours(subject, verdict.memory)]
-    if look == "image":
-        memory.insert(0, pictures.twins(subject, verdict.memory))
+    beside: list[Picture] = []
+    if verdict.sampled and look == "image":
+        samples += figures("images", pictures.grids)
+        if memory is not None:
+            beside += figures("the nearest training images", pictures.twins, memory)
+    elif verdict.sampled and look == "series":
+        samples += figures("samples", tables.series)
+    elif verdict.sampled:
+        if look == "plane":
+            samples += figures("samples", plane.scatter)
+            if subject.inner is not None:
+                found = figures("the density", plane.density)
+                samples += [p for p in found if p.width == "half"]
+                samples += figures("trajectories", plane.trajectories)
+                samples += [p for p in found if p.width == "full"]
+        elif 3 <= subject.size <= tables.MOST_PAIRS:
+            samples += figures("pairs of columns", tables.pairs)
+        samples += figures("marginals", tables.marginals)
+    if memory is not None:
+        beside += figures("distances to training rows", curves.neighbours, memory)
     return {
-        "samples": samples + moving,
-        "training": curves.training(subject),
-        "evaluations": [] if curve is None else curves.evaluations(subject, curve),
-        "motion": [] if motion is None else [curves.straight(motion)],
-        "memory": memory,
+        "samples": samples,
+        "training": figures("training", curves.training),
+        "evaluations": [] if curve is None else figures("evaluations", curves.evaluations, curve),
+        "motion": [] if motion is None else figures("straightness", curves.straight, motion),
+        "memory": beside,
     }
 
 
@@ -115,12 +132,15 @@ def as_numbers(
         "headline": verdict.headline.to_json(),
         "best_baseline": verdict.best,
         "beats": verdict.beats,
-        "beats_gaussian": verdict.beats["gaussian"],
+        "beats_gaussian": verdict.beats.get("gaussian", []),
         "verdict": [line.to_json() for line in verdict.lines],
         "density": [density.to_json() for density in verdict.densities],
         "density_facts": verdict.density_facts,
         "baselines_left_out": verdict.missing,
-        "memorisation": verdict.memory.to_json(),
+        "left_out": dict(subject.left_out),
+        "fewer": {name: {"taken": few, "of": many} for name, (few, many) in subject.cuts.items()},
+        "memorisation": None if verdict.memory is None else verdict.memory.to_json(),
+        "mass": None if verdict.mass is None else verdict.mass.to_json(),
         "evaluations": None if curve is None else curve.to_json(),
         "motion": None if motion is None else motion.to_json(),
         "round_trip": None if trip is None else trip.to_json(),
@@ -133,7 +153,7 @@ def as_numbers(
             "samples": subject.samples,
             "duplicates": subject.schema.duplicates,
         },
-        "sampler": {"solver": repr(subject.solver), "nfe": subject.drawn.nfe},
+        "sampler": {"solver": repr(subject.solver), "nfe": subject.drawn.nfe if verdict.sampled else None},
         "seed": subject.seed,
         "command": subject.run.command,
         "config": subject.run.config.to_json(),

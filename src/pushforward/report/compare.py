@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig, flatten
 from .build import write
-from .page import Section, Table, page
+from .page import Section, Table, figure, page
 from .run import label_of
-from .style import embedded
+from .style import NARROW_FOLDER
 from .words import number
 
 #: Figures that are set side by side where both runs have them.
@@ -184,17 +183,16 @@ def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
 
 
 def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> str:
+    """The figures that both runs have, in pairs; of wide ones what a telephone shows too."""
     folders = [(p if p.is_dir() else p.parent) / "figures" for p in (Path(run_a), Path(run_b))]
     shown = []
     for name in SHOWN:
         files = [folder / f"{name}.png" for folder in folders]
         if not all(file.is_file() for file in files):
             continue
-        wide = ' class="full"' if name in ("times", "pairs", "marginals") else ""
         for title, file in zip(titles, files):
-            caption = escape(f"{title}: {name.replace('_', ' ')}")
-            shown.append(
-                f'<figure{wide}><div class="pane"><img src="{embedded(file.read_bytes())}" alt="{caption}">'
-                f"</div><figcaption>{caption}</figcaption></figure>"
-            )
+            narrow = file.parent / NARROW_FOLDER / file.name
+            contents = [each.read_bytes() for each in (file, narrow) if each.is_file()]
+            caption = f"{title}: {name.replace('_', ' ')}"
+            shown.append(figure(contents, caption, caption, full=len(contents) > 1))
     return f'<section><h2>Figures</h2><div class="figures">{"".join(shown)}</div></section>' if shown else ""

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from .dynamics import Curve, Motion
 from .history import course, measured
 from .memory import Memory
-from .style import DATA, FAINT, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
+from .style import DATA, FAINT, HALF, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
 from .subject import Subject
 from .words import number
 
@@ -47,7 +47,7 @@ def _loss(
     """A panel for losses and one for log-densities, where there are any; a run of no step has no loss."""
     above = bool(rows or checks)
     panels = above + bool(nats)
-    figure, axes = canvas(5.4, 3.6 if panels == 1 else 5.8, panels)
+    figure, axes = canvas(HALF, 3.4 if panels == 1 else 5.6, panels)
     texts, marked = [], False
     if above:
         ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
@@ -117,7 +117,7 @@ def _mark_kept(ax: Axes, subject: Subject) -> bool:
 
 
 def _by_time(checks: list[dict[str, Any]]) -> Picture:
-    figure, axes = canvas(5.4, 3.6)
+    figure, axes = canvas(HALF, 3.4)
     ax = dress(
         axes[0, 0], "Held-out loss by time", "time t (0 is the source, 1 the data)", "mean squared error"
     )
@@ -154,7 +154,7 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
         ),
         ("seconds", "Time for a number of evaluations", "seconds per 1,000 samples"),
     ):
-        figure, axes = canvas(5.4, 3.6)
+        figure, axes = canvas(HALF, 3.4)
         ax = dress(axes[0, 0], title, "field evaluations per sample", y)
         for solver in dict.fromkeys(point.solver for point in curve.points):
             points = [point for point in curve.points if point.solver == solver]
@@ -189,14 +189,14 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
     return pictures
 
 
-def straight(motion: Motion) -> Picture:
+def straight(subject: Subject, motion: Motion) -> Picture:
     """How far velocities are from those of straight lines, against time."""
-    figure, axes = canvas(5.4, 3.6)
+    figure, axes = canvas(HALF, 3.4)
     ax = dress(
         axes[0, 0],
         "Departure from straight lines",
         "time t (0 is the source, 1 the data)",
-        "E|dx/dt − (x1 − x0)|², model units squared",
+        "E|dx/dt − (x1 − x0)|², squared units",
     )
     times = np.array(motion.times)
     ax.fill_between((times[1:] + times[:-1]) / 2, motion.profile, color=MODEL, alpha=0.18, linewidth=0)
@@ -205,14 +205,15 @@ def straight(motion: Motion) -> Picture:
     ax.set_ylim(bottom=0)
     text = (
         f"The area, {number(motion.straightness)}, is the straightness S; it is 0 where every point runs "
-        f"straight at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories."
+        f"straight at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories, in the "
+        "units of the model."
     )
     return Picture("straightness", figure, text, "Departure from straight lines against time.")
 
 
 def neighbours(subject: Subject, memory: Memory) -> Picture:
     """Distances to the nearest training row."""
-    figure, axes = canvas(5.4, 3.6)
+    figure, axes = canvas(HALF, 3.4)
     ax = dress(
         axes[0, 0],
         "Distance to the nearest training row",

@@ -20,6 +20,8 @@ from .subject import LOOSE_EVALUATIONS, Subject
 
 #: Up to here the divergence is computed whole, above it is estimated from one random direction.
 EXACT_SIZE = 16
+#: What rows of log-densities are called, and how many of them are looked at before the clock is.
+NAME, PART = "rows of log-densities", 250
 #: Rows carried at once: an adaptive solver works for its slowest row, so batches are short.
 CHUNK = 512
 
@@ -30,7 +32,7 @@ class Density:
 
     gain: what the model has more on the same rows (None for the model).  gap: how much higher the mean is on
     as many training rows.  excess: the gap of the model less that of this baseline (None for the model).
-    Each comes with its standard error.
+    Each comes with its standard error.  rows: how many there are, and ``unlikely`` of them have no density.
     """
 
     key: str
@@ -45,6 +47,8 @@ class Density:
     gap_error: float | None = None
     excess: float | None = None
     excess_error: float | None = None
+    rows: int = 0
+    unlikely: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -56,11 +60,11 @@ class Densities:
     """Log-densities of held-out rows.
 
     table: the model first, then the baselines; empty where the model has none.  best: the baseline under
-    which they are highest.  facts: how they were found, or why not.
+    which they are highest, if there is one.  facts: how they were found, or why not.
     """
 
     table: list[Density]
-    best: Baseline
+    best: Baseline | None
     facts: dict[str, Any]
 
 
@@ -100,8 +104,12 @@ def log_prob(
 
             if subject.size <= EXACT_SIZE:
                 return divergence(at, state[0], inner.chunk)
-            value, slope = torch.func.jvp(at, (state[0],), (signs,))[:2]
-            return value, (slope * signs).reshape(len(signs), -1).sum(1)
+            # by plain reverse mode, which every network that was trained can do
+            with torch.enable_grad():
+                z = state[0].detach().requires_grad_()
+                value = at(z)
+                (slope,) = torch.autograd.grad((value * signs).sum(), z)
+            return value.detach(), (slope * signs).reshape(len(signs), -1).sum(1)
 
         start, change = y, y.new_zeros(len(y))
         if t > inner.interval[0]:
@@ -114,6 +122,11 @@ def log_prob(
             total += float(solution.nfe.double().sum())
         out.append((inner.source.log_prob(start, given) + change).double().cpu() + log_det.double().cpu())
     return torch.cat(out), total / len(x)
+
+
+def is_exact(subject: Subject) -> bool:
+    """Whether log-densities are exact, and not estimated."""
+    return subject.inner is None or subject.size <= EXACT_SIZE
 
 
 def has_density(subject: Subject) -> str:
@@ -132,19 +145,25 @@ def evaluate(subject: Subject, baselines: list[Baseline]) -> Densities:
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
     slopes = 2.5 * (subject.size if subject.size <= EXACT_SIZE else 1)
     evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(subject.solver, Adaptive) else subject.evaluations
-    wanted = subject.affordable(1000, 0.12, (1 + slopes) * evaluations)
-    count = min(wanted, len(subject.test), len(subject.train))
+    count = min(1000, len(subject.test), len(subject.train))
+    count = subject.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
     held = subject.some(subject.test, count, "density")
     seen = subject.some(subject.train, count, "training density")
     under = usable(baselines, spread(subject, held.x, "test"), subject.condition(held))
-    best = next(baseline for baseline in baselines if baseline.key == best_of(under))
+    key = best_of(under) if under else ""
+    best = next((baseline for baseline in baselines if baseline.key == key), None)
     if reason:
         return Densities([], best, {"omitted": reason})
-    try:
-        mine, evaluations = log_prob(subject, held.x, subject.condition(held))
-        learnt, _ = log_prob(subject, seen.x, subject.condition(seen), 1.0, "training")
-    except RuntimeError as error:  # the solver gave up on a row, and a mean without it would flatter
-        return Densities([], best, {"omitted": str(error)})
+    found = []
+    for index in subject.parts(NAME, count, PART, 0.24):
+        some, same = held.take(index), seen.take(index)
+        mine, nfe = log_prob(subject, some.x, subject.condition(some), 1.0, int(index[0]))
+        learnt, _ = log_prob(subject, same.x, subject.condition(same), 1.0, "training", int(index[0]))
+        found.append((mine, learnt, nfe * len(index)))
+    mine, learnt = (torch.cat(parts) for parts in list(zip(*found))[:2])
+    evaluations = sum(entry[2] for entry in found) / len(mine)
+    held, seen = held.take(torch.arange(len(mine))), seen.take(torch.arange(len(mine)))
+    under = {key: values[: len(mine)] for key, values in under.items()}
     before = usable(baselines, spread(subject, seen.x, "seen"), subject.condition(seen))
     table = [_density(subject, "model", "this model", "", mine, learnt)]
     for baseline in baselines:
@@ -153,11 +172,11 @@ def evaluate(subject: Subject, baselines: list[Baseline]) -> Densities:
             table.append(
                 _density(subject, baseline.key, baseline.label, baseline.note, *values, (mine, learnt))
             )
-    divergence = "exact" if subject.size <= EXACT_SIZE else "one random direction per row"
+    divergence = "exact" if is_exact(subject) else "one random direction per row"
     facts = {
         "rows": len(held),
         "bound": getattr(subject.flow, "density", "exact") == "bound",
-        "best": best.key,
+        "best": key,
         "atoms": repeated(subject),
         "divergence": None if subject.inner is None else divergence,
         "solver": repr(subject.gauge),
@@ -193,8 +212,10 @@ def _density(
         excess, excess_error = _gap(model[0] - held, model[1] - seen)
     gap, gap_error = _gap(held, seen)
     bits = None if bits is None else float(bits)
+    rows, unlikely = len(held), int((~held.isfinite()).sum())
     return Density(
-        key, label, mean, error, bits, gain, gain_error, note, gap, gap_error, excess, excess_error
+        *(key, label, mean, error, bits, gain, gain_error, note),
+        *(gap, gap_error, excess, excess_error, rows, unlikely),
     )
 
 

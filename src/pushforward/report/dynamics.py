@@ -14,7 +14,7 @@ from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from ..tensors import Condition, condition_to, take_condition
-from .subject import CHUNK, Subject
+from .subject import CHUNK, LOOSE_EVALUATIONS, Subject
 
 #: Name, class and evaluations per step of the solvers that are compared.
 FIXED: tuple[tuple[str, Callable[[int], Solver], int], ...] = (
@@ -22,6 +22,8 @@ FIXED: tuple[tuple[str, Callable[[int], Solver], int], ...] = (
     ("Midpoint", Midpoint, 2),
     ("Heun", Heun, 2),
 )
+#: Share of what straightness and cost add up to, below which the way from start to end counts as none.
+STILL = 1e-6
 #: Evaluations at which they are.
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -59,10 +61,15 @@ def curve(subject: Subject) -> Curve | None:
     if subject.inner is None or subject.solver is None:
         return None
     evaluations, most = EVALUATIONS, min(500, subject.rows)
-    # A large network pays for fewer evaluations rather than for too few rows to see a difference with.
-    while len(evaluations) > 4 and subject.affordable(most, 0.2, 3.0 * sum(evaluations)) < min(100, most):
+
+    def affordable(least: int) -> int:
+        every = 3.0 * sum(evaluations) + LOOSE_EVALUATIONS
+        return subject.affordable("samples for each number of evaluations", most, 0.2, every, least)
+
+    # A slow network pays for fewer evaluations rather than for too few rows to see a difference with.
+    while len(evaluations) > 3 and affordable(1) < min(100, most):
         evaluations = evaluations[:-1]
-    rows = min(most, subject.affordable(most, 0.2, 3.0 * sum(evaluations), least=64))
+    rows = affordable(32)
     held = subject.reference.x[:rows]
     condition = take_condition(subject.condition(subject.reference), slice(rows))
     solvers = [
@@ -79,6 +86,8 @@ def curve(subject: Subject) -> Curve | None:
         seconds = time.perf_counter() - begin
         energy = subject.energy(drawn.x, held)
         points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
+    if not points:
+        raise ValueError("no solver carried the samples to their end")
     floor = torch.tensor(
         [subject.energy(subject.like_reference(i)[:rows], held) for i in range(subject.repeats[0])]
     )
@@ -103,11 +112,13 @@ class Motion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
+        # where points end where they start, ratios to the way between mean nothing
+        moves = min(self.cost, self.least) > STILL * (self.straightness + self.cost)
         return {
             **self.__dict__,
-            "relative_straightness": self.straightness / self.cost if self.cost else None,
-            "cost_over_least": self.cost / self.least if self.least else None,
-            "normalised_path_energy": abs(self.energy - self.least) / self.least if self.least else None,
+            "relative_straightness": self.straightness / self.cost if moves else None,
+            "cost_over_least": self.cost / self.least if moves else None,
+            "normalised_path_energy": abs(self.energy - self.least) / self.least if moves else None,
         }
 
 
@@ -116,7 +127,7 @@ def motion(subject: Subject) -> Motion | None:
     """Follow some rows and measure how straight and how dear their way is."""
     if subject.inner is None or subject.solver is None:
         return None
-    rows = subject.affordable(500, 0.04, None, least=64)
+    rows = subject.affordable("trajectories", 500, 0.04, None, least=32)
     times = torch.linspace(0, 1, 41)
     path, _, nfe = trajectory(subject, rows, times, "motion")
     x = path.double()
@@ -184,7 +195,7 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     """
     if not subject.invertible:
         return None
-    rows = min(len(subject.test), subject.affordable(200, 0.03, 2 * subject.evaluations))
+    rows = subject.affordable("round trips", min(200, len(subject.test)), 0.03, 2 * subject.evaluations)
     held = subject.some(subject.test, rows, "round trip")
     condition = subject.condition(held)
     given = condition_to(condition, subject.device)

@@ -16,9 +16,19 @@ from scipy.stats import beta, norm
 from .densities import Density
 from .history import Course
 from .lines import Line
+from .mass import Mass
 from .words import Value, number, pair, percent
 
-Kind = Literal["good", "beaten", "overfits", "copies", "underfits", "below-baseline", "undecided"]
+Kind = Literal[
+    "good",
+    "beaten",
+    "overfits",
+    "copies",
+    "underfits",
+    "below-baseline",
+    "wrong-density",
+    "undecided",
+]
 
 #: Fewest held-out rows that allow a conclusion.
 ROWS = 20
@@ -36,6 +46,8 @@ REPEATS = 0.05
 MATERIAL, TRIFLE = 0.05, 0.02
 #: Share of samples on training rows from which on the model does nothing but copy.
 MOST = 0.9
+#: How far from 1 the mass of a density may be.
+MASS = 0.05
 #: Two-sample accuracy from which on samples are easily told from real rows.
 TOLD = 0.75
 
@@ -47,7 +59,7 @@ class Cause:
     clear: whether it is more than a narrow miss.
     """
 
-    key: Literal["rows", "repeats", "below", "gap", "rise", "copies", "beaten", "far"]
+    key: Literal["mass", "rows", "nothing", "repeats", "below", "gap", "rise", "copies", "beaten", "far"]
     text: str
     clear: bool = True
 
@@ -79,6 +91,26 @@ def few_rows(held_out: int) -> Cause | None:
     return Cause("rows", f"only {held_out} rows were held out, and a conclusion takes {ROWS}")
 
 
+def unmeasured(compared: bool, left_out: Mapping[str, str]) -> Cause | None:
+    """Whether samples could not be compared with held-out rows in any measure."""
+    if compared:
+        return None
+    why = f" ({left_out['samples']})" if "samples" in left_out else ""
+    return Cause("nothing", f"samples could not be compared with held-out rows{why}")
+
+
+def wrong_mass(mass: Mass) -> Cause | None:
+    """Whether the mass of the density is not 1, by 5 % and by four standard errors."""
+    if not mass.told or abs(mass.value - 1) <= max(MASS, SPREADS * mass.error):
+        return None
+    way = "high" if mass.value > 1 else "low"
+    text = (
+        f"the mass of the density is {pair(Value(mass.value, mass.error))} instead of 1, so that "
+        f"log-densities are too {way} by about {number(abs(math.log(mass.value)), 2)} nats"
+    )
+    return Cause("mass", text)
+
+
 def repeated(columns: Sequence[str], duplicates: int, rows: int) -> Cause | None:
     """Whether values or rows repeat so often that no log-density is bounded."""
     if columns:
@@ -94,7 +126,11 @@ def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | Non
     """Whether a baseline gives held-out rows a higher log-density, by more than one standard error.
 
     Less than :data:`MATERIAL` must be three standard errors, and two fits of one Gaussian differ by trifles.
+    Where a row has no density at all, no mean is comparable, and any baseline is better that has one.
     """
+    if densities and densities[0].unlikely:
+        mine = densities[0]
+        return Cause("below", f"{mine.unlikely:,} of {mine.rows:,} held-out rows have no density at all")
     above = [d for d in densities if d.gain is not None and _lost(-d.gain, d.gain_error or 0.0)]
     if not above:
         return None
@@ -247,6 +283,10 @@ def far(line: Line | None) -> Cause | None:
 def kind_of(causes: Sequence[Cause], course: Course | None = None) -> Kind:
     """The kind of the headline, from all causes and the course of the validation loss."""
     by_key = {cause.key: cause for cause in causes}
+    if "mass" in by_key:
+        return "wrong-density"
+    if "nothing" in by_key:
+        return "undecided"
     if "rows" in by_key or set(by_key) == {"repeats"}:
         return "undecided"
     if "copies" in by_key and by_key["copies"].clear:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from .densities import is_exact
 from .numbers import Verdict
 from .subject import OUT, Subject
+from .words import number
 
 #: Columns that a note names.
 SHOWN = 5
@@ -19,14 +21,21 @@ def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
         + f". Real rows are {n:,} training rows against them. All are means ± deviations over draws: {often} "
         f"of real rows ({seldom} for W2 and two-sample accuracy), as many of the others as "
         f"{subject.samples:,} samples give.",
-        f"The model drew {subject.samples:,} samples{_how(subject)}"
-        + (", under the conditions of held-out rows." if subject.spec else "."),
         "Baselines are fitted to training rows"
         + (", their draws are rounded down to whole levels." if subject.dequantised else "."),
         "The energy distance is 2 E|x − y| − E|x − x'| − E|y − y'| over all pairs, no root taken; W2 is "
         "that of the exact plan; two samples are told apart by an RBF support vector machine, out of fold.",
         *verdict.missing,
     ]
+    if verdict.sampled:
+        asked = ", under the conditions of held-out rows." if subject.spec else "."
+        notes.insert(1, f"The model drew {subject.samples:,} samples{_how(subject)}{asked}")
+    if subject.cuts:
+        fewer = ", ".join(f"{name} {few:,} of {many:,}" for name, (few, many) in subject.cuts.items())
+        notes.append(
+            f"The network takes {number(1000 * subject.cost)} ms for an evaluation of a row, so that fewer "
+            f"rows are looked at than usual: {fewer}."
+        )
     if subject.labelled:
         notes.append(
             "Labels are read by an RBF support vector machine trained on real training rows; its figure for "
@@ -35,7 +44,7 @@ def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
     facts = verdict.density_facts
     if "omitted" in facts:
         notes.append(f"No log-density: {facts['omitted']}.")
-    else:
+    elif facts:
         text = ""
         if facts["divergence"] is not None:
             text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
@@ -48,6 +57,11 @@ def verdict_notes(subject: Subject, verdict: Verdict) -> list[str]:
         if subject.dequantised:
             text += "Values are whole levels, made continuous by noise: the log-density is a lower bound."
         notes.append(text)
+    if verdict.mass is not None:
+        notes.append(verdict.mass.sentence)
+    elif not facts.get("bound", True) and "mass of the density" not in subject.left_out:
+        why = "the network is too slow for it" if is_exact(subject) else "log-densities are estimates"
+        notes.append(f"The mass of the density was not measured: {why}.")
     if facts.get("atoms"):
         named = ", ".join(facts["atoms"][:SHOWN]) + ", ..." * (len(facts["atoms"]) > SHOWN)
         notes.append(

@@ -14,17 +14,15 @@ from ..metrics import energy_distance, label_accuracy, sliced_wasserstein, two_s
 from . import headline as rules
 from . import sentences
 from .baselines import Baseline, fit_baselines
-from .densities import Density, evaluate
+from .densities import Densities, Density, evaluate, is_exact
 from .headline import Cause, Headline
 from .history import course
 from .lines import Line
+from .mass import Mass, measure_mass
 from .memory import Memory, memory
 from .mending import mending
 from .subject import Subject
 from .words import Value
-
-#: A measure compares a cloud ``(n, *event)`` with the held-out rows.
-Measure = Callable[[Tensor], float]
 
 
 @dataclass
@@ -33,12 +31,14 @@ class Verdict:
 
     names: of the baselines, by key.  best: the key of the one under which held-out rows are likeliest.
     beats: the measures in which the model is better, for every baseline that was drawn from.
+    memory, mass: None where they could not be measured.
     """
 
     lines: list[Line]
     densities: list[Density]
     density_facts: dict[str, Any]
-    memory: Memory
+    memory: Memory | None
+    mass: Mass | None
     names: dict[str, str]
     best: str
     missing: list[str]
@@ -50,38 +50,62 @@ class Verdict:
         """What the headline says."""
         return self.headline.sentence
 
+    @property
+    def sampled(self) -> bool:
+        """Whether there are samples."""
+        return self.memory is not None or any(line.short for line in self.lines)
+
     def line(self, key: str) -> Line | None:
         """The line of a measure, if it was taken."""
         return next((line for line in self.lines if line.key == key), None)
 
 
 def judge(subject: Subject) -> Verdict:
-    """Take every measure that makes sense for the kind of data, and conclude."""
+    """Take every measure that makes sense for the kind of data, and conclude; see :meth:`LeftOut.attempt`."""
+    attempt = subject.left_out.attempt
     baselines, missing = fit_baselines(subject)
     names = {baseline.key: baseline.name for baseline in baselines}
-    density = evaluate(subject, baselines)
-    table, facts = density.table, density.facts
-    clouds = {"model": subject.drawn.x}
-    clouds |= {b.key: b.draw(subject) for b in drawn_from(baselines, density.best)}
+    density = attempt("exact density" if is_exact(subject) else "density", None, evaluate, subject, baselines)
+    density = density or Densities([], baselines[0] if baselines else None, {})
+    table, facts, best = density.table, density.facts, density.best.key if density.best else ""
+    clouds = attempt("samples", {}, lambda: {"model": subject.drawn.x})
+    near = kernels = mass = None
+    measures = []
+    if clouds:
+        for baseline in drawn_from(baselines, density.best):
+            clouds |= attempt(f"draws of the {baseline.name}", {}, _drawn, subject, baseline)
+        near = attempt("nearest training rows", None, memory, subject, clouds)
+        if near is not None:
+            kernels = attempt("nearness of kernels", None, _kernels, subject, baselines, near)
+        measures = _measures(subject)
+    if table and not facts["bound"]:
+        mass = attempt("mass of the density", None, measure_mass, subject, baselines)
     beside = [key for key in clouds if key != "model"]
-    near = memory(subject, clouds)
-    if subject.labelled and subject.look == "image":
-        clouds["means"] = class_means(subject)
+    if clouds and subject.labelled and subject.look == "image":
+        clouds |= attempt("class means", {}, lambda: {"means": class_means(subject)})
     lines = _density_lines(table, facts, beside)
-    lines += [compare(subject, *entry, clouds) for entry in _measures(subject)]
-    lines += _labels(subject, clouds)
-    shares = {name: near.share(name) for name in near.distances}
-    label = "Nearer to training rows than their 1 % quantile"
-    lines.append(Line("memorisation", label, "share", "real", shares))
+    for measure in measures:
+        line = attempt(measure.label, None, measure.line, subject, clouds)
+        lines += [line] if line is not None else []
+    if clouds:
+        lines += attempt("labels read from samples", [], _labels, subject, clouds)
+    if near is not None:
+        shares = {name: near.share(name) for name in near.distances}
+        label = "Nearer to training rows than their 1 % quantile"
+        lines.append(Line("memorisation", label, "share", "real", shares))
     beats = {key: [line.key for line in lines if _better(line, key, table)] for key in beside}
-    kernels = _kernels(subject, baselines, near)
-    headline = conclude(subject, table, facts, density.best.key, names, lines, near, kernels)
-    return Verdict(lines, table, facts, near, names, density.best.key, missing, headline, beats)
+    headline = conclude(subject, table, facts, best, names, lines, near, kernels, mass)
+    return Verdict(lines, table, facts, near, mass, names, best, missing, headline, beats)
 
 
-def drawn_from(baselines: list[Baseline], best: Baseline) -> list[Baseline]:
+def _drawn(subject: Subject, baseline: Baseline) -> dict[str, Tensor]:
+    return {baseline.key: baseline.draw(subject)}
+
+
+def drawn_from(baselines: list[Baseline], best: Baseline | None) -> list[Baseline]:
     """The best baseline, and the Gaussian."""
-    return [best] + [b for b in baselines if b.key == "gaussian" and best.key != "gaussian"]
+    gaussian = [b for b in baselines if b.key == "gaussian" and b is not best]
+    return gaussian if best is None else [best, *gaussian]
 
 
 def _kernels(subject: Subject, baselines: list[Baseline], near: Memory) -> tuple[int, int] | None:
@@ -115,14 +139,45 @@ def _density_lines(table: list[Density], facts: dict[str, Any], beside: list[str
     return lines
 
 
-def _measures(subject: Subject) -> list[tuple[str, str, str, str, Measure, int]]:
-    """Key, label, name in a sentence, unit, the measure of scaled rows, and how many draws are taken."""
+@dataclass(frozen=True)
+class Measure:
+    """What compares a cloud ``(n, *event)`` of scaled rows with the held-out rows; lower is better.
+
+    short: its name in a sentence.  repeats: how many draws are taken.
+    """
+
+    key: str
+    label: str
+    short: str
+    unit: str
+    of: Callable[[Tensor], float]
+    repeats: int
+
+    def line(self, subject: Subject, clouds: dict[str, Tensor]) -> Line:
+        """The measure of every cloud and of real training rows, mean over draws."""
+        n = subject.rows
+
+        def value(draws: list[Tensor]) -> Value:
+            found = torch.tensor([self.of(subject.scaled(x)) for x in draws], dtype=torch.float64)
+            return Value(float(found.mean()), float(found.std()) if len(found) > 1 else None)
+
+        values = {
+            name: value(list(x.split(n))[: min(self.repeats, len(x) // n)]) for name, x in clouds.items()
+        }
+        values["real"] = value([subject.like_reference(i) for i in range(self.repeats)])
+        # accuracies of real rows scatter by chance at least this much, however few draws say otherwise
+        least = 0.5 / math.sqrt(2 * n) if self.unit == "share" else 0.0
+        return Line(self.key, self.label, self.unit, "low", values, self.short, least)
+
+
+def _measures(subject: Subject) -> list[Measure]:
+    """The measures of samples."""
     held = subject.scaled(subject.reference.x)
     often, seldom = subject.repeats
     unit = subject.distance_unit
     folds = min(5, subject.rows)
     return [
-        (
+        Measure(
             "two_sample_accuracy",
             "Two-sample accuracy (50 % is by chance)",
             "two-sample accuracy",
@@ -130,7 +185,7 @@ def _measures(subject: Subject) -> list[tuple[str, str, str, str, Measure, int]]
             lambda x: two_sample_accuracy(x, held, folds=folds, seed=subject.seed),
             seldom,
         ),
-        (
+        Measure(
             "energy_distance",
             "Energy distance",
             "energy distance",
@@ -138,8 +193,8 @@ def _measures(subject: Subject) -> list[tuple[str, str, str, str, Measure, int]]
             lambda x: energy_distance(x, held),
             often,
         ),
-        ("wasserstein", "Wasserstein distance W2", "W2", unit, lambda x: wasserstein(x, held), seldom),
-        (
+        Measure("wasserstein", "Wasserstein distance W2", "W2", unit, lambda x: wasserstein(x, held), seldom),
+        Measure(
             "sliced_wasserstein",
             "Sliced W2",
             "sliced W2",
@@ -148,30 +203,6 @@ def _measures(subject: Subject) -> list[tuple[str, str, str, str, Measure, int]]
             often,
         ),
     ]
-
-
-def compare(
-    subject: Subject,
-    key: str,
-    label: str,
-    short: str,
-    unit: str,
-    measure: Measure,
-    repeats: int,
-    clouds: dict[str, Tensor],
-) -> Line:
-    """A measure against the held-out rows, of every cloud and of real training rows, mean over draws."""
-    n = subject.rows
-
-    def value(draws: list[Tensor]) -> Value:
-        found = torch.tensor([measure(subject.scaled(x)) for x in draws], dtype=torch.float64)
-        return Value(float(found.mean()), float(found.std()) if len(found) > 1 else None)
-
-    values = {name: value(list(x.split(n))[: min(repeats, len(x) // n)]) for name, x in clouds.items()}
-    values["real"] = value([subject.like_reference(i) for i in range(repeats)])
-    # accuracies of real rows scatter by chance at least this much, however few draws say otherwise
-    least = 0.5 / math.sqrt(2 * n) if unit == "share" else 0.0
-    return Line(key, label, unit, "low", values, short, least)
 
 
 def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
@@ -213,23 +244,28 @@ def conclude(
     best: str,
     names: dict[str, str],
     lines: list[Line],
-    near: Memory,
+    near: Memory | None,
     kernels: tuple[int, int] | None = None,
+    mass: Mass | None = None,
 ) -> Headline:
     """Apply every rule, and say what follows."""
     summary = subject.run.summary
     # where values repeat, log-densities have no bound, and a comparison of them says nothing
     repeats = rules.repeated(facts.get("atoms", []), subject.schema.duplicates, subject.total)
-    sound = [] if repeats else table
+    wrong = None if mass is None else rules.wrong_mass(mass)
+    sound = [] if repeats or wrong else table
+    judged = [line for line in lines if line.short]
     ran = course(subject.run)
     found: list[Cause | None] = [
+        wrong,
         rules.few_rows(subject.unseen),
+        rules.unmeasured(bool(judged), subject.left_out),
         repeats,
         rules.below(sound, names),
         rules.overfitted(sound, names, bool(summary.get("start"))),
         rules.risen(ran),
-        rules.copied(*near.near("model"), *near.near("real"), len(near.train), kernels, near.beside),
-        *(rules.beaten(line, names) for line in lines if line.short),
+        near and rules.copied(*near.near("model"), *near.near("real"), len(near.train), kernels, near.beside),
+        *(rules.beaten(line, names) for line in judged),
         rules.far(next((line for line in lines if line.key == "two_sample_accuracy"), None)),
     ]
     causes = [cause for cause in found if cause is not None]

@@ -10,6 +10,11 @@ from typing import Any
 
 from .style import Picture, embedded
 
+#: Characters from which on the text of a cell is broken into lines.
+LONG = 28
+#: Windows below this width show figures for a telephone, and rows of tables as blocks.
+PHONE = "screen and (max-width: 760px)"
+
 CSS = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #d9dfe6; --paper: #ffffff; --wash: #f5f7fa;
         --model: #b9590a; --data: #2b4c7e; --good: #23724f; }
@@ -19,6 +24,8 @@ body { margin: 0; background: var(--wash); color: var(--ink);
        font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
 main { max-width: 1160px; margin: 0 auto; padding: 32px 24px 64px; }
 header { border-bottom: 1px solid var(--line); padding-bottom: 20px; }
+h1, h2, p, li, figcaption, .long { overflow-wrap: anywhere; }
+th { overflow-wrap: break-word; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 4px; letter-spacing: -0.01em; }
 h2 { font-size: 1.25rem; line-height: 1.3; margin: 44px 0 8px; }
 p { margin: 8px 0; max-width: 75ch; }
@@ -33,7 +40,7 @@ p { margin: 8px 0; max-width: 75ch; }
 .verdict p { margin: 0; max-width: none; }
 .verdict ul { margin: 8px 0; padding-left: 20px; font-size: 0.95rem; }
 .verdict ul + p, .verdict p + p { margin-top: 8px; }
-.verdict pre { margin: 6px 0 0; padding: 8px 12px; white-space: pre-wrap; overflow-wrap: anywhere; }
+.verdict pre { margin: 6px 0 0; padding: 8px 12px; }
 .note { color: var(--soft); font-size: 0.88rem; }
 .scroll { overflow-x: auto; -webkit-overflow-scrolling: touch; background: var(--paper);
           border: 1px solid var(--line); border-radius: 6px; margin: 12px 0; }
@@ -41,6 +48,7 @@ p { margin: 8px 0; max-width: 75ch; }
 table { border-collapse: collapse; width: 100%; font-size: 0.94rem; font-variant-numeric: tabular-nums; }
 caption { text-align: left; padding: 12px 16px 4px; font-weight: 600; }
 th, td { padding: 9px 16px; text-align: right; white-space: nowrap; }
+td.long { white-space: normal; min-width: 20ch; text-align: left; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15ch; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; border-bottom: 1px solid var(--line);
            vertical-align: bottom; white-space: normal; }
@@ -56,30 +64,40 @@ figure { margin: 0; background: var(--paper); border: 1px solid var(--line); bor
          padding: 12px; }
 figure.full { grid-column: 1 / -1; }
 .figures .scroll { margin: 0; }
-figure .pane { overflow-x: auto; -webkit-overflow-scrolling: touch; }
 figure img { display: block; width: 100%; height: auto; }
 figcaption { color: var(--soft); font-size: 0.88rem; margin-top: 8px; }
 pre { background: var(--paper); border: 1px solid var(--line); border-radius: 6px; padding: 14px 16px;
-      overflow-x: auto; font: 0.85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+      white-space: pre-wrap; overflow-wrap: anywhere;
+      font: 0.85rem/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 details { margin: 12px 0; }
 summary { cursor: pointer; font-weight: 600; }
-@media (max-width: 760px) {
+@media PHONE {
   main { padding: 20px 14px 48px; }
   h1 { font-size: 1.6rem; }
   .figures { grid-template-columns: minmax(0, 1fr); gap: 14px; }
   figure { padding: 8px; }
-  figure.full img { width: 780px; max-width: none; }
-  table { font-size: 0.86rem; }
-  th, td { padding: 7px 9px; }
   .verdict { padding: 12px 14px; font-size: 1rem; }
+  /* A row becomes a block, and every cell a line of it that begins with the head of its column. */
+  thead { display: none; }
+  .rows, .rows :is(caption, tbody, tr, th, td) { display: block; }
+  .rows tbody tr { padding: 10px 14px; }
+  .rows tr + tr { border-top: 1px solid var(--line); }
+  .rows :is(th, td) { padding: 2px 0; border: 0 !important; }
+  .rows th { font-weight: 600; margin-bottom: 4px; }
+  .rows td { display: flex; justify-content: space-between; gap: 16px; }
+  .rows td.long { text-align: right; }
+  .rows td::before { content: attr(data-head); color: var(--soft); font-weight: 400; text-align: left;
+                     white-space: normal; overflow-wrap: anywhere; }
 }
 @media print { body { background: white; } figure, .scroll { break-inside: avoid; } }
-"""
+""".replace("PHONE", PHONE)
 
 
 @dataclass
 class Table:
     """Rows of texts under a head; the first cell of a row may carry a small second line.
+
+    On a telephone a row of more than two cells is a block with a line for each of them.
 
     marks: a class of the style sheet for single cells, by (row, column).
     """
@@ -98,14 +116,17 @@ class Table:
             small = f"<small>{escape(self.small[i])}</small>" if i < len(self.small) and self.small[i] else ""
             cells = [f'<th scope="row">{escape(row[0])}{small}</th>']
             for j, text in enumerate(row[1:], 1):
-                mark = self.marks.get((i, j))
+                mark = self.marks.get((i, j), "")
+                mark = f"{mark} long".strip() if len(text) > LONG else mark
                 kind = f' class="{mark}"' if mark else ""
-                cells.append(f"<td{kind}>{escape(text)}</td>")
+                head_of = escape(self.head[j], quote=True)
+                cells.append(f'<td{kind} data-head="{head_of}"><span>{escape(text)}</span></td>')
             body.append(f"<tr>{''.join(cells)}</tr>")
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
+        kind = ' class="rows"' if len(self.head) > 2 else ""
         label = escape(self.caption or self.head[0] or "table", quote=True)
         return (
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table>{caption}'
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{kind}>{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         )
 
@@ -119,7 +140,7 @@ class Section:
 
     title: str
     texts: Sequence[str] = ()
-    pictures: Sequence[tuple[Picture, bytes]] = ()
+    pictures: Sequence[tuple[Picture, list[bytes]]] = ()
     tables: Sequence[Table] = ()
     notes: Sequence[str] = ()
     beside: bool = False
@@ -131,7 +152,9 @@ class Section:
         parts = [f"<section><h2>{escape(self.title)}</h2>"]
         parts += [f"<p>{escape(text)}</p>" for text in self.texts]
         if self.pictures:
-            shown = "".join(figure(picture, content) for picture, content in self.pictures)
+            shown = "".join(
+                figure(contents, p.caption, p.alt, p.width == "full") for p, contents in self.pictures
+            )
             shown += "".join(table.html() for table in self.tables if self.beside)
             parts.append(f'<div class="figures">{shown}</div>')
         if not (self.beside and self.pictures):
@@ -140,15 +163,14 @@ class Section:
         return "\n".join([*parts, "</section>"])
 
 
-def figure(picture: Picture, content: bytes) -> str:
-    """A figure with its caption, the image inside the page."""
-    width, height = (round(inches * 100) for inches in picture.figure.get_size_inches())
-    focus = ' tabindex="0"' if picture.width == "full" else ""
-    return (
-        f'<figure class="{picture.width}"><div class="pane"{focus}><img src="{embedded(content)}" '
-        f'width="{width}" height="{height}" alt="{escape(picture.alt, quote=True)}"></div>'
-        f"<figcaption>{escape(picture.caption)}</figcaption></figure>"
-    )
+def figure(contents: Sequence[bytes], caption: str, alt: str, full: bool = False) -> str:
+    """A figure with its caption, the image inside the page; of two PNG the second is for a telephone."""
+    wide, *narrow = (embedded(content) for content in contents)
+    image = f'<img src="{wide}" alt="{escape(alt, quote=True)}">'
+    if narrow:
+        image = f'<picture><source media="{PHONE}" srcset="{narrow[0]}">{image}</picture>'
+    kind = ' class="full"' if full else ""
+    return f"<figure{kind}>{image}<figcaption>{escape(caption)}</figcaption></figure>"
 
 
 def page(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from torch import Tensor
 
 from .numbers import Memory
-from .style import GREY, INK, Picture, canvas, dress
+from .style import FULL, GREY, HALF, INK, NARROW, Picture, canvas, dress
 from .subject import Subject
 from .words import number
 
@@ -75,7 +76,7 @@ def grids(subject: Subject) -> list[Picture]:
             chosen = list(images[: MOST_ROWS * ACROSS])
         page = sheet(chosen, ACROSS)
         lines = -(-len(chosen) // ACROSS)
-        figure, axes = canvas(5.4, 1.0 + 0.56 * lines * page.shape[0] / page.shape[1] * ACROSS / lines + 0.2)
+        figure, axes = canvas(HALF, 1.0 + 0.5 * lines * page.shape[0] / page.shape[1] * ACROSS / lines + 0.2)
         y = "label asked for" if names and name == "samples" else "label" if names else "row of the grid"
         ax = dress(axes[0, 0], title, "images in the order of their drawing", y, grid=False)
         _show(ax, page)
@@ -99,25 +100,36 @@ def twins(subject: Subject, memory: Memory) -> Picture:
     chosen = torch.cat([order[:near], rest])
     samples = shades(subject, subject.drawn.x[chosen])
     train = shades(subject, memory.train[memory.index[chosen]])
-    page = sheet([*samples, *train], count)
-    figure, axes = canvas(10.8, 1.2 + 10.0 * page.shape[0] / page.shape[1])
-    ax = dress(
-        axes[0, 0],
-        "Samples and their nearest training images",
-        f"distance of the two in {subject.unit} (held-out images: {number(_apart(memory))} in the median)",
-        "",
-        grid=False,
-    )
-    ax.set_ylabel("image", color=INK)
-    _show(ax, page)
     width, height = samples[0].shape[1] + 1, samples[0].shape[0] + 1
-    ax.set_xticks([width * (i + 0.5) for i in range(count)], [number(float(distance[i])) for i in chosen])
-    ax.set_yticks([height * 0.5, height * 1.5], ["sample", "training"])
+    unit = f"distance of the two in {subject.unit} (held-out images: {number(_apart(memory))} in the median)"
+
+    def draw(across: int, inches: float) -> Figure:
+        """Pairs in rows of ``across``."""
+        rows = [range(i, min(i + across, count)) for i in range(0, count, across)]
+        high = 1.2 + (len(rows) - 1) * 0.6 + len(rows) * (inches - 0.8) * 2 * height / (across * width)
+        figure, axes = canvas(inches, high, len(rows))
+        for ax, row in zip(axes[:, 0], rows):
+            title = "Samples and their nearest training images" if row.start == 0 else ""
+            dress(ax, title, unit if across == count else "", "", grid=False)
+            ax.set_ylabel("image", color=INK)
+            blank = [np.full_like(samples[0], np.nan)] * (across - len(row))
+            shown = [*(samples[i] for i in row), *blank, *(train[i] for i in row), *blank]
+            _show(ax, sheet(shown, across))
+            ax.set_xticks(
+                [width * (i + 0.5) for i in range(len(row))],
+                [number(float(distance[chosen[i]])) for i in row],
+            )
+            ax.set_yticks([height * 0.5, height * 1.5], ["sample", "training"])
+        if across < count:
+            axes[-1, 0].set_xlabel(unit.replace(" (", "\n("), fontsize=10, color=INK)
+        return figure
+
     text = (
         f"Left: the {near} samples of {len(order):,} that come nearest to a training image. Right: others, "
         "up to the farthest. A model that memorises shows the same image twice."
     )
-    return Picture("neighbours", figure, text, "Samples above the training images nearest to them.", "full")
+    alt = "Samples above the training images nearest to them."
+    return Picture("neighbours", draw(count, FULL), text, alt, "full", draw(min(count, 4), NARROW))
 
 
 def _apart(memory: Memory) -> float:

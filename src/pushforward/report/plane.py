@@ -1,8 +1,9 @@
-"""Figures of rows of two numbers: scatter, density, the law at five times, trajectories."""
+"""Figures of rows of two numbers: scatter, density, the distribution at five times, trajectories."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -15,10 +16,10 @@ from torch import Tensor
 from ..solvers import Tsit5
 from .densities import has_density, log_prob
 from .dynamics import to_data, trajectory
-from .style import DATA, DENSITY, INK, LABELS, MODEL, Picture, canvas, dress, legend, limits
+from .style import DATA, DENSITY, HALF, INK, LABELS, MODEL, NARROW, Picture, canvas, dress, legend, limits
 from .subject import LOOSE_EVALUATIONS, Subject
 
-#: Times at which the law is drawn.
+#: Times at which the distribution is drawn.
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Height over width of a plane within which both axes have one scale.
 EQUAL = (0.3, 1.5)
@@ -79,18 +80,18 @@ def scatter(subject: Subject) -> list[Picture]:
         ("data", "Data, held out" if subject.held_out else "Data", data, DATA),
         ("samples", "Samples of the model", model, MODEL),
     ):
-        figure, axes = canvas(5.4, _height(ranges, 4.6))
+        figure, axes = canvas(HALF, _height(ranges, 4.0))
         ax = dress(axes[0, 0], f"{title}, {count:,} rows", *_names(subject))
         ax.scatter(*cloud.T, s=7, c=_colours(labels, count, colour), alpha=0.55, linewidths=0)
         _square(ax, ranges[0], ranges[1])
         _label_keys(subject, ax)
-        text = f"{count:,} rows. Both panels have the same axes."
+        text = f"{count:,} rows. Both panels have the same axes, and should look alike."
         pictures.append(Picture(name, figure, text, f"Scatter plot: {title.lower()}."))
     return pictures
 
 
 def density(subject: Subject) -> list[Picture]:
-    """The model's density beside the data, and the law at five times."""
+    """The model's density beside the data, and the distribution at five times."""
     reason = has_density(subject)
     if reason:
         return [_moving_points(subject)]
@@ -99,9 +100,9 @@ def density(subject: Subject) -> list[Picture]:
     names = _names(subject)
     data = _points(subject, subject.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, 0.2, 72)
+    side = _side(subject, "density", 0.2, 60)
     z = grid_density(subject, ranges, side, 1.0)
-    figure, axes = canvas(5.4, _height(ranges, 3.8))
+    figure, axes = canvas(HALF, _height(ranges, 3.3))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
     bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
@@ -117,11 +118,13 @@ def density(subject: Subject) -> list[Picture]:
     return [first, _moving_density(subject, ranges)]
 
 
-def _side(subject: Subject, share: float, most: int) -> int:
+def _side(subject: Subject, name: str, share: float, most: int) -> int:
     """Grid points per side that a share of the budget pays for."""
     classes = len(subject.classes) or 1
     per_row = LOOSE_EVALUATIONS * (1 + 2.5 * subject.size) * classes
-    return max(16, int(subject.affordable(most * most, share, per_row) ** 0.5))
+    return max(
+        16, int(subject.affordable(f"points of the figure of the {name}", most * most, share, per_row) ** 0.5)
+    )
 
 
 def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]) -> AxesImage:
@@ -171,23 +174,43 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
 def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
     """The density at five times, from the source to the data."""
     wide = _wide(subject, ranges)
-    side = _side(subject, 0.04, 36)
-    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
-    for ax, t in zip(axes[0], TIMES):
-        dress(ax, f"t = {t:g}", *_names(subject), grid=False)
-        _heat(ax, grid_density(subject, wide, side, t), wide)
-        _square(ax, *wide)
-    _name_row(axes[0], _names(subject)[1])
-    text = "The law that the flow moves, from the source at t = 0 to the data at t = 1, in data units; each "
-    text += "panel has its own colour scale."
-    return Picture("times", figure, text, "Five heat maps of the density from source to data.", "full")
+    side = _side(subject, "density at five times", 0.04, 36)
+    grids = [grid_density(subject, wide, side, t) for t in TIMES]
+
+    def panel(ax: Axes, index: int) -> None:
+        dress(ax, f"t = {TIMES[index]:g}", *_names(subject), grid=False)
+        _heat(ax, grids[index], wide)
+
+    text = (
+        "The distribution that the flow moves, from the source at t = 0 to the data at t = 1, in data units; "
+        "each panel has its own colour scale. The last one should look like the data, without bridges or "
+        "threads between parts that are apart."
+    )
+    return _times(subject, wide, panel, text, "Five heat maps of the density from source to data.")
 
 
-def _name_row(axes: np.ndarray, name: str) -> None:
-    # Panels share the vertical axis, whose name is written once.
-    for ax in axes:
-        ax.set_ylabel(name)
-        ax.yaxis.label.set_visible(ax is axes[0])
+def _times(
+    subject: Subject,
+    ranges: list[tuple[float, float]],
+    panel: Callable[[Axes, int], None],
+    text: str,
+    alt: str,
+) -> Picture:
+    """Five panels in a row, which share the vertical axis and its name; in two columns on a telephone."""
+    figures = []
+    for width, across, each in ((12.6, len(TIMES), 2.3), (NARROW, 2, 1.7)):
+        lines = -(-len(TIMES) // across)
+        figure, axes = canvas(width, _height(ranges, each) * lines, lines, across, sharey=True)
+        for index, ax in enumerate(axes.flat):
+            if index >= len(TIMES):
+                ax.set_visible(False)
+                continue
+            panel(ax, index)
+            _square(ax, *ranges)
+            ax.yaxis.label.set_visible(index % across == 0)
+            ax.xaxis.label.set_visible(index >= len(TIMES) - across)
+        figures.append(figure)
+    return Picture("times", figures[0], text, alt, "full", figures[1])
 
 
 def _wide(subject: Subject, ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -207,14 +230,17 @@ def _moving_points(subject: Subject) -> Picture:
     clouds = [_points(subject, cloud) for cloud in x]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
     labels = condition if subject.labelled and isinstance(condition, Tensor) else None
-    figure, axes = canvas(12.6, _height(wide, 2.3), 1, len(TIMES), sharey=True)
-    for ax, t, cloud in zip(axes[0], TIMES, clouds):
-        dress(ax, f"t = {t:g}", *_names(subject))
+
+    def panel(ax: Axes, index: int) -> None:
+        cloud = clouds[index]
+        dress(ax, f"t = {TIMES[index]:g}", *_names(subject))
         ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
-        _square(ax, *wide)
-    _name_row(axes[0], _names(subject)[1])
-    text = f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1."
-    return Picture("times", figure, text, "Five scatter plots of points from source to data.", "full")
+
+    text = (
+        f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1. The last "
+        "panel should look like the data."
+    )
+    return _times(subject, wide, panel, text, "Five scatter plots of points from source to data.")
 
 
 def trajectories(subject: Subject) -> Picture:
@@ -222,7 +248,7 @@ def trajectories(subject: Subject) -> Picture:
     path, _, _ = trajectory(subject, 120, torch.linspace(0, 1, 41), "ways")
     x = to_data(subject, path).double().reshape(41, -1, 2).numpy()[..., order(subject)]
     ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
-    figure, axes = canvas(5.4, _height(ranges, 4.6))
+    figure, axes = canvas(HALF, _height(ranges, 4.0))
     ax = dress(axes[0, 0], "Trajectories", *_names(subject))
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
     ax.scatter(
@@ -231,5 +257,8 @@ def trajectories(subject: Subject) -> Picture:
     ax.scatter(*x[-1].T, s=14, color=MODEL, linewidths=0, zorder=3, label="data, t = 1")
     _square(ax, ranges[0], ranges[1])
     legend(ax, loc="best")
-    text = "The ways of 120 points from source to data, in data units."
+    text = (
+        "The ways of 120 points from source to data, in data units. Straight lines take few evaluations; "
+        "points that end between the parts of the data are the model's faults."
+    )
     return Picture("trajectories", figure, text, "Lines from source points to data points.")

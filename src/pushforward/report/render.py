@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .dynamics import Curve, Motion, RoundTrip
 from .lines import Line
+from .memory import Memory
 from .notes import verdict_notes
 from .numbers import Verdict
 from .page import Section, Table, as_json, page, preformatted, said
@@ -22,12 +23,13 @@ def render(
     curve: Curve | None,
     motion: Motion | None,
     trip: RoundTrip | None,
-    saved: dict[str, list[tuple[Picture, bytes]]],
+    saved: dict[str, list[tuple[Picture, list[bytes]]]],
 ) -> str:
     """The page."""
     run, schema = subject.run, subject.schema
     sections = [
         Section("Verdict", tables=_verdict_tables(subject, verdict), notes=verdict_notes(subject, verdict)),
+        Section("Left out", subject.left_out.sentences()),
         Section("Samples", pictures=saved["samples"]),
         Section(
             "Few evaluations",
@@ -40,7 +42,13 @@ def render(
             tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
             beside=True,
         ),
-        Section("Nearest training rows", [], saved["memory"], [_memory_table(subject, verdict)], beside=True),
+        Section(
+            "Nearest training rows",
+            [],
+            saved["memory"],
+            [_memory_table(subject, verdict, verdict.memory)] if verdict.memory else [],
+            beside=True,
+        ),
         Section("Training", pictures=saved["training"]),
     ]
     versions = run.summary.get("versions", {})
@@ -70,7 +78,7 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
     facts = [
         ("training rows", train),
         ("held-out rows", test),
-        ("a row", f"{shape}, {subject.unit}"),
+        ("a row", f"{shape} number{'s' * (subject.size != 1)}, {subject.unit}"),
     ]
     if subject.spec is not None:
         kind = f"{len(subject.classes)} labels" if subject.labelled else ", ".join(subject.spec.columns)
@@ -86,15 +94,10 @@ def _facts(subject: Subject) -> list[tuple[str, str]]:
 def columns(verdict: Verdict) -> dict[str, str]:
     """The heads of the verdict's columns, by key: the model, the best baseline first, real rows last."""
     names = {key: name[0].upper() + name[1:] for key, name in verdict.names.items()}
-    return {
-        "model": "this model",
-        verdict.best: (
-            "best baseline: " + verdict.names[verdict.best] if len(names) > 1 else names[verdict.best]
-        ),
-        **{key: name for key, name in names.items() if key != verdict.best},
-        "means": "class means",
-        "real": "real rows",
-    }
+    if verdict.best and len(names) > 1:
+        names = {verdict.best: names[verdict.best], **names}
+        names[verdict.best] = f"best baseline: {verdict.names[verdict.best]}"
+    return {"model": "this model", **names, "means": "class means", "real": "real rows"}
 
 
 def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
@@ -104,10 +107,10 @@ def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
     for i, line in enumerate(verdict.lines):
         rows.append([line.label, *(_cell(line, line.values.get(name)) for name in names)])
         small.append(f"{line.unit}, {WAYS[line.better]}")
-        wins = all(line.key in won for won in verdict.beats.values())
-        marks[(i, 1 + names.index("model"))] = "model" + (" win" if wins else "")
+        wins = bool(verdict.beats) and all(line.key in won for won in verdict.beats.values())
+        marks[(i, 1)] = "model" + (" win" if wins else "")
     head = ["measure", *(heads[name] for name in names)]
-    found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)]
+    found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)] if rows else []
     if verdict.densities:
         found.append(_density_table(verdict))
     return found
@@ -158,8 +161,7 @@ def _advice(curve: Curve) -> str:
     )
 
 
-def _memory_table(subject: Subject, verdict: Verdict) -> Table:
-    memory = verdict.memory
+def _memory_table(subject: Subject, verdict: Verdict, memory: Memory) -> Table:
     heads = {key: verdict.names.get(key, key) for key in columns(verdict)}
     heads |= {"model": "samples", "real": "held out"}
     names = [name for name in heads if name in memory.distances]

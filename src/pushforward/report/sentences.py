@@ -12,7 +12,8 @@ from .words import Value, pair
 
 #: How a headline begins, and which causes it names first.
 OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
-    "undecided": ("Nothing can be concluded", ("rows", "repeats")),
+    "wrong-density": ("The densities are wrong", ("mass",)),
+    "undecided": ("Nothing can be concluded", ("rows", "nothing", "repeats")),
     "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "below", "rise")),
     "copies": ("The model copies training rows", ("copies",)),
     "underfits": ("The model has not learnt enough yet", ("below", "beaten")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,14 +39,18 @@ DENSITY = LinearSegmentedColormap.from_list(
 GREY = LinearSegmentedColormap.from_list("grey", ["#ffffff", "#11161c"])
 
 Width = Literal["half", "full"]
+#: Inches across of a figure on half a page, on a whole one, and on a telephone.
+HALF, FULL, NARROW = 4.8, 10.8, 4.2
+#: Where figures for a telephone lie, beside the others.
+NARROW_FOLDER = "narrow"
 
 
 @dataclass(frozen=True)
 class Picture:
     """A figure with what is said about it.
 
-    name: of its file.  alt: what it shows, for those who do not see it.  width: half a page or a whole
-    one, which a phone scrolls sideways.
+    name: of its file.  alt: what it shows, for those who do not see it.  width: half a page or a whole one.
+    narrow: the same panels for a telephone, :data:`NARROW` inches across, where the figure is wider.
     """
 
     name: str
@@ -53,12 +58,18 @@ class Picture:
     caption: str
     alt: str
     width: Width = "half"
+    narrow: Figure | None = None
 
-    def save(self, folder: Path) -> bytes:
-        """Write ``folder/name.png`` and return its content."""
-        content = to_png(self.figure)
-        (folder / f"{self.name}.png").write_bytes(content)
-        return content
+    def save(self, folder: Path) -> list[bytes]:
+        """Write ``folder/name.png``, and ``folder/narrow/name.png`` where there is one; their contents."""
+        files = {folder / f"{self.name}.png": self.figure}
+        if self.narrow is not None:
+            files[folder / NARROW_FOLDER / f"{self.name}.png"] = self.narrow
+        contents = [to_png(figure) for figure in files.values()]
+        for file, content in zip(files, contents):
+            file.parent.mkdir(exist_ok=True)
+            file.write_bytes(content)
+        return contents
 
 
 def canvas(
@@ -71,10 +82,12 @@ def canvas(
 
 
 def dress(ax: Axes, title: str, x: str, y: str, grid: bool = True) -> Axes:
-    """Title, labels and a quiet frame."""
-    ax.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=8)
-    ax.set_xlabel(x, fontsize=10, color=INK)
-    ax.set_ylabel(y, fontsize=10, color=INK)
+    """Title, labels and a quiet frame; texts too long for the panel are broken into lines."""
+    width, height = panel_size(ax)
+    bold = {"loc": "left", "fontsize": 11, "fontweight": "bold", "color": INK, "pad": 8}
+    ax.set_title(broken(title, width, 0.09), **bold)
+    ax.set_xlabel(broken(x, width, 0.075), fontsize=10, color=INK)
+    ax.set_ylabel(broken(y, height, 0.075), fontsize=10, color=INK)
     ax.tick_params(labelsize=9, colors=INK, length=3, color="#9aa5b1")
     for side, spine in ax.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -83,6 +96,20 @@ def dress(ax: Axes, title: str, x: str, y: str, grid: bool = True) -> Axes:
         ax.grid(color=FAINT, linewidth=0.6)
         ax.set_axisbelow(True)
     return ax
+
+
+def panel_size(ax: Axes) -> tuple[float, float]:
+    """Inches that a panel has across and up, about half an inch less than its share of the figure."""
+    figure, place = ax.get_figure(root=True), ax.get_subplotspec()
+    assert figure is not None
+    lines, across = (1, 1) if place is None else place.get_geometry()[:2]
+    width, height = figure.get_size_inches()
+    return width / across - 0.5, height / lines - 0.5
+
+
+def broken(text: str, inches: float, character: float) -> str:
+    """Text in lines of so many inches, at so many for a character; at most three."""
+    return textwrap.fill(text, max(8, int(inches / character)), max_lines=3, placeholder=" …")
 
 
 def shares(ax: Axes, values: np.ndarray, bins: np.ndarray, colour: str, label: str | None = None) -> None:

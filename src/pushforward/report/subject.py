@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
@@ -10,7 +12,6 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from ..bijections import Bijection, is_stochastic
 from ..couplings import Rows
@@ -19,14 +20,19 @@ from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..solvers import ODE, Adaptive, Solver, Tsit5
 from ..tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
+from .attempt import LeftOut
 from .run import RunLike
 
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
 Look = Literal["plane", "table", "series", "image"]
 #: Rows carried at once.
 CHUNK = 1024
-#: Floating-point operations that one report may cost in its network, some 15 s of two cores; a GPU does more.
-BUDGET, FASTER = 2e12, 20
+#: Seconds that one report may spend in its network, and the share of the training's where that is more.
+BUDGET, SHARE = 15.0, 0.03
+#: Seconds and evaluations that the speed of the network is measured for, and rows carried at once meanwhile.
+MEASURED, TRIES, TRIAL = 0.1, 6, (8, 64, 512)
+#: Seconds that an evaluation of a row is taken for where it cannot be measured.
+SLOW = 1e-3
 #: Deviations from the median beyond which values of a table count as if they were there.
 OUT = 20.0
 #: Evaluations that a loose adaptive solver needs.
@@ -55,6 +61,8 @@ class Subject:
 
     def __init__(self, run: RunLike, seed: int | None = None, samples: int | None = None):
         self.run, self.schema, self.flow = run, run.schema, run.flow
+        #: What failed, and what a slow network is asked less of: how much is taken, and of how much.
+        self.left_out, self.cuts = LeftOut(), dict[str, tuple[int, int]]()
         self.seed = run.config.seed if seed is None else seed
         self.spec = run.schema.condition
         #: Of weighted rows those that a draw by their weights leaves: what the model is to be like.
@@ -84,7 +92,7 @@ class Subject:
         #: Draws of training rows that the floor is measured on: how often for cheap and for dear measures.
         self.repeats = (8, 5) if self.size <= 100 else (3, 3)
         wanted = 1000 if self.look == "image" else 2000
-        self.samples = self.affordable(wanted, 0.4, least=200) if samples is None else samples
+        self.samples = self.affordable("samples", wanted, 0.4, least=100) if samples is None else samples
         self.rows = min(self.rows, self.samples)
 
     # -- the run -------------------------------------------------------------------------------------
@@ -243,21 +251,44 @@ class Subject:
 
     @cached_property
     def cost(self) -> float:
-        """Floating-point operations of one field evaluation of one row, guidance included."""
+        """Seconds of one field evaluation of one row, guidance included, where many are carried at once.
+
+        Rounded up to a power of 2, so that a report made again on the same machine mostly takes as many rows.
+        """
         if self.inner is None:
-            return 1.0
-        rows = 8
-        condition = condition_to(self.condition(self.train, rows), self.device)
-        x = self.inner.source.sample(rows, condition, self.generator("cost"))
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            self.problem(condition).velocity(torch.tensor(0.5, dtype=x.dtype, device=x.device), x)
-        parameters = sum(p.numel() for p in self.flow.parameters())
-        return max(1.0, counter.get_total_flops() / rows, 2.0 * parameters / rows)
+            return 0.0
+        return self.left_out.attempt("speed of the network", SLOW, self._speed)
+
+    def _speed(self) -> float:
+        assert self.inner is not None
+        found = 0.0
+        for rows in TRIAL:
+            condition = condition_to(self.condition(self.train, rows), self.device)
+            x = self.inner.source.sample(rows, condition, self.generator("cost")).to(self.device)
+            velocity = self.problem(condition).velocity
+            t = torch.tensor(0.5, dtype=x.dtype, device=x.device)
+            took, begin = math.inf, time.perf_counter()
+            # the first evaluation of a shape takes longer, and other work on the machine may come between
+            for _ in range(TRIES):
+                last = time.perf_counter()
+                velocity(t, x).sum().item()
+                took = min(took, time.perf_counter() - last)
+                if last - begin > MEASURED:
+                    break
+            found = took / rows
+            if took > MEASURED:
+                break
+        return 2.0 ** math.ceil(math.log2(max(found, 1e-12)))
 
     @cached_property
     def evaluations(self) -> float:
         """Evaluations that the run's own solver needs for a row."""
-        return self.draw(8, "probe", solver=self.inner.solver).nfe if self.inner is not None else 1.0
+        if self.inner is None:
+            return 1.0
+        probe = self.left_out.attempt(
+            "evaluations of the solver", None, self.draw, 8, "probe", solver=self.inner.solver
+        )
+        return LOOSE_EVALUATIONS if probe is None else probe.nfe
 
     @cached_property
     def solver(self) -> Solver | None:
@@ -275,19 +306,39 @@ class Subject:
 
     @property
     def budget(self) -> float:
-        """Floating-point operations that the report may cost in its network."""
-        return BUDGET if self.device.type == "cpu" else FASTER * BUDGET
+        """Seconds that the report may spend in its network."""
+        seconds = self.run.summary.get("seconds")
+        return max(BUDGET, SHARE * seconds) if isinstance(seconds, int | float) else BUDGET
 
-    def affordable(self, wanted: int, share: float, per_row: float | None = None, least: int = 16) -> int:
+    def affordable(
+        self, name: str, wanted: int, share: float, per_row: float | None = None, least: int = 16
+    ) -> int:
         """How many of ``wanted`` rows a ``share`` of the budget pays for, but not fewer than ``least``.
 
-        ``per_row`` counts field evaluations of a row (None: those of one pass of the solver).
+        ``per_row`` counts field evaluations of a row (None: those of one pass of the solver).  Where it is
+        fewer, :attr:`cuts` holds it under ``name``.
         """
         if self.inner is None:
             return wanted
         if per_row is None:
             per_row = LOOSE_EVALUATIONS if self.solver is not self.inner.solver else self.evaluations
-        return min(wanted, max(least, int(share * self.budget / (self.cost * per_row))))
+        count = min(wanted, max(least, int(share * self.budget / (self.cost * per_row))))
+        if count < wanted:
+            self.cuts[name] = (count, wanted)
+        return count
+
+    def parts(self, name: str, count: int, size: int, share: float) -> Iterator[Tensor]:
+        """Indices of ``count`` rows, ``size`` at a time, until a ``share`` of the budget is spent on them.
+
+        Where that is before the last of them, :attr:`cuts` holds it under ``name``.
+        """
+        begin = time.perf_counter()
+        for index in torch.arange(count).split(size):
+            yield index
+            done = int(index[-1]) + 1
+            if done < count and time.perf_counter() - begin > share * self.budget:
+                self.cuts[name] = (done, count)
+                return
 
     # -- the flow ------------------------------------------------------------------------------------
 
@@ -345,8 +396,15 @@ class Subject:
 
     @cached_property
     def drawn(self) -> Drawn:
-        """The report's samples; the first ones have the conditions of :attr:`reference`, row by row."""
-        return self.draw(self.samples, "samples", condition=self.sampled_condition)
+        """The report's samples; the first ones have the conditions of :attr:`reference`, row by row.
+
+        Raises ValueError for samples that are not finite.
+        """
+        drawn = self.draw(self.samples, "samples", condition=self.sampled_condition)
+        wild = int((~drawn.x.reshape(self.samples, -1).isfinite().all(1)).sum())
+        if wild:
+            raise ValueError(f"{wild:,} of {self.samples:,} samples are not finite")
+        return drawn
 
     @cached_property
     def sampled_condition(self) -> Condition | None:

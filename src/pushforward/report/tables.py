@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
-from .style import DATA, INK, MODEL, Picture, canvas, dress, limits, shares
+from .style import DATA, FULL, INK, MODEL, NARROW, Picture, canvas, dress, limits, shares
 from .subject import Subject
 
 #: Columns that a pair plot and the marginals show at most.
@@ -25,7 +25,22 @@ def pairs(subject: Subject) -> Picture:
     count = min(subject.rows, 600)
     data, model = _numpy(subject.reference.x[:count]), _numpy(subject.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in range(d)]
-    side, dot = min(12.0, 2.6 + 1.9 * d), 4 if count > 200 else 12
+    dot = 4 if count > 200 else 12
+
+    def panel(ax: Axes, i: int, j: int) -> None:
+        """Column ``i`` against column ``j``; the histogram of a column against itself."""
+        title = subject.names[i] if i == j else ""
+        dress(ax, title, subject.names[j], subject.names[i] if i != j else "share of rows", grid=i != j)
+        ax.tick_params(labelsize=7)
+        if i == j:
+            _marginal(ax, data[:, i], model[:, i], ranges[i])
+        else:
+            ax.scatter(data[:, j], data[:, i], s=dot, color=DATA, alpha=0.4, linewidths=0)
+            ax.scatter(model[:, j], model[:, i], s=dot, color=MODEL, alpha=0.4, linewidths=0)
+            ax.set_ylim(*ranges[i])
+        ax.set_xlim(*ranges[j])
+
+    side = min(12.0, 2.6 + 1.9 * d)
     figure, axes = canvas(side, side, d, d)
     for i in range(d):
         for j in range(d):
@@ -33,29 +48,42 @@ def pairs(subject: Subject) -> Picture:
             if j > i:
                 ax.set_visible(False)
                 continue
-            title = subject.names[i] if i == j else ""
-            dress(ax, title, subject.names[j], subject.names[i] if i != j else "share of rows", grid=i != j)
-            ax.tick_params(labelsize=7)
+            panel(ax, i, j)
             ax.xaxis.label.set_visible(i == d - 1)
             ax.yaxis.label.set_visible(j == 0)
-            if i == j:
-                _marginal(ax, data[:, i], model[:, i], ranges[i])
-            else:
-                ax.scatter(data[:, j], data[:, i], s=dot, color=DATA, alpha=0.4, linewidths=0)
-                ax.scatter(model[:, j], model[:, i], s=dot, color=MODEL, alpha=0.4, linewidths=0)
-                ax.set_ylim(*ranges[i])
-            ax.set_xlim(*ranges[j])
-    figure.suptitle("Every pair of columns", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    _cloud_keys(figure)
-    text = f"{count:,} held-out rows (blue) and as many samples (orange)."
+    _headed(figure, "Every pair of columns")
+    # the histograms of the diagonal are among the marginals too, and a telephone does without them here
+    beside = [(i, j) for i in range(d) for j in range(i)]
+    narrow, axes = panels(len(beside), 2, 2.0)
+    for ax, (i, j) in zip(axes, beside):
+        panel(ax, i, j)
+    _headed(narrow, "Every pair of columns")
+    text = (
+        f"{count:,} held-out rows (blue) and as many samples (orange). The two should fill the same places: "
+        "orange where there is no blue is what the model makes up, blue without orange what it misses."
+    )
     if subject.size > d:
         text += f" The first {d} of {subject.size} columns."
-    return Picture("pairs", figure, text, "Scatter plots of all pairs of columns, data and samples.", "full")
+    alt = "Scatter plots of all pairs of columns, data and samples."
+    return Picture("pairs", figure, text, alt, "full", narrow)
 
 
-def _cloud_keys(figure: Figure) -> None:
+def panels(count: int, across: int, height: float) -> tuple[Figure, list[Axes]]:
+    """A figure for a telephone with ``count`` panels, ``across`` in a row, each ``height`` inches high."""
+    lines = -(-count // across)
+    figure, axes = canvas(NARROW, 0.5 + height * lines, lines, across)
+    for ax in axes.flat[count:]:
+        ax.set_visible(False)
+    return figure, list(axes.flat[:count])
+
+
+def _headed(figure: Figure, title: str) -> None:
+    """A title at the left, and what the colours are: at the right, on a telephone at the foot."""
+    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
     handles = [Patch(color=DATA, label="held-out rows"), Patch(color=MODEL, label="samples")]
-    figure.legend(handles=handles, loc="outside upper right", frameon=False, fontsize=10, ncols=2)
+    wide = figure.get_figwidth() > NARROW
+    where = "outside upper right" if wide else "outside lower left"
+    figure.legend(handles=handles, loc=where, frameon=False, fontsize=10, ncols=2)
 
 
 def _marginal(ax: Axes, data: np.ndarray, model: np.ndarray, span: tuple[float, float]) -> None:
@@ -72,23 +100,33 @@ def marginals(subject: Subject) -> Picture:
     columns = min(3 if shown <= 9 else 4, shown)
     lines = -(-shown // columns)
     data, model = _numpy(subject.test.x), _numpy(subject.drawn.x)
-    figure, axes = canvas(10.8, 0.5 + (2.7 if columns <= 3 else 2.0) * lines, lines, columns)
-    for index, ax in enumerate(axes.flat):
-        if index >= shown:
-            ax.set_visible(False)
-            continue
-        name = subject.names[index]
-        dress(ax, name, name, "share of rows")
-        ax.xaxis.label.set_visible(False)
-        ax.yaxis.label.set_visible(index % columns == 0)
-        ax.locator_params(nbins=5)
-        _marginal(ax, data[:, index], model[:, index], limits(data[:, index], model[:, index], tails=0.002))
-    figure.suptitle("Marginals", x=0.01, ha="left", fontsize=12, fontweight="bold", color=INK)
-    _cloud_keys(figure)
-    text = f"{len(data):,} {'held-out' if subject.held_out else 'other'} rows and {len(model):,} samples."
+
+    def draw(axes: list[Axes], across: int) -> None:
+        for index, ax in enumerate(axes):
+            name = subject.names[index]
+            dress(ax, name, name, "share of rows")
+            ax.xaxis.label.set_visible(False)
+            ax.yaxis.label.set_visible(index % across == 0)
+            ax.locator_params(nbins=5 if across != 2 else 4)
+            span = limits(data[:, index], model[:, index], tails=0.002)
+            _marginal(ax, data[:, index], model[:, index], span)
+
+    figure, axes = canvas(FULL, 0.5 + (2.7 if columns <= 3 else 2.0) * lines, lines, columns)
+    for ax in axes.flat[shown:]:
+        ax.set_visible(False)
+    draw(list(axes.flat[:shown]), columns)
+    across = 1 if shown <= 3 else 2
+    narrow, axes = panels(shown, across, 2.3 if across == 1 else 1.9)
+    draw(axes, across)
+    for one in (figure, narrow):
+        _headed(one, "Marginals")
+    text = (
+        f"{len(data):,} {'held-out' if subject.held_out else 'other'} rows and {len(model):,} samples. The "
+        "two outlines should coincide but for the noise of counting."
+    )
     if subject.size > shown:
         text += f" The first {shown} of {subject.size} columns."
-    return Picture("marginals", figure, text, "Histograms of every column, data and samples.", "full")
+    return Picture("marginals", figure, text, "Histograms of every column, data and samples.", "full", narrow)
 
 
 def series(subject: Subject) -> Picture:
@@ -96,11 +134,20 @@ def series(subject: Subject) -> Picture:
     features = min(subject.event[-1], 4)
     count = min(12, subject.rows)
     clouds = {"Data, held out": (subject.reference.x, DATA), "Samples of the model": (subject.drawn.x, MODEL)}
-    figure, axes = canvas(10.8, 0.6 + 2.6 * features, features, 2, sharey="row")
-    for column, (title, (x, colour)) in enumerate(clouds.items()):
-        lines = x[:count].double().reshape(count, subject.event[0], -1).numpy()
-        for feature in range(features):
-            ax = dress(axes[feature, column], f"{title}, feature {feature}", "position", f"feature {feature}")
-            ax.plot(lines[:, :, feature].T, color=colour, linewidth=0.9, alpha=0.7)
-    text = f"{count} held-out rows and {count} samples."
-    return Picture("samples", figure, text, "Lines over positions, data and samples.", "full")
+
+    def draw(axes: np.ndarray) -> None:
+        for column, (title, (x, colour)) in enumerate(clouds.items()):
+            lines = x[:count].double().reshape(count, subject.event[0], -1).numpy()
+            for feature in range(features):
+                ax = axes[feature, column]
+                dress(ax, f"{title}, feature {feature}", "position", f"feature {feature}")
+                ax.plot(lines[:, :, feature].T, color=colour, linewidth=0.9, alpha=0.7)
+
+    figure, axes = canvas(FULL, 0.6 + 2.6 * features, features, 2, sharey="row")
+    draw(axes)
+    narrow, flat = panels(2 * features, 1, 2.2)
+    draw(np.array(flat).reshape(features, 2))
+    for one, other in zip(flat[::2], flat[1::2]):
+        one.sharey(other)
+    text = f"{count} held-out rows and {count} samples. Look for swings and noise that only one side has."
+    return Picture("samples", figure, text, "Lines over positions, data and samples.", "full", narrow)

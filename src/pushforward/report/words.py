@@ -22,13 +22,13 @@ class Value:
 def number(value: float | None, digits: int = 3) -> str:
     """A number for reading: ``digits`` significant ones, thousands apart, a dash for none.
 
-    >>> number(0.012345), number(1234567.0), number(None), number(1e-7), number(float("nan"))
-    ('0.0123', '1,234,567', '–', '1.00e-07', 'not finite')
+    >>> number(0.012345), number(1234567.0), number(None), number(1e-7), number(-math.inf)
+    ('0.0123', '1,234,567', '–', '1.00e-07', '−∞')
     """
     if value is None:
         return "–"
     if not math.isfinite(value):
-        return "not finite"
+        return "not a number" if math.isnan(value) else "∞" if value > 0 else "−∞"
     size = abs(value)
     if value == 0:
         return "0"

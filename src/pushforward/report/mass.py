@@ -1,0 +1,161 @@
+"""The mass of a density: its integral over all space, which should be 1."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..metrics import KernelDensity, fit_gaussian, importance
+from ..random import uniform
+from ..sources import Source
+from ..tensors import Condition, take_condition
+from .baselines import QUERIES, Baseline, usable
+from .densities import EXACT_SIZE, is_exact, log_prob
+from .subject import LOOSE_EVALUATIONS, Subject
+from .words import Value, pair, percent
+
+#: Draws of the proposal, how many between looks at the clock, the fewest that are worth it, and the
+#: model's own samples that its reach is seen by.
+DRAWS, PART, LEAST, SAMPLES = 1000, 250, 300, 200
+#: What the draws are called.
+NAME = "draws that measure the mass"
+#: Rows that the proposal is fitted to, and parts of them that choose the width of its kernels.
+FITTED, FOLDS = 1000, 5
+#: Effective draws that an estimate takes, and samples beyond the reach of the proposal that it allows.
+EFFECTIVE, BEYOND = 100, 0.05
+#: How many times as wide as the data the Gaussians are that make tails of the proposal.
+WIDER = (1.5, 3.0, 6.0)
+
+
+@dataclass(frozen=True)
+class Mass:
+    """The mass of a density, its standard error, and how far both can be relied on.
+
+    draws: of the proposal.  effective: how many draws of the density they are worth.
+    beyond: the share of the model's samples where its density is higher, by the proposal's, than at any draw.
+    """
+
+    value: float
+    error: float
+    draws: int
+    effective: float
+    beyond: float
+
+    @property
+    def told(self) -> bool:
+        """Whether the estimate can be relied on."""
+        return self.effective >= EFFECTIVE and self.beyond <= BEYOND
+
+    @property
+    def sentence(self) -> str:
+        """What is said of it."""
+        how = f"by importance sampling with {self.draws:,} draws, worth {self.effective:,.0f}"
+        if self.told:
+            amount = pair(Value(self.value, self.error))
+            return f"Mass of the density: {amount} (1 is right), {how}."
+        why = "too few" if self.effective < EFFECTIVE else "too near"
+        if why == "too near":
+            how += f"; {percent(self.beyond)} of the samples lie where none of them reach"
+        return f"Mass of the density: cannot be told, {how}. It takes {EFFECTIVE} effective draws."
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**self.__dict__, "told": self.told}
+
+
+def measure_mass(subject: Subject, baselines: list[Baseline]) -> Mass | None:
+    """The mass E_q[p(x) / q(x)] of the model's density p with draws of a wide proposal q.
+
+    Under conditions it is the mean of the masses under those of held-out rows.  Weights that no draw shows
+    leave no trace in the standard error, hence the look at samples of the model.  None where log-densities
+    are estimates, or the network is too slow for :data:`LEAST` draws.
+    """
+    if not is_exact(subject):
+        return None
+    slopes = 2.5 * min(subject.size, EXACT_SIZE)
+    count = subject.affordable(NAME, DRAWS, 0.12, (1 + slopes) * LOOSE_EVALUATIONS, 0)
+    if count < LEAST:
+        return None
+    proposal = _proposal(subject, baselines)
+    given = subject.condition(subject.test, count)
+    x = proposal.draw(count, given, subject.generator("mass draws")).to(subject.train.x.dtype)
+    weights = torch.cat(
+        [
+            _log_weights(subject, proposal, x[index], take_condition(given, index))
+            for index in subject.parts(NAME, count, PART, 0.12)
+        ]
+    )
+    count = len(weights)
+    if count < LEAST:
+        return None
+    seen = min(SAMPLES, len(subject.drawn.x))
+    given = take_condition(subject.sampled_condition, slice(seen))
+    own = _log_weights(subject, proposal, subject.drawn.x[:seen], given)
+    found = importance(weights)
+    value = math.exp(found.log_evidence)
+    beyond = float((own > weights.max()).double().mean())
+    return Mass(value, value * found.error, count, found.share * count, beyond)
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A mixture of densities under ``weights`` ``(K,)``."""
+
+    parts: list[Baseline]
+    weights: Tensor
+
+    def draw(self, count: int, given: Condition | None, generator: torch.Generator) -> Tensor:
+        """Rows ``(count, *event)`` in float64, under the conditions of each."""
+        chosen = uniform((count,), generator, torch.float64) * self.weights.sum()
+        chosen = torch.searchsorted(self.weights.cumsum(0), chosen).clamp(max=len(self.parts) - 1)
+        drawn = [part.source.sample(count, given, generator).double() for part in self.parts]  # pyright: ignore
+        return torch.stack(drawn)[chosen, torch.arange(count)]
+
+    def log_prob(self, x: Tensor, given: Condition | None) -> Tensor:
+        """Log-densities ``(n,)`` of rows ``(n, *event)``."""
+        each = torch.stack([part.log_prob(x, given) for part in self.parts], 1)
+        return (each + (self.weights / self.weights.sum()).log()).logsumexp(1)
+
+
+def _proposal(subject: Subject, baselines: list[Baseline]) -> Proposal:
+    """The baselines, densities of the model's own samples, and Gaussians of the data that are far wider."""
+    rows = subject.some(subject.train, FITTED, "proposal")
+    x, given = rows.x.double(), subject.condition(rows)
+    if subject.tabular:
+        x = x.clamp(*subject.span)
+    centre = x.mean(0)
+    own, asked = subject.drawn.x[:FITTED].double(), take_condition(subject.sampled_condition, slice(FITTED))
+    found = [(baseline, 1.0) for baseline in baselines]
+
+    def add(weight: float, fit: Callable[..., Source | KernelDensity], *arguments: Any) -> None:
+        with suppress(ValueError):  # a part that cannot be fitted to these rows
+            found.append((Baseline(f"part {len(found)}", "", "", fit(*arguments)), weight))
+
+    add(1.0, fit_gaussian, own, asked)
+    if asked is None or subject.labelled:
+        generator = subject.generator("proposal kernels")
+        add(2.0, KernelDensity, own, "exponential", asked, FOLDS, QUERIES, generator)
+    for wide in WIDER:
+        add(0.5, fit_gaussian, centre + wide * (x - centre), given)
+    able = usable([part for part, _ in found], subject.test.x.double(), subject.condition(subject.test))
+    kept = [(part, weight) for part, weight in found if part.key in able]
+    weights = torch.tensor([weight for _, weight in kept], dtype=torch.float64)
+    return Proposal([part for part, _ in kept], weights)
+
+
+def _log_weights(subject: Subject, proposal: Proposal, x: Tensor, given: Condition | None) -> Tensor:
+    """log p(x) - log q(x) of rows in data units; -inf where the model has no density."""
+    y, _ = subject.inwards(x, subject.generator("mass"))
+    inside = y.reshape(len(y), -1).isfinite().all(1).cpu()
+    found = torch.full((len(x),), -torch.inf, dtype=torch.float64)
+    mine = take_condition(given, inside.nonzero()[:, 0])
+    found[inside] = log_prob(subject, x[inside], mine, 1.0, "mass", strict=False)[0]
+    if bool(found.isnan().any()):
+        raise ValueError(f"{int(found.isnan().sum()):,} of {len(x):,} draws have no log-density")
+    return found - proposal.log_prob(x, given)

@@ -14,8 +14,8 @@ from .base import Bijection
 class Affine(Bijection):
     """y = loc + scale * x, elementwise, with log|det| = sum log|scale|.
 
-    ``loc`` and ``scale`` broadcast against one event.  Raises ValueError where ``scale`` is zero or not
-    finite.
+    ``loc`` and ``scale`` broadcast against one event.  Raises ValueError where ``scale`` is zero, either is
+    not finite, and where they do not broadcast.
 
     >>> y, log_det = Affine(torch.tensor([1.0, 0.0]), torch.tensor([2.0, 4.0])).forward_and_log_det(
     ...     torch.ones(1, 2))
@@ -32,17 +32,28 @@ class Affine(Bijection):
         self.register_buffer("scale", torch.as_tensor(scale))
         if not bool((self.scale != 0).all() and self.scale.isfinite().all()):
             raise ValueError("scale: expected finite numbers other than zero")
+        if not bool(self.loc.isfinite().all()):
+            raise ValueError("loc: expected finite numbers")
+        if not all(a == b or 1 in (a, b) for a, b in zip(self.loc.shape[::-1], self.scale.shape[::-1])):
+            shapes = f"{tuple(self.loc.shape)} and {tuple(self.scale.shape)}"
+            raise ValueError(f"loc, scale: expected shapes that broadcast, got {shapes}")
 
     @classmethod
     def standardise(cls, x: Tensor, per_element: bool = True) -> Self:
         """The map whose inverse gives data ``x`` of shape ``(B, *event)`` mean 0 and deviation 1.
 
-        ``per_element=False`` uses one mean and one deviation for all elements (images).
+        ``per_element=False`` uses one mean and one deviation for all elements (images).  Raises ValueError
+        for no rows, values that are not finite and columns whose deviation is zero in their dtype.
         """
-        dims = 0 if per_element else tuple(range(x.ndim))
+        if len(x) == 0 or not bool(x.isfinite().all()):
+            raise ValueError("x: expected finite rows, at least one")
+        dims = tuple(range(1 if per_element else x.ndim))
         loc = x.double().mean(dims)
-        scale = (x.double() - loc).square().mean(dims).sqrt()
-        if bool((scale == 0).any()):
+        centred = x.double() - loc
+        # in powers of two, which change no digits, since the squares of 1e200 and of 1e-200 are no numbers
+        unit = 2.0 ** torch.frexp(centred.abs().amax(dims)).exponent.double()
+        scale = (centred / unit).square().mean(dims).sqrt() * unit
+        if bool((scale.to(x.dtype) == 0).any()):
             raise ValueError("x: a constant column has no deviation to divide by")
         return cls(loc.to(x.dtype), scale.to(x.dtype))
 

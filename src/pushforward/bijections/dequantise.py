@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,10 @@ class Dequantise(Surjection):
     """y = step * floor(x / step), clamped to [low, high]; back: x = y + step * u with u ~ U[0, 1).
 
     The log-density of y obtained through the inverse is a lower bound on the log-probability of the
-    discrete value plus -d log(step), by Jensen (Theis et al. 2016, arXiv 1511.01844, eq. 2-5).
+    discrete value plus -d log(step), by Jensen (Theis et al. 2016, arXiv 1511.01844, eq. 2-5).  Integers,
+    such as the bytes of images, come back as numbers of torch's default dtype.
+
+    Raises ValueError for ``low >= high``, ends that are not finite and a step that is not positive.
 
     >>> Dequantise(low=0, high=16).forward(torch.tensor([[3.7, 17.2]]))
     tensor([[ 3., 16.]])
@@ -22,8 +27,10 @@ class Dequantise(Surjection):
 
     def __init__(self, low: float = 0.0, high: float = 255.0, step: float = 1.0):
         super().__init__()
-        if not (low < high and step > 0):
-            raise ValueError(f"expected low < high and step > 0, got {low}, {high} and {step}")
+        if not (low < high and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"low, high: expected finite low < high, got {low} and {high}")
+        if not 0 < step < math.inf:
+            raise ValueError(f"step: expected a positive number, got {step}")
         self.low, self.high, self.step = float(low), float(high), float(step)
 
     def forward_and_log_det(
@@ -35,5 +42,9 @@ class Dequantise(Surjection):
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
+        y = y if y.is_floating_point() else y.to(torch.get_default_dtype())
         noise = random.uniform(y.shape, generator, y.dtype, y.device)
-        return y + self.step * noise, y.new_zeros(y.shape[0])
+        # rounding must not carry it to the next level
+        next_level = y.detach() + self.step
+        x = torch.minimum(y + self.step * noise, torch.nextafter(next_level, y.detach()))
+        return x, y.new_zeros(y.shape[0])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -15,9 +17,12 @@ class Sigmoid(Bijection):
     """y = low + (high - low) * (sigmoid(x) - margin) / (1 - 2 margin): data in an interval become real.
 
     With ``u = (y - low) / (high - low)`` the inverse is ``logit(margin + (1 - 2 margin) u)``; ``margin``
-    keeps the two ends of the interval finite (Dinh et al. 2017, arXiv 1605.08803, section 4.1, use .05).
+    keeps the two ends of the interval from extremes (Dinh et al. 2017, arXiv 1605.08803, section 4.1, use
+    .05).  The inverse of an end, or of what rounding takes there, is that of the nearest number inside: in
+    single precision ``sigmoid(x)`` is 1 from x = 17 on, and comes back as 16.6 with margin 0.
 
-    Raises ValueError for ``low >= high``, a margin outside [0, 1/2) and data outside the interval.
+    Raises ValueError for ``low >= high``, ends that are not finite, a margin outside [0, 1/2), and for data
+    outside the interval or no numbers.  An infinite x goes to an end, its log-determinant to minus infinity.
 
     >>> Sigmoid(0.0, 16.0).inverse(torch.tensor([[8.0]]))
     tensor([[0.]])
@@ -25,8 +30,8 @@ class Sigmoid(Bijection):
 
     def __init__(self, low: float = 0.0, high: float = 1.0, margin: float = 0.0):
         super().__init__()
-        if not low < high:
-            raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+        if not (low < high and math.isfinite(low) and math.isfinite(high)):
+            raise ValueError(f"low, high: expected finite low < high, got {low} and {high}")
         if not 0 <= margin < 0.5:
             raise ValueError(f"margin: expected a number in [0, 0.5), got {margin}")
         self.low, self.high, self.margin = float(low), float(high), float(margin)
@@ -42,7 +47,9 @@ class Sigmoid(Bijection):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         unit = (torch.sigmoid(x) - self.margin) / (1 - 2 * self.margin)
-        return self.low + (self.high - self.low) * unit, sum_event(self._log_slope(x))
+        y = self.low + (self.high - self.low) * unit
+        # rounding may put it outside
+        return y.clamp(self.codomain.low, self.codomain.high), sum_event(self._log_slope(x))
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -53,5 +60,6 @@ class Sigmoid(Bijection):
                 f"y: expected values in [{low:g}, {high:g}], got [{y.min().item():g}, {y.max().item():g}]"
             )
         unit = (y - self.low) / (self.high - self.low)
-        x = torch.logit(self.margin + (1 - 2 * self.margin) * unit)
+        share, number = self.margin + (1 - 2 * self.margin) * unit, torch.finfo(y.dtype)
+        x = torch.logit(share.clamp(number.tiny, 1 - number.eps / 2))
         return x, -sum_event(self._log_slope(x))

@@ -16,8 +16,8 @@ class Whiten(Bijection):
     et al. 2018, arXiv 1512.00809).  The inverse takes data of mean ``loc`` and covariance C to mean 0 and
     covariance I.
 
-    loc: ``(d,)``.  covariance: ``(d, d)``.  Raises ValueError for shapes that do not fit and a covariance
-    that is not positive definite.
+    loc: ``(d,)``.  covariance: ``(d, d)``.  Raises ValueError for shapes that do not fit, numbers that are
+    not finite and a covariance that is not symmetric or not positive definite.
 
     >>> y, log_det = Whiten(torch.ones(2), torch.diag(torch.tensor([4.0, 9.0]))).forward_and_log_det(
     ...     torch.ones(1, 2))
@@ -38,11 +38,17 @@ class Whiten(Bijection):
                 "loc, covariance: expected shapes (d,) and (d, d), got "
                 f"{tuple(loc.shape)} and {tuple(covariance.shape)}"
             )
+        for name, numbers in (("loc", loc), ("covariance", covariance)):
+            if not bool(numbers.isfinite().all()):
+                raise ValueError(f"{name}: expected finite numbers")
         # in the columns' own deviations, so that a tiny column beside a huge one keeps its digits
         variances = covariance.double().diagonal()
         scale = torch.where(variances > 0, variances, 1.0).sqrt()
-        values, axes = torch.linalg.eigh(covariance.double() / torch.outer(scale, scale))
-        if not bool((values > 0).all()):
+        correlation = covariance.double() / torch.outer(scale, scale)
+        if not torch.allclose(correlation, correlation.mT, atol=1e-6):
+            raise ValueError("covariance: expected a symmetric matrix")
+        values, axes = torch.linalg.eigh(correlation)
+        if not bool((variances > 0).all() and (values > 0).all()):
             raise ValueError("covariance: expected a positive definite matrix")
         self.register_buffer("loc", loc)
         self.register_buffer("covariance", covariance)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -113,6 +115,65 @@ def test_mistakes(call, message):
         call()
 
 
+X, LABELS = np.random.default_rng(0).normal(size=(80, 2)), np.arange(80) % 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"steps": 0}, "steps: expected at least 1, got 0"),
+        ({"steps": 2.5}, "steps: expected a whole number, got 2.5"),
+        ({"seed": "a"}, "seed: expected a whole number, got 'a'"),
+        ({"lr": "fast"}, "lr: expected a number in [0, inf], got 'fast'"),
+        ({"lr": float("inf")}, "lr: expected a number in [0, inf], got inf"),
+        ({"weight_decay": -1}, "weight_decay: expected a number in [0, inf], got -1"),
+        ({"guidance": float("nan")}, "guidance: expected a finite number, got nan"),
+        ({"network": "mlp,widht=3"}, "network 'mlp,widht=3': unknown option 'widht'; did you mean 'width'?"),
+        ({"flow": "nsf"}, "flow nsf: goes with the methods"),
+        ({"source": "8gaussian"}, "source: no data set '8gaussian'"),
+        ({"source": "8gaussians", "method": "vp"}, "source 8gaussians: path vp with prediction noise"),
+        ({"target": (X, LABELS[:-1]), "data": None}, "target (x, y): expected equal lengths, got 80 and 79"),
+        ({"data": (X, LABELS[:-1])}, "data (x, y): expected equal lengths, got 80 and 79"),
+        ({"data": np.where(X > 2, np.nan, X)}, "data (array): "),
+        ({"data": None}, "data: expected a name, a path, rows, or a pair of rows and conditions, got None"),
+        ({"data": X, "condition": "kind"}, "data (array): condition: no column 'kind'"),
+    ],
+)
+def test_errors_name_the_argument_as_python_has_it(settings, message, tmp_path):
+    settings = {"data": "moons", **settings}
+    with pytest.raises(ValueError) as caught:
+        pushforward.train(out=tmp_path / "run", **settings)
+    assert str(caught.value).startswith(message), caught.value
+    assert "--" not in str(caught.value) and not (tmp_path / "run").exists()
+
+
+def test_errors_name_the_flag_on_the_command_line(tmp_path, capsys):
+    assert main(["train", "moons", "--weight-decay", "-1", "--out", str(tmp_path / "run")]) == 2
+    assert "--weight-decay: expected a number in [0, inf], got -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        (X, LABELS),
+        (X.tolist(), LABELS.tolist()),
+        (pd.DataFrame(X), pd.Series(LABELS, name="y")),
+        (X, {"y": LABELS}),
+        (torch.tensor(X), torch.tensor(LABELS)),
+    ],
+    ids=["arrays", "lists", "pandas", "mapping", "tensors"],
+)
+def test_rows_with_a_condition_in_every_form_give_one_flow(data, tmp_path):
+    settings = {"method": "maf", "steps": 3, "folds": 0, "show_progress": False}
+    expected = pushforward.train((X, LABELS), **settings).flow.state_dict()
+    found = pushforward.train(target=data, **settings).flow
+    assert all(torch.equal(value, expected[name]) for name, value in found.state_dict().items())
+    assert found.sample(2, torch.tensor([0, 1])).dtype == torch.float64
+    np.savez(tmp_path / "x.npz", x=X, y=LABELS)
+    stored = pushforward.train(tmp_path / "x.npz", condition="y", **settings).flow
+    assert all(torch.equal(value, expected[name]) for name, value in stored.state_dict().items())
+
+
 def test_info_says_what_a_run_is(tmp_path, capsys):
     x = np.random.default_rng(0).normal(size=(80, 2))
     np.savetxt(tmp_path / "x.csv", x, delimiter=",", header="a,b", comments="")
@@ -127,5 +188,5 @@ def test_info_says_what_a_run_is(tmp_path, capsys):
     assert "maf for 64 rows of 2 numbers" in said and "5 folds choose the step" in said
     assert main(["info", out]) == 0
     shown = capsys.readouterr().out
-    assert "method    maf" in shown and "64 rows to train on, 16 held out" in shown
+    assert re.search(r"method +maf", shown) and "64 rows to train on, 16 held out" in shown
     assert "nothing beyond the baselines it starts from" in shown

@@ -48,6 +48,8 @@ class DataConfig:
     (n^(-1/(d+4))), or `auto`: a little in columns where one value is repeated."""
     rows: int | None = None
     """Rows to draw, for built-in toy data."""
+    resize: int | None = None
+    """Pixels that the shorter side of images of a folder is scaled to; the central square is kept."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +222,8 @@ PARTS: dict[str, Any] = {
 
 def _as_told(part: type, name: str, value: Any) -> Any:
     """A single text where several are allowed, a number where a text is: as the command line has it."""
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
     hint = typing.get_type_hints(part)[name]
     if typing.get_origin(hint) is tuple:
         return (value,) if isinstance(value, str) else tuple(value)

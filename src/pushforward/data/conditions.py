@@ -54,7 +54,15 @@ def _labels(source: str, name: str, values: np.ndarray) -> ConditionSpec:
 
 
 def pair_columns(y: Any, names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """The columns of ``y`` ``(N,)`` or ``(N, k)``, called ``names``, as in pandas, or y, or y1 to yk."""
+    """The columns of ``y`` ``(N,)`` or ``(N, k)``, called ``names``, as in pandas, or y, or y1 to yk.
+
+    Of a mapping from names to columns, these.
+    """
+    if isinstance(y, Mapping):
+        found = {name: condition_values(np.asarray(part)) for name, part in y.items()}
+        if not found or any(part.shape != (len(part),) for part in found.values()):
+            raise ValueError("y: expected a mapping from names to columns (rows,)")
+        return found if not names else {name: found[name] for name in names if name in found}
     if hasattr(y, "isna"):
         series = [y] if y.ndim == 1 else [y.iloc[:, i] for i in range(y.shape[1])]
         names = names or (

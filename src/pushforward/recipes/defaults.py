@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import Any
 
 from .. import registry
@@ -147,6 +148,7 @@ def check(config: RunConfig) -> None:
     assert model.gamma is not None and model.reflow is not None
     if not registry.is_number(model.gamma):
         registry.parse("gamma", model.gamma)
+    check_count(_flag("seed"), config.seed, 0)
     check_optim(optim, _flag)
     for part, counts in (
         (model, {"plan": 1, "reuse": 1, "reflow": 0, "pairs": 32}),
@@ -164,6 +166,7 @@ def check(config: RunConfig) -> None:
         value = getattr(part, name)
         if value is not None:
             check_number(_flag(name), value, 0.0, high)
+    check_number(_flag("guidance"), model.guidance, -math.inf, math.inf)
     if optim.folds == 1:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:

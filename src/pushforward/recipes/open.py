@@ -78,6 +78,7 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
         preprocess="standardise" if d.preprocess == "auto" and moves(config) else d.preprocess,
         noise=d.noise,
         rows=d.rows,
+        resize=d.resize,
     )
 
 

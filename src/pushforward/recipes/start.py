@@ -194,15 +194,18 @@ def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Sou
     entry = registry.DATASETS.get(d.source)
     rows = d.rows if entry is not None and ".toys:" in entry.target else None
     columns, exclude = (d.columns, d.exclude) if entry is None else ((), ())
-    found = load_data(
-        d.source,
-        columns=columns,
-        exclude=exclude,
-        holdout=d.holdout,
-        seed=seed,
-        rows=rows,
-        preprocess="none",
-    )
+    try:
+        found = load_data(
+            d.source,
+            columns=columns,
+            exclude=exclude,
+            holdout=d.holdout,
+            seed=seed,
+            rows=rows,
+            preprocess="none",
+        )
+    except ValueError as error:
+        raise ValueError(f"--source: {error}") from None
     if found.train.x.shape[1:] != target.x.shape[1:]:
         raise ValueError(
             f"--source {d.source}: expected rows of shape {tuple(target.x.shape[1:])} like the target's, "

@@ -6,6 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from .crossed import cross_validate
 from .defaults import check, resolve, told
 from .open import Run, load_dataset, open_run
 from .reflow import Pairs, draw_pairs, held_out, straight_objective
+from .spelling import as_argument, as_keywords
 from .stage import Job, batch_size, fit, from_data, write_models
 from .start import Start, build_start
 from .weights import calibrate, initialise, left_in
@@ -49,7 +51,7 @@ _unnamed: list[tempfile.TemporaryDirectory[str]] = []
 
 
 def train(
-    data: Any,
+    data: Any = None,
     out: str | Path | None = None,
     *,
     target: Any = None,
@@ -61,22 +63,32 @@ def train(
 ) -> Run:
     """Train a flow, as ``pushforward train`` does, or go on where a run stopped.
 
-    data: a built-in name, a path, a DataFrame, an array, a tensor, a pair (x, y) with y the condition; or a
-        whole :class:`~pushforward.config.RunConfig`.
+    data: a built-in name, a path, a DataFrame, an array, a tensor, a list of rows, a pair (x, y) with y the
+        condition: labels or numbers ``(n,)``, several columns, or a mapping of them by name; or a whole
+        :class:`~pushforward.config.RunConfig`.
     out: the run folder; None for one that is removed when Python ends.
-    target: what stands for the target that a configuration names, where the data are in memory, as they are
-        or as a loaded :class:`~pushforward.data.Dataset`, which is taken for granted.
+    target: the same, where ``data`` is left out; beside a configuration, what stands for the target that it
+        names, as it is or as a loaded :class:`~pushforward.data.Dataset`, which is taken for granted.
     settings: the flags of the command line by their names: ``method="ot-cfm"``, ``steps=2000``, ``seed=1``,
         ``condition="species"``; what is not said is chosen by the method and from the data.
 
-    Raises ValueError, with nothing written, for data or values that cannot be used; NonFiniteLoss where
-    training diverges.
+    Raises ValueError, with nothing written, for data or values that cannot be used, by the name of the
+    argument; NonFiniteLoss where training diverges.
 
     >>> import pushforward
     >>> run = pushforward.train(torch.randn(200, 2), method="maf", steps=20, show_progress=False)
     >>> run.flow.sample(3).shape
     torch.Size([3, 2])
     """
+    named = "target"
+    if data is None:
+        if target is None:
+            raise ValueError(
+                "data: expected a name, a path, rows, or a pair of rows and conditions, got None"
+            )
+        data, target, named = target, None, "target"
+    elif target is None:
+        named = "data"
     if isinstance(data, RunConfig):
         if settings:
             raise ValueError(f"{next(iter(settings))}: a configuration holds all settings, got both")
@@ -87,7 +99,8 @@ def train(
         if target is not None:
             raise ValueError("target: goes with a configuration or a name, got data as well")
         config, target = RunConfig.of(type(data).__name__, **settings), data
-    return _train(config, _folder(out), target, overwrite, command, show_progress, say)
+    with as_keywords() if command is None else nullcontext():
+        return _train(config, _folder(out), target, named, overwrite, command, show_progress, say)
 
 
 def _folder(out: str | Path | None) -> RunFolder:
@@ -101,6 +114,7 @@ def _train(
     config: RunConfig,
     folder: RunFolder,
     target: Any,
+    named: str,
     overwrite: bool,
     command: str | None,
     show_progress: bool,
@@ -108,7 +122,8 @@ def _train(
 ) -> Run:
     began = time.monotonic()
     check(config)
-    dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
+    with as_argument(None if target is None else named):
+        dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
     config = resolve(config, dataset.schema)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
     names = stages(config)

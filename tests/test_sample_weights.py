@@ -1,4 +1,4 @@
-"""Weights of rows: they leave the data, are refused where they are none, and tilt the law that is learnt."""
+"""Weights of rows: they leave the data, are refused where they are none, and tilt what is learnt."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ import torch
 
 import pushforward
 from pushforward.cli import main
-from pushforward.couplings import Rows
+from pushforward.couplings import GivenPairs, Rows, UnbalancedOT
 from pushforward.data import load, read_rows
 from pushforward.inference import score, threshold
 from pushforward.recipes import open_run
+from pushforward.sources import Normal
+from pushforward.training import PairedBatches
 
 #: of the weights, on the left: 800 rows of weight 3 against 1,000 of weight 1
 SHARE = 2400 / 3400
@@ -73,6 +75,28 @@ def test_a_column_that_is_not_there_or_taken() -> None:
         load(table(), sample_weight="w", condition=["w"])
     with pytest.raises(ValueError, match="31 rows of positive weight"):
         load(table()[["x", "y"]].assign(w=[1.0] * 31 + [0.0] * 1969), sample_weight="w")
+
+
+@pytest.mark.parametrize("coupling", [None, UnbalancedOT(), GivenPairs(200)], ids=["none", "plan", "given"])
+def test_the_loss_is_the_weighted_mean_of_the_global_batch(coupling) -> None:
+    """sum_i w_i l_i over the sum of all w_i, on one process and as the mean over three."""
+    x = torch.arange(200.0)[:, None]
+    mass = np.random.default_rng(0).uniform(0.1, 5.0, 200)
+    target = Rows(x, weight=torch.tensor(mass))
+    source: Normal | Rows = Rows(x, weight=target.weight) if isinstance(coupling, GivenPairs) else Normal(1)
+    batches = PairedBatches(source, target, coupling, size=64, seed=1)
+    whole = batches(0)
+    rows = whole.target.x[:, 0].numpy()
+    weight = mass[rows.astype(int)] if coupling is None else np.ones(64)
+    if coupling is not None and whole.weight is not None:  # which a plan has made of the rows' own
+        weight = whole.weight.numpy()
+    assert coupling is not None or np.allclose(whole.weight, weight)
+    expected = np.average(rows, weights=weight)
+    error = [part.target.x[:, 0] for part in (whole, *(batches(0, rank, 3) for rank in range(3)))]
+    parts = [float(batches(0, rank, 3).mean(error[rank + 1])) for rank in range(3)]
+    assert float(whole.mean(error[0])) == pytest.approx(expected, rel=1e-5)
+    assert float(np.mean(parts)) == pytest.approx(expected, rel=1e-5)
+    assert float(whole.reduce(error[0][:, None])[0]) == pytest.approx(expected, rel=1e-5)
 
 
 def test_thinned_rows_follow_the_weighted_law() -> None:

@@ -179,7 +179,9 @@ class Subject:
         if not self.tabular:
             return None
         x = self.train.x.double().clamp(*self.span)
-        found = x.std(0)
+        # powers of two round nothing, and squares of what is left do not overflow
+        _, power = x.abs().amax(0).frexp()
+        found = x.ldexp(-power).std(0).ldexp(power)
         # the rounding of the mean is no deviation
         return torch.where(found > 1e-12 * x.abs().amax(0), found, 1.0)
 

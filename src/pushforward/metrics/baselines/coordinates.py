@@ -73,8 +73,10 @@ def isolated(rows: Tensor) -> Tensor:
 
 def deviations(rows: Tensor, weight: Tensor | None = None) -> Tensor:
     """The deviation of every column of ``(N, d)``; 1 for a constant one."""
-    square = (rows - _mean(rows, weight)).square()
-    scale = _mean(square, weight).sqrt()
+    # squares of numbers beyond 1e154 or below 1e-162 have no place in a double; powers of two round nothing
+    _, power = rows.abs().amax(0).frexp()
+    near = rows.ldexp(-power)
+    scale = _mean((near - _mean(near, weight)).square(), weight).sqrt().ldexp(power)
     # the rounding of the mean is no deviation
     return torch.where(scale > 1e-12 * rows.abs().amax(0), scale, 1.0)
 

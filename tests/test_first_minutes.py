@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from PIL import Image, ImageOps
 
 import pushforward
 from pushforward.cli import COMMANDS, main
 from pushforward.config import RunConfig
+from pushforward.data import load, read_rows
 from pushforward.flows.divergence import divergence
 from pushforward.nn import MLP
 from pushforward.recipes import open_run
@@ -267,3 +269,60 @@ def test_bash_completes_what_is_typed(capsys, tmp_path):
 def test_an_unknown_shell_is_one_line(capsys):
     fails(capsys, "--print-completion", "fish", says="expected bash or zsh, got fish")
     fails(capsys, "--print-completion", says="expected bash or zsh, got nothing")
+
+
+# -- folders of images -------------------------------------------------------------------------------
+
+
+def photos(folder: Path, mode: str = "RGB", count: int = 40) -> list[Image.Image]:
+    """Images of unlike sizes, as a camera leaves them."""
+    folder.mkdir()
+    g, images = np.random.default_rng(0), []
+    for i in range(count):
+        size = (int(g.integers(9, 30)), int(g.integers(9, 30)), 3)
+        images.append(Image.fromarray(g.integers(0, 256, size, dtype=np.uint8)).convert(mode))
+        images[-1].save(folder / f"{i:02d}.png")
+    return images
+
+
+def test_images_of_unlike_sizes_are_brought_to_one(tmp_path, capsys):
+    images = photos(tmp_path / "photos")
+    train = ["train", str(tmp_path / "photos"), "--steps", "2", "--batch", "8", "--no-report"]
+    train += ["--network", "unet,width=8", "--out", str(tmp_path / "run")]
+    fails(capsys, *train, says="bring all to one size with --resize")
+    assert not (tmp_path / "run").exists()
+    data = load(tmp_path / "photos", resize=8, holdout=0.0)
+    found = {row.numpy().tobytes() for row in data.train.x}
+    for image in images:  # Pillow's own: the shorter side to 8 pixels, the central square
+        fitted = np.asarray(ImageOps.fit(image, (8, 8), Image.Resampling.BICUBIC), dtype=np.float32)
+        assert np.ascontiguousarray(fitted.transpose(2, 0, 1)).tobytes() in found
+    assert main([*train, "--resize", "8"]) == 0
+    # new images are brought to the same size
+    run = open_run(tmp_path / "run")
+    assert read_rows(str(tmp_path / "photos"), run.schema).x.shape == (40, 3, 8, 8)
+    with pytest.raises(ValueError, match="resize: expected a positive number of pixels, got 0"):
+        load(tmp_path / "photos", resize=0)
+    with pytest.raises(ValueError, match="resize: only images of a folder"):
+        load("moons", resize=8)
+
+
+@pytest.mark.parametrize(
+    "mode, says",
+    [
+        ("RGBA", "1 of 41 images are partly transparent"),
+        ("P", "1 of 41 images are of a palette"),
+        ("L", "1 of 41 images are grey among colour ones"),
+    ],
+)
+def test_images_that_are_read_as_others_are_spoken_of(tmp_path, mode, says):
+    photos(tmp_path / "photos")
+    Image.new("RGB", (12, 12), "red").convert(mode).save(tmp_path / "photos" / "other.png")
+    with pytest.warns(UserWarning, match=says):
+        load(tmp_path / "photos", resize=8)
+
+
+def test_images_that_are_read_as_they_are_are_not_spoken_of(tmp_path, recwarn):
+    for mode in ("RGB", "L"):
+        photos(tmp_path / mode, mode)
+        assert load(tmp_path / mode, resize=8).schema.event_shape == (1 if mode == "L" else 3, 8, 8)
+    assert not recwarn.list

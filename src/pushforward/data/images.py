@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -13,12 +15,18 @@ from .text import natural_order
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
 
 
-def read_folder(folder: Path) -> Raw:
+def read_folder(folder: Path, resize: int | None = None) -> Raw:
     """Images of one size as ``(N, C, H, W)``: one channel where all are grey, else three.
 
-    Images in sub-folders carry the sub-folder's name as ``label``.  Raises ValueError for a folder without
-    images, for images both in it and in sub-folders, of different sizes, unreadable, or of 16 bits.
+    resize: scale the shorter side of every image to so many pixels and cut out the central square.
+    Images in sub-folders carry the sub-folder's name as ``label``.  Warns of images that are read as others:
+    without their transparency, or with colours that are no red, green and blue in the file.
+
+    Raises ValueError for a folder without images, for images both in it and in sub-folders, of different
+    sizes, unreadable, or of 16 bits.
     """
+    if resize is not None and (isinstance(resize, bool) or not isinstance(resize, int) or resize < 1):
+        raise ValueError(f"resize: expected a positive number of pixels, got {resize!r}")
     files = _files(folder)
     inner = [
         (file, child.name) for child in sorted(folder.iterdir()) if child.is_dir() for file in _files(child)
@@ -30,19 +38,27 @@ def read_folder(folder: Path) -> Raw:
     if not files and not inner:
         raise ValueError(f"{folder}: no images in the folder (looked for {', '.join(SUFFIXES)})")
     paths = files or [file for file, _ in inner]
-    first = _read(paths[0])
-    pixels = [first]
-    for path in paths[1:]:
-        image = _read(path)
-        if image.shape[:2] != first.shape[:2]:
-            sizes = [f"{i.shape[1]} x {i.shape[0]}" for i in (first, image)]
+    pixels: list[np.ndarray] = []
+    changes: Counter[str] = Counter()
+    for path in paths:
+        image, changed = _read(path, resize)
+        if pixels and image.shape[:2] != pixels[0].shape[:2]:
+            sizes = [f"{i.shape[1]} x {i.shape[0]}" for i in (pixels[0], image)]
             raise ValueError(
                 f"{folder}: images of different sizes: {paths[0].relative_to(folder)} is {sizes[0]}, "
-                f"{path.relative_to(folder)} is {sizes[1]}"
+                f"{path.relative_to(folder)} is {sizes[1]}; bring all to one size with --resize, "
+                "such as --resize 32"
             )
         pixels.append(image)
+        changes.update(changed)
     channels = max(image.shape[2] for image in pixels)
-    x = np.empty((len(pixels), channels, *first.shape[:2]), dtype=np.float32)
+    grey = sum(image.shape[2] == 1 for image in pixels)
+    if channels > 1 and grey:
+        changes["grey among colour ones, read as colour"] = grey
+    if changes:
+        said = "; ".join(f"{count} of {len(pixels)} images are {what}" for what, count in changes.items())
+        warnings.warn(f"{folder}: {said}", UserWarning, stacklevel=2)
+    x = np.empty((len(pixels), channels, *pixels[0].shape[:2]), dtype=np.float32)
     for row, image in zip(x, pixels):
         row[:] = image.transpose(2, 0, 1)
     labels = np.array([name for _, name in inner], dtype=object)
@@ -66,8 +82,8 @@ def _files(folder: Path) -> list[Path]:
     return [folder / name for name in natural_order(names)]
 
 
-def _read(path: Path) -> np.ndarray:
-    """Bytes ``(H, W, C)`` with C = 1 or 3; a camera's rotation is applied, transparency dropped."""
+def _read(path: Path, resize: int | None) -> tuple[np.ndarray, list[str]]:
+    """Bytes ``(H, W, C)`` with C = 1 or 3, a camera's rotation applied, and what else was changed."""
     from PIL import Image, ImageOps
 
     try:
@@ -75,8 +91,18 @@ def _read(path: Path) -> np.ndarray:
             image = ImageOps.exif_transpose(file)
             if image.mode.startswith(("I", "F")):
                 raise ValueError(f"{path}: expected 8 bits per channel, got an image of mode {image.mode}")
-            grey = image.mode in ("1", "L", "LA")
-            pixels = np.asarray(image.convert("L" if grey else "RGB"))
+            grey = image.mode in ("1", "L", "LA", "La")
+            changed = []
+            if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+                changed.append("partly transparent, read without that")
+            if image.mode in ("P", "PA"):
+                changed.append("of a palette, read as colour")
+            elif not grey and not image.mode.startswith("RGB"):
+                changed.append(f"in {image.mode}, read as RGB")
+            image = image.convert("L" if grey else "RGB")
+            if resize is not None:
+                image = ImageOps.fit(image, (resize, resize), Image.Resampling.BICUBIC)
+            pixels = np.asarray(image)
     except (OSError, SyntaxError, Image.DecompressionBombError):
         raise ValueError(f"{path}: not a readable image") from None
-    return pixels[:, :, None] if grey else pixels
+    return pixels[:, :, None] if grey else pixels, changed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -40,6 +41,7 @@ def load(
     preprocess: Preprocess = "auto",
     noise: str | None = None,
     rows: int | None = None,
+    resize: int | None = None,
 ) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.
 
@@ -59,6 +61,7 @@ def load(
     deduplicate: drop rows that repeat an earlier row exactly.
     preprocess, noise: see :func:`pushforward.data.dataset.fit_preprocess`.
     rows: how many rows a toy draws, 10,000 by default.
+    resize: pixels of the shorter side of a folder's images, of which the central square is kept.
 
     Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
     continuous conditions float64.  Raises ValueError for anything that cannot be read or learnt from, of a
@@ -77,7 +80,7 @@ def load(
         raise ValueError(f"rows: expected at least {LEAST}, got {rows}")
     if not 0 <= holdout < 1:
         raise ValueError(f"holdout: expected a share in [0, 1), got {holdout}")
-    raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0)
+    raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0, resize=resize)
     if y is not None:
         pairs = pair_columns(y, names)
         raw, names = dataclasses.replace(raw, extra=pairs), tuple(pairs)
@@ -135,6 +138,7 @@ def load(
         condition=spec,
         sample_weight=sample_weight,
         levels=raw.levels,
+        resize=resize,
         source=raw.source,
         rows_train=len(train),
         rows_test=len(test),
@@ -167,7 +171,9 @@ def read_rows(source: Source, schema: Schema, need_condition: bool = True) -> Ro
     Raises ValueError for missing columns, another event shape, values the pixels of ``schema`` cannot
     take, and, with ``need_condition``, a missing condition; warns for one outside the training range.
     """
-    raw, y = open_source(source, None, random.seeded("read"), tested=False)
+    folder = isinstance(source, str | Path) and Path(source).expanduser().is_dir()
+    resize = schema.resize if folder else None
+    raw, y = open_source(source, None, random.seeded("read"), tested=False, resize=resize)
     if len(raw) == 0:
         raise ValueError(f"{raw.source}: no rows")
     if schema.kind == "table":

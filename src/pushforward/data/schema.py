@@ -24,6 +24,7 @@ class Schema:
     integers: columns, of the data or the condition, that held integers; samples are rounded to them.
     sample_weight: the column of weights that left the data, None without.
     levels: (low, high, step) of data that are whole steps and need dequantising (images), else None.
+    resize: pixels of the sides that images of a folder are brought to, None where they are taken as they are.
     source: the name or path it came from.
     duplicates: rows that repeat an earlier row exactly, over the whole table before the split.
 
@@ -41,6 +42,7 @@ class Schema:
     condition: AnyConditionSpec | None = None
     sample_weight: str | None = None
     levels: tuple[float, float, float] | None = None
+    resize: int | None = None
     source: str = ""
     rows_train: int = 0
     rows_test: int = 0

@@ -39,18 +39,22 @@ READERS = {
 }
 
 
-def open_source(source: Any, rows: int | None, generator: torch.Generator, tested: bool) -> tuple[Raw, Any]:
-    """What ``source`` holds, and y where it is a pair (x, y)."""
+def open_source(
+    source: Any, rows: int | None, generator: torch.Generator, tested: bool, resize: int | None = None
+) -> tuple[Raw, Any]:
+    """What ``source`` holds, and y where it is a pair (x, y); ``resize`` is for a folder of images."""
     if isinstance(source, tuple):
         if len(source) != 2:
             raise ValueError(f"source: expected a pair (x, y), got a tuple of {len(source)}")
-        return open_source(source[0], rows, generator, tested)[0], source[1]
+        return open_source(source[0], rows, generator, tested, resize)[0], source[1]
+    if resize is not None and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir()):
+        raise ValueError("resize: only images of a folder are resized; leave it out")
     if isinstance(source, str) and source in DATASETS:
         return _builtin(source, rows, generator, tested), None
     if rows is not None:
         raise ValueError("rows: only a built-in toy draws as many rows as asked; leave it out")
     if isinstance(source, str | Path):
-        return _open_path(source), None
+        return _open_path(source, resize), None
     if is_frame(source):
         return read_frame(source), None
     return raw_array(source), None
@@ -74,7 +78,7 @@ def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bo
     return Raw(name=name, source=name, kind="table", columns=columns, extra=extra, train_rows=count)
 
 
-def _open_path(source: str | Path) -> Raw:
+def _open_path(source: str | Path, resize: int | None) -> Raw:
     path, key = Path(source).expanduser(), None
     head, colon, tail = str(path).rpartition(":")
     if colon and head.lower().endswith(".npz") and not path.exists():
@@ -86,7 +90,7 @@ def _open_path(source: str | Path) -> Raw:
         raise ValueError(f"no data set {text!r}, and no such file or folder{hint(text, DATASETS)}")
     try:
         if path.is_dir():
-            return read_folder(path)
+            return read_folder(path, resize)
         suffix = path.suffix.lower()
         if suffix not in READERS:
             raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -202,6 +203,7 @@ def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Sou
             holdout=d.holdout,
             seed=seed,
             rows=rows,
+            resize=d.resize if entry is None and Path(d.source).expanduser().is_dir() else None,
             preprocess="none",
         )
     except ValueError as error:

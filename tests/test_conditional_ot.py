@@ -243,8 +243,8 @@ def test_mappings_keep_labels_apart_and_price_the_rest(counts_agree: bool) -> No
             lambda: pair({"a": torch.zeros(3, 2)}, {"a": torch.zeros(3, 4)}),
             "a: expected 3 and 3 rows of one kind",
         ),
-        (lambda: pair(torch.zeros(2), torch.zeros(3)), "condition: expected 3 and 3 rows of one kind"),
-        (lambda: pair(torch.full((3,), math.nan), torch.zeros(3)), "finite values and conditions"),
+        (lambda: pair(torch.zeros(2), torch.zeros(3)), "condition: expected 3 rows as x has"),
+        (lambda: pair(torch.full((3,), math.nan), torch.zeros(3)), "expected finite values"),
     ],
 )
 def test_bad_input_is_named(call, match: str) -> None:

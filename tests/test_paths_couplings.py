@@ -128,7 +128,7 @@ def test_normal_agrees_with_torch():
     ("options", "says"),
     [
         ({"covariances": torch.ones(2, 3, 3)}, "covariances"),
-        ({"covariances": -torch.eye(2).expand(2, 2, 2)}, "semi-definite"),
+        ({"covariances": -torch.eye(2).expand(2, 2, 2)}, "definite"),
         ({"covariances": 1.0, "weights": [1.0]}, "weights"),
         ({"covariances": 1.0, "weights": [1.0, -1.0]}, "weights"),
         ({"covariances": 1.0, "labels": [1]}, "labels"),

@@ -286,7 +286,10 @@ def test_minibatch_cost_is_that_of_order_statistics(n):
         ("b: expected finite non-negative", lambda x: exact(x, x, None, torch.tensor([1.0, -1.0, 1.0]))),
         ("a: expected finite non-negative", lambda x: exact(x, x, torch.zeros(3))),
         ("a: expected finite non-negative", lambda x: exact(x, x, torch.tensor([1.0, math.nan, 1.0]))),
-        ("a: expected finite non-negative", lambda x: MinibatchOT().pair(Rows(x, weight=torch.zeros(3)), x)),
+        (
+            "source.weight: expected 3 finite non-negative",
+            lambda x: MinibatchOT().pair(Rows(x, weight=torch.zeros(3)), x),
+        ),
         ("x, y: expected equal events", lambda x: exact(x, x[:, :1])),
         ("x: expected at least one row", lambda x: exact(x[:0], x)),
         ("y: expected finite values", lambda x: exact(x, x / 0)),

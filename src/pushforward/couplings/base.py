@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..random import uniform
 from ..sources import Source
-from ..tensors import Condition, map_condition
+from ..tensors import Condition, map_condition, to_tensor
 
 
 @dataclass(frozen=True)
@@ -20,13 +20,28 @@ class Rows:
     """Rows of one marginal: points ``(B, *event)`` and what belongs to them.
 
     ``condition`` rides along whenever rows are re-paired; ``mask`` ``(B, ...)`` is True on valid
-    elements of ``x``; ``weight`` ``(B,)`` is a non-negative mass per row.
+    elements of ``x``; ``weight`` ``(B,)`` is a non-negative mass per row.  Arrays become tensors.  Raises
+    ValueError for a condition or mask of another length than ``x``.
     """
 
     x: Tensor
     condition: Condition | None = None
     mask: Tensor | None = None
     weight: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("x", "mask", "weight"):
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, to_tensor(value, name))
+        if self.condition is not None and not isinstance(self.condition, Tensor | Mapping):
+            object.__setattr__(self, "condition", to_tensor(self.condition, "condition"))
+        if self.x.ndim == 0:
+            raise ValueError("x: expected rows (B, *event), got a single number")
+        named = self.condition if isinstance(self.condition, Mapping) else {"condition": self.condition}
+        for name, part in {**named, "mask": self.mask}.items():
+            if part is not None and part.shape[:1] != self.x.shape[:1]:
+                raise ValueError(f"{name}: expected {len(self)} rows as x has, got shape {tuple(part.shape)}")
 
     def __len__(self) -> int:
         return self.x.shape[0]
@@ -63,8 +78,44 @@ class Rows:
 
 
 def as_rows(x: Tensor | Rows) -> Rows:
-    """A plain tensor will do wherever rows are asked for."""
+    """A plain tensor or array will do wherever rows are asked for."""
     return x if isinstance(x, Rows) else Rows(x)
+
+
+def both_sides(source: Tensor | Rows, target: Tensor | Rows) -> tuple[Rows, Rows]:
+    """The rows of both sides, of which every coupling asks the same.
+
+    Raises ValueError for a side without rows, events that differ, and weights that are negative, not
+    finite or all zero.
+    """
+    sides = as_rows(source), as_rows(target)
+    for name, rows in zip(("source", "target"), sides):
+        if len(rows) == 0:
+            raise ValueError(f"{name}: expected at least one row each, got shape {tuple(rows.x.shape)}")
+        weight_of(f"{name}.weight", rows)
+    if sides[0].x.shape[1:] != sides[1].x.shape[1:]:
+        shapes = [tuple(rows.x.shape[1:]) for rows in sides]
+        raise ValueError(f"source, target: expected equal events, got {shapes[0]} and {shapes[1]}")
+    return sides
+
+
+def weight_of(name: str, rows: Rows) -> Tensor | None:
+    """The weights of ``rows`` where they have some.  Raises ValueError for unusable ones."""
+    weight = rows.weight
+    if weight is None:
+        return None
+    usable = weight.shape == (len(rows),) and bool(((weight >= 0) & weight.isfinite()).all())
+    if not usable or not bool((weight > 0).any()):
+        raise ValueError(f"{name}: expected {len(rows)} finite non-negative weights, not all of them zero")
+    return weight
+
+
+def masses_of(source: Rows, target: Rows) -> tuple[Tensor | None, Tensor | None]:
+    """The weights of both sides in double precision, each divided by its sum: weights are relative."""
+    weights = weight_of("source.weight", source), weight_of("target.weight", target)
+    double = [None if w is None else w.double() for w in weights]
+    first, second = (None if w is None else w / w.max() / (w / w.max()).sum() for w in double)
+    return first, second
 
 
 @dataclass(frozen=True)
@@ -95,7 +146,10 @@ class Coupling(ABC):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        """Pair the rows; the number of pairs may differ from the number of rows."""
+        """Pair the rows; the number of pairs may differ from the number of rows.
+
+        Raises ValueError for a side without rows, and events that differ.
+        """
 
     def pair_many(
         self,
@@ -128,7 +182,7 @@ class Coupling(ABC):
         """The paired rows themselves: ``x0, x1 = coupling(x0, x1)``."""
         columns = self.pair(source, target, generator).indices.unbind(1)
         take = [
-            rows.take(index) if isinstance(rows, Rows) else rows[index]
+            rows.take(index) if isinstance(rows, Rows) else to_tensor(rows)[index]
             for rows, index in zip((source, target), columns)
         ]
         return take[0], take[1]

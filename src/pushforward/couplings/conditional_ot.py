@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plans.cost import squared_distances
 from ..plans.exact import exact, exact_of_costs
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing, Rows, both_sides, masses_of
 from .conditions import Sides, classes, compare
 from .minibatch_ot import MinibatchOT
-from .sinkhorn import weight_of
+from .sinkhorn import costs
 
 
 class ConditionalOT(Coupling):
@@ -59,16 +58,16 @@ class ConditionalOT(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
-        weights = weight_of("source.weight", source), weight_of("target.weight", target)
+        source, target = both_sides(source, target)
+        weights = masses_of(source, target)
         labels, others = compare(source, target)
         if not labels and not others:
             return MinibatchOT().pair(source, target, generator)
         first, second = classes(labels, source, target)
         w = math.inf if self.weight is None else self.weight
         if others and self.weight is None:
-            apart = torch.stack([_table(*pair) for pair in others]).sum(0)
-            w = critical_weight(_table(source, target), apart, first[:, None] == second, self.ratio)
+            apart = torch.stack([costs(*pair) for pair in others]).sum(0)
+            w = critical_weight(costs(source, target), apart, first[:, None] == second, self.ratio)
         points = _joined(source, target, others, w)
 
         count = max(len(source), len(target))
@@ -78,7 +77,7 @@ class ConditionalOT(Coupling):
         elif self.weight is None and weights == (None, None) and _equal_counts(first, second):
             indices = _class_by_class(points, first, second)
         else:
-            table = _table(*points)
+            table = costs(*points)
             if self.weight is not None:
                 price, unlike = self.weight, sum((a[:, None] != b).double() for a, b in labels)
             else:
@@ -112,14 +111,6 @@ def critical_weight(distance: Tensor, apart: Tensor, allowed: Tensor, ratio: flo
     if room <= 0:
         return float(falling[0]) * (1 + 1e-6) if len(falling) else 0.0
     return 0.5 * float(falling[room - 1] + falling[room])
-
-
-def _table(source: Rows, target: Rows) -> Tensor:
-    """|a_i - b_j|^2 over valid elements, float64."""
-    table = squared_distances(source.x.detach(), target.x.detach(), source.mask, target.mask)
-    if not bool(table.isfinite().all()):
-        raise ValueError("source, target: expected finite values and conditions")
-    return table
 
 
 def _joined(source: Rows, target: Rows, others: list[Sides], w: float) -> Sides:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing, Rows, both_sides
 
 
 class GivenPairs(Coupling):
@@ -31,9 +31,9 @@ class GivenPairs(Coupling):
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
         count = len(self.pairs.indices)
-        if len(as_rows(source)) != count or len(as_rows(target)) != count:
+        source, target = both_sides(source, target)
+        if len(source) != count or len(target) != count:
             raise ValueError(
-                f"source, target: expected the {count} given rows, "
-                f"got {len(as_rows(source))} and {len(as_rows(target))}"
+                f"source, target: expected the {count} given rows, got {len(source)} and {len(target)}"
             )
         return self.pairs

@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing, Rows, both_sides
 
 
 class Independent(Coupling):
     """Pairs row i with row i: the product law q0 x q1, as the rows were drawn independently.
 
     Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482, section 3.2.1.  Raises
-    ValueError where the two batches differ in length.
+    ValueError where the two batches differ in length or event.
 
     >>> x0, x1 = Independent()(torch.zeros(4, 2), torch.ones(4, 2))
     """
@@ -22,7 +22,7 @@ class Independent(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
+        source, target = both_sides(source, target)
         if len(source) != len(target):
             raise ValueError(f"source, target: expected equal lengths, got {len(source)} and {len(target)}")
         index = torch.arange(len(source), device=source.x.device)

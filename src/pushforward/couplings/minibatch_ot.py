@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..plans import exact
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing, Rows, both_sides, masses_of
 
 
 class MinibatchOT(Coupling):
@@ -16,7 +16,8 @@ class MinibatchOT(Coupling):
     Pooladian et al. 2023, arXiv 2304.14772).  With as many rows on both sides and no weights the plan is
     a permutation and is used as one: every row once, none twice.  Otherwise as many pairs as the larger
     side has rows are drawn from the plan.  Where rows have masks the cost counts the elements that both
-    have.  ``info["cost"]`` is the mean cost of the plan.
+    have.  Weights are relative: each side's are divided by their sum.  ``info["cost"]`` is the mean cost of
+    the plan.
 
     Raises ValueError for weights that are negative, not finite or all zero, and rows that are not finite.
 
@@ -28,7 +29,7 @@ class MinibatchOT(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
-        plan = exact(source.x, target.x, source.weight, target.weight, source.mask, target.mask)
+        source, target = both_sides(source, target)
+        plan = exact(source.x, target.x, *masses_of(source, target), source.mask, target.mask)
         count = max(len(source), len(target))
         return Pairing(plan.pairs(count, generator), info={"cost": plan.cost})

@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 from ..plans.partial import partial
-from .base import Coupling, Pairing, Rows, as_rows
-from .sinkhorn import costs, weight_of
+from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from .sinkhorn import costs
 
 
 class PartialOT(Coupling):
@@ -34,10 +34,9 @@ class PartialOT(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
+        source, target = both_sides(source, target)
         cost = costs(source, target)
-        weights = weight_of("source.weight", source), weight_of("target.weight", target)
-        a, b = (None if w is None else w / w.sum() for w in weights)
+        a, b = masses_of(source, target)
         plan = partial(cost, self.mass, a, b)
         info = {"cost": plan.cost, "mass": self.mass}
         if a is None and b is None:

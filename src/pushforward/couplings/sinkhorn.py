@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,8 +10,9 @@ import torch
 from torch import Tensor
 
 from ..plans import EntropicPlan, sinkhorn
-from ..plans.cost import squared_distances
-from .base import Coupling, Pairing, Rows, as_rows
+from ..plans.cost import check_table, moved_together, squared_distances
+from ..plans.entropic import warn_of
+from .base import Coupling, Pairing, Rows, both_sides, masses_of
 
 #: Entries of the costs of plans that are solved together.
 TOGETHER = 2**24
@@ -23,9 +23,10 @@ class SinkhornOT(Coupling):
 
     min over plans P of sum_ij P_ij C_ij + epsilon KL(P | a b^T) (Cuturi 2013, arXiv 1306.0895).  Each source
     row is used once, with a partner drawn from P(j | i).  With ``relative`` the regularisation is
-    ``epsilon`` times the standard deviation of the batch's costs, which no offset or scale of the data
-    changes (Zhang et al. 2025, arXiv 2506.05526); without it is in the units of C: the Schroedinger bridge of
-    sigma dW between the batches takes 2 sigma^2 (Tong et al. 2024, arXiv 2302.00482, section 3.2.4).
+    ``epsilon`` times the standard deviation of the costs between the clouds moved onto one mean, which no
+    offset or scale of the data changes, nor an offset of one side (Zhang et al. 2025, arXiv 2506.05526);
+    without it is in the units of C: the Schroedinger bridge of sigma dW between the batches takes 2 sigma^2
+    (Tong et al. 2024, arXiv 2302.00482, section 3.2.4).
 
     ``tolerance`` is on the L1 error of the marginals; a plan that misses it after ``max_iterations`` is used
     with a UserWarning, given once.  Weights of the target count in the plan; those of the source weigh the
@@ -62,7 +63,10 @@ class SinkhornOT(Coupling):
         targets: Sequence[Rows | Tensor],
         generators: Sequence[torch.Generator | None],
     ) -> list[Pairing]:
-        batches = list(zip(map(as_rows, sources), map(as_rows, targets), generators, strict=True))
+        batches = [
+            (*both_sides(source, target), generator)
+            for source, target, generator in zip(sources, targets, generators, strict=True)
+        ]
         pairings: dict[int, Pairing] = {}
         by_shape: dict[tuple[int, int], list[int]] = {}
         for k, (source, target, _) in enumerate(batches):
@@ -76,18 +80,18 @@ class SinkhornOT(Coupling):
 
     def _together(self, batches: Sequence[tuple[Rows, Rows, torch.Generator | None]]) -> list[Pairing]:
         """Pair batches of equal lengths."""
-        cost = torch.stack([costs(source, target) for source, target, _ in batches])
-        weights = [
-            (weight_of("source.weight", source), weight_of("target.weight", target))
-            for source, target, _ in batches
-        ]
+        dtype = torch.promote_types(batches[0][1].x.dtype, torch.float32)
+        near = [_balanced_costs(source, target) for source, target, _ in batches]
+        unit = [spread(source, target) if self.relative else 1.0 for source, target, _ in batches]
+        cost = torch.stack([table for table, _ in near]).to(dtype)
+        weights = [masses_of(source, target) for source, target, _ in batches]
         a, b = (
-            torch.stack([cost.new_ones(rows) if w is None else w.to(cost) for w in side])
+            torch.stack([cost.new_full((rows,), 1 / rows) if w is None else w.to(cost) for w in side])
             for rows, side in zip(cost.shape[1:], zip(*weights))
         )
         plan = sinkhorn(
             cost,
-            self.epsilon * unit(cost, self.relative),
+            self.epsilon * cost.new_tensor(unit),
             a,
             b,
             tolerance=self.tolerance,
@@ -98,9 +102,13 @@ class SinkhornOT(Coupling):
         index = torch.arange(cost.shape[1], device=cost.device)
         return [
             Pairing(
-                torch.stack([index, columns], 1), None if weight is None else weight / weight.mean(), info
+                torch.stack([index, columns], 1),
+                None if source.weight is None else source.weight / source.weight.mean(),
+                {**info, "cost": info["cost"] + taken},
             )
-            for columns, (weight, _), info in zip(partners, weights, figures(plan), strict=True)
+            for columns, (source, _, _), info, (_, taken) in zip(
+                partners, batches, figures(plan), near, strict=True
+            )
         ]
 
 
@@ -112,31 +120,58 @@ def positive(**values: float) -> None:
 
 
 def costs(source: Rows, target: Rows) -> Tensor:
-    """|x0_i - x1_j|^2 over the elements both rows have, in the precision of the points, at least single."""
-    cost = squared_distances(source.x.detach(), target.x.detach(), source.mask, target.mask)
-    if not bool(cost.isfinite().all()):
-        raise ValueError("source, target: expected finite values")
-    return cost.to(torch.promote_types(target.x.dtype, torch.float32))
+    """|x0_i - x1_j|^2 over the elements both rows have, float64.
+
+    Raises ValueError for values that are not finite, and rows whose table takes more than 256 MiB.
+    """
+    check_table("source, target", len(source), len(target), "pair fewer rows at a time, or take `ot`")
+    try:
+        return squared_distances(source.x.detach(), target.x.detach(), source.mask, target.mask)
+    except ValueError as error:
+        raise ValueError(f"source, target: {str(error).removeprefix('x, y: ')}") from None
 
 
-def unit(cost: Tensor, relative: bool) -> Tensor:
-    """What epsilon is a multiple of, for each of the costs ``(plans, n, m)``: their deviation, or 1."""
-    if not relative:
-        return cost.new_ones(len(cost))
-    spread = cost.flatten(1).std(1, correction=0)
+def _balanced_costs(source: Rows, target: Rows) -> tuple[Tensor, float]:
+    """Costs with the same balanced plans as |x0_i - x1_j|^2, and what their mean falls short of its mean by.
+
+    In single precision clouds that lie far apart would have nothing but their distance.
+    """
+    if source.mask is not None or target.mask is not None:
+        return costs(source, target), 0.0
+    x, y = (rows.x.detach().reshape(len(rows), -1).double() for rows in (source, target))
+    first, second = moved_together(x, y)
+    if first is x:
+        return costs(source, target), 0.0
+    a, b = (z.mean(0) if w is None else w.to(z) @ z for z, w in zip((x, y), masses_of(source, target)))
+    p, q = (
+        z.mean(0) if w is None else w.to(z) @ z for z, w in zip((first, second), masses_of(source, target))
+    )
+    return costs(Rows(first), Rows(second)), float((a - b).square().sum() - (p - q).square().sum())
+
+
+def spread(source: Rows, target: Rows) -> float:
+    """The deviation of |x0_i - x1_j|^2 over all pairs, once both clouds have the same mean; 1 where it is 0.
+
+    Rows count by their weights.  Of centred x and y it is var |x|^2 + var |y|^2 + 4 sum_kl cov(x)_kl
+    cov(y)_kl.  With masks means are not moved, as each pair has elements of its own.
+    """
+    a, b = (
+        torch.full((len(rows),), 1 / len(rows), dtype=torch.float64, device=rows.x.device)
+        if w is None
+        else w.to(rows.x.device)
+        for rows, w in zip((source, target), masses_of(source, target))
+    )
+    if source.mask is not None or target.mask is not None:
+        table = costs(source, target)
+        variance = a @ (table - a @ table @ b).square() @ b
+    else:
+        x, y = (rows.x.detach().reshape(len(rows), -1).double() for rows in (source, target))
+        x, y = x - a @ x, y - b @ y
+        squares = x.square().sum(1), y.square().sum(1)
+        variance = sum(w @ (s - w @ s).square() for w, s in zip((a, b), squares))
+        variance = variance + 4 * (a @ (x @ y.T).square() @ b)
     # where all costs are equal so are all plans
-    return torch.where(spread > 0, spread, 1.0)
-
-
-def weight_of(name: str, rows: Rows) -> Tensor | None:
-    """The weights of ``rows`` where they have some.  Raises ValueError for unusable ones."""
-    weight = rows.weight
-    if weight is None:
-        return None
-    usable = weight.shape == (len(rows),) and bool(((weight >= 0) & weight.isfinite()).all())
-    if not usable or not bool((weight > 0).any()):
-        raise ValueError(f"{name}: expected {len(rows)} finite non-negative weights, not all of them zero")
-    return weight
+    return float(variance.sqrt()) or 1.0
 
 
 def figures(plan: EntropicPlan) -> list[dict[str, Any]]:
@@ -150,17 +185,3 @@ def figures(plan: EntropicPlan) -> list[dict[str, Any]]:
     }
     lists = {name: column.tolist() for name, column in columns.items()}
     return [{name: values[k] for name, values in lists.items()} for k in range(len(cost))]
-
-
-def warn_of(plan: EntropicPlan) -> bool:
-    """Warn of plans that are further from their marginals than wanted; whether there are any."""
-    worst = float(plan.marginal_error.max())
-    if bool(plan.converged.all()):
-        return False
-    warnings.warn(
-        f"an entropic plan is {worst:.2g} away from its marginals after {int(plan.iterations.max())} "
-        "iterations and is used as it is; raise epsilon, max_iterations or tolerance",
-        UserWarning,
-        stacklevel=2,
-    )
-    return True

@@ -6,8 +6,9 @@ import torch
 from torch import Tensor
 
 from ..plans import unbalanced
-from .base import Coupling, Pairing, Rows, as_rows
-from .sinkhorn import costs, figures, positive, unit, warn_of, weight_of
+from ..plans.entropic import warn_of
+from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from .sinkhorn import costs, figures, positive, spread
 
 
 class UnbalancedOT(Coupling):
@@ -18,10 +19,12 @@ class UnbalancedOT(Coupling):
     less, so pairs have *other marginals* than the data by design; a large rho gives the balanced plan.
     As many pairs as the larger side has rows are drawn from the plan divided by its mass.
 
-    With ``relative`` both ``epsilon`` and ``rho`` are multiples of the standard deviation of the batch's
-    costs, otherwise they are in the units of the cost.  A row has the mass 1 / (number of rows), times its
-    weight where it has one.  ``info`` of a pairing holds the plan's ``mass`` and what
-    :class:`SinkhornOT` says; convergence is treated alike.
+    With ``relative`` a multiple of the mean cost of all pairs is paid for ``rho``, and ``epsilon`` is a
+    multiple of the deviation of the costs as in :class:`SinkhornOT`; otherwise both are in the units of the
+    cost.  Then an offset of one side, which makes all costs large and nearly equal, leaves no row out and
+    no plan blurred.  A row has the mass 1 / (number of rows), times its weight where it has one; weights of
+    mean one keep the mass.  The plan is made in double precision.  ``info`` of a pairing holds the plan's
+    ``mass`` and what :class:`SinkhornOT` says; convergence is treated alike.
 
     Raises ValueError for an epsilon, rho, tolerance or number of iterations that is not positive.
 
@@ -46,15 +49,21 @@ class UnbalancedOT(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
+        source, target = both_sides(source, target)
         cost = costs(source, target)
-        scale = float(unit(cost[None], self.relative))
-        weights = weight_of("source.weight", source), weight_of("target.weight", target)
-        a, b = (None if w is None else w.to(cost) / len(w) for w in weights)
+        epsilon, rho = self.epsilon, self.rho
+        if self.relative:
+            a, b = (w if w is None else w.to(cost) for w in masses_of(source, target))
+            mean = cost.mean(0) if a is None else a @ cost
+            epsilon *= spread(source, target)
+            rho *= float(mean.mean() if b is None else mean @ b) or 1.0
+        a, b = (
+            None if rows.weight is None else rows.weight.to(cost) / len(rows) for rows in (source, target)
+        )
         plan = unbalanced(
             cost,
-            self.epsilon * scale,
-            self.rho * scale,
+            epsilon,
+            rho,
             a,
             b,
             tolerance=self.tolerance,

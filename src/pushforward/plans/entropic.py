@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -21,7 +22,8 @@ class EntropicPlan:
     f, g: potentials ``(*batch, n)`` and ``(*batch, m)``, in the units of the cost.
     cost: ``(*batch, n, m)``.  a, b: masses of the rows, ``(*batch, n)`` and ``(*batch, m)``.
     epsilon: ``(*batch,)``, the regularisation in the units of the cost.
-    rows: ``(*batch, n)``, the mass sum_j P_ij of each row.
+    log_rows: ``(*batch, n)``, the logarithm of the mass sum_j P_ij of each row: far apart, where little is
+        worth moving at all, the masses themselves may be smaller than any number.
     iterations: ``(*batch,)``, how often both potentials were updated.
     marginal_error: ``(*batch,)``, the L1 distance of the columns' masses from what they should be, as a
         share of the total; the rows' masses are right by construction.
@@ -36,7 +38,7 @@ class EntropicPlan:
     a: Tensor
     b: Tensor
     epsilon: Tensor
-    rows: Tensor
+    log_rows: Tensor
     iterations: Tensor
     marginal_error: Tensor
     converged: Tensor
@@ -50,9 +52,14 @@ class EntropicPlan:
         exponent = (self.f.unsqueeze(-1) + self.g.unsqueeze(-2) - self.cost) / self.epsilon[..., None, None]
         return exponent + self.a.log().unsqueeze(-1) + self.b.log().unsqueeze(-2)
 
+    @property
+    def rows(self) -> Tensor:
+        """The mass sum_j P_ij of each row, ``(*batch, n)``."""
+        return self.log_rows.exp()
+
     def mass(self) -> Tensor:
-        """sum_ij P_ij, ``(*batch,)``: 1 for balanced plans."""
-        return self.rows.sum(-1)
+        """sum_ij P_ij, ``(*batch,)``: 1 for balanced plans, and 0 where it is smaller than any number."""
+        return self.log_rows.logsumexp(-1).exp()
 
     def figures(self) -> tuple[Tensor, Tensor]:
         """The mean cost sum_ij P_ij C_ij / sum_ij P_ij and the entropy of the plan, ``(*batch,)`` each.
@@ -61,7 +68,7 @@ class EntropicPlan:
         0 for a permutation, 1 for independent rows.
         """
         n, m = self.cost.shape[-2:]
-        share = (self.rows / self.mass().unsqueeze(-1)).reshape(-1, n)
+        share = self.log_rows.softmax(-1).reshape(-1, n)
         cost, within = self.cost.new_zeros(2, len(share))
         columns = self.cost.new_zeros(len(share), m)
         for k, block, conditional, block_cost in self._blocks():
@@ -97,7 +104,7 @@ class EntropicPlan:
             level = u[k, block, None] * cumulative[:, -1:]
             drawn[k, block] = torch.searchsorted(cumulative, level, right=True).squeeze(-1)
         # rounding may lift a level to the total, behind the last column
-        return drawn.clamp_(max=self.cost.shape[-1] - 1).reshape(self.rows.shape)
+        return drawn.clamp_(max=self.cost.shape[-1] - 1).reshape(self.log_rows.shape)
 
     def pairs(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``(count, 2)`` pairs drawn from the normalised plan, which must not be a batch.
@@ -105,7 +112,7 @@ class EntropicPlan:
         Each pair has the plan's law; rows are spread as evenly as their masses allow.
         """
         assert self.epsilon.ndim == 0, "pairs are drawn from one plan"
-        cumulative = self.rows.double().cumsum(0)
+        cumulative = self.log_rows.double().softmax(0).cumsum(0)
         device = self.cost.device
         start = random.uniform((1,), generator, torch.float64).to(device)
         level = (torch.arange(count, device=device) + start) / count * cumulative[-1]
@@ -115,7 +122,7 @@ class EntropicPlan:
                 **vars(self),
                 "f": self.f[row],
                 "a": self.a[row],
-                "rows": self.rows[row],
+                "log_rows": self.log_rows[row],
                 "cost": self.cost[row],
             }
         )
@@ -132,3 +139,17 @@ class EntropicPlan:
                 block = slice(start, min(n, start + size))
                 logits = (g[k] - cost[k, block]) / epsilon[k] + b[k].log()
                 yield k, block, logits.softmax(-1), cost[k, block]
+
+
+def warn_of(plan: EntropicPlan, stacklevel: int = 3) -> bool:
+    """Warn of plans that are further from their marginals than wanted; whether there are any."""
+    if bool(plan.converged.all()):
+        return False
+    warnings.warn(
+        f"an entropic plan is {float(plan.marginal_error.max()):.2g} away from its marginals after "
+        f"{int(plan.iterations.max())} iterations and is used as it is; raise epsilon, max_iterations or "
+        "tolerance, or take the exact plan",
+        UserWarning,
+        stacklevel=stacklevel,
+    )
+    return True

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.spatial.distance import cdist
 
 from .cost import TABLE, squared_distances
 
@@ -51,6 +50,8 @@ class Costs:
 
     def blocks(self, u: Array, v: Array) -> Iterator[tuple[int, Array]]:
         """First row and reduced costs c_ij - u_i - v_j of block after block, each in the same memory."""
+        from scipy.spatial.distance import cdist  # takes a while, and who samples or scores does without
+
         n, m = self.shape
         step = max(1, BLOCK // m)
         memory = np.empty((min(n, step), m))

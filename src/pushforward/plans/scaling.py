@@ -13,6 +13,9 @@ from .entropic import EntropicPlan
 #: Updates of both potentials between two exact ones.
 WINDOW = 16
 
+#: Updates after which the loop stops where nothing else is said.
+LIMIT = 10_000
+
 #: Factor by which the regularisation falls on its way to the one asked for.
 ANNEAL = 0.25
 
@@ -60,7 +63,7 @@ def scale(
     a: Tensor,
     b: Tensor,
     tolerance: float,
-    max_iterations: int,
+    max_iterations: int | None,
     anneal: bool,
     relax: bool,
     init: tuple[Tensor, Tensor] | None,
@@ -71,8 +74,9 @@ def scale(
     rho / (rho + epsilon); row i then has the mass a_i exp(-f_i / rho).  Columns likewise.
     """
     batch, (n, m) = cost.shape[:-2], cost.shape[-2:]
+    max_iterations = LIMIT if max_iterations is None else max_iterations
     for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ValueError(f"{name}: expected a positive number, got {value}")
     target = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
     if target.shape not in ((), batch):
@@ -90,7 +94,7 @@ def scale(
         loop.epsilon = torch.maximum(target, spread)
 
     plans = len(whole)
-    f, g, rows = cost.new_zeros(plans, n), cost.new_zeros(plans, m), cost.new_zeros(plans, n)
+    f, g, log_rows = cost.new_zeros(plans, n), cost.new_zeros(plans, m), cost.new_zeros(plans, n)
     iterations = torch.zeros(plans, dtype=torch.int64, device=cost.device)
     error = cost.new_zeros(plans)
     live, done = torch.arange(plans, device=cost.device), 0
@@ -101,7 +105,7 @@ def scale(
         stop = (loop.epsilon <= loop.target) & ((mismatch <= tolerance) | (done >= max_iterations))
         if bool(stop.any()):
             at = live[stop]
-            f[at], g[at], rows[at] = loop.f[stop], loop.g[stop], loop.rows[stop]
+            f[at], g[at], log_rows[at] = loop.f[stop], loop.g[stop], loop.log_rows[stop]
             error[at], iterations[at] = mismatch[stop], done
             live = live[~stop]
             if len(live) == 0:
@@ -109,7 +113,9 @@ def scale(
             loop = loop.keep(~stop)
         loop.window()
         done += WINDOW
-    shaped = [v.reshape((*batch, *v.shape[1:])) for v in (f, g, rows, iterations, error, error <= tolerance)]
+    shaped = [
+        v.reshape((*batch, *v.shape[1:])) for v in (f, g, log_rows, iterations, error, error <= tolerance)
+    ]
     return EntropicPlan(
         shaped[0], shaped[1], cost, a, b, target.reshape(batch), shaped[2], shaped[3], shaped[4], shaped[5]
     )
@@ -118,8 +124,8 @@ def scale(
 class _Loop:
     """Plans that have not converged yet, ``(plans, ...)``: potentials, and the kernel taken at them.
 
-    The kernel holds P(j | i) at (f, g), and ``rows`` the mass of each row; u and v are what has been added
-    since to f / epsilon and g / epsilon.
+    The kernel holds P(j | i) at (f, g), and ``rows`` the share of each row in the mass, whose logarithm is
+    ``total``; u and v are what has been added since to f / epsilon and g / epsilon.
     """
 
     def __init__(self, cost: Tensor, target: Tensor, rho: float, a: Tensor, b: Tensor, relax: bool):
@@ -129,7 +135,8 @@ class _Loop:
         self.most, self.age = torch.full_like(target, RELAX), torch.zeros_like(target)
         self.mark = torch.full_like(target, math.inf)
         self.f, self.g = torch.zeros_like(a), torch.zeros_like(b)
-        self.u, self.rows = torch.zeros_like(a), a
+        self.u, self.rows, self.log_rows = torch.zeros_like(a), a, a.log()
+        self.total = a.sum(1, keepdim=True).log()
         self.kernel = torch.empty_like(cost)
         # products of two factors and a mass must stay within the range of numbers
         self.limit = 0.4 * math.log(torch.finfo(cost.dtype).max)
@@ -176,15 +183,17 @@ class _Loop:
             shift = self.rho / (1 + phi) * (totals[0] - totals[1])
             f, self.f, self.g = f + phi * shift, self.f + shift, self.g - shift
         self.u = ((self.f - f) / eps).clamp(-self.limit, self.limit)
-        self.f, self.rows = f, self.a * (-f / self.rho).exp()
-        wanted = self.b * (-self.g / self.rho).exp()
-        return (_columns(self.kernel, self.rows) - wanted).abs().sum(1) / self.rows.sum(1)
+        self.f, self.log_rows = f, self.a.log() - f / self.rho
+        self.total = self.log_rows.logsumexp(1, keepdim=True)
+        self.rows = (self.log_rows - self.total).exp()
+        wanted = (self.b.log() - self.g / self.rho - self.total).exp()
+        return (_columns(self.kernel, self.rows) - wanted).abs().sum(1)
 
     def window(self) -> None:
         """Updates of both potentials by products with the kernel, then a smaller epsilon or a new omega."""
         eps, omega, phi = self.epsilon[:, None], self.omega[:, None], self.phi()
         # a column without mass has products of zero, and is not to move
-        wanted = phi * (self.g / eps + self.b.clamp(min=self.tiny).log()) - self.g / eps
+        wanted = phi * (self.b.clamp(min=self.tiny).log() - self.total) - self.g / (self.rho + eps)
         u, v, moves = self.u, torch.zeros_like(self.g), []
         for _ in range(WINDOW):
             products = _columns(self.kernel, self.rows * u.exp()).clamp(min=self.tiny)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+
 from torch import Tensor
 
-from .entropic import EntropicPlan
+from .entropic import EntropicPlan, warn_of
 from .scaling import masses, scale
 
 
@@ -16,7 +18,7 @@ def unbalanced(
     b: Tensor | None = None,
     *,
     tolerance: float = 1e-3,
-    max_iterations: int = 10_000,
+    max_iterations: int | None = None,
     anneal: bool = True,
     relax: bool = True,
     init: tuple[Tensor, Tensor] | None = None,
@@ -27,14 +29,17 @@ def unbalanced(
     epsilon).  ``a`` and ``b`` are used as they are, with whatever sums they have; None means equal masses
     of sum 1.  Two points of masses a and b at the cost C keep (a b)^((rho + epsilon) / (2 rho + epsilon))
     exp(-C / (2 rho + epsilon)) of it.  The remaining arguments, shapes and errors are those of
-    :func:`sinkhorn`; raises ValueError for a rho that is not positive.
+    :func:`sinkhorn`; raises ValueError for a rho that is not positive and finite.
 
     >>> import torch
     >>> plan = unbalanced(torch.tensor([[0.0, 9.0], [9.0, 0.0]]), epsilon=0.1, rho=1.0)
     >>> plan.mass()
     tensor(0.9675)
     """
-    if not rho > 0:
-        raise ValueError(f"rho: expected a positive number, got {rho}")
+    if not 0 < rho < math.inf:
+        raise ValueError(f"rho: expected a positive finite number, got {rho}")
     a, b = masses(a, cost, -2, "a"), masses(b, cost, -1, "b")
-    return scale(cost, epsilon, rho, a, b, tolerance, max_iterations, anneal, relax, init)
+    plan = scale(cost, epsilon, rho, a, b, tolerance, max_iterations, anneal, relax, init)
+    if max_iterations is None:
+        warn_of(plan)
+    return plan

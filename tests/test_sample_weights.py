@@ -12,7 +12,7 @@ import torch
 
 import pushforward
 from pushforward.cli import main
-from pushforward.couplings import GivenPairs, Rows, UnbalancedOT
+from pushforward.couplings import Coupling, Pairing, Rows
 from pushforward.data import load, read_rows
 from pushforward.inference import score, threshold
 from pushforward.recipes import open_run
@@ -77,26 +77,29 @@ def test_a_column_that_is_not_there_or_taken() -> None:
         load(table()[["x", "y"]].assign(w=[1.0] * 31 + [0.0] * 1969), sample_weight="w")
 
 
-@pytest.mark.parametrize("coupling", [None, UnbalancedOT(), GivenPairs(200)], ids=["none", "plan", "given"])
+class Tilted(Coupling):
+    """Row by row, under weights that grow with the target's points."""
+
+    def pair(self, source, target, generator=None):
+        index = torch.arange(len(target))
+        return Pairing(torch.stack([index, index], 1), 1 + target.x[:, 0] / 10)
+
+
+@pytest.mark.parametrize("coupling", [None, Tilted()], ids=["of rows", "of pairs"])
 def test_the_loss_is_the_weighted_mean_of_the_global_batch(coupling) -> None:
     """sum_i w_i l_i over the sum of all w_i, on one process and as the mean over three."""
     x = torch.arange(200.0)[:, None]
-    mass = np.random.default_rng(0).uniform(0.1, 5.0, 200)
-    target = Rows(x, weight=torch.tensor(mass))
-    source: Normal | Rows = Rows(x, weight=target.weight) if isinstance(coupling, GivenPairs) else Normal(1)
-    batches = PairedBatches(source, target, coupling, size=64, seed=1)
-    whole = batches(0)
+    batches = PairedBatches(Normal(1), Rows(x, weight=1 + x[:, 0] / 10), coupling, size=64, seed=1)
+    whole, parts = batches(0), [batches(0, rank, 3) for rank in range(3)]
     rows = whole.target.x[:, 0].numpy()
-    weight = mass[rows.astype(int)] if coupling is None else np.ones(64)
-    if coupling is not None and whole.weight is not None:  # which a plan has made of the rows' own
-        weight = whole.weight.numpy()
-    assert coupling is not None or np.allclose(whole.weight, weight)
-    expected = np.average(rows, weights=weight)
-    error = [part.target.x[:, 0] for part in (whole, *(batches(0, rank, 3) for rank in range(3)))]
-    parts = [float(batches(0, rank, 3).mean(error[rank + 1])) for rank in range(3)]
-    assert float(whole.mean(error[0])) == pytest.approx(expected, rel=1e-5)
-    assert float(np.mean(parts)) == pytest.approx(expected, rel=1e-5)
-    assert float(whole.reduce(error[0][:, None])[0]) == pytest.approx(expected, rel=1e-5)
+    expected = pytest.approx(np.average(rows**2, weights=1 + rows / 10), rel=1e-5)
+
+    def error(batch):
+        return batch.target.x[:, 0].square()
+
+    assert float(whole.mean(error(whole))) == expected
+    assert float(whole.reduce(error(whole)[:, None])[0]) == expected
+    assert np.mean([float(part.mean(error(part))) for part in parts]) == expected
 
 
 def test_thinned_rows_follow_the_weighted_law() -> None:

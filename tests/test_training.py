@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -249,3 +250,127 @@ def test_times_of_parts_of_a_batch_are_those_of_the_whole():
         return Late().draw(torch.zeros(stop - start), Step(generator=g, rows=(start, 700)))
 
     assert torch.equal(torch.cat([draw(0, 300), draw(300, 700)]), draw(0, 700))
+
+
+# -- what a trainer takes ----------------------------------------------------------------------------
+
+
+class OfPlaceAlone(nn.Module):
+    """A field ``(t, x)``."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = MLP(2, width=8, depth=1)
+
+    def forward(self, t, x):
+        return self.net(t, x)
+
+
+def quick(models=None, batches=None, objective=None, **options):
+    torch.manual_seed(0)
+    plain = Rows(torch.randn(50, 2, generator=torch.Generator().manual_seed(0)))
+    return Trainer(
+        objective or FlowMatching(),
+        models or OfPlaceAlone(),
+        batches or PairedBatches(Normal(2), plain, size=16),
+        options.pop("optim", OptimConfig(steps=2, log_every=1)),
+        show_progress=False,
+        **options,
+    )
+
+
+def test_functions_of_time_and_place_are_trained():
+    """Alone and by name, as one with a condition is; refused where there are conditions."""
+    expected = quick(MLP(2, width=8, depth=1)).fit().history
+    for models in (OfPlaceAlone(), nn.ModuleDict({"field": OfPlaceAlone()})):
+        history = quick(models).fit().history
+        assert [row["loss"] > 0 for row in history] == [True, True] and len(history) == len(expected)
+    with pytest.raises(ValueError, match="condition: the field is a function of \\(t, x\\) alone"):
+        quick(batches=PairedBatches(Normal(2), data(50), size=16)).fit()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_of_every_kind_are_taken_in_the_dtype_of_the_model(dtype):
+    x = torch.randn(50, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    losses = []
+    for rows in (x, x.numpy(), x.tolist(), pd.DataFrame(x.numpy()), Rows(x)):
+        torch.manual_seed(0)
+        batches = PairedBatches(Normal(2), rows, size=16)
+        losses.append([row["loss"] for row in quick(OfPlaceAlone().to(dtype), batches).fit().history])
+    # lists are read in single precision, as torch.tensor has it
+    assert all(loss == pytest.approx(losses[0], rel=1e-5) for loss in losses)
+
+
+def test_a_batch_may_hold_more_rows_than_there_are():
+    for coupling in (None, MinibatchOT()):
+        batches = PairedBatches(Normal(2), Rows(torch.randn(5, 2)), coupling, size=64)
+        assert len(batches(0)) == 64 and quick(batches=batches).fit().finished
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: quick(optim=OptimConfig(steps=0)), "optim.steps: expected at least 1, got 0"),
+        (lambda: quick(optim=OptimConfig()), "optim.steps: expected at least 1, got None"),
+        (lambda: quick(optim=OptimConfig(steps=2, lr=-1.0)), "optim.lr: expected a number in [0, inf]"),
+        (
+            lambda: quick(optim=OptimConfig(steps=2, ema=1.5)),
+            "optim.ema: expected a number in [0, 1], got 1.5",
+        ),
+        (lambda: quick(optim=OptimConfig(steps=2, warmup=-1)), "optim.warmup: expected at least 0, got -1"),
+        (lambda: quick(optim=OptimConfig(steps=2, clip=math.nan)), "optim.clip: expected a number"),
+        (lambda: quick(lambda t, x: x), "models: expected a module, or a ModuleDict of them, got a function"),
+        (lambda: quick(nn.Tanh()), "models: expected parameters to train, got a Tanh without any"),
+        (lambda: quick(objective=nn.MSELoss()), "objective: expected an Objective, got a MSELoss"),
+        (
+            lambda: quick(batches=torch.zeros(3, 2)),
+            "batches: expected PairedBatches or the like, got a Tensor",
+        ),
+        (lambda: quick(validation=torch.zeros(3)), "validation: expected a Batch, got a Tensor"),
+        (lambda: quick(seconds=0), "seconds: expected a positive number or None, got 0"),
+        (lambda: quick(nn.ModuleDict({"net": MLP(2)})).fit(), "models: expected one named 'field', got net"),
+        (lambda: quick(MLP(2).to("meta")), "models: are on meta and the trainer works on cpu"),
+        (lambda: quick(batches=OnMeta()).fit(), "batches: the rows are on meta and the models on cpu"),
+        (lambda: PairedBatches(Normal(2), torch.zeros(0, 2), size=4), "target: expected at least one row"),
+        (
+            lambda: PairedBatches(Normal(2), [[0.0, math.nan]], size=4),
+            "target: expected finite numbers, got 1",
+        ),
+        (lambda: PairedBatches(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
+        (lambda: PairedBatches(Normal(2), data(), size=0), "size: expected at least 1, got 0"),
+        (lambda: PairedBatches(Normal(2), data(), size=2.5), "size: expected a whole number, got 2.5"),
+        (
+            lambda: PairedBatches(Normal(2), data(), "ot", size=4),
+            "coupling: expected a Coupling or None, got",
+        ),
+        (
+            lambda: PairedBatches(Normal(2), Rows(torch.zeros(3, 2), weight=torch.ones(2)), size=4),
+            "target: expected a weight for each of 3 rows, got 2",
+        ),
+        (
+            lambda: Batch((torch.zeros(3, 2), torch.zeros(2, 2))),
+            "marginals: expected as many rows each, got [3, 2]",
+        ),
+        (lambda: Batch((torch.zeros(3, 2),), torch.ones(2)), "weight: expected shape (3,), got (2,)"),
+        (lambda: FlowMatching("linear"), "path: expected a Path"),
+        (lambda: FlowMatching(times="uniform"), "times: expected Times"),
+        (lambda: FlowMatching(weighting=3), "weighting: expected a Weighting or a function of t, got 3"),
+        (lambda: Late(math.inf), "power: expected a positive number, got inf"),
+    ],
+)
+def test_what_it_refuses(make, message):
+    with pytest.raises(ValueError) as caught:
+        make()
+    assert str(caught.value).startswith(message), caught.value
+
+
+class OnMeta:
+    """Batches on another device than the models."""
+
+    size = 4
+
+    def rows(self, rank, world):
+        return 0, 4
+
+    def __call__(self, step, rank=0, world=1):
+        return Batch((Rows(torch.zeros(4, 2)), Rows(torch.zeros(4, 2, device="meta"))))

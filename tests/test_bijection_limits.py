@@ -6,10 +6,46 @@ import math
 
 import pytest
 import torch
+from torch.distributions.transforms import ExpTransform
 
 from bijection_cases import CASES, DOUBLE, Case, inputs, labels, perturbed
-from pushforward.bijections import Affine, Chain, Dequantise, Elementwise, InverseFailed, Sigmoid, Whiten
-from pushforward.bijections.monotone import CircularSpline
+from pushforward.bijections import (
+    ActNorm,
+    Affine,
+    Autoregressive,
+    Chain,
+    Coupling,
+    Dequantise,
+    Elementwise,
+    Inverse,
+    InverseFailed,
+    MultiScale,
+    Permutation,
+    PiecewiseLinear,
+    Planar,
+    Radial,
+    Residual,
+    Sigmoid,
+    Squeeze,
+    Sylvester,
+    TransformerAutoregressive,
+    Whiten,
+    from_torch,
+    to_torch,
+)
+from pushforward.bijections.monotone import CircularSpline, MonotoneNetwork, RationalQuadratic, ScaleShift
+from pushforward.nn import (
+    MLP,
+    CausalTransformer,
+    ConditionEmbedding,
+    ConvConditioner,
+    FourierFeatures,
+    LipschitzPerceptron,
+    MaskedPerceptron,
+    Perceptron,
+    ResidualMLP,
+    TimeEmbedding,
+)
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 SIGMOIDS = {
@@ -131,11 +167,51 @@ REFUSED = {
     "an infinite covariance": lambda: Whiten(torch.zeros(1), torch.tensor([[math.inf]])),
     "a covariance of one side": lambda: Whiten(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.0, 1.0]])),
     "a negative variance": lambda: Whiten(torch.zeros(1), torch.tensor([[-1.0]])),
+    "no sizes": lambda: Elementwise(0),
+    "a negative size": lambda: Elementwise((2, -1)),
+    "half a channel": lambda: ActNorm(2.5),
+    "a boolean for a size": lambda: Squeeze(True),
+    "text for a size": lambda: Planar("3"),
+    "nothing for a size": lambda: Radial(None),
+    "too many of a rank": lambda: Sylvester(2, 3),
+    "half a bin": lambda: RationalQuadratic(2.5),
+    "too many bins": lambda: RationalQuadratic(1000),
+    "an infinite bound": lambda: RationalQuadratic(8, math.inf),
+    "half a step": lambda: MonotoneNetwork(2.5),
+    "half a term": lambda: Residual(LipschitzPerceptron(2), 1.5),
+    "no monotone map": lambda: Autoregressive(2, "spline", MaskedPerceptron),
+    "a boolean for dim": lambda: Autoregressive(True, ScaleShift(), MaskedPerceptron),
+    "places for a mask": lambda: Coupling([0, 2], ScaleShift(), Perceptron),
+    "a mask of two dimensions": lambda: Coupling([[True, False]], ScaleShift(), Perceptron),
+    "an order with a gap": lambda: Permutation([0, 2]),
+    "an order of numbers": lambda: Permutation(torch.tensor([0.0, 1.0])),
+    "an order of nothing": lambda: Permutation([]),
+    "a list for links": lambda: Chain([Affine(0.0, 1.0)]),
+    "a transform for a link": lambda: Chain(ExpTransform()),
+    "nothing to invert": lambda: Inverse(None),
+    "a function for a transform": lambda: from_torch(torch.exp),
+    "a transform for a bijection": lambda: to_torch(ExpTransform()),
+    "one level for several": lambda: MultiScale(Squeeze(2), (1, 4, 4)),
+    "a number for an event": lambda: TransformerAutoregressive(2.5, CausalTransformer),
+    "an infinite knot": lambda: PiecewiseLinear(torch.tensor([0.0, math.inf]), torch.tensor([0.0, 1.0])),
+    "no level": lambda: PiecewiseLinear.of_levels(torch.tensor([0.0, 9.0]), 0, 3),
+    "a step of no size": lambda: PiecewiseLinear.of_levels(torch.tensor([0.0]), 0, 3, 0.0),
+    "no features": lambda: TimeEmbedding(8, features=0),
+    "a dimension of zero": lambda: FourierFeatures(0, 2),
+    "an embedding of no width": lambda: ConditionEmbedding(3, 0),
+    "a half label": lambda: ConditionEmbedding({"kind": 2.5}, 8),
+    "a negative shape": lambda: MLP(2, condition=(-1, -2)),
+    "one side of an image": lambda: ConvConditioner(2, 2, 3),
+    "text for a shape": lambda: MLP("ab"),
+    "an order of some": lambda: MaskedPerceptron(3, 2, order=[0, 1]),
+    "a rate of one": lambda: ResidualMLP(2, dropout=1.0),
+    "text for a rate": lambda: CausalTransformer(3, 2, 2, width=16, dropout="a"),
+    "no activation": lambda: MLP(2, activation=None),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(name: str) -> None:
-    with pytest.raises(ValueError, match=r"^[a-z, ]+: ") as caught:
+    with pytest.raises(ValueError, match=r"^[a-z_, ]+: ") as caught:
         REFUSED[name]()
     assert "\n" not in str(caught.value)

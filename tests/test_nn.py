@@ -322,7 +322,7 @@ def test_construction_names_what_is_wrong():
         UNet((1, 8, 8), dropout=1.0)
     with raises("dropout: .* got -0.1"):
         ResidualMLP(2, dropout=-0.1)
-    with raises("condition: expected a number of classes of at least 1, got 0"):
+    with raises("condition: expected an integer of at least 1, got 0"):
         MLP(2, 0)
     with raises("condition: expected at least one name"):
         MLP(2, {})

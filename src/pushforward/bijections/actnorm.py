@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
-from .shapes import check_entries, check_size
+from .shapes import check_entries
 
 #: log-scales stay within (-BOUND, BOUND), and are set from data to at most START of it
 BOUND, START = 10.0, 0.9
@@ -32,7 +33,7 @@ class ActNorm(Bijection):
 
     def __init__(self, channels: int):
         super().__init__()
-        check_size("channels", channels)
+        check_count("channels", channels)
         self.raw_log_scale = nn.Parameter(torch.zeros(channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 

@@ -7,7 +7,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..tensors import Condition
+from ..tensors import Condition, to_tensor
 from .base import Bijection
 
 
@@ -28,8 +28,8 @@ class Affine(Bijection):
 
     def __init__(self, loc: Tensor | float, scale: Tensor | float):
         super().__init__()
-        self.register_buffer("loc", torch.as_tensor(loc))
-        self.register_buffer("scale", torch.as_tensor(scale))
+        self.register_buffer("loc", to_tensor(loc, "loc"))
+        self.register_buffer("scale", to_tensor(scale, "scale"))
         if not bool((self.scale != 0).all() and self.scale.isfinite().all()):
             raise ValueError("scale: expected finite numbers other than zero")
         if not bool(self.loc.isfinite().all()):

@@ -9,10 +9,11 @@ from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
 from ..nn import MaskedPerceptron, OneByOne
-from ..tensors import Condition
+from ..nn.checks import check_count, check_kind
+from ..tensors import Condition, every
 from .base import Bijection
 from .monotone import Monotone
-from .roots import differentiating, settled, smooth_inverse
+from .roots import differentiating, smooth_inverse
 
 #: ``(dim, size) -> net(x, condition)``: makes the masked network of a layer.
 MakeMasked = Callable[[int, int], nn.Module]
@@ -45,7 +46,8 @@ class Autoregressive(Bijection):
 
     def __init__(self, dim: int, monotone: Monotone, network: MakeMasked):
         super().__init__()
-        self.dim, self.monotone = dim, monotone
+        self.dim, self.monotone = check_count("dim", dim), monotone
+        check_kind("monotone", monotone, Monotone)
         self.domain, self.codomain = monotone.domain, monotone.codomain
         self.network = network(dim, monotone.size)
         self.axis = 0 if monotone.rows_last else 1
@@ -80,7 +82,7 @@ class Autoregressive(Bijection):
             new, log_slope = new.movedim(self.axis, 1), log_slope.movedim(self.axis, 1)
             passes += 1
             # a value that is no number never equals itself
-            if passes == self.dim or settled((new == x) | (new.isnan() & x.isnan())):
+            if passes == self.dim or every((new == x) | (new.isnan() & x.isnan())):
                 break
             if passes == few and isinstance(self.network, MaskedPerceptron):
                 new, log_slope = self._one_by_one(

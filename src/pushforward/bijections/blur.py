@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tensors import Condition
+from ..tensors import Condition, to_tensor
 from .base import Surjection
 
 
@@ -28,7 +28,7 @@ class Blur(Surjection):
 
     def __init__(self, scale: Tensor | float):
         super().__init__()
-        self.register_buffer("scale", torch.as_tensor(scale))
+        self.register_buffer("scale", to_tensor(scale, "scale"))
         if not bool((self.scale >= 0).all() and self.scale.isfinite().all()):
             raise ValueError("scale: expected finite numbers >= 0")
 

@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_kind
 from ..tensors import Condition
 from .base import REAL_LINE, Bijection
 
@@ -15,7 +16,7 @@ from .base import REAL_LINE, Bijection
 class Chain(Bijection):
     """f = f_n o ... o f_1: the first argument is nearest the source, the last nearest the data.
 
-    An empty chain is the identity.
+    An empty chain is the identity.  Raises ValueError for a link that is no bijection.
 
     >>> from pushforward.bijections import Affine
     >>> Chain(Affine(1.0, 1.0), Affine(0.0, 3.0)).forward(torch.zeros(1, 2))
@@ -24,6 +25,8 @@ class Chain(Bijection):
 
     def __init__(self, *links: Bijection):
         super().__init__()
+        for link in links:
+            check_kind("links", link, Bijection)
         self._links = nn.ModuleList(links)
         self.domain = links[0].domain if links else REAL_LINE
         self.codomain = links[-1].codomain if links else REAL_LINE
@@ -84,6 +87,7 @@ class Inverse(Bijection):
 
     def __init__(self, bijection: Bijection):
         super().__init__()
+        check_kind("bijection", bijection, Bijection)
         self.bijection = bijection
         self.domain, self.codomain = bijection.codomain, bijection.domain
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
+from ..nn.checks import check_kind
 from ..tensors import Condition
 from .base import Bijection
 from .coupling import MakeNetwork
@@ -33,6 +34,7 @@ class Conditional(Bijection):
 
     def __init__(self, bijection: Bijection, network: MakeNetwork):
         super().__init__()
+        check_kind("bijection", bijection, Bijection)
         size = sum(p.numel() for p in bijection.parameters())
         if size == 0:
             raise ValueError(f"bijection: {type(bijection).__name__} has no parameters to condition")

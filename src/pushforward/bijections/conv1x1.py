@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
-from .shapes import check_entries, check_size
+from .shapes import check_entries
 
 #: log-magnitudes of the diagonal stay within (-BOUND, BOUND)
 BOUND = 5.0
@@ -37,7 +38,7 @@ class InvertibleConv1x1(Bijection):
 
     def __init__(self, channels: int):
         super().__init__()
-        check_size("channels", channels)
+        check_count("channels", channels)
         rotation, _ = torch.linalg.qr(torch.randn(channels, channels, dtype=torch.float64))
         p, lower, upper = torch.linalg.lu(rotation)
         diagonal = upper.diagonal()

@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition
+from ..nn.checks import check_kind
+from ..tensors import Condition, to_tensor
 from .base import Bijection
 from .monotone import Monotone
 from .shapes import check_entries, take_entries
@@ -41,12 +42,13 @@ class Coupling(Bijection):
 
     def __init__(self, active: Tensor | Sequence[bool], monotone: Monotone, network: MakeNetwork):
         super().__init__()
-        moves = torch.as_tensor(active, dtype=torch.bool)
-        if moves.ndim != 1 or bool(moves.all()) or not bool(moves.any()):
+        moves = to_tensor(active, "active")
+        if moves.dtype != torch.bool or moves.ndim != 1 or bool(moves.all()) or not bool(moves.any()):
             raise ValueError(
                 "active: expected booleans, some true and some false, one for each entry along the first "
                 f"dimension of an event, got {moves.tolist()}"
             )
+        check_kind("monotone", monotone, Monotone)
         self.monotone = monotone
         self.domain, self.codomain = monotone.domain, monotone.codomain
         self.register_buffer("passive", (~moves).nonzero()[:, 0], persistent=False)

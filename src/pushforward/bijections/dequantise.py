@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 
 from .. import random
+from ..nn.checks import check_number
 from ..tensors import Condition
 from .base import Surjection
 
@@ -27,11 +26,10 @@ class Dequantise(Surjection):
 
     def __init__(self, low: float = 0.0, high: float = 255.0, step: float = 1.0):
         super().__init__()
-        if not (low < high and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"low, high: expected finite low < high, got {low} and {high}")
-        if not 0 < step < math.inf:
-            raise ValueError(f"step: expected a positive number, got {step}")
-        self.low, self.high, self.step = float(low), float(high), float(step)
+        self.low, self.high = check_number("low", low), check_number("high", high)
+        if not low < high:
+            raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+        self.step = check_number("step", step, 0)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from torch.distributions import constraints
 from torch.distributions.transforms import Transform
 
-from ..tensors import Condition, flatten_event, map_condition, pack_condition
+from ..nn.checks import check_count, check_kind, check_sizes
+from ..tensors import Condition, every, flatten_event, map_condition, pack_condition
 from .base import REAL_LINE, Bijection, Domain
-from .roots import settled
 
 
 def from_torch(transform: Transform | nn.Module) -> Bijection:
@@ -59,17 +59,17 @@ def to_torch(
     >>> transform(torch.ones(3)), transform.inv(torch.ones(3))
     (tensor([2., 2., 2.]), tensor([0.5000, 0.5000, 0.5000]))
     """
-    dims = (event_dim, event_dim) if isinstance(event_dim, int) else event_dim
-    if min(dims) < 1:
-        raise ValueError(f"event_dim: expected at least 1, got {event_dim}")
-    if cache_size not in (0, 1):
-        raise ValueError(f"cache_size: expected 0 or 1, got {cache_size}")
-    return _ToTorch(bijection, condition, dims, cache_size)
+    check_kind("bijection", bijection, Bijection)
+    before, after = check_sizes("event_dim", (event_dim,) * 2 if isinstance(event_dim, int) else event_dim, 2)
+    check_count("cache_size", cache_size, 0, 1)
+    return _ToTorch(bijection, condition, (before, after), cache_size)
 
 
 class _FromTorch(Bijection):
     def __init__(self, transform: Transform | nn.Module):
         super().__init__()
+        if not isinstance(transform, Transform | nn.Module):
+            raise ValueError(f"transform: expected a Transform or a module that gives one, got {transform!r}")
         # a module is registered by this assignment, a transform is kept as it is
         self.transform = transform
         if isinstance(transform, Transform):
@@ -122,7 +122,7 @@ def _image(transform: Transform, x: Tensor, name: str) -> tuple[Tensor, Tensor]:
 
 
 def _check(fits: Tensor, message: str, x: Tensor) -> None:
-    if not torch.compiler.is_compiling() and not settled(fits):
+    if not torch.compiler.is_compiling() and not every(fits):
         raise ValueError(f"{message}, got values from {x.min().item():g} to {x.max().item():g}")
 
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..tensors import Condition, sum_event
+from ..nn.checks import check_number, check_rate
+from ..tensors import Condition, every, sum_event
 from .base import REAL_LINE, Bijection, Domain
-from .roots import settled
 
 
 class Sigmoid(Bijection):
@@ -30,11 +28,10 @@ class Sigmoid(Bijection):
 
     def __init__(self, low: float = 0.0, high: float = 1.0, margin: float = 0.0):
         super().__init__()
-        if not (low < high and math.isfinite(low) and math.isfinite(high)):
-            raise ValueError(f"low, high: expected finite low < high, got {low} and {high}")
-        if not 0 <= margin < 0.5:
-            raise ValueError(f"margin: expected a number in [0, 0.5), got {margin}")
-        self.low, self.high, self.margin = float(low), float(high), float(margin)
+        self.low, self.high = check_number("low", low), check_number("high", high)
+        if not low < high:
+            raise ValueError(f"low, high: expected low < high, got {low} and {high}")
+        self.margin = check_rate("margin", margin, 0.5)
         overhang = (self.high - self.low) * self.margin / (1 - 2 * self.margin)
         self.domain, self.codomain = REAL_LINE, Domain(self.low - overhang, self.high + overhang)
 
@@ -55,7 +52,7 @@ class Sigmoid(Bijection):
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         low, high = self.codomain.low, self.codomain.high
-        if not settled((y >= low) & (y <= high)):
+        if not every((y >= low) & (y <= high)):
             raise ValueError(
                 f"y: expected values in [{low:g}, {high:g}], got [{y.min().item():g}, {y.max().item():g}]"
             )

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
 from .permutation import Permutation
-from .shapes import check_size, check_vectors
+from .shapes import check_vectors
 
 #: bound of the logarithms of the diagonal
 STEEPEST = 5.0
@@ -32,7 +33,7 @@ class LULinear(Bijection):
 
     def __init__(self, dim: int, order: Tensor | Sequence[int] | None = None):
         super().__init__()
-        check_size("dim", dim)
+        check_count("dim", dim)
         self.permutation = Permutation(torch.arange(dim) if order is None else order)
         if len(self.permutation.order) != dim:
             raise ValueError(f"order: expected {dim} entries, got {len(self.permutation.order)}")

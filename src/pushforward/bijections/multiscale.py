@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_kind, check_sizes
 from ..tensors import Condition, event_size
 from .base import Bijection
 
@@ -33,10 +34,12 @@ class MultiScale(Bijection):
 
     def __init__(self, levels: Sequence[Bijection], event_shape: Sequence[int]):
         super().__init__()
-        if not levels:
-            raise ValueError("levels: expected at least one bijection, got none")
+        if not isinstance(levels, Sequence) or not levels:
+            raise ValueError(f"levels: expected at least one bijection in a list, got {levels!r}")
+        for level in levels:
+            check_kind("levels", level, Bijection)
         self._levels = nn.ModuleList(levels)
-        self.shape = tuple(event_shape)
+        self.shape = check_sizes("event_shape", event_shape)
         #: shapes of what leaves after each level
         self.parts: list[tuple[int, ...]] = []
         shape = self.shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
-from .shapes import check_size, check_vectors
+from .shapes import check_vectors
 
 
 class Orthogonal(Bijection):
@@ -27,9 +28,9 @@ class Orthogonal(Bijection):
 
     def __init__(self, dim: int, reflections: int | None = None):
         super().__init__()
-        check_size("dim", dim)
+        check_count("dim", dim)
         count = dim + dim % 2 if reflections is None else reflections
-        check_size("reflections", count)
+        check_count("reflections", count)
         self.dim = dim
         self.normals = nn.Parameter(paired_normals(count, dim))
 

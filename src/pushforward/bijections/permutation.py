@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tensors import Condition
+from ..tensors import Condition, to_tensor
 from .base import Bijection
 from .shapes import check_entries, take_entries
 
@@ -26,8 +26,9 @@ class Permutation(Bijection):
 
     def __init__(self, order: Tensor | Sequence[int]):
         super().__init__()
-        ranks = torch.as_tensor(order)
-        if ranks.ndim != 1 or sorted(ranks.tolist()) != list(range(len(ranks))):
+        ranks = to_tensor(order, "order")
+        whole = ranks.dtype != torch.bool and not ranks.is_floating_point() and ranks.ndim == 1
+        if not whole or len(ranks) == 0 or sorted(ranks.tolist()) != list(range(len(ranks))):
             raise ValueError(f"order: expected a permutation of 0, 1, 2, ..., got {ranks.tolist()}")
         self.register_buffer("order", ranks.long())
 

@@ -36,8 +36,9 @@ class PiecewiseLinear(Bijection):
     def __init__(self, x: Tensor, y: Tensor):
         super().__init__()
         for name, knots in (("x", x), ("y", y)):
-            if knots.ndim != 1 or len(knots) < 2 or not bool((knots.diff() > 0).all()):
-                raise ValueError(f"{name}: expected at least two increasing knots, got {tuple(knots.shape)}")
+            increasing = knots.ndim == 1 and len(knots) > 1 and bool((knots.diff() > 0).all())
+            if not increasing or not bool(knots.isfinite().all()):
+                raise ValueError(f"{name}: expected at least two increasing knots, got {knots.tolist()}")
         if len(x) != len(y):
             raise ValueError(f"x, y: expected equally many knots, got {len(x)} and {len(y)}")
         self.register_buffer("x", x)
@@ -53,12 +54,20 @@ class PiecewiseLinear(Bijection):
         of the mixture, y = F^-1(G(x)) at 256 knots.  So the noise within a level, which no model can
         foretell, is normal; cf. Chen & Gopinath 2000 (Gaussianization).
 
+        Raises ValueError for no values, and for values that are no levels from ``low`` to ``high``.
+
         >>> map = PiecewiseLinear.of_levels(torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0]), 0, 3)
         >>> map.y[[0, -1]]
         tensor([0., 4.])
         """
+        if not (low < high and step > 0):
+            raise ValueError(f"low, high, step: expected low < high and step > 0, got {low}, {high}, {step}")
+        # half a step beyond an end still rounds to it
+        near = (values >= low - 0.5 * step) & (values <= high + 0.5 * step)
+        if values.numel() == 0 or not bool(near.all()):
+            raise ValueError(f"values: expected levels from {low:g} to {high:g}, at least one")
         levels = round((high - low) / step) + 1
-        place = ((values.flatten().double() - low) / step).round().long()
+        place = ((values.flatten().double() - low) / step).round().long().clamp(0, levels - 1)
         # one more of each level, so that every one is reached
         share = torch.bincount(place, minlength=levels).double() + 1
         share = share / share.sum()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
 from .roots import smooth_root
-from .shapes import check_size, check_vectors
+from .shapes import check_vectors
 
 #: bound of the logarithms of slopes
 STEEPEST = 5.0
@@ -31,7 +32,7 @@ class Planar(Bijection):
 
     def __init__(self, dim: int):
         super().__init__()
-        check_size("dim", dim)
+        check_count("dim", dim)
         self.dim = dim
         self.w = nn.Parameter(torch.randn(dim) / dim**0.5)
         self.u, self.b = nn.Parameter(torch.zeros(dim)), nn.Parameter(torch.zeros(()))

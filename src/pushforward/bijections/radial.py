@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
-from .shapes import check_size, check_vectors
+from .shapes import check_vectors
 
 #: bound of the logarithms of slopes and of the radius
 STEEPEST = 5.0
@@ -29,7 +30,7 @@ class Radial(Bijection):
 
     def __init__(self, dim: int):
         super().__init__()
-        check_size("dim", dim)
+        check_count("dim", dim)
         self.dim = dim
         self.centre = nn.Parameter(torch.zeros(dim))
         self.radius, self.slope = (nn.Parameter(torch.zeros(())) for _ in range(2))

@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.func import jvp, vmap
 
 from .. import random
-from ..tensors import Condition, sum_event
+from ..nn.checks import check_count, check_kind
+from ..tensors import Condition, every, sum_event
 from .base import Bijection
-from .roots import InverseFailed, settled, smooth_inverse
+from .roots import InverseFailed, smooth_inverse
 
 #: steps of the fixed-point iteration, more than a Lipschitz constant of 0.99 needs in float64
 ITERATIONS = 4000
@@ -62,8 +63,9 @@ class Residual(Bijection):
                 f"network: expected a contraction, whose attribute `lipschitz` is a number in [0, 1), got "
                 f"{constant!r}"
             )
-        if terms is not None and terms < 1:
-            raise ValueError(f"terms: expected at least 1, or None for an exact one, got {terms}")
+        check_kind("network", network, nn.Module)
+        if terms is not None:
+            check_count("terms", terms)
         self.network, self.terms = network, terms
 
     @property
@@ -110,8 +112,8 @@ def _solve(g: Callable[[Tensor], Tensor], y: Tensor) -> Tensor:
         stalled = (step >= before) & (step <= NOISE * rounding * (1 + size))
         done = done | (step <= rounding * size) | stalled
         x, before = new, step
-        if settled(done | ~step.isfinite()):
-            if settled(done):
+        if every(done | ~step.isfinite()):
+            if every(done):
                 return x
             break
     raise InverseFailed(f"the inverse did not settle within {ITERATIONS} steps; are the inputs finite?")

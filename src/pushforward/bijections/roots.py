@@ -8,11 +8,10 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.autograd import forward_ad
 from torch.func import functional_call, vjp, vmap
 
-from ..tensors import Condition, pack_condition, unpack_condition
+from ..tensors import Condition, every, pack_condition, unpack_condition
 
 
 class InverseFailed(RuntimeError):
@@ -52,18 +51,11 @@ def increasing_root(
         near = ((newton - x).abs() <= noise) | (high - low <= 2 * eps * x.abs())
         x = torch.where(done, x, torch.where(near, newton.clamp(low, high), step))
         done = done | near
-        if settled(done):
+        if every(done):
             return x
     raise InverseFailed(
         f"the inverse did not reach its tolerance in {iterations} steps; are the inputs finite?"
     )
-
-
-def settled(done: Tensor) -> bool:
-    """Whether all are done; under ``torch.func`` transforms all means every one of the batch they hide."""
-    while is_functorch_wrapped_tensor(done):
-        done = get_unwrapped(done)
-    return bool(done.all())
 
 
 def differentiating() -> bool:

@@ -17,13 +17,6 @@ def check_vectors(x: Tensor, dim: int) -> None:
         raise ValueError(f"x: expected shape (B, {dim}), got {tuple(x.shape)}")
 
 
-def check_size(name: str, value: int, most: int | None = None) -> None:
-    """Raise ValueError unless ``value`` is at least 1, and no more than ``most``."""
-    if value < 1 or (most is not None and value > most):
-        expected = "at least 1" if most is None else f"1 to {most}"
-        raise ValueError(f"{name}: expected {expected}, got {value}")
-
-
 def take_entries(x: Tensor, order: Tensor) -> Tensor:
     """``x[:, order]``, lying in memory as x does: by rows, or with the rows of a batch last."""
     if x.stride(1) > x.stride(0):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
-from .shapes import check_size
 
 
 def squeezed(shape: Sequence[int], factor: int) -> tuple[int, int, int]:
@@ -59,7 +59,7 @@ class Squeeze(Bijection):
 
     def __init__(self, factor: int = 2):
         super().__init__()
-        check_size("factor", factor)
+        check_count("factor", factor)
         self.factor = factor
 
     def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:

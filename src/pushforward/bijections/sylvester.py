@@ -5,12 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ..nn.checks import check_count
 from ..tensors import Condition
 from .base import Bijection
 from .monotone.base import bounded
 from .orthogonal import reflect
 from .planar import STEEPEST, log_slope_of_step, undo_step
-from .shapes import check_size, check_vectors
+from .shapes import check_vectors
 
 
 class Sylvester(Bijection):
@@ -32,8 +33,8 @@ class Sylvester(Bijection):
 
     def __init__(self, dim: int, rank: int):
         super().__init__()
-        check_size("dim", dim)
-        check_size("rank", rank, dim)
+        check_count("dim", dim)
+        check_count("rank", rank, 1, dim)
         self.dim, self.rank = dim, rank
         self.normals = nn.Parameter(torch.randn(rank, dim) / dim**0.5)
         self.outer, self.inner = (nn.Parameter(torch.zeros(rank, rank)) for _ in range(2))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..nn.causal import Cache, CausalTransformer
+from ..nn.checks import check_kind, check_sizes
 from ..tensors import Condition, event_size, sum_event
 from .base import Bijection
 from .monotone import Monotone, ScaleShift
@@ -41,8 +42,9 @@ class TransformerAutoregressive(Bijection):
         monotone: Monotone | None = None,
     ):
         super().__init__()
-        self.shape, self.reverse = tuple(event_shape), reverse
-        self.monotone = monotone or ScaleShift()
+        self.shape, self.reverse = check_sizes("event_shape", event_shape), reverse
+        self.monotone = ScaleShift() if monotone is None else monotone
+        check_kind("monotone", self.monotone, Monotone)
         self.tokens = event_size(self.shape[1:])
         if self.tokens < 2:
             raise ValueError(f"event_shape: expected at least two positions, got {self.shape}")

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition, event_size
+from .checks import check_count as check_count
+from .checks import check_rate as check_rate
+from .checks import check_sizes
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -29,23 +32,9 @@ def activation(name: str) -> nn.Module:
     >>> activation("silu")
     SiLU()
     """
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise ValueError(f"activation: expected one of {', '.join(ACTIVATIONS)}, got {name!r}")
     return ACTIVATIONS[name]()
-
-
-def check_count(name: str, value: int, least: int = 1) -> int:
-    """``value``, or a ValueError that names the argument when it is no integer of at least ``least``."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ValueError(f"{name}: expected an integer of at least {least}, got {value!r}")
-    return value
-
-
-def check_rate(name: str, value: float) -> float:
-    """``value``, or a ValueError that names the argument when it is no rate of at least 0 and below 1."""
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}: expected a rate of at least 0 and below 1, got {value}")
-    return value
 
 
 class Network(nn.Module, ABC):
@@ -63,11 +52,8 @@ class Network(nn.Module, ABC):
 
     def __init__(self, event_shape: int | Sequence[int], condition: ConditionSpec, embedding: int):
         super().__init__()
-        shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-        for size in shape:
-            check_count("event_shape", size)
-        self.event_shape = shape
-        self.event_size = event_size(shape)
+        self.event_shape = check_sizes("event_shape", event_shape)
+        self.event_size = event_size(self.event_shape)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, embedding)
 
     @abstractmethod

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..tensors import Condition
-from .base import check_count, check_rate
+from .checks import check_count, check_rate
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 #: Keys and values ``(B, heads, tokens so far, width of a head)`` of one layer.

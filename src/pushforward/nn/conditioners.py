@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..tensors import Condition
-from .base import activation, check_count
+from ..tensors import Condition, to_tensor
+from .base import activation
+from .checks import check_count
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 
@@ -80,8 +81,8 @@ class MaskedPerceptron(nn.Module):
         check_count("size", size)
         check_count("width", width)
         check_count("depth", depth)
-        rank = torch.arange(dim) if order is None else torch.as_tensor(order)
-        if sorted(rank.tolist()) != list(range(dim)):
+        rank = torch.arange(dim) if order is None else to_tensor(order, "order")
+        if rank.ndim != 1 or sorted(rank.tolist()) != list(range(dim)):
             raise ValueError(f"order: expected a permutation of 0 to {dim - 1}, got {rank.tolist()}")
         self.dim, self.size = dim, size
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition
-from .base import check_count, check_rate
+from .checks import check_count, check_rate, check_sizes
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 
@@ -46,7 +46,9 @@ class ConvConditioner(nn.Module):
         check_rate("dropout", dropout)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         self.enter = nn.Conv2d(inputs, width, 3, padding=1)
-        self.place = None if size is None else nn.Parameter(torch.zeros(width, *size))
+        self.place = None
+        if size is not None:
+            self.place = nn.Parameter(torch.zeros(width, *check_sizes("size", size, 2)))
         self.blocks = nn.ModuleList(
             nn.Sequential(
                 nn.SiLU(),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition, event_size, flatten_event
+from .checks import check_count, check_number, check_sizes, is_whole
 
 #: What a network is conditioned on: K class labels, a continuous event shape, several by name, nothing.
 ConditionSpec = int | Sequence[int] | Mapping[str, "int | Sequence[int]"] | None
@@ -31,6 +32,9 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int, features: int = 32, highest: float = 64.0):
         super().__init__()
+        check_count("width", width)
+        check_count("features", features, 2)
+        check_number("highest", highest, 0)
         self.register_buffer("frequencies", torch.logspace(0.0, math.log10(highest), features // 2))
         self.perceptron = nn.Sequential(
             nn.Linear(2 * (features // 2), width), nn.SiLU(), nn.Linear(width, width)
@@ -57,7 +61,8 @@ class FourierFeatures(nn.Module):
 
     def __init__(self, dimension: int, frequencies: int):
         super().__init__()
-        self.size = dimension * (1 + 2 * frequencies)
+        check_count("dimension", dimension)
+        self.size = dimension * (1 + 2 * check_count("frequencies", frequencies, 0))
         self.register_buffer("octaves", 2.0 ** torch.arange(frequencies))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -85,6 +90,7 @@ class ConditionEmbedding(nn.Module):
 
     def __init__(self, condition: int | Sequence[int] | Mapping[str, int | Sequence[int]], width: int):
         super().__init__()
+        check_count("width", width)
         named = condition if isinstance(condition, Mapping) else {"condition": condition}
         if not named:
             raise ValueError("condition: expected at least one name, got an empty mapping")
@@ -92,7 +98,7 @@ class ConditionEmbedding(nn.Module):
         # A list, not a dict, of modules: a name of the user's may hold a dot, which a module's may not.
         self.names = list(named)
         self.parts = nn.ModuleList(
-            _Labels(name, spec, width) if isinstance(spec, int) else _Continuous(name, spec, width)
+            (_Labels if is_whole(spec) else _Continuous)(name, cast(Any, spec), width)
             for name, spec in named.items()
         )
 
@@ -134,9 +140,7 @@ class _Labels(nn.Module):
 
     def __init__(self, name: str, classes: int, width: int):
         super().__init__()
-        if isinstance(classes, bool) or classes < 1:
-            raise ValueError(f"{name}: expected a number of classes of at least 1, got {classes!r}")
-        self.name, self.classes = name, classes
+        self.name, self.classes = name, check_count(name, classes)
         self.table = nn.Embedding(classes + 1, width)
 
     def forward(self, labels: Tensor | None, rows: int) -> Tensor:
@@ -175,10 +179,8 @@ class _Continuous(nn.Module):
 
     def __init__(self, name: str, shape: Sequence[int], width: int):
         super().__init__()
-        self.name, self.shape = name, tuple(shape)
+        self.name, self.shape = name, check_sizes(name, shape)
         size = event_size(self.shape)
-        if size < 1:
-            raise ValueError(f"{name}: expected a shape of positive sizes, got {self.shape}")
         self.register_buffer("loc", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.perceptron = nn.Sequential(nn.Linear(size, width), nn.SiLU(), nn.Linear(width, width))

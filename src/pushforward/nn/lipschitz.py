@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..tensors import Condition
-from .base import check_count
+from .checks import check_count, check_number
 from .embeddings import ConditionEmbedding, ConditionSpec
 
 #: the largest slope of silu, at x = 2.3994, rounded up
@@ -45,9 +45,7 @@ class LipschitzPerceptron(nn.Module):
         check_count("dim", dim)
         check_count("width", width)
         check_count("depth", depth)
-        if not 0 < lipschitz < 1:
-            raise ValueError(f"lipschitz: expected a number in (0, 1), got {lipschitz}")
-        self.lipschitz = float(lipschitz)
+        self.lipschitz = check_number("lipschitz", lipschitz, 0, 1)
         self.embed_condition = None if condition is None else ConditionEmbedding(condition, width)
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([dim, *[width] * depth, dim]))
         for parameter in self.layers[-1].parameters():

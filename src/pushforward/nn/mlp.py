@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from ..tensors import Condition, flatten_event
-from .base import Network, activation, check_count
+from .base import Network, activation
+from .checks import check_count
 from .embeddings import ConditionSpec
 
 

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm
 
 from ..tensors import Condition, flatten_event
-from .base import Network, activation, check_count, check_rate
+from .base import Network, activation
+from .checks import check_count, check_rate
 from .embeddings import ConditionSpec, FourierFeatures, TimeEmbedding
 
 

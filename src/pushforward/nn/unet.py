@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..tensors import Condition
-from .base import Network, check_count, check_rate
+from .base import Network
+from .checks import check_count, check_rate
 from .embeddings import ConditionSpec, TimeEmbedding
 
 

@@ -7,9 +7,10 @@ import math
 import torch
 from torch import Tensor
 
+from ...nn.checks import check_count
 from ..base import Domain
 from .base import Monotone
-from .spline import LEAST_BIN, spline
+from .spline import MOST_BINS, spline
 
 
 class CircularSpline(Monotone):
@@ -25,9 +26,8 @@ class CircularSpline(Monotone):
     """
 
     def __init__(self, bins: int = 8):
-        if bins < 2 or bins * LEAST_BIN >= 1:
-            raise ValueError(f"bins: expected at least 2 and fewer than {round(1 / LEAST_BIN)}, got {bins}")
-        self.bins, self.size = bins, 3 * bins + 1
+        self.bins = check_count("bins", bins, 2, MOST_BINS)
+        self.size = 3 * bins + 1
         self.domain = self.codomain = Domain(-math.pi, math.pi)
 
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

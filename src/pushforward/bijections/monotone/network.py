@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...nn.checks import check_count
 from ..roots import smooth_root
 from .base import Monotone, bounded
 
@@ -30,9 +31,7 @@ class MonotoneNetwork(Monotone):
     """
 
     def __init__(self, steps: int = 8):
-        if steps < 1:
-            raise ValueError(f"steps: expected at least 1, got {steps}")
-        self.steps, self.size = steps, 2 + 3 * steps
+        self.steps, self.size = check_count("steps", steps), 2 + 3 * steps
 
     def _parts(self, p: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         k = self.steps

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ...nn.checks import check_number
 from .base import Monotone, bounded
 
 
@@ -24,9 +25,7 @@ class ScaleShift(Monotone):
     size = 2
 
     def __init__(self, bound: float = 5.0):
-        if not bound > 0:
-            raise ValueError(f"bound: expected a positive number, got {bound}")
-        self.bound = float(bound)
+        self.bound = check_number("bound", bound, 0)
 
     def _log_scale(self, p: Tensor) -> Tensor:
         return bounded(p[0], self.bound)

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ...nn.checks import check_count, check_number
 from .base import Monotone
 
 #: least width and height of a bin, as a share of the interval, and least slope at a knot
 LEAST_BIN, LEAST_SLOPE = 1e-3, 1e-3
+#: as many bins as have room
+MOST_BINS = round(1 / LEAST_BIN) - 1
 #: softplus of this plus LEAST_SLOPE is 1
 UNIT = math.log(math.expm1(1 - LEAST_SLOPE))
 
@@ -44,11 +47,7 @@ class RationalQuadratic(Monotone):
     """
 
     def __init__(self, bins: int = 8, bound: float = 5.0):
-        if bins < 2 or bins * LEAST_BIN >= 1:
-            raise ValueError(f"bins: expected at least 2 and fewer than {round(1 / LEAST_BIN)}, got {bins}")
-        if not bound > 0:
-            raise ValueError(f"bound: expected a positive number, got {bound}")
-        self.bins, self.bound = bins, float(bound)
+        self.bins, self.bound = check_count("bins", bins, 2, MOST_BINS), check_number("bound", bound, 0)
         self.size = 3 * bins - 1
 
     def forward_and_log_slope(self, x: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:

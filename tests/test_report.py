@@ -105,7 +105,7 @@ def test_every_figure_has_title_and_labels(oracle):
 
 def test_oracle_log_density_is_the_true_one(oracle):
     test = oracle.run.dataset.test.x
-    # In data units the law is stretched by 2 and 1, which takes log 2 off.
+    # In data units the distribution is stretched by 2 and 1, which takes log 2 off.
     z = oracle.run.flow.bijection.inverse(test)
     truth = plane_mixture().log_prob(z) - math.log(2)
     mine = oracle.numbers["density"][0]
@@ -137,7 +137,7 @@ def test_oracle_is_at_the_floor(oracle):
         assert line["model"]["value"] < line["real"]["value"] + 5 * line["real"]["spread"], key
         assert line["gaussian"]["value"] > line["real"]["value"] + 2 * line["real"]["spread"], key
         assert key in oracle.numbers["beats_gaussian"]
-    # 800 rows: .5 +- .0177 by chance, and folds of one law may fall a little below.
+    # 800 rows: .5 +- .0177 by chance, and folds of one distribution may fall a little below.
     assert lines["two_sample_accuracy"]["model"]["value"] == pytest.approx(0.5, abs=0.07)
     assert lines["two_sample_accuracy"]["gaussian"]["value"] > 0.7
     # A share of .01 of 1,000 or more samples, against a threshold that 12 training rows set.
@@ -184,9 +184,9 @@ def test_density_of_labels_on_a_map(tmp_path):
     ranges = [(-1.8, 1.2), (-1.5, 1.7)]
     z = plane.grid_density(about, ranges, 21, 1.0)
     lon, lat = np.meshgrid(np.linspace(*ranges[0], z.shape[1]), np.linspace(*ranges[1], z.shape[0]))
-    law, count = plane_mixture(), about.train.condition.bincount().double()
-    law = GaussianMixture(law.means, 0.25, count)
-    truth = law.log_prob(torch.tensor(np.stack([lat, lon], -1)).reshape(-1, 2)).exp()
+    distribution, count = plane_mixture(), about.train.condition.bincount().double()
+    distribution = GaussianMixture(distribution.means, 0.25, count)
+    truth = distribution.log_prob(torch.tensor(np.stack([lat, lon], -1)).reshape(-1, 2)).exp()
     # The solver's tolerance and a grid of half a deviation leave a few hundredths of the peak, which is .6.
     np.testing.assert_allclose(z.ravel(), truth, atol=0.03)
     assert z.max() > 0.5
@@ -212,7 +212,7 @@ def test_images(tmp_path):
 
 
 def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
-    # Without labels the law has two modes, so the Jacobian is not diagonal and signs matter.
+    # Without labels the distribution has two modes, so the Jacobian is not diagonal and signs matter.
     about = Subject(image_run(tmp_path / "run", labelled=False), samples=80)
     exact, _ = densities.log_prob(about, about.test.x, None)
     monkeypatch.setattr(densities, "EXACT_SIZE", 0)
@@ -263,7 +263,7 @@ def test_continuous_condition_and_columns_of_unlike_units(tmp_path):
     table = {density["key"]: density for density in numbers["density"]}
     assert set(table) == {"model", "gaussian", "mixture"}
     assert any("kernel density: it takes labels" in text for text in numbers["baselines_left_out"])
-    # The regression knows the law but for about nine fitted numbers: 9 / (2 * 200) nats behind, give or take.
+    # The regression knows all but about nine fitted numbers: 9 / (2 * 200) nats behind, give or take.
     assert abs(table["gaussian"]["gain"]) < 0.15
     assert numbers["evaluations"]["unit"].startswith("deviations")
     assert all(line["unit"] in ("nats per row", "share", "deviations") for line in numbers["verdict"])

@@ -167,8 +167,8 @@ def test_gaussian_of_breast_cancer_is_the_closed_form(tmp_path):
     seen = x[114:].numpy()
     # at unit deviation, without which SciPy takes the covariance for singular
     mean, scale = seen.mean(0), seen.std(0)
-    law = multivariate_normal(np.zeros(30), np.corrcoef(seen.T))
-    truth = law.logpdf((x[:114].numpy() - mean) / scale) - np.log(scale).sum()
+    truly = multivariate_normal(np.zeros(30), np.corrcoef(seen.T))
+    truth = truly.logpdf((x[:114].numpy() - mean) / scale) - np.log(scale).sum()
     by_key = {density.key: density for density in verdict.densities}
     assert by_key["gaussian"].mean == pytest.approx(truth.mean(), abs=1e-6)
     assert by_key["gaussian"].error == pytest.approx(truth.std(ddof=1) / 114**0.5, rel=1e-6)
@@ -289,7 +289,7 @@ def test_labels_are_asked_for_and_read(tmp_path):
     # Neighbouring corners are sqrt(2) apart, 2.83 deviations from the border: .995 are read right.
     found, _ = accuracy()
     assert found["model"] > 0.97 and found["real"] > 0.95 and found["gaussian"] > 0.97
-    # The same law, asked for the wrong labels, is caught.
+    # The same distribution, asked for the wrong labels, is caught.
     run.flow.field.mixture.labels = run.flow.field.mixture.labels.roll(1)
     found, head = accuracy()
     assert found["model"] < 0.1

@@ -139,7 +139,10 @@ def _by_time(checks: list[dict[str, Any]]) -> Picture:
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     legend(ax)
-    text = "Mean loss in tenths of time. It is highest where a point has the most ways to go."
+    text = (
+        "Mean loss in tenths of time. It is highest where a point has the most ways to go; a tenth that "
+        "falls no longer has learnt what it can."
+    )
     return Picture("loss_by_time", figure, text, "Held-out loss in ten bins of time, for three checkpoints.")
 
 
@@ -180,9 +183,11 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
         legend(ax)
         text = (
             f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is what "
-            "real training rows reach, with one deviation."
+            "real training rows reach, with one deviation. Where a curve meets it, more "
+            "evaluations buy nothing."
             if name == "quality"
-            else "Wall-clock time on the machine that made this report, other work on it included."
+            else "Wall-clock time on the machine that made this report, other work on it included. Read it "
+            "beside the quality: the cheapest solver that is good enough is the one to sample with."
         )
         alt = f"{title}: Euler, midpoint, Heun and the run's own solver."
         pictures.append(Picture(name, figure, text, alt))

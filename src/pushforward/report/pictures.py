@@ -84,6 +84,8 @@ def grids(subject: Subject) -> list[Picture]:
         ax.set_xticks([])
         ax.set_yticks([height * (i + 0.5) for i in range(lines)], names or [str(i + 1) for i in range(lines)])
         text = "Not chosen: the first of every label." if names else "Not chosen: the first ones."
+        if name == "samples":
+            text += " They should be as sharp and as varied as the data, and none of them a copy of another."
         if subject.labelled and len(subject.classes) > MOST_ROWS:
             text += f" The first {MOST_ROWS} of {len(subject.classes)} labels."
         pictures.append(Picture(name, figure, text, f"Grid of images: {title.lower()}."))

@@ -21,7 +21,7 @@ _WHERE = {
     ),
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
-    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed",
+    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save",
     "nn": "MLP ResidualMLP UNet",
     "objectives": (
         "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
@@ -80,6 +80,7 @@ if TYPE_CHECKING:
     from .flows import InvertibleFlow as InvertibleFlow
     from .flows import OneStep as OneStep
     from .flows import Transformed as Transformed
+    from .flows import save as save
     from .nn import MLP as MLP
     from .nn import ResidualMLP as ResidualMLP
     from .nn import UNet as UNet

@@ -18,6 +18,8 @@ from .normalizing import nsf_ar as nsf_ar
 from .normalizing import realnvp as realnvp
 from .one_step import OneStep as OneStep
 from .residual_flow import residual as residual
+from .saving import load_flow as load_flow
+from .saving import save as save
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed
 from .vae import VAE as VAE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch import Tensor
 from ..config import RunConfig
 from ..data import Dataset, Schema
 from ..data import load as load_data
-from ..flows import Transformed
+from ..flows import Transformed, load_flow
 from ..runs import RunFolder
 from ..training import read_metrics, read_model
 from ..training.devices import find_device
@@ -119,11 +120,19 @@ def open_run(
 
 
 def load(
-    path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None
-) -> Transformed:
-    """The trained flow of a run folder: ``pushforward.load("runs/demo").sample(16)``.
+    path: str | Path,
+    *,
+    averaged: bool = True,
+    device: str = "cpu",
+    stage: str | None = None,
+    trust: Sequence[type] = (),
+) -> Any:
+    """The trained flow of a run folder, or a flow in one file: ``pushforward.load("runs/demo").sample(16)``.
 
-    ``device`` may be ``auto``; ``stage`` is that of an earlier stage of a run of several.  Raises ValueError
-    as :func:`open_run`.
+    ``device`` may be ``auto``; ``stage`` is that of an earlier stage of a run of several.  A file is one that
+    :func:`~pushforward.save` wrote; ``trust`` names your own classes that it may hold.  Raises ValueError as
+    :func:`open_run` and :func:`~pushforward.flows.load_flow`.
     """
+    if Path(path).is_file():
+        return load_flow(path, trust, find_device(device))
     return open_run(path, averaged=averaged, device=device, stage=stage).flow

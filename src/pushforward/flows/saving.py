@@ -1,0 +1,226 @@
+"""Flows in one file: their structure as JSON, their tensors beside it, nothing pickled."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import json
+import math
+import os
+import tempfile
+import types
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from .base import Flow
+
+#: The entry of a file's header that holds the structure, and its format.
+ENTRY, FORMAT = "pushforward-flow", 1
+#: Where the classes of a file may come from, besides those that the reader names.
+TRUSTED = (
+    *(f"pushforward.{name}." for name in "bijections fields flows nn paths solvers sources".split()),
+    "torch.nn.modules.",
+)
+#: What a module holds besides its own attributes.
+KEPT = frozenset(vars(nn.Module()))
+#: What is no object with attributes of its own.
+FUNCTIONS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
+#: Why reading fails on a file that something else wrote, or that was cut off or edited.
+BROKEN = (KeyError, IndexError, TypeError, AttributeError, ImportError, ValueError, RecursionError)
+
+
+def save(flow: Flow, path: str | Path) -> None:
+    """Write ``flow`` to one file, structure and weights, for :func:`load_flow` or ``pushforward.load``.
+
+    What a flow is made of is written as it is: modules of this library and of ``torch.nn``, your own modules,
+    solvers and paths, with their attributes where these are numbers, texts, tensors or made of such.  The
+    file is safetensors with JSON in its header; it takes the place of an older one when it is whole.
+
+    Raises ValueError for what is no module and for an attribute that is none of these, such as a function: a
+    field that is a function alone cannot be saved, make it a module.
+
+    >>> from pushforward.flows import nsf
+    >>> flow, path = nsf(2), Path(tempfile.mkdtemp()) / "flow.safetensors"
+    >>> save(flow, path)
+    >>> bool((load_flow(path).log_prob(torch.ones(1, 2)) == flow.log_prob(torch.ones(1, 2))).all())
+    True
+    """
+    if not isinstance(flow, nn.Module):
+        raise ValueError(f"flow: expected a flow, got {type(flow).__name__}")
+    path, writer = Path(path), _Writer()
+    root = writer.value(flow, "flow")
+    header = json.dumps({"format": FORMAT, "root": root, "objects": writer.objects})
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(handle)
+    try:
+        save_file(writer.tensors, scratch, {ENTRY: header})
+        os.replace(scratch, path)
+    except BaseException:
+        Path(scratch).unlink(missing_ok=True)
+        raise
+
+
+def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.device = "cpu") -> Flow:
+    """The flow that :func:`save` wrote, on ``device``.
+
+    Classes come from this library and from ``torch.nn``; ``trust`` names your own that may be made, found by
+    their names.  Nothing of the file is executed, and no ``__init__`` is called.  Raises ValueError for a
+    file that is none, was cut off or edited, or needs a class that is not trusted.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, "pt", device=str(device)) as file:
+            header = (file.metadata() or {}).get(ENTRY)
+            if header is None:
+                raise ValueError(f"{path}: expected a file that pushforward.save wrote")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}
+        content = json.loads(header)
+        if content["format"] > FORMAT:
+            raise ValueError(f"{path}: written by a newer version (format {content['format']})")
+        flow = _Reader(content["objects"], tensors, trust).value(content["root"])
+    except SafetensorError as error:
+        raise ValueError(f"{path}: expected a file that pushforward.save wrote, got one of {error}") from None
+    except BROKEN as error:
+        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        raise ValueError(told if told.startswith(str(path)) else f"{path}: {told}") from None
+    if not isinstance(flow, Flow):
+        raise ValueError(f"{path}: expected a flow, got a {type(flow).__name__}")
+    return flow
+
+
+class _Writer:
+    """Values as JSON; modules and other objects once each, tensors by number."""
+
+    def __init__(self):
+        self.objects: list[dict[str, Any]] = []
+        self.tensors: dict[str, Tensor] = {}
+        self.known: dict[int, dict[str, Any]] = {}
+        self.alive: list[Any] = []  # an id is that of one object only while it lives
+
+    def value(self, value: Any, where: str) -> Any:
+        if value is None or isinstance(value, bool | int | str):
+            return value
+        if isinstance(value, float):
+            return value if math.isfinite(value) else {"float": str(value)}
+        if isinstance(value, torch.dtype | torch.device):
+            return {type(value).__name__: str(value).removeprefix("torch.")}
+        if isinstance(value, list | tuple | set | frozenset):
+            kind = "list" if isinstance(value, list) else "tuple" if isinstance(value, tuple) else "set"
+            return {kind: [self.value(part, f"{where}[{i}]") for i, part in enumerate(value)]}
+        if isinstance(value, dict):
+            return {
+                "dict": [[self.value(k, where), self.value(v, f"{where}[{k!r}]")] for k, v in value.items()]
+            }
+        if id(value) not in self.known:
+            self.alive.append(value)
+            self.known[id(value)] = (
+                self._tensor(value) if isinstance(value, Tensor) else self._object(value, where)
+            )
+        return self.known[id(value)]
+
+    def _tensor(self, value: Tensor) -> dict[str, Any]:
+        name = str(len(self.tensors))
+        self.tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        kind = "parameter" if isinstance(value, nn.Parameter) else "tensor"
+        return {kind: name} | ({"learnt": value.requires_grad} if kind == "parameter" else {})
+
+    def _object(self, value: Any, where: str) -> dict[str, Any]:
+        kind = type(value)
+        own = vars(value) if hasattr(value, "__dict__") else None
+        if isinstance(value, FUNCTIONS) or own is None:
+            raise ValueError(
+                f"{where}: expected modules, numbers, texts and tensors, got {kind.__qualname__}"
+            )
+        number = len(self.objects)
+        entry: dict[str, Any] = {"class": f"{kind.__module__}:{kind.__qualname__}"}
+        self.objects.append(entry)
+        self.known[id(value)] = {"object": number}
+        if isinstance(value, nn.Module):
+            entry |= {
+                part: {k: self.value(v, f"{where}.{k}") for k, v in own[f"_{part}"].items()}
+                for part in ("parameters", "buffers", "modules")
+            }
+            entry |= {"training": value.training, "passing": sorted(own["_non_persistent_buffers_set"])}
+            own = {name: part for name, part in own.items() if name not in KEPT}
+        entry["attributes"] = {name: self.value(part, f"{where}.{name}") for name, part in own.items()}
+        return self.known[id(value)]
+
+
+class _Reader:
+    """The inverse of :class:`_Writer`; objects are made without their ``__init__``, of trusted classes."""
+
+    def __init__(self, objects: list[dict[str, Any]], tensors: dict[str, Tensor], trust: Sequence[type]):
+        self.objects, self.tensors = objects, tensors
+        self.trust = {kind.__qualname__: kind for kind in trust}
+        self.made: dict[int, Any] = {}
+        self.parameters: dict[str, nn.Parameter] = {}
+
+    def value(self, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        (kind, content), *rest = value.items()
+        makers: dict[str, Callable[[Any], Any]] = {
+            "float": float,
+            "dtype": lambda name: _is(getattr(torch, str(name)), torch.dtype),
+            "device": lambda name: torch.device(str(name)),
+            "list": lambda parts: [self.value(part) for part in parts],
+            "tuple": lambda parts: tuple(self.value(part) for part in parts),
+            "set": lambda parts: {self.value(part) for part in parts},
+            "dict": lambda pairs: {self.value(k): self.value(v) for k, v in pairs},
+            "tensor": lambda name: self.tensors[name],
+            "parameter": lambda name: self._parameter(name, bool(dict(rest)["learnt"])),
+            "object": self._object,
+        }
+        return makers[kind](content)
+
+    def _parameter(self, name: str, learnt: bool) -> nn.Parameter:
+        if name not in self.parameters:
+            self.parameters[name] = nn.Parameter(self.tensors[name], learnt)
+        return self.parameters[name]
+
+    def _object(self, number: int) -> Any:
+        if number in self.made:
+            return self.made[number]
+        entry = self.objects[number]
+        kind = self._class(entry["class"])
+        self.made[number] = made = object.__new__(kind)
+        if isinstance(made, nn.Module):
+            nn.Module.__init__(made)
+            made.training = bool(entry["training"])
+            for name, part in entry["parameters"].items():
+                made.register_parameter(name, self.value(part))
+            for name, part in entry["buffers"].items():
+                made.register_buffer(name, self.value(part), persistent=name not in entry["passing"])
+            for name, part in entry["modules"].items():
+                made.add_module(name, self.value(part))
+        for name, part in entry["attributes"].items():
+            if name.startswith("__") or name in KEPT or callable(getattr(kind, name, None)):
+                raise ValueError(f"a {kind.__name__} has no attribute {name!r} of its own")
+            vars(made)[name] = self.value(part)
+        return made
+
+    def _class(self, told: str) -> type:
+        module, name = str(told).split(":")
+        if name in self.trust:
+            return self.trust[name]
+        if not module.startswith(TRUSTED):
+            raise ValueError(
+                f"needs the class {name} of {module}; if you trust it: load(path, trust=[{name}])"
+            )
+        found = _is(getattr(importlib.import_module(module), name), type)
+        if found.__module__ != module:
+            raise ValueError(f"{module} has no class {name} of its own")
+        return found
+
+
+def _is(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise ValueError(f"expected a {kind.__name__}, got {value!r}")
+    return value

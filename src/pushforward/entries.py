@@ -214,12 +214,14 @@ FLOWS = {
         "masked affine autoregressive, slow to sample",
         "Papamakarios et al. 2017, arXiv 1705.07057",
         small="layers=2,width=32",
+        one_column="nsf-ar",
     ),
     "iaf": Entry(
         "pushforward.flows:iaf",
         "inverse autoregressive, slow to score and to train",
         "Kingma et al. 2016, arXiv 1606.04934",
         small="layers=2,width=32",
+        one_column="nsf-ar",
     ),
     "nsf-ar": Entry(
         "pushforward.flows:nsf_ar",

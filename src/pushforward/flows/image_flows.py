@@ -161,7 +161,9 @@ def _scales(
     check_count("levels", levels)
     check_count("steps", steps)
     if len(event_shape) != 3:
-        raise ValueError(f"{name}: expected images of shape (C, H, W), got {event_shape}")
+        raise ValueError(
+            f"{name}: expected images of shape (C, H, W), got {event_shape}; tables: nsf, nsf-ar, maf"
+        )
     halvings = min((size & -size).bit_length() - 1 for size in event_shape[1:])
     if levels > halvings:
         raise ValueError(
@@ -184,7 +186,9 @@ def _scales(
 
 def _patch(event_shape: Sequence[int]) -> int:
     if len(event_shape) != 3:
-        raise ValueError(f"tarflow: expected images of shape (C, H, W), got {tuple(event_shape)}")
+        raise ValueError(
+            f"tarflow: expected images of shape (C, H, W), got {tuple(event_shape)}; tables: nsf, nsf-ar, maf"
+        )
     _, height, width = event_shape
     sides = range(2, max(height, width))
     fits = [p for p in sides if height % p == width % p == 0 and height * width > p * p]

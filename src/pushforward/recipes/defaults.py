@@ -79,7 +79,7 @@ def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
 def _flow_for(config: RunConfig, schema: Schema, small: bool) -> str:
     """The normalizing flow as it was asked for, or the method's, a small one for few rows.
 
-    A single column takes the kin of a flow that needs two.
+    A single column takes the kin of a flow that needs two, or would be normal there whatever it learnt.
     """
     given = config.model.flow or registry.METHODS[config.model.method].defaults["flow"]
     name, _, options = given.partition(",")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..tensors import takes_arrays
 from .distances import centred
 
 
@@ -23,6 +24,7 @@ def _by_column(x: Tensor, standardise: bool | None) -> bool:
     return x.ndim <= 2 if standardise is None else standardise
 
 
+@takes_arrays
 def two_sample_accuracy(
     x: Tensor, y: Tensor, folds: int = 5, seed: int = 0, rows: int = 2000, standardise: bool | None = None
 ) -> float:
@@ -40,7 +42,8 @@ def two_sample_accuracy(
     """
     from sklearn.model_selection import StratifiedKFold, cross_val_predict  # takes a second
 
-    n = min(len(x), len(y), rows)
+    a, b = centred(x, y)
+    n = min(len(a), len(b), rows)
     if not 2 <= folds <= n:
         raise ValueError(f"folds: expected from 2 to {n}, the rows on each side, got {folds}")
     a, b = centred(x[:n], y[:n])
@@ -51,6 +54,7 @@ def two_sample_accuracy(
     return float(np.mean(guess == truth))
 
 
+@takes_arrays
 def label_accuracy(
     train_x: Tensor, train_y: Tensor, x: Tensor, y: Tensor, standardise: bool | None = None
 ) -> float:
@@ -68,6 +72,8 @@ def label_accuracy(
     for name, rows, labels in (("train_y", train_x, train_y), ("y", x, y)):
         if labels.shape != (len(rows),):
             raise ValueError(f"{name}: expected {len(rows)} labels, got shape {tuple(labels.shape)}")
+    if len(train_x) == 0:
+        raise ValueError(f"train_x: expected at least one row, got shape {tuple(train_x.shape)}")
     if len(train_y.unique()) < 2:
         raise ValueError("train_y: expected at least two labels")
     a, b = centred(train_x, x)

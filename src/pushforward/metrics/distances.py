@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
+from ..tensors import takes_arrays, to_tensor
+
+#: How :func:`torch.cdist` keeps the digits of close points.
+DIFFERENCES = "donot_use_mm_for_euclid_dist"
+#: Numbers of a table of distances held at once.
+HELD = 2**22
 #: Up to here a tree finds neighbours faster than comparing all pairs does.
 TREE_DIMENSIONS = 16
 
@@ -14,6 +22,7 @@ def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 
     Raises ValueError for an empty cloud, events that differ and values that are not finite.
     """
+    x, y = to_tensor(x, "x"), to_tensor(y, "y")
     for name, rows in (("x", x), ("y", y)):
         if rows.ndim < 1 or len(rows) == 0:
             raise ValueError(f"{name}: expected at least one row, got shape {tuple(rows.shape)}")
@@ -26,6 +35,7 @@ def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     return a - centre, b - centre
 
 
+@takes_arrays
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances |x_i - y_j|, ``(n, *event), (m, *event) -> (n, m)``, float64.
 
@@ -35,15 +45,16 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
     tensor([[0.],
             [8.]], dtype=torch.float64)
     """
-    return torch.cdist(*centred(x, y), compute_mode="donot_use_mm_for_euclid_dist")
+    return torch.cdist(*centred(x, y), compute_mode=DIFFERENCES)
 
 
+@takes_arrays
 def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| between ``x`` ``(n, *event)`` and ``y`` ``(m, *event)``.
 
-    In the units of the data (it is the square of a metric on laws; no root is taken).  By default the
-    V-statistic: pairs of a row with itself count, so it is the exact energy distance of the two
-    empirical laws, never negative, and for two samples of one law about (1/n + 1/m) E|X - X'|.
+    In the units of the data (it is the square of a metric on distributions; no root is taken).  By default
+    the V-statistic: pairs of a row with itself count, so it is the exact energy distance of the two samples,
+    never negative, and for two samples of one distribution about (1/n + 1/m) E|X - X'|.
     ``unbiased`` leaves these pairs out: then its mean is that of the laws and it may be negative.
 
     Raises ValueError for empty clouds, events that differ, and one row where ``unbiased``.  Szekely &
@@ -52,14 +63,22 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     >>> energy_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]]))
     3.0
     """
-    n, m = len(x), len(y)
+    a, b = centred(x, y)
+    n, m = len(a), len(b)
     if unbiased and min(n, m) < 2:
         raise ValueError(f"unbiased: expected at least two rows on each side, got {n} and {m}")
     less = 1 if unbiased else 0
-    within = distances(x, x).sum() / (n * (n - less)) + distances(y, y).sum() / (m * (m - less))
-    return float(2 * distances(x, y).mean() - within)
+    within = _total(a, a) / (n * (n - less)) + _total(b, b) / (m * (m - less))
+    return 2 * _total(a, b) / (n * m) - within
 
 
+def _total(a: Tensor, b: Tensor) -> float:
+    """The sum of all distances between two clouds, a block of rows at a time."""
+    blocks = a.split(max(1, HELD // len(b)))
+    return math.fsum(float(torch.cdist(some, b, compute_mode=DIFFERENCES).sum()) for some in blocks)
+
+
+@takes_arrays
 def nearest(x: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Distance ``(n,)`` float64 from each row of ``x`` to its nearest row of ``reference``, and which one.
 
@@ -78,9 +97,9 @@ def nearest(x: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]
     if a.shape[1] <= TREE_DIMENSIONS:
         return _nearest_by_tree(a, b, alone)
     found: list[tuple[Tensor, Tensor]] = []
-    step = max(1, 10_000_000 // len(b))
+    step = max(1, HELD // len(b))
     for start in range(0, len(a), step):
-        table = torch.cdist(a[start : start + step], b, compute_mode="donot_use_mm_for_euclid_dist")
+        table = torch.cdist(a[start : start + step], b, compute_mode=DIFFERENCES)
         if alone:
             rows = torch.arange(len(table))
             table[rows, rows + start] = torch.inf
@@ -101,6 +120,7 @@ def _nearest_by_tree(a: Tensor, b: Tensor, alone: bool) -> tuple[Tensor, Tensor]
     return distance[:, 1], other
 
 
+@takes_arrays
 def memorisation_threshold(train: Tensor, quantile: float = 0.01) -> float:
     """The ``quantile`` of the distances from training rows to their nearest other training row.
 
@@ -114,6 +134,7 @@ def memorisation_threshold(train: Tensor, quantile: float = 0.01) -> float:
     return float(nearest(train)[0].quantile(quantile))
 
 
+@takes_arrays
 def memorisation_share(
     samples: Tensor, train: Tensor, quantile: float = 0.01, threshold: float | None = None
 ) -> float:
@@ -127,5 +148,7 @@ def memorisation_share(
     >>> memorisation_share(torch.tensor([[0.1], [6.0]]), train)
     0.5
     """
+    if threshold is not None and not threshold >= 0:
+        raise ValueError(f"threshold: expected a distance or None, got {threshold}")
     q = memorisation_threshold(train, quantile) if threshold is None else threshold
     return float((nearest(samples, train)[0] < q).double().mean())

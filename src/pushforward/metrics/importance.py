@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ..tensors import takes_arrays
+
 
 @dataclass(frozen=True)
 class Importance:
@@ -18,6 +20,7 @@ class Importance:
     share: float
 
 
+@takes_arrays
 def importance(log_weights: Tensor) -> Importance:
     """Evidence and effective sample size from log w_i = log p~(x_i) - log q(x_i) ``(n,)``, x_i drawn from q.
 

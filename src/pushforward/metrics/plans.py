@@ -5,7 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..tensors import takes_arrays
 
+
+@takes_arrays
 def plan_entropy(plan: Tensor, log: bool = False) -> Tensor:
     """H(j | i) / H(j) of plans P ``(*batch, n, m)``: 0 for a permutation, 1 for independent rows.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..tensors import takes_arrays
 from .transport import wasserstein
 
 
@@ -16,6 +17,8 @@ def _velocities(path: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             "path, times: expected (T, B, *event) and (T,) with T >= 2, "
             f"got {tuple(path.shape)} and {tuple(t.shape)}"
         )
+    if path.shape[1] == 0 or not bool(path.isfinite().all()):
+        raise ValueError(f"path: expected at least one row of finite values, got shape {tuple(path.shape)}")
     dt = t.diff()
     if not bool((dt > 0).all()):
         raise ValueError("times: expected increasing times")
@@ -23,6 +26,7 @@ def _velocities(path: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return x, x.diff(dim=0) / dt[:, None, None], dt
 
 
+@takes_arrays
 def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tensor | None = None) -> float:
     """S = int_0^1 E|dx_t/dt - (x1 - x0)|^2 dt of a trajectory; 0 where all run straight at constant speed.
 
@@ -36,11 +40,15 @@ def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tens
     0.0
     """
     x, velocity, dt = _velocities(path, times)
+    for name, end in (("x0", x0), ("x1", x1)):
+        if end is not None and end.shape != path.shape[1:]:
+            raise ValueError(f"{name}: expected shape {tuple(path.shape[1:])}, got {tuple(end.shape)}")
     start = x[0] if x0 is None else x0.detach().reshape(x[0].shape).double().cpu()
     stop = x[-1] if x1 is None else x1.detach().reshape(x[0].shape).double().cpu()
     return float(dt @ (velocity - (stop - start)).square().sum(-1).mean(1))
 
 
+@takes_arrays
 def path_energy(path: Tensor, times: Tensor) -> float:
     """int E|dx_t/dt|^2 dt of a trajectory ``(T, B, *event)`` at ``times``: the kinetic energy.
 
@@ -55,6 +63,7 @@ def path_energy(path: Tensor, times: Tensor) -> float:
     return float(dt @ velocity.square().sum(-1).mean(1))
 
 
+@takes_arrays
 def transport_cost(x0: Tensor, x1: Tensor) -> float:
     """E|x1 - x0|^2 of paired rows ``(B, *event)``, in squared units of the data.
 
@@ -64,11 +73,14 @@ def transport_cost(x0: Tensor, x1: Tensor) -> float:
     2.0
     """
     if x0.shape != x1.shape or len(x0) == 0:
-        raise ValueError(f"x0, x1: expected equal shapes, got {tuple(x0.shape)} and {tuple(x1.shape)}")
+        raise ValueError(
+            f"x0, x1: expected equal shapes of at least one row, got {tuple(x0.shape)} and {tuple(x1.shape)}"
+        )
     gap = x1.detach().double().cpu() - x0.detach().double().cpu()
     return float(gap.reshape(len(gap), -1).square().sum(1).mean())
 
 
+@takes_arrays
 def optimal_cost(x0: Tensor, x1: Tensor) -> float:
     """The least :func:`transport_cost` over all ways to pair these rows: W_2^2 of the two clouds.
 
@@ -78,6 +90,7 @@ def optimal_cost(x0: Tensor, x1: Tensor) -> float:
     return wasserstein(x0, x1, p=2) ** 2
 
 
+@takes_arrays
 def normalised_path_energy(path: Tensor, times: Tensor, target: Tensor | None = None) -> float:
     """|path energy - W_2^2| / W_2^2, with W_2 between the first states and ``target`` (default: the last).
 

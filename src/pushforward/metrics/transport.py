@@ -2,34 +2,62 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
 from .. import random
 from ..plans import exact, exact_of_costs
-from ..plans.exact import SPARSE_ROWS
+from ..plans.cost import check_table
+from ..plans.exact import on_the_line
+from ..tensors import takes_arrays
 from .distances import centred, distances
 
+#: Numbers of projected rows held at once.
+HELD = 2**24
 
+
+@takes_arrays
 def wasserstein(x: Tensor, y: Tensor, p: float = 2) -> float:
     """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), the exact plan, rows weighted equally.
 
-    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  For p = 2 and two
-    clouds of equal size 10,000 rows take a few seconds; else the time grows about as n^2 to n^3, half a
-    second for 2,000 rows.  Raises ValueError for ``p < 1``, empty clouds, events that differ and values
-    that are not finite, RuntimeError where the plan is not found.  Peyre & Cuturi 2019, arXiv 1803.00567,
-    eq. 2.16.
+    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  On the line rows are
+    sorted.  For p = 2 and two clouds of equal size 10,000 rows take a few seconds; else the time grows about
+    as n^2 to n^3, half a second for 2,000 rows, and a few times that for p above 4.  Distances are taken in
+    units of the largest that a plan uses, so that no power overflows; as p grows W_p tends to it.
+
+    Raises ValueError for a p below 1 or infinite, empty clouds, events that differ, values that are not
+    finite, and where a table of all pairs would take more than 256 MiB; RuntimeError where the plan is not
+    found.  Peyre & Cuturi 2019, arXiv 1803.00567, eq. 2.16.
 
     >>> wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [4.0]]), p=1)
     2.0
+    >>> wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[50.0], [51.0]]), p=400)
+    50.0
     """
-    if not p >= 1:
-        raise ValueError(f"p: expected a number of at least 1, got {p}")
-    if p == 2 and len(x) == len(y) >= SPARSE_ROWS:
-        return exact(*centred(x, y)).cost ** (1 / p)
-    return exact_of_costs(distances(x, y).pow(p)).cost ** (1 / p)
+    _check_power(p)
+    a, b = centred(x, y)
+    if a.shape[1] == 1:
+        rows, columns, mass = on_the_line(a[:, 0], b[:, 0])
+        return _mean_power((a[rows, 0] - b[columns, 0]).abs(), mass, p)
+    if p == 2:
+        return math.sqrt(exact(a, b).cost)
+    check_table("x, y", len(a), len(b), "take fewer rows, `sliced_wasserstein`, or p = 2 with equally many")
+    table, power = distances(a, b), min(float(p), 2.0)
+    largest = float(table.max())
+    while largest > 0:
+        # a best plan has no pair of more than its whole cost, so what lies above may be cut
+        plan = exact_of_costs((table / largest).pow(power).clamp(max=2.0 * table.numel()))
+        used = table[plan.rows, plan.columns]
+        top = float(used.max())
+        if power == p and (top / largest) ** p >= 1e-6:
+            return _mean_power(used, plan.mass, p)
+        power, largest = min(2 * power, float(p)), top
+    return 0.0
 
 
+@takes_arrays
 def sliced_wasserstein(
     x: Tensor,
     y: Tensor,
@@ -40,25 +68,42 @@ def sliced_wasserstein(
     """(mean over directions u of W_p(<u, x>, <u, y>)^p)^(1/p), u uniform on the sphere.
 
     Each distance on the line is exact, also for clouds of unequal size.  In the units of the data; for a
-    shift of the whole law by s it is |s| / sqrt(d) where p = 2.  Raises ValueError for ``p < 1``, fewer
-    than one projection, empty clouds and events that differ.  Bonneel et al. 2015, doi
+    shift of the whole distribution by s it is |s| / sqrt(d) where p = 2.  Raises ValueError for a p below 1
+    or infinite, fewer than one projection, empty clouds and events that differ.  Bonneel et al. 2015, doi
     10.1007/s10851-014-0506-3, section 4.
 
     >>> x = torch.tensor([[0.0], [1.0]])
     >>> sliced_wasserstein(x, x + 2)
     2.0
     """
-    if not p >= 1:
-        raise ValueError(f"p: expected a number of at least 1, got {p}")
+    _check_power(p)
     if projections < 1:
         raise ValueError(f"projections: expected at least one, got {projections}")
     a, b = centred(x, y)
     u = random.normal((a.shape[1], projections), generator, torch.float64, "cpu")
     u = u / u.norm(dim=0)
-    a, b = (a @ u).sort(0).values, (b @ u).sort(0).values
     # Quantile functions are constant between the levels i/n and j/m; counted in whole 1/(n m) they are exact.
     n, m = len(a), len(b)
     levels = torch.cat([torch.arange(1, n + 1) * m, torch.arange(1, m + 1) * n]).unique()
     weight = levels.diff(prepend=levels.new_zeros(1)).double() / (n * m)
-    gap = (a[(levels - 1) // m] - b[(levels - 1) // n]).abs().pow(p)
-    return float((weight @ gap).mean() ** (1 / p))
+    values = []
+    for some in u.split(max(1, HELD // (n + m)), dim=1):
+        first, second = (a @ some).sort(0).values, (b @ some).sort(0).values
+        gap = (first[(levels - 1) // m] - second[(levels - 1) // n]).abs()
+        values += [_mean_power(column, weight, p) for column in gap.T]
+    return _mean_power(
+        torch.tensor(values, dtype=torch.float64), torch.full((projections,), 1 / projections), p
+    )
+
+
+def _check_power(p: float) -> None:
+    if not 1 <= p < math.inf:
+        raise ValueError(f"p: expected a finite number of at least 1, got {p}")
+
+
+def _mean_power(distance: Tensor, weight: Tensor, p: float) -> float:
+    """(sum_k w_k d_k^p)^(1/p), in units of the largest distance, so that nothing overflows."""
+    largest = float(distance.max())
+    if largest == 0:
+        return 0.0
+    return largest * float(weight.to(distance) @ (distance / largest).pow(p)) ** (1 / p)

@@ -396,3 +396,10 @@ def test_density_in_inference_mode_where_zukos_neural_flow_raises() -> None:
         assert ours.log_prob(torch.zeros(3, 2)).isfinite().all() and ours.sample(2).isfinite().all()
         with pytest.raises(RuntimeError):
             theirs().log_prob(torch.zeros(3, 2))
+
+
+def test_single_rows_with_labels_of_their_own_under_vmap() -> None:
+    flow, x, labels = flow_of(3), draws(3, 3), torch.arange(3)
+    with torch.no_grad():
+        assert torch.allclose(torch.func.vmap(flow.log_prob)(x, labels), flow.log_prob(x, labels))
+        assert torch.allclose(flow.log_prob(x[1], labels[1]), flow.log_prob(x, labels)[1])

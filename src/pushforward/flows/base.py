@@ -159,7 +159,7 @@ class Flow(nn.Module, ABC):
         """Broadcast the leading dimensions of ``condition`` to ``lead`` and flatten them to rows."""
         batch = len(self.condition_batch(condition))
         return map_condition(
-            lambda c: c.expand(*lead, *c.shape[batch:]).reshape(-1, *c.shape[batch:]), condition
+            lambda c: c.expand((*lead, *c.shape[batch:])).reshape(-1, *c.shape[batch:]), condition
         )
 
     def sample(

@@ -65,7 +65,7 @@ class FlowDistribution(Distribution):
                 f"batch_shape: expected what {tuple(self.batch_shape)} broadcasts to, got {tuple(shape)}"
             )
         batch = len(self.flow.condition_batch(self.condition))
-        condition = map_condition(lambda c: c.expand(*shape, *c.shape[batch:]), self.condition)
+        condition = map_condition(lambda c: c.expand((*shape, *c.shape[batch:])), self.condition)
         return FlowDistribution(self.flow, condition, self.generator, shape, self._validate_args)
 
     def _plan(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:

@@ -91,9 +91,8 @@ def sliced_wasserstein(
         first, second = (a @ some).sort(0).values, (b @ some).sort(0).values
         gap = (first[(levels - 1) // m] - second[(levels - 1) // n]).abs()
         values += [_mean_power(column, weight, p) for column in gap.T]
-    return _mean_power(
-        torch.tensor(values, dtype=torch.float64), torch.full((projections,), 1 / projections), p
-    )
+    each = torch.tensor(values, dtype=torch.float64)
+    return _mean_power(each, torch.full_like(each, 1 / projections), p)
 
 
 def _check_power(p: float) -> None:

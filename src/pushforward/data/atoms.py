@@ -26,6 +26,8 @@ def atoms(x: np.ndarray, share: float = ATOM_COLUMN) -> tuple[np.ndarray, bool]:
     >>> columns.tolist(), row
     ([True, False], False)
     """
+    if x.ndim != 2 or 0 in x.shape:
+        raise ValueError(f"x: expected rows (n, d), at least one, got shape {x.shape}")
     columns = [_most(column)[1] > max(1, share * len(x)) for column in x.T]
     return np.array(columns), _most(x)[1] > max(2, ATOM_ROW * len(x))
 

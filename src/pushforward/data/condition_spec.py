@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..tensors import Condition
+from ..tensors import Condition, to_tensor
 from .text import hint, label_text, number, plain_array
 
 
@@ -28,6 +28,8 @@ class ConditionSpec:
     classes: the text of every label, its index being the label.
     low, high: the range of every continuous column on the training rows.
 
+    Raises ValueError for an unknown kind, and columns, classes and ranges that do not go together.
+
     >>> spec = ConditionSpec(kind="labels", columns=("species",), classes=("setosa", "virginica"))
     >>> spec.encode(["virginica", "setosa"])
     tensor([1, 0])
@@ -38,6 +40,28 @@ class ConditionSpec:
     classes: tuple[str, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("labels", "continuous"):
+            raise ValueError(f"condition: kind: expected labels or continuous, got {self.kind!r}")
+        if isinstance(self.columns, str) or not self.columns or len({*self.columns}) < len(self.columns):
+            raise ValueError(f"condition: columns: expected a tuple of different names, got {self.columns!r}")
+        if self.kind == "labels" and (
+            len(self.columns) > 1 or not self.classes or len({*self.classes}) < len(self.classes)
+        ):
+            raise ValueError(
+                f"condition: expected one column of different labels, got columns {self.columns} "
+                f"and classes {self.classes}"
+            )
+        ranges = (*self.low, *self.high)
+        if ranges and (
+            not len(self.low) == len(self.high) == len(self.columns)
+            or any(not low <= high for low, high in zip(self.low, self.high))
+        ):
+            raise ValueError(
+                f"condition: expected a range for each of {len(self.columns)} columns, "
+                f"got low {self.low} and high {self.high}"
+            )
 
     @property
     def network_spec(self) -> int | tuple[int, ...]:
@@ -140,11 +164,13 @@ class ConditionSpec:
     def decode(self, condition: Tensor) -> np.ndarray:
         """The values that :meth:`encode` would take: texts, integers where all labels are, or floats.
 
-        Raises ValueError for labels outside 0..K-1.
+        Raises ValueError for labels that are no integers in 0..K-1.
         """
-        values = condition.detach().cpu().numpy()
+        values = to_tensor(condition, "condition").detach().cpu().numpy()
         if self.kind == "continuous":
             return values
+        if values.dtype.kind not in "iu":
+            raise ValueError(f"condition: expected labels as integers, got {values.dtype}")
         if values.size and not (0 <= values.min() and values.max() < len(self.classes)):
             raise ValueError(f"condition: expected labels in 0..{len(self.classes) - 1}")
         whole = all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text) for text in self.classes)
@@ -185,6 +211,11 @@ class MixedConditionSpec:
     """
 
     parts: tuple[ConditionSpec, ...]
+
+    def __post_init__(self) -> None:
+        names = [name for part in self.parts for name in part.columns]
+        if not names or len(names) != len(self.parts) or len({*names}) < len(names):
+            raise ValueError(f"condition: parts: expected specifications of one column each, got {names}")
 
     @property
     def columns(self) -> tuple[str, ...]:

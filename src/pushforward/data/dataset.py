@@ -50,10 +50,15 @@ def fit_preprocess(
     Whole pixels are dequantised under all but ``none``.  noise: what a table is blurred by in training, see
     :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated values.
     weight: of the rows ``(B,)``.  Raises ValueError for an unknown ``kind``, one that does not go with the
-    data, and for a constant column.
+    data, for a constant column, and for points that are not finite or of another shape.
     """
     if kind not in get_args(Preprocess):
         raise ValueError(f"preprocess: expected one of {', '.join(get_args(Preprocess))}, got {kind!r}")
+    if len(x) == 0 or tuple(x.shape[1:]) != schema.event_shape:
+        expected = ", ".join(map(str, ("rows", *schema.event_shape)))
+        raise ValueError(f"x: expected at least one row, shape ({expected}), got {tuple(x.shape)}")
+    if not bool(x.isfinite().all()):
+        raise ValueError("x: expected finite numbers")
     table = schema.kind == "table"
     if kind == "whiten" and not table:
         raise ValueError(f"preprocess: whiten is for tables, got an {schema.kind}")

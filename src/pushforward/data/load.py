@@ -20,8 +20,8 @@ from .problems import check_columns
 from .raw import Raw, check_varies
 from .schema import Schema
 from .sources import Source, is_frame, open_source
-from .split import repeats, split
-from .text import hint
+from .split import check_share, repeats, split
+from .text import hint, is_whole
 
 #: Fewer rows than this are not enough to train on.
 LEAST = 32
@@ -76,10 +76,11 @@ def load(
         raise ValueError(f"condition: a column is named twice in {', '.join(names)}")
     if condition_kind not in ("auto", "labels", "continuous"):
         raise ValueError(f"condition_kind: expected auto, labels or continuous, got {condition_kind!r}")
-    if rows is not None and rows < LEAST:
-        raise ValueError(f"rows: expected at least {LEAST}, got {rows}")
-    if not 0 <= holdout < 1:
-        raise ValueError(f"holdout: expected a share in [0, 1), got {holdout}")
+    if rows is not None and (not is_whole(rows) or rows < LEAST):
+        raise ValueError(f"rows: expected a whole number of at least {LEAST}, got {rows!r}")
+    if not is_whole(seed):
+        raise ValueError(f"seed: expected a whole number, got {seed!r}")
+    check_share(holdout)
     raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0, resize=resize)
     if y is not None:
         pairs = pair_columns(y, names)

@@ -39,8 +39,8 @@ def resolution(
     value holds over 5 % of the rows (0.0003 below 2,000 rows), in all columns where one row holds over 1 % of
     the table, and 0 elsewhere.  Raises ValueError for anything else.
     """
-    n, d = x.shape
     found, repeated = atoms(x)
+    n, d = x.shape
     touched = found | repeated
     if noise == "scott":
         chosen = np.full(d, n ** (-1 / (d + 4)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .dependence import dependent
-from .raw import EXACT, Raw, as_numbers, cells_missing
+from .raw import EXACT, Raw, as_numbers, cells_missing, out_of_range
 from .text import flag, label_text, number
 
 #: Columns of one kind of problem, and columns of a suggestion, that a message names.
@@ -26,6 +26,11 @@ KINDS = {
     "infinite": ("has infinite cells", "have infinite cells", ""),
     "empty": ("is empty", "are empty", ""),
     "constant": ("is constant", "are constant", ""),
+    "extreme": (
+        "is too far from 1 to compute with",
+        "are too far from 1 to compute with",
+        "use other units",
+    ),
     "large": ("holds integers beyond 2^53", "hold integers beyond 2^53", "these are not exact"),
     "equal": ("repeats another", "repeat others", "the density would be infinite"),
     "combined": (
@@ -107,6 +112,8 @@ def inspect(raw: Raw, name: str) -> Problem | np.ndarray:
             return _cells(kind, name, bad)
     if values.min() == values.max():
         return Problem("constant", name, f"always {values[0]:g}")
+    if what := out_of_range(values, values.dtype == np.float32):
+        return Problem("extreme", name, what)
     return values
 
 
@@ -134,6 +141,8 @@ def _of_condition(raw: Raw, name: str) -> Problem | None:
         return _cells("missing", name, empty)
     if len({*column.tolist()}) == 1:
         return Problem("constant", name, f"always {label_text(column[0])}")
+    if column.dtype.kind == "f" and (what := out_of_range(column, single=True)):
+        return Problem("extreme", name, what)
     return None
 
 

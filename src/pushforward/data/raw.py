@@ -131,6 +131,21 @@ def as_numbers(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return values, text
 
 
+def out_of_range(values: np.ndarray, single: bool = False) -> str:
+    """What keeps finite numbers, of whatever shape, from being squared, in words; empty where nothing does.
+
+    single: in float32, in which networks compute.
+
+    >>> out_of_range(np.array([1e200, 2e200])), out_of_range(np.array([1.0, 2.0]))
+    ('up to 2e+200', '')
+    """
+    limit = 1e30 if single else 1e150
+    low, high = float(values.min()), float(values.max())
+    if max(-low, high) > limit:
+        return f"up to {max(-low, high):.3g}"
+    return f"all within {high - low:.3g}" if 0 < high - low < 1 / limit else ""
+
+
 def cells_missing(column: np.ndarray) -> np.ndarray:
     """Which cells of a column hold nothing that a condition can be: empty ones, and numbers not finite."""
     if column.dtype == object:
@@ -173,3 +188,5 @@ def check_varies(source: str, x: np.ndarray, columns: Sequence[str]) -> None:
                 )
     elif x.min() == x.max():
         raise ValueError(f"{source}: every value is {x.min():g}; there is nothing to learn")
+    elif what := out_of_range(x, x.dtype == np.float32):
+        raise ValueError(f"{source}: values too far from 1 to compute with ({what}); use other units")

@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor
 
 from ..couplings import Rows
 from .condition_spec import AnyConditionSpec, spec_from_json
+from .text import is_whole
 
 Kind = Literal["table", "image", "array"]
 
@@ -27,6 +28,8 @@ class Schema:
     resize: pixels of the sides that images of a folder are brought to, None where they are taken as they are.
     source: the name or path it came from.
     duplicates: rows that repeat an earlier row exactly, over the whole table before the split.
+
+    Raises ValueError for an unknown kind, and sizes, columns and levels that do not go together.
 
     >>> schema = Schema(name="demo", kind="table", event_shape=(2,), columns=("a", "b"))
     >>> Schema.from_json(schema.to_json()) == schema
@@ -47,6 +50,19 @@ class Schema:
     rows_train: int = 0
     rows_test: int = 0
     duplicates: int = 0
+
+    def __post_init__(self) -> None:
+        if self.kind not in get_args(Kind):
+            raise ValueError(f"schema: kind: expected one of {', '.join(get_args(Kind))}, got {self.kind!r}")
+        shape = self.event_shape
+        if not shape or any(not is_whole(size) or size < 1 for size in shape):
+            raise ValueError(f"schema: event_shape: expected sizes of at least 1, got {shape}")
+        if self.columns and shape != (len(self.columns),):
+            raise ValueError(
+                f"schema: event_shape: expected ({len(self.columns)},), the number of columns, got {shape}"
+            )
+        if self.levels is not None and not (self.levels[0] < self.levels[1] and self.levels[2] > 0):
+            raise ValueError(f"schema: levels: expected (low, high, step) that rise, got {self.levels}")
 
     def labels(self, rows: Rows) -> Tensor | None:
         """The labels of ``rows``, by which a split takes its share of each; None without labels."""

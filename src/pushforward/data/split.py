@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from .. import random
+from .text import is_whole
 
 
 def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -14,14 +15,24 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
 
     With ``labels`` ``(n,)`` every label gives its share, rounded so that the total stays, and keeps at
     least one training row.  With ``(n, k)``, of k columns, so does every combination, those of one row
-    together, and every label of a column keeps a training row.  Raises ValueError for a share outside [0, 1).
+    together, and every label of a column keeps a training row.  Raises ValueError for a share outside [0, 1),
+    no rows, and labels that are no integers or not one a row.
 
     >>> train, test = split(10, 0.3, seed=0)
     >>> len(train), len(test)
     (7, 3)
     """
-    if not 0 <= holdout < 1:
-        raise ValueError(f"holdout: expected a share in [0, 1), got {holdout}")
+    if not is_whole(n) or n < 1:
+        raise ValueError(f"n: expected at least one row, got {n!r}")
+    check_share(holdout)
+    if labels is not None and (
+        labels.ndim not in (1, 2)
+        or len(labels) != n
+        or labels.is_floating_point()
+        or bool((labels < 0).any())
+    ):
+        got = f"shape {tuple(labels.shape)} of {labels.dtype}"
+        raise ValueError(f"labels: expected integers of at least 0 for {n} rows, got {got}")
     order = torch.randperm(n, generator=random.seeded(seed, "split"))
     total = min(max(round(holdout * n), int(holdout > 0)), n - 1)
     if labels is None:
@@ -42,6 +53,13 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
     for column in labels[order].reshape(n, -1).T:
         held &= torch.isin(column, column[~held])
     return order[~held], order[held]
+
+
+def check_share(holdout: float) -> None:
+    """Raise ValueError unless ``holdout`` is a share of the rows below all of them."""
+    known = isinstance(holdout, int | float | np.number) and not isinstance(holdout, bool)
+    if not (known and 0 <= holdout < 1):
+        raise ValueError(f"holdout: expected a share in [0, 1), got {holdout!r}")
 
 
 def _combinations(labels: Tensor) -> Tensor:

@@ -62,6 +62,11 @@ def number(text: str) -> float | None:
         return None
 
 
+def is_whole(value: Any) -> bool:
+    """Whether ``value`` is an integer of Python or NumPy, and no truth value."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
 def natural_order(texts: Sequence[str]) -> list[str]:
     """Sort numbers by value, and digits inside texts as numbers.
 

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..tensors import to_tensor
+from .text import is_whole
 
 #: How many components each of the labelled laws has, by the name of its function.
 LABELS = {"moons": 2, "eight_gaussians": 8, "circles": 2, "pinwheel": 5, "spirals": 2}
@@ -23,10 +25,10 @@ def draw_labels(
     n: int, classes: int, generator: torch.Generator | None = None, label: Tensor | None = None
 ) -> Tensor:
     """Uniform labels ``(n,)`` in 0..classes-1, or ``label`` itself once checked."""
-    if n < 1:
-        raise ValueError(f"n: expected at least one row, got {n}")
+    _check_count(n)
     if label is None:
         return (classes * random.uniform((n,), generator, torch.float64)).long()
+    label = to_tensor(label, "label")
     if label.shape != (n,) or label.is_floating_point():
         raise ValueError(f"label: expected {n} integers, got shape {tuple(label.shape)} of {label.dtype}")
     if bool(((label < 0) | (label >= classes)).any()):
@@ -34,14 +36,20 @@ def draw_labels(
     return label
 
 
+def _check_count(n: int, dtype: torch.dtype | None = None) -> None:
+    if not is_whole(n) or n < 1:
+        raise ValueError(f"n: expected at least one row, got {n!r}")
+    if dtype is not None and not dtype.is_floating_point:
+        raise ValueError(f"dtype: expected a floating dtype, got {dtype}")
+
+
 def _uniform(n: int, generator: torch.Generator | None, dtype: torch.dtype | None) -> Tensor:
-    if n < 1:
-        raise ValueError(f"n: expected at least one row, got {n}")
+    _check_count(n, dtype)
     return random.uniform((n,), generator, dtype)
 
 
 def _blur(x: Tensor, noise: float, generator: torch.Generator | None) -> Tensor:
-    if noise < 0:
+    if not 0 <= noise < math.inf:
         raise ValueError(f"noise: expected a number of at least 0, got {noise}")
     return x + noise * random.normal(x.shape, generator, x.dtype, x.device)
 
@@ -85,6 +93,7 @@ def eight_gaussians(
     >>> eight_gaussians(5, label=torch.zeros(5, dtype=torch.long), noise=0.0)[0]
     tensor([5., 0.])
     """
+    _check_count(n, dtype)
     y = draw_labels(n, 8, generator, label)
     angle = (math.pi / 4) * y.to(dtype or torch.get_default_dtype())
     return _blur(radius * torch.stack([angle.cos(), angle.sin()], 1), noise, generator)
@@ -145,9 +154,10 @@ def pinwheel(
     >>> pinwheel(5).shape
     torch.Size([5, 2])
     """
-    if noise < 0 or spread < 0:
+    if not (0 <= noise < math.inf and 0 <= spread < math.inf):
         raise ValueError(f"noise, spread: expected numbers of at least 0, got {noise} and {spread}")
     y = draw_labels(n, 5, generator, label)
+    _check_count(n, dtype)
     z = random.normal((n, 2), generator, dtype)
     r, s = 1 + spread * z[:, 0], noise * z[:, 1]
     angle = (2 * math.pi / 5) * y.to(r) + 0.25 * r.exp()
@@ -222,10 +232,9 @@ def gaussian(
     >>> gaussian(5).shape
     torch.Size([5, 2])
     """
-    if n < 1:
-        raise ValueError(f"n: expected at least one row, got {n}")
     if not -1 < correlation < 1:
         raise ValueError(f"correlation: expected a number in (-1, 1), got {correlation}")
+    _check_count(n, dtype)
     z = random.normal((n, 2), generator, dtype)
     second = correlation * z[:, 0] + math.sqrt(1 - correlation**2) * z[:, 1]
     return torch.stack([1 + z[:, 0], second - 1], 1)

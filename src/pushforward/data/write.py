@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..tensors import Condition, map_condition
+from ..tensors import Condition, map_condition, to_tensor
 from .pictures import MOST_COLUMNS, write_grid, write_scatter
 from .schema import Schema
 from .tables import default_names
@@ -44,7 +45,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition
     """
     path = Path(path)
     suffix = checked_suffix(path, SUFFIXES)
-    x, condition = _flatten(x, schema, condition)
+    x, condition = _flatten(to_tensor(x, "x"), schema, _as_tensors(condition))
     values = _plain(x, schema)
     extra: dict[str, np.ndarray] = {}
     if condition is not None:
@@ -80,6 +81,12 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition
             )
         path.parent.mkdir(parents=True, exist_ok=True)
         write_scatter(path, values, schema, extra)
+
+
+def _as_tensors(condition: Any) -> Condition | None:
+    if condition is None or isinstance(condition, Mapping):
+        return map_condition(lambda part: to_tensor(part, "condition"), condition)
+    return to_tensor(condition, "condition")
 
 
 def _flatten(x: Tensor, schema: Schema, condition: Condition | None) -> tuple[Tensor, Condition | None]:

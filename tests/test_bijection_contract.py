@@ -325,6 +325,22 @@ def test_densities_and_gradients_of_single_rows_under_vmap(case: Case, scale: fl
 
 
 @EACH
+def test_arrays_are_as_good_as_tensors(case: Case) -> None:
+    bijection = perturbed(case, case.scales[0]).float()
+    dtype = next((p.dtype for p in bijection.parameters()), DOUBLE)
+    c = labels(case, 9)
+    for inverse in (False, True):
+        shape = bijection.event_shape(case.shape()) if inverse else case.shape()
+        x = inputs(bijection, shape, rows=9, reach=4.0, inverse=inverse)
+        with torch.no_grad():
+            found = way(bijection, inverse)(x.numpy(), None if c is None else c.numpy())
+            truth = way(bijection, inverse)(x.to(dtype), c)
+            alone = (bijection.inverse if inverse else bijection.forward)(x.numpy(), c)
+        assert found[0].dtype == dtype and torch.equal(alone, truth[0])
+        assert all(torch.equal(a, b) for a, b in zip(found, truth))
+
+
+@EACH
 def test_no_rows_in_no_rows_out(case: Case) -> None:
     bijection = perturbed(case, case.scales[0])
     shape = bijection.event_shape(case.shape())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..tensors import Condition
+from ..tensors import Condition, takes_arrays
 
 
 @dataclass(frozen=True)
@@ -27,13 +28,21 @@ class Bijection(nn.Module, ABC):
     """An invertible map y = f(x) together with log|det df/dx|.
 
     **Forward runs from the source to the data**, inverse from the data to the source.  ``x`` has shape
-    ``(B, *event)`` and the log-determinant ``(B,)``; both follow the dtype of ``x``.
+    ``(B, *event)`` and the log-determinant ``(B,)``; both follow the dtype of ``x``.  NumPy arrays and
+    DataFrames become tensors, of the dtype of the parameters where there are any.  What is not finite is
+    refused or shows: the image or the log-determinant is not finite either.
     """
 
     #: where ``forward`` takes its arguments
     domain: Domain = REAL_LINE
     #: where ``forward`` puts its values
     codomain: Domain = REAL_LINE
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        for name in ("forward_and_log_det", "inverse_and_log_det", "initialise"):
+            if name in cls.__dict__:
+                setattr(cls, name, takes_arrays(cls.__dict__[name]))
 
     @abstractmethod
     def forward_and_log_det(

@@ -1,9 +1,11 @@
 """Metrics against SciPy, POT, scikit-learn and closed forms."""
 
+import importlib
 import math
 
 import numpy as np
 import ot
+import pandas as pd
 import pytest
 import scipy.optimize
 import scipy.stats
@@ -117,6 +119,118 @@ def test_wasserstein_of_many_rows():
     # each row moved by less than half the way to its neighbours: the best plan leaves them in place
     step = 1e-3 * metrics.nearest(x)[0].clamp(min=1e-9).min()
     assert metrics.wasserstein(x, x.flip(0) + step) == pytest.approx(float(step) * math.sqrt(2), rel=1e-6)
+
+
+@pytest.mark.parametrize("p", [3, 40, 400, 3000])
+@pytest.mark.parametrize("sizes", [(1, 1), (9, 9), (9, 6)])
+def test_large_powers_against_exhaustive_search(p, sizes):
+    """In the plane by all permutations, unequal sizes by repeating rows; nothing may over- or underflow."""
+    n, m = sizes
+    x, y = draw(n, 2), 50 + 3 * draw(m, 2, seed=1)
+    whole = math.lcm(n, m)
+    table = cdist(x.repeat_interleave(whole // n, 0).numpy(), y.repeat_interleave(whole // m, 0).numpy())
+    # the bottleneck: the least bound under which everyone finds a partner, which W_p tends to from below
+    for bound in np.unique(table):
+        rows, columns = scipy.optimize.linear_sum_assignment(table > bound)
+        if not (table > bound)[rows, columns].any():
+            break
+    found = metrics.wasserstein(x, y, p)
+    assert bound * whole ** (-1 / p) * (1 - 1e-12) <= found <= bound * (1 + 1e-12)
+    # powers of distances in units of the bottleneck; those above it by more than a factor are never used
+    power = np.minimum((table / bound) ** min(p, 400), 1e6)
+    rows, columns = scipy.optimize.linear_sum_assignment(power)
+    if p <= 400:
+        assert found == pytest.approx(bound * power[rows, columns].mean() ** (1 / p), rel=1e-9)
+
+
+def test_powers_on_the_line_and_far_rows():
+    x, y = torch.tensor([[0.0], [1.0]]), torch.tensor([[50.0], [51.0]])
+    assert metrics.wasserstein(x, y, 400) == pytest.approx(50, rel=1e-12)
+    assert metrics.sliced_wasserstein(x, y, 4, 400) == pytest.approx(50, rel=1e-12)
+    # in the plane a shift by s moves each direction by s <u, e>, of which the largest prevails
+    u = random.normal((2, 8), random.seeded("d"), torch.float64)
+    u = (u / u.norm(dim=0)).abs()[0]
+    shift = metrics.sliced_wasserstein(
+        draw(5, 2), draw(5, 2) + torch.tensor([3.0, 0]), 8, 900, random.seeded("d")
+    )
+    assert 8 ** (-1 / 900) <= shift / (3 * float(u.max())) <= 1 + 1e-9
+    a, b = draw(40, 2), draw(40, 2, seed=1)
+    cost = cdist(a[1:].numpy(), b[1:].numpy())
+    for p in (1, 2, 3):
+        rows, columns = scipy.optimize.linear_sum_assignment(cost**p)
+        truth = ((cost**p)[rows, columns].sum() / 40) ** (1 / p)
+        a[0] = b[0] = 1e8
+        assert metrics.wasserstein(a, b, p) == pytest.approx(truth, rel=1e-8)
+
+
+def test_blocks_give_what_whole_tables_give(monkeypatch):
+    x, y = draw(70, 3), 0.5 + draw(50, 3, seed=1)
+    calls = {
+        "energy": lambda: metrics.energy_distance(x, y),
+        "unbiased": lambda: metrics.energy_distance(x, y, unbiased=True),
+        "sliced": lambda: metrics.sliced_wasserstein(x, y, 64, generator=random.seeded(0)),
+        "near": lambda: float(metrics.nearest(x.repeat(1, 7), y.repeat(1, 7))[0].sum()),
+    }
+    whole = {name: call() for name, call in calls.items()}
+    # the modules, which in the package stand behind functions of their names
+    monkeypatch.setattr(importlib.import_module("pushforward.metrics.distances"), "HELD", 200)
+    monkeypatch.setattr(importlib.import_module("pushforward.metrics.transport"), "HELD", 500)
+    sizes, cdist_of = [], torch.cdist
+
+    def counted(a, b, **options):
+        sizes.append(len(a) * len(b))
+        return cdist_of(a, b, **options)
+
+    monkeypatch.setattr(torch, "cdist", counted)
+    for name, call in calls.items():
+        assert call() == pytest.approx(whole[name], rel=1e-12), name
+    assert max(sizes) <= 200 and len(sizes) > 50
+
+
+def test_arrays_and_tables_are_clouds_too():
+    x, y = draw(30, 2), 1 + draw(30, 2, seed=1)
+    label = (x[:, 0] > 0).long()
+    calls = [
+        lambda f: metrics.wasserstein(f(x), f(y)),
+        lambda f: metrics.wasserstein(f(x), f(y[:20]), p=1),
+        lambda f: metrics.sliced_wasserstein(f(x), f(y), 8, generator=random.seeded(0)),
+        lambda f: metrics.energy_distance(f(x), f(y)),
+        lambda f: metrics.memorisation_share(f(x), f(y), 0.5),
+        lambda f: metrics.two_sample_accuracy(f(x), f(y)),
+        lambda f: metrics.label_accuracy(f(x), f(label), f(y), f(label)),
+        lambda f: metrics.transport_cost(f(x), f(y)),
+        lambda f: float(metrics.plan_entropy(f(x.abs()))),
+        lambda f: metrics.importance(f(x[:, 0])).share,
+    ]
+    for call in calls:
+        truth = call(lambda z: z)
+        assert call(lambda z: z.numpy()) == truth
+        assert call(lambda z: pd.DataFrame(z.numpy()) if z.ndim == 2 else pd.Series(z.numpy())) == truth
+
+
+NONE = torch.zeros(0, 2, dtype=torch.float64)
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda x: metrics.wasserstein(NONE, x), "x"),
+        (lambda x: metrics.wasserstein(x, NONE, p=1), "y"),
+        (lambda x: metrics.sliced_wasserstein(x, NONE), "y"),
+        (lambda x: metrics.energy_distance(NONE, x, unbiased=True), "x"),
+        (lambda x: metrics.nearest(NONE, x), "x"),
+        (lambda x: metrics.distances(x, NONE), "y"),
+        (lambda x: metrics.memorisation_share(NONE, x), "x"),
+        (lambda x: metrics.two_sample_accuracy(NONE, x), "x"),
+        (lambda x: metrics.label_accuracy(NONE, NONE[:, 0], x, x[:, 0]), "train_x"),
+        (lambda x: metrics.transport_cost(NONE, NONE), "x0, x1"),
+        (lambda x: metrics.straightness(NONE[None].repeat(2, 1, 1), torch.tensor([0.0, 1.0])), "path"),
+        (lambda x: metrics.path_energy(NONE[None].repeat(2, 1, 1), torch.tensor([0.0, 1.0])), "path"),
+    ],
+)
+def test_clouds_without_rows_are_refused_by_name(call, name):
+    with pytest.raises(ValueError, match=f"^{name}: expected .*at least one row"):
+        call(draw(10, 2))
 
 
 def test_plan_entropy():
@@ -312,6 +426,17 @@ def test_kernel_density_by_label():
     ("call", "message"),
     [
         (lambda x: metrics.wasserstein(x, x, p=0.5), "p: expected"),
+        (lambda x: metrics.wasserstein(x, x, p=math.inf), "p: expected a finite"),
+        (lambda x: metrics.sliced_wasserstein(x, x, p=math.nan), "p: expected a finite"),
+        (
+            lambda x: metrics.wasserstein(x[:1].expand(6000, 2), x[:1].expand(6000, 2), 1),
+            "need a table of 275",
+        ),
+        (lambda x: metrics.memorisation_share(x, x, threshold=-1.0), "threshold"),
+        (
+            lambda x: metrics.straightness(torch.stack([x, x]), torch.tensor([0.0, 1.0]), x0=x[:5]),
+            "x0: expected",
+        ),
         (lambda x: metrics.wasserstein(x, x[:, :1]), "expected equal events"),
         (lambda x: metrics.wasserstein(x[:0], x), "at least one row"),
         (lambda x: metrics.energy_distance(x, x * torch.nan), "finite"),

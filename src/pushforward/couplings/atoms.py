@@ -11,6 +11,7 @@ from torch import Tensor
 from .. import random
 from ..plans.search import FEW_DIMENSIONS
 from ..sources import Source
+from ..tensors import flatten_event
 from .base import Rows, as_rows
 
 
@@ -18,7 +19,7 @@ class Atoms:
     """Distinct rows of a data set as centred points ``(M, d)`` with weights of sum one."""
 
     def __init__(self, target: Rows):
-        x = target.x.detach().reshape(len(target), -1)
+        x = flatten_event(target.x.detach())
         if len(x) == 0 or x.shape[1] == 0 or not bool(torch.isfinite(x).all()):
             raise ValueError(f"target: expected rows of finite values, got shape {tuple(target.x.shape)}")
         weight = torch.ones(len(x)) if target.weight is None else target.weight.detach()

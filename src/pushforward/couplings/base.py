@@ -95,7 +95,9 @@ def both_sides(source: Tensor | Rows, target: Tensor | Rows) -> tuple[Rows, Rows
         weight_of(f"{name}.weight", rows)
     if sides[0].x.shape[1:] != sides[1].x.shape[1:]:
         shapes = [tuple(rows.x.shape[1:]) for rows in sides]
-        raise ValueError(f"source, target: expected equal events, got {shapes[0]} and {shapes[1]}")
+        raise ValueError(
+            f"source, target: expected equal events, got event shapes {shapes[0]} and {shapes[1]}"
+        )
     return sides
 
 

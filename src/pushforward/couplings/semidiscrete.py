@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from ..plans.ascent import ascend
 from ..plans.search import Search, make_search
 from ..sources import Empirical, Source
 from .atoms import Atoms, drawing, fingerprint
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing, Rows, as_rows, both_sides
 
 #: rows that a finite source must have for each row of the data
 FINEST = 10
@@ -58,8 +59,8 @@ class SemidiscreteOT(Coupling):
         max_iterations: int = 200,
         progress: Callable[[int, int, float], None] | None = None,
     ):
-        if not tolerance > 0:
-            raise ValueError(f"tolerance: expected a positive number, got {tolerance}")
+        if not 0 < tolerance < math.inf:
+            raise ValueError(f"tolerance: expected a positive finite number, got {tolerance}")
         if max_iterations < 1:
             raise ValueError(f"max_iterations: expected at least one, got {max_iterations}")
         self.tolerance, self.max_iterations, self.progress = tolerance, max_iterations, progress
@@ -113,12 +114,7 @@ class SemidiscreteOT(Coupling):
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None
     ) -> Pairing:
-        source, target = as_rows(source), as_rows(target)
-        if source.x.shape[1:] != target.x.shape[1:]:
-            raise ValueError(
-                "source, target: expected equal event shapes, got "
-                f"{tuple(source.x.shape[1:])} and {tuple(target.x.shape[1:])}"
-            )
+        source, target = both_sides(source, target)
         atoms, search = self._prepare(target)
         x = source.x.detach().reshape(len(source), -1).to(target.x.device)
         winners = search.query((x.double() - self._centre.to(x.device)).to(atoms.points))

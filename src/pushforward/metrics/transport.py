@@ -47,8 +47,10 @@ def wasserstein(x: Tensor, y: Tensor, p: float = 2) -> float:
     table, power = distances(a, b), min(float(p), 2.0)
     largest = float(table.max())
     while largest > 0:
-        # a best plan has no pair of more than its whole cost, so what lies above may be cut
-        plan = exact_of_costs((table / largest).pow(power).clamp(max=2.0 * table.numel()))
+        cost = (table / largest).pow(power)
+        # a best plan has no pair of more than its whole cost, and what is tiny beside that does not count
+        cost[cost < 1e-20] = 0.0
+        plan = exact_of_costs(cost.clamp_(max=2.0 * table.numel()))
         used = table[plan.rows, plan.columns]
         top = float(used.max())
         if power == p and (top / largest) ** p >= 1e-6:

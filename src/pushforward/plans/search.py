@@ -173,7 +173,8 @@ class TangentSearch(Search):
         if not len(x):
             none = torch.zeros(0, dtype=torch.int64, device=x.device)
             return Winners(none, self.shift.new_zeros(0), none, self.shift.new_zeros(0))
-        rows = max(1, 2 * TABLE // len(self.rows))
+        # neither the bounds of all groups nor the scores of one may take much memory
+        rows = max(1, min(2 * TABLE // len(self.rows), 4 * TABLE // self.rows.shape[1]))
         parts = [self._chunk(part, runner_up) for part in x.double().split(rows)]
         return Winners(*(torch.cat(column) for column in zip(*parts)))
 

@@ -86,6 +86,7 @@ def test_page_is_one_file_that_works_offline(oracle):
     }
     assert len(found.alts) == len(names) and all(found.alts)
     assert 'name="viewport"' in html
+    assert oracle.numbers["left_out"] == {} and "Left out" not in html
     # What the user wrote is shown as it was written, and is not markup.
     assert "--name '<b>&" not in html and "&lt;b&gt;&amp;" in html
     assert "demo.csv" in html and "weight_decay" in html
@@ -197,6 +198,7 @@ def test_images(tmp_path):
     build(run, samples=100)
     numbers = json.loads((run.path / "report.json").read_text())
     lines = {line["key"]: line for line in numbers["verdict"]}
+    assert numbers["left_out"] == {}
     assert lines["energy_distance"]["means"]["value"] > 2 * lines["energy_distance"]["model"]["value"]
     assert lines["label_accuracy"]["model"]["value"] > 0.95
     assert lines["label_accuracy"]["means"]["value"] == 1.0
@@ -261,7 +263,7 @@ def test_continuous_condition_and_columns_of_unlike_units(tmp_path):
     build(run, samples=150)
     numbers = json.loads((run.path / "report.json").read_text())
     table = {density["key"]: density for density in numbers["density"]}
-    assert set(table) == {"model", "gaussian", "mixture"}
+    assert set(table) == {"model", "gaussian", "mixture"} and numbers["left_out"] == {}
     assert any("kernel density: it takes labels" in text for text in numbers["baselines_left_out"])
     # The regression knows all but about nine fitted numbers: 9 / (2 * 200) nats behind, give or take.
     assert abs(table["gaussian"]["gain"]) < 0.15
@@ -277,6 +279,7 @@ def test_series(tmp_path):
     schema = Schema(name="waves", kind="array", event_shape=(5, 2))
     run = make_run(tmp_path / "run", flow, schema, Rows(x[:45]), Rows(x[45:]))
     build(run, samples=30)
+    assert json.loads((run.path / "report.json").read_text())["left_out"] == {}
     assert {"samples", "nearest"} <= {file.stem for file in (run.path / "figures").glob("*.png")}
 
 

@@ -19,7 +19,7 @@ from .subject import Subject
 #: Rows that baselines are fitted to: every one, and a mixture, whose search takes longest.
 MOST, MOST_MIXTURE = 20_000, 5_000
 #: Numbers of a table that kernels look at, and what covariances of so many rows may cost.
-NUMBERS, PRODUCTS = 2_000_000, 100_000_000
+NUMBERS, PRODUCTS = 1_000_000, 10_000_000
 
 #: Held-out rows of each fold that a kernel's width is judged by.
 QUERIES = 100

@@ -195,7 +195,10 @@ def round_trip(subject: Subject) -> RoundTrip | None:
     """
     if not subject.invertible:
         return None
-    rows = subject.affordable("round trips", min(200, len(subject.test)), 0.03, 2 * subject.evaluations)
+    most = min(200, len(subject.test))
+    rows = subject.affordable("round trips", most, 0.05, 2 * subject.evaluations, least=0)
+    if rows < 2:
+        return None
     held = subject.some(subject.test, rows, "round trip")
     condition = subject.condition(held)
     given = condition_to(condition, subject.device)

@@ -85,7 +85,7 @@ def dress(ax: Axes, title: str, x: str, y: str, grid: bool = True) -> Axes:
     """Title, labels and a quiet frame; texts too long for the panel are broken into lines."""
     width, height = panel_size(ax)
     bold = {"loc": "left", "fontsize": 11, "fontweight": "bold", "color": INK, "pad": 8}
-    ax.set_title(broken(title, width, 0.09), **bold)
+    ax.set_title(broken(title, width, 0.1), **bold)
     ax.set_xlabel(broken(x, width, 0.075), fontsize=10, color=INK)
     ax.set_ylabel(broken(y, height, 0.075), fontsize=10, color=INK)
     ax.tick_params(labelsize=9, colors=INK, length=3, color="#9aa5b1")

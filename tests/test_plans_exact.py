@@ -151,6 +151,83 @@ def test_reduced_costs_are_searched_completely():
         assert (table[rows, columns] <= lowest[rows] + 1e-12).all()
 
 
+def far(kind, n):
+    """Clouds with rows so far out that costs of the others are lost beside theirs in double precision."""
+    x, y = draw(n, 2), 1 + draw(n, 2, seed=1)
+    if kind == "one side":
+        x[0] = 1e8
+    if kind == "both sides":
+        x[0] = y[0] = 1e8
+    if kind == "apart":
+        x[0], y[3] = 1e8, -1e8
+    if kind == "half":
+        x[: n // 2] += 2.0**26
+        y[: n // 2] += 2.0**26
+    return x, y
+
+
+@pytest.mark.parametrize("n", [90, 700])
+@pytest.mark.parametrize("kind", ["one side", "both sides", "apart", "half"])
+def test_far_rows_leave_the_others_their_pairs(kind, n):
+    x, y = far(kind, n)
+    permutation = exact(x, y).permutation
+    near = torch.ones(n, dtype=torch.bool)
+    if kind == "half":
+        near[: n // 2] = False
+        assert bool((permutation[~near] < n // 2).all())
+    else:
+        near[0] = False
+        near[permutation == (3 if kind == "apart" else -1)] = False
+    rows, columns = x[near], y[permutation[near]]
+    cost = cdist(rows.numpy(), columns.numpy(), "sqeuclidean")
+    best = cost[linear_sum_assignment(cost)].sum()
+    assert float((rows - columns).square().sum()) == pytest.approx(best, rel=1e-9)
+
+
+def test_costs_of_the_user_with_one_huge_entry():
+    cost = draw(60, 60).square()
+    truth = cost.numpy()[linear_sum_assignment(cost.numpy())].mean()
+    order = linear_sum_assignment(cost.numpy())[1]
+    huge = cost.clone()
+    huge[0, (order[0] + 1) % 60] = 1e18
+    assert exact_of_costs(huge).cost == pytest.approx(truth, rel=1e-9)
+    # and a row and a column that are dear to all
+    huge = cost.clone()
+    huge[5] += 1e14
+    huge[:, 7] += 1e14
+    with pytest.warns(UserWarning, match="costs differ too much in size"):
+        plan = exact_of_costs(huge)
+    got = cost[plan.rows, plan.columns].mean()
+    # costs of 1e14 have no digit below 1/64 themselves
+    assert float(got) == pytest.approx(truth, abs=2 / 64 / 60)
+
+
+def test_near_distances_keep_their_digits_beside_far_rows():
+    x, y = draw(40, 3), draw(30, 3, seed=1)
+    for size in (1e3, 1e8, 1e14):
+        x[0] = y[0] = size
+        y[1] = size * (1 + 1e-9)
+        truth = cdist(x.numpy(), y.numpy(), "sqeuclidean")
+        np.testing.assert_allclose(squared_distances(x, y), truth, rtol=1e-9)
+        # a mask that hides nothing
+        mask = torch.ones(40, 3, dtype=torch.bool)
+        np.testing.assert_allclose(squared_distances(x, y, mask), truth, rtol=1e-9)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_lines_of_unequal_sizes_against_pot(weighted):
+    x, y = draw(23, 1), 2 * draw(31, 1, seed=1)
+    a, b = (draw(k, seed=k).abs() for k in (23, 31))
+    a[3] = b[0] = 0.0
+    a, b = (a / a.sum(), b / b.sum()) if weighted else (None, None)
+    plan = exact(x, y, a, b)
+    masses = [np.full(k, 1 / k) if w is None else w.numpy() for w, k in ((a, 23), (b, 31))]
+    truth = ot.emd2(*masses, cdist(x.numpy(), y.numpy(), "sqeuclidean"))
+    assert plan.cost == pytest.approx(truth, rel=1e-9)
+    np.testing.assert_allclose(plan.dense().sum(1), masses[0], atol=1e-14)
+    np.testing.assert_allclose(plan.dense().sum(0), masses[1], atol=1e-14)
+
+
 # -- masses and unequal sizes ------------------------------------------------------------------------------
 
 
@@ -293,6 +370,12 @@ def test_minibatch_cost_is_that_of_order_statistics(n):
         ("x, y: expected equal events", lambda x: exact(x, x[:, :1])),
         ("x: expected at least one row", lambda x: exact(x[:0], x)),
         ("y: expected finite values", lambda x: exact(x, x / 0)),
+        ("a, b: expected masses of equal sums, got 3 and 6", lambda x: exact(x, x, x[:, 0], 2 * x[:, 0])),
+        ("x, y: expected finite values whose squares", lambda x: squared_distances(x, x * 1e200 * 1e30)),
+        (
+            "x, y: 6,000 and 5,999 rows need a table of 275",
+            lambda x: exact(*(x[:1].expand(n, 2) for n in (6000, 5999))),
+        ),
         ("cost: expected finite values", lambda x: exact_of_costs(x / 0)),
         ("cost: expected \\(n, m\\)", lambda x: exact_of_costs(x[0])),
         ("x_mask: expected the first", lambda x: exact(x, x, x_mask=torch.ones(2, dtype=torch.bool))),

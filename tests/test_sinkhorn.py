@@ -189,6 +189,18 @@ def test_an_unfinished_plan_says_so() -> None:
     assert float(plan.marginal_error) > 1e-3
 
 
+def test_a_small_epsilon_is_right_or_says_that_it_is_not() -> None:
+    for n, m, seed in ((100, 100, 0), (60, 60, 1), (60, 75, 4)):
+        cost = table(n, m, seed)
+        exact = ot.emd2([], [], cost.numpy())
+        plan = sinkhorn(cost, 1e-5 * float(cost.max()), max_iterations=2000)
+        # the marginals may miss by a thousandth, each part of which costs less than the range
+        slack = float(plan.marginal_error) * float(cost.max() - cost.min())
+        assert float(plan.figures()[0]) == pytest.approx(exact, abs=slack)
+    with pytest.warns(UserWarning, match="take the exact plan"):
+        sinkhorn(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.4, 0.5]]), 1e-6, tolerance=1e-12)
+
+
 def test_entropy_runs_from_a_permutation_to_independence() -> None:
     cost = table(64, 64)
     entropies = [float(sinkhorn(cost, epsilon).entropy()) for epsilon in (1e-4, 0.1, 1.0, 1e4)]
@@ -461,6 +473,11 @@ def test_given_pairs_take_conditions_along() -> None:
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, None, torch.tensor([1.0, -1.0])), "b: expected finite"),
         (lambda: sinkhorn(torch.zeros(2, 2), 1.0, torch.zeros(2)), "a: expected finite"),
         (lambda: unbalanced(torch.zeros(2, 2), 1.0, 0.0), "rho: expected a positive"),
+        (lambda: unbalanced(torch.zeros(2, 2), 1.0, math.inf), "rho: expected a positive finite"),
+        (
+            lambda: sinkhorn(torch.zeros(2, 2), 1.0, torch.ones(2), 2 * torch.ones(2)),
+            "a, b: expected masses of equal",
+        ),
         (lambda: partial(torch.zeros(2, 2), 1.5), "mass: expected a share"),
         (lambda: partial(torch.full((2, 2), math.inf), 0.5), "cost: expected a finite"),
         (lambda: partial(torch.zeros(2, 2), 0.5, torch.ones(3)), "a: expected 2 masses"),

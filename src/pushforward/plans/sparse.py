@@ -166,7 +166,7 @@ def _refine(costs: Costs, a: Index, b: Index, v: Array, start: Index, whole: boo
     rows = np.linspace(0, n - 1, min(n, 256)).astype(np.int64)
     few = np.concatenate([block.copy() for _, block in Costs(costs.x[rows], costs.y).blocks(u[rows], v)])
     level = float(np.quantile(few, min(1.0, FIRST / m)))
-    if whole and level < 10 * SLACK * costs.scale and n * m <= TABLE:
+    if whole and min(n, m) >= COARSE and level < 10 * SLACK * costs.scale and n * m <= TABLE:
         return None  # distances within clumps are too small beside those between them
     unit = max(level, 1e-6 * costs.scale) or 1.0
     pairs, grow, plan = _merged(costs.below(u, v, level), start), 1.0, None

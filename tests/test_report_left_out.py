@@ -120,8 +120,15 @@ def test_estimated_density_takes_any_derivative(tmp_path):
     torch.testing.assert_close(found, truth)
 
 
+@pytest.mark.slow
 def test_any_measure_may_fail(tmp_path, monkeypatch):
-    run = normal_run(tmp_path / "run")
+    # rows of two dimensions have one baseline, so that a report is quick
+    x = normal_rows(40, 4).reshape(40, 2, 2)
+    flow = BijectiveFlow(
+        Affine(torch.zeros(2, 2).double(), torch.ones(2, 2).double()), Normal((2, 2)).double()
+    )
+    schema = Schema(name="series", kind="array", event_shape=(2, 2))
+    run = make_run(tmp_path / "run", flow, schema, Rows(x[20:]), Rows(x[:20]), summary={})
     names: list[str] = []
     attempt = LeftOut.attempt
 
@@ -136,7 +143,7 @@ def test_any_measure_may_fail(tmp_path, monkeypatch):
         return report_of(run, samples=30)
 
     _, healthy = fail("nothing")
-    assert healthy["left_out"] == {} and len(names) == len(set(names)) > 15
+    assert healthy["left_out"] == {} and len(names) == len(set(names)) > 12
     for name in names[:]:
         page, found = fail(name)
         # what needs it may be missing without a word; nothing else is

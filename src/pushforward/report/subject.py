@@ -303,13 +303,8 @@ class Subject:
 
     @property
     def gauge(self) -> Solver | None:
-        """The solver of log-densities: an adaptive one at a tolerance far below their standard error.
-
-        That is larger where the network is slow, and rows are few.
-        """
-        if self.inner is None or not isinstance(self.solver, Adaptive):
-            return self.solver
-        return self.solver if self.solver is not self.inner.solver else Tsit5(rtol=1e-4, atol=1e-4)
+        """The solver of log-densities: an adaptive one at a tolerance far below their standard error."""
+        return Tsit5(rtol=1e-4, atol=1e-4) if isinstance(self.solver, Adaptive) else self.solver
 
     @property
     def budget(self) -> float:

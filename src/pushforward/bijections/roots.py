@@ -8,10 +8,14 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch._C._functorch import maybe_current_level
 from torch.autograd import forward_ad
 from torch.func import functional_call, vjp, vmap
 
 from ..tensors import Condition, every, pack_condition, unpack_condition
+
+#: u -> J^T u
+Pull = Callable[[Tensor], Tensor]
 
 
 class InverseFailed(RuntimeError):
@@ -77,8 +81,8 @@ def smooth_root(
     def solve(target: Tensor, *tensors: Tensor) -> Tensor:
         return increasing_root(lambda x: function(x, *tensors), target, *bracket(target, *tensors))
 
-    def undo(x: Tensor, tensors: Sequence[Tensor], g: Tensor, transposed: bool) -> Tensor:
-        return g / function(x, *tensors)[1]
+    def undo(pull: Pull, x: Tensor, g: Tensor, transposed: bool) -> Tensor:
+        return g / pull(torch.ones_like(x))  # which is the slope
 
     equation = _Equation(solve, lambda x, *tensors: function(x, *tensors)[0], undo)
     return cast(Tensor, _Implicit.apply(equation, target, *tensors))
@@ -100,12 +104,11 @@ def smooth_inverse(
     told = pack_condition(condition)
     value, find = (_with_tensors(_Called(module, f), list(own), list(told)) for f in (function, solve))
 
-    def undo(x: Tensor, tensors: Sequence[Tensor], g: Tensor, transposed: bool) -> Tensor:
-        pull = vjp(lambda x: value(x, *tensors), x)[1]
+    def undo(pull: Pull, x: Tensor, g: Tensor, transposed: bool) -> Tensor:
         size = x.shape[1:].numel()
         eye = torch.eye(size, dtype=x.dtype, device=x.device)
         eye = eye.reshape(size, 1, *x.shape[1:]).expand(-1, *x.shape)
-        jacobian = vmap(pull)(eye)[0].movedim(0, 1).reshape(len(x), size, size)
+        jacobian = vmap(pull)(eye).movedim(0, 1).reshape(len(x), size, size)
         rows = g.reshape(len(x), size)
         return torch.linalg.solve(jacobian.mT if transposed else jacobian, rows).reshape(x.shape)
 
@@ -135,20 +138,34 @@ class _Called(nn.Module):
 
 @dataclass(frozen=True)
 class _Equation:
-    """f(x, *tensors) = y: how x is found, f, and g -> J^-1 g or J^-T g with J = df/dx."""
+    """f(x, *tensors) = y: how x is found, f, and g -> J^-1 g or J^-T g from u -> J^T u, with J = df/dx."""
 
     solve: Callable[..., Tensor]
     value: Callable[..., Tensor]
-    undo: Callable[[Tensor, Sequence[Tensor], Tensor, bool], Tensor]
+    undo: Callable[[Pull, Tensor, Tensor, bool], Tensor]
 
-    def pull(self, x: Tensor, tensors: Sequence[Tensor], wanted: Sequence[bool]) -> Callable[..., Any]:
-        """u -> (df/dtensors)^T u, for each of the tensors that are ``wanted``."""
+    def pulls(
+        self, x: Tensor, tensors: Sequence[Tensor], wanted: Sequence[bool]
+    ) -> tuple[Pull, Callable[..., Any]]:
+        """u -> J^T u, and u -> (df/dtensors)^T u for each of the tensors that are ``wanted``."""
 
-        def value(*moving: Tensor) -> Tensor:
+        def value(x: Tensor, *moving: Tensor) -> Tensor:
             left = iter(moving)
             return self.value(x, *(next(left) if w else t for w, t in zip(wanted, tensors)))
 
-        return vjp(value, *(t for w, t in zip(wanted, tensors) if w))[1]
+        moving = [t for w, t in zip(wanted, tensors) if w]
+        if torch.is_grad_enabled() or maybe_current_level() is not None:
+            by_x = vjp(lambda x: value(x, *moving), x)[1]
+            return lambda u: by_x(u)[0], lambda u: vjp(lambda *m: value(x, *m), *moving)[1](u)
+        # nobody differentiates what comes out: one evaluation serves both
+        with torch.enable_grad():
+            x, *moving = (t.detach().requires_grad_() for t in (x, *moving))
+            y = value(x, *moving)
+
+        def by_tensors(u: Tensor) -> tuple[Tensor | None, ...]:
+            return torch.autograd.grad(y, moving, u, allow_unused=True)
+
+        return lambda u: torch.autograd.grad(y, x, u, retain_graph=True)[0], by_tensors
 
 
 class _Implicit(torch.autograd.Function):
@@ -174,9 +191,10 @@ class _Implicit(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
         (g,) = grad_outputs
         x, *tensors = ctx.saved_tensors
-        u = ctx.equation.undo(x, tensors, g, True)
         wanted = ctx.needs_input_grad[2:]
-        grads = iter(ctx.equation.pull(x, tensors, wanted)(-u) if any(wanted) else ())
+        by_x, by_tensors = ctx.equation.pulls(x, tensors, wanted)
+        u = ctx.equation.undo(by_x, x, g, True)
+        grads = iter(by_tensors(-u) if any(wanted) else ())
         return None, u, *(next(grads) if w else None for w in wanted)
 
     @staticmethod
@@ -184,9 +202,10 @@ class _Implicit(torch.autograd.Function):
         _, y_dot, *dots = grad_inputs
         x, *tensors = ctx.saved_tensors
         wanted = [t.is_floating_point() for t in tensors]
-        if any(wanted):
-            pull = ctx.equation.pull(x, tensors, wanted)
-            # the transpose of the transpose: torch does not nest forward derivatives
-            push = vjp(pull, torch.zeros_like(x))[1]
-            y_dot = y_dot - push(tuple(d for w, d in zip(wanted, dots) if w))[0]
-        return ctx.equation.undo(x, tensors, y_dot, False)
+        with torch.enable_grad():
+            by_x, by_tensors = ctx.equation.pulls(x, tensors, wanted)
+            if any(wanted):
+                # the transpose of the transpose: torch does not nest forward derivatives
+                push = vjp(by_tensors, torch.zeros_like(x))[1]
+                y_dot = y_dot - push(tuple(d for w, d in zip(wanted, dots) if w))[0]
+            return ctx.equation.undo(by_x, x, y_dot, False)

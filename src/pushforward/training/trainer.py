@@ -189,7 +189,8 @@ class Trainer:
         if self._asked is not None:
             self.validate_at = sorted(self._asked)
             return
-        batch, times = self.batches.size, VALIDATIONS if self.judge is None else JUDGINGS
+        usual = VALIDATIONS if self.judge is None else JUDGINGS
+        batch, times = self.batches.size, usual
         if self.optim.validate_every is not None:
             times = max(1, steps // self.optim.validate_every)
         if self.judge is None and self._held is not None:
@@ -198,7 +199,9 @@ class Trainer:
         elif self.judge_cost:
             afforded = affordable(1, times, steps, batch, self.judge_cost, 1)[1]
             times = max(min(FEWEST, times), afforded)
-        every = self.optim.validate_every or max(1, self.total // times)
+        # rounded up where there are fewer than usual, since the last step is validated as well
+        every = max(1, self.total // times if times == usual else -(-self.total // times))
+        every = self.optim.validate_every or every
         first = {0} if self.judge is not None else set()
         self.validate_at = sorted({*range(every, self.last, every), self.last} | first)
 

@@ -9,8 +9,8 @@ from ..objectives import Batch, Loss, Objective, Step
 from ..tensors import event_size
 
 #: Validation may take so many field evaluations for one of training, 5 % of both together; and a step takes
-#: so many for each of its rows: forward, backward (which is two of them), and the optimiser.
-SHARE, STEP = 0.053, 4
+#: so many for each of its rows: forward, and backward, which is two of them.
+SHARE, STEP = 0.053, 3
 #: Rows that a loss is validated with at least, where there are so many.
 LEAST = 128
 #: Numbers that are validated at once: beyond what the caches hold larger batches are slower.
@@ -26,7 +26,7 @@ def affordable(
     validations, down to one.  Counts decide and no clock, so that a run is the same wherever it is run.
 
     >>> affordable(800, 20, 3000, 64), affordable(800, 20, 230, 64)
-    ((800, 20), (156, 20))
+    ((800, 20), (128, 18))
     """
     most = SHARE * STEP * steps * batch / each
     kept = min(rows, max(least, int(most / times)))

@@ -43,6 +43,17 @@ def check_device(x: Tensor, module: nn.Module, name: str = "x") -> None:
         )
 
 
+def check_same(x: Tensor, module: nn.Module, name: str = "x") -> None:
+    """Raise ValueError where ``module`` has parameters of another dtype than ``x``, outside autocast."""
+    dtype = parameter_dtype(module)
+    if dtype is None or dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
+        return
+    raise ValueError(
+        f"{name}: is {x.dtype} and the {type(module).__name__} {dtype}; change one of them, "
+        f"{name}.to({dtype}) or the model's .to({x.dtype})"
+    )
+
+
 def check_finite(x: Tensor, name: str = "x") -> Tensor:
     """``x``, with a ValueError where a value is not finite; not seen under compilation and ``torch.func``."""
     if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x):
@@ -60,27 +71,6 @@ def check_rows(x: Tensor, event: Sequence[int], name: str = "x") -> Tensor:
             f"{name}: expected shape ({', '.join(map(str, ('B', *event)))}), got {tuple(x.shape)}"
         )
     return x
-
-
-def as_event_shape(event_shape: int | Sequence[int], name: str = "event_shape") -> tuple[int, ...]:
-    """The shape of one event, of which a number d stands for ``(d,)``.
-
-    >>> as_event_shape(3), as_event_shape([1, 8, 8])
-    ((3,), (1, 8, 8))
-    """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in shape):
-        raise ValueError(f"{name}: expected sizes of at least 1, got {event_shape}")
-    return shape
-
-
-def check_positive(value: float, name: str) -> float:
-    """``value``, with a ValueError unless it is a positive number that float32 holds."""
-    if not (isinstance(value, int | float) and torch.finfo(torch.float32).tiny <= value < math.inf):
-        raise ValueError(f"{name}: expected a positive number, got {value}")
-    if value > torch.finfo(torch.float32).max:
-        raise ValueError(f"{name}: expected a number that float32 holds, got {value}")
-    return float(value)
 
 
 def check_matrices(matrices: Tensor, name: str) -> Tensor:

@@ -6,7 +6,7 @@ import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -16,6 +16,15 @@ from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wr
 #: A condition: labels ``(B,)``, a tensor ``(B, ...)``, or a mapping of such tensors.
 Condition = Tensor | Mapping[str, "Tensor"]
 
+
+class _Table(Protocol):
+    def to_numpy(self) -> np.ndarray[Any, Any]: ...
+
+
+#: What becomes a tensor: an array, a DataFrame or Series, nested lists of numbers.
+TensorLike = Tensor | np.ndarray[Any, Any] | _Table | Sequence[Any]
+#: What becomes a condition: one of such, a number, or a mapping of them.
+ConditionLike = TensorLike | float | Mapping[str, "TensorLike"]
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -72,6 +81,16 @@ def takes_arrays(function: _Function) -> _Function:
         return function(*args, **options)
 
     return wrapped  # type: ignore[return-value]
+
+
+def arrays_in(cls: type, *names: str) -> None:
+    """Let the methods ``names`` that ``cls`` itself defines take arrays, see :func:`takes_arrays`.
+
+    For the ``__init_subclass__`` of an abstract class, so that every subclass does, also a user's.
+    """
+    for name in names:
+        if name in cls.__dict__:
+            setattr(cls, name, takes_arrays(cls.__dict__[name]))
 
 
 def _is_array(value: Any) -> bool:

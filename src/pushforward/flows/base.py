@@ -15,7 +15,15 @@ from torch import Tensor, nn
 from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..nn import ConditionSpec
 from ..sources import Source
-from ..tensors import Condition, event_size, map_condition, parameter_dtype, to_tensor
+from ..tensors import (
+    Condition,
+    ConditionLike,
+    TensorLike,
+    event_size,
+    map_condition,
+    parameter_dtype,
+    to_tensor,
+)
 
 #: Shape of one condition: () for labels and single numbers, a mapping for several.
 ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
@@ -165,7 +173,7 @@ class Flow(nn.Module, ABC):
     def sample(
         self,
         n: int | Sequence[int],
-        condition: Condition | None = None,
+        condition: ConditionLike | None = None,
         generator: torch.Generator | None = None,
     ) -> Tensor:
         """``n`` draws per condition: ``(n, *event)`` for none or one, ``(n, B, *event)`` for B of them.
@@ -178,13 +186,13 @@ class Flow(nn.Module, ABC):
     def _sample(
         self,
         n: int | Sequence[int],
-        condition: Condition | None,
+        condition: ConditionLike | None,
         generator: torch.Generator | None,
         carry: Carry,
     ) -> Tensor:
-        condition = self.conditions(condition)
-        lead = (*sample_shape(n), *self.condition_batch(condition))
-        rows = self._spread(condition, lead)
+        given = self.conditions(condition)
+        lead = (*sample_shape(n), *self.condition_batch(given))
+        rows = self._spread(given, lead)
         x0 = self.source.sample(event_size(lead), rows, generator)
         x = carry(x0, rows, generator)
         return x.reshape(*lead, *self.event_shape)
@@ -207,7 +215,7 @@ class DensityFlow(Flow):
         """The log-density of rows ``(B, *event)``, ``(B,)``: what training and ``compile`` see of a flow."""
 
     def log_prob(
-        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+        self, x: TensorLike, condition: ConditionLike | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Log-density in nats and data units: log p(x) = log p_source(x0) + log|det dx0/dx|.
 
@@ -215,15 +223,17 @@ class DensityFlow(Flow):
         broadcast and are the shape of the result.  ``generator`` serves bounds and estimates.  Raises
         ValueError for shapes that do not fit, values that are not finite and where the source has no density.
         """
-        x, condition, event = self.rows(x), self.conditions(condition), self.event_shape
-        lead_ndim = x.ndim - len(event)
-        if lead_ndim < 0 or tuple(x.shape[lead_ndim:]) != tuple(event):
-            raise ValueError(f"x: expected shape (..., {', '.join(map(str, event))}), got {tuple(x.shape)}")
-        lead, given = tuple(x.shape[:lead_ndim]), self.condition_batch(condition)
-        if given:
-            lead = torch.broadcast_shapes(lead, given)
-        rows = x.expand(*lead, *event).reshape(-1, *event)
-        return self(rows, self._spread(condition, lead), generator).to(x.dtype).reshape(lead)
+        rows, given, event = self.rows(x), self.conditions(condition), self.event_shape
+        lead_ndim = rows.ndim - len(event)
+        if lead_ndim < 0 or tuple(rows.shape[lead_ndim:]) != tuple(event):
+            raise ValueError(
+                f"x: expected shape (..., {', '.join(map(str, event))}), got {tuple(rows.shape)}"
+            )
+        lead, batch = tuple(rows.shape[:lead_ndim]), self.condition_batch(given)
+        if batch:
+            lead = torch.broadcast_shapes(lead, batch)
+        flat = rows.expand(*lead, *event).reshape(event_size(lead), *event)
+        return self(flat, self._spread(given, lead), generator).to(rows.dtype).reshape(lead)
 
 
 class InvertibleFlow(DensityFlow):
@@ -257,7 +267,7 @@ class InvertibleFlow(DensityFlow):
     def sample_and_log_prob(
         self,
         n: int | Sequence[int],
-        condition: Condition | None = None,
+        condition: ConditionLike | None = None,
         generator: torch.Generator | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Draws as :meth:`sample` and their log-density, in one pass; guidance is ignored."""
@@ -272,7 +282,7 @@ class InvertibleFlow(DensityFlow):
         return x, log_p[0].reshape(x.shape[: x.ndim - len(self.event_shape)])
 
     def given(
-        self, condition: Condition | None = None, generator: torch.Generator | None = None
+        self, condition: ConditionLike | None = None, generator: torch.Generator | None = None
     ) -> torch.distributions.Distribution:
         """The distribution under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
         from .distribution import FlowDistribution

@@ -29,14 +29,26 @@ def _value_and_pull(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """``function(x)`` and its vector-Jacobian product."""
-    if torch.is_grad_enabled() or torch.compiler.is_compiling() or peek_interpreter_stack() is not None:
-        value, pull, *_ = torch.func.vjp(function, x)
-        return value, lambda v: pull(v)[0]
-    # The same derivatives, bit for bit, where nothing differentiates them again: torch.func.vjp loads
-    # torch's compiler, which takes longer than to score a table.
+    plain = not (torch.is_grad_enabled() or torch.compiler.is_compiling() or peek_interpreter_stack())
+    found = _plain_value_and_pull(function, x) if plain else None
+    if found is not None:
+        return found
+    value, pull, *_ = torch.func.vjp(function, x)
+    return value, lambda v: pull(v)[0]
+
+
+def _plain_value_and_pull(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]] | None:
+    """The same, bit for bit, where nothing differentiates it again: torch.func.vjp loads torch's compiler,
+    which takes longer than to score a table.  None where ``function`` holds tensors of inference mode, which
+    torch.func takes and autograd does not."""
     x = x.detach().requires_grad_()
-    with torch.enable_grad():
-        value = function(x)
+    try:
+        with torch.enable_grad():
+            value = function(x)
+    except RuntimeError:
+        return None
     if not value.requires_grad:
         return value, torch.zeros_like
     return value.detach(), lambda v: torch.autograd.grad(

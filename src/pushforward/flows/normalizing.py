@@ -16,8 +16,8 @@ from torch import Tensor
 
 from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse, Permutation
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
-from ..inputs import as_event_shape
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
+from ..nn.checks import check_sizes
 from ..sources import Normal, Source
 from .base import condition_shape
 from .bijective import BijectiveFlow
@@ -63,7 +63,7 @@ def realnvp(
     >>> realnvp(3).sample(5).shape, realnvp((1, 4, 4), layers=2).sample(5).shape
     (torch.Size([5, 3]), torch.Size([5, 1, 4, 4]))
     """
-    shape = as_event_shape(event_shape)
+    shape = check_sizes("event_shape", event_shape)
     sizes = {"width": width, "depth": depth}
     of_images = {"levels": levels, "dropout": dropout, "bins": bins}
     given = {name: value for name, value in {**sizes, **of_images}.items() if value is not None}
@@ -110,7 +110,7 @@ def maf(
     >>> maf(3).log_prob(torch.zeros(2, 3)).shape
     torch.Size([2])
     """
-    dim = _dimension(event_shape, "maf")
+    dim = _dimension(event_shape, "maf", _affine_least(source))
     return _flow(_autoregressive(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
 
 
@@ -147,13 +147,13 @@ def iaf(
     >>> iaf(3).sample(2).shape
     torch.Size([2, 3])
     """
-    dim = _dimension(event_shape, "iaf")
+    dim = _dimension(event_shape, "iaf", _affine_least(source))
     links = _autoregressive(dim, ScaleShift(), condition, layers, width, depth)
     return _flow(links, dim, condition, source, inverse=False)
 
 
 def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> int:
-    shape = as_event_shape(event_shape)
+    shape = check_sizes("event_shape", event_shape)
     if len(shape) != 1:
         raise ValueError(
             f"{name}: expected events of shape (d,), got {shape}; images: glow, tarflow, realnvp"
@@ -164,6 +164,11 @@ def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> i
             f"dimensions, got {shape[0]}; for one dimension take nsf-ar"
         )
     return shape[0]
+
+
+def _affine_least(source: Source | None) -> int:
+    """Fewest dimensions of affine autoregressive layers: one only where the source has a shape of its own."""
+    return 2 if source is None or isinstance(source, Normal) else 1
 
 
 def shuffled(dim: int, number: int) -> Tensor:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
-from ..inputs import as_event_shape
 from ..nn import ConditionSpec, Perceptron
+from ..nn.checks import check_count, check_sizes
 from ..sources import Normal
 from ..tensors import Condition, event_size, sum_event
 from .base import DensityFlow, condition_shape
@@ -48,9 +48,9 @@ class VAE(DensityFlow):
         samples: int = 1,
     ):
         super().__init__()
-        if samples < 1:
-            raise ValueError(f"samples: expected at least 1, got {samples}")
-        self.shape = as_event_shape(event_shape)
+        check_count("samples", samples)
+        check_count("latent", latent)
+        self.shape = check_sizes("event_shape", event_shape)
         self.size, self.latent, self.samples = event_size(self.shape), latent, samples
         self.source, self.condition_shape = Normal(latent), condition_shape(condition)
         self.encoder = Perceptron(self.size, 2 * latent, condition, width, depth, "silu")

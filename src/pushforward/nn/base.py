@@ -9,6 +9,7 @@ from typing import Self
 import torch
 from torch import Tensor, nn
 
+from ..inputs import check_same
 from ..tensors import Condition, event_size
 from .checks import check_count as check_count
 from .checks import check_rate as check_rate
@@ -72,6 +73,7 @@ class Network(nn.Module, ABC):
 
         One time for all rows stays one row, so that solvers pay for its embedding once per batch.
         """
+        check_same(x, self)
         if x.shape[1:] != self.event_shape or x.ndim == 0:
             raise ValueError(f"x: expected shape (B, {str(self.event_shape)[1:-1]}), got {tuple(x.shape)}")
         t = torch.as_tensor(t, dtype=x.dtype, device=x.device)

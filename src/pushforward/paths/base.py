@@ -1,12 +1,15 @@
-"""What a path is: the law of x_t between a pair of points, and where it starts and ends."""
+"""What a path is: the distribution of x_t between a pair of points, and where it starts and ends."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from ..tensors import arrays_in
 
 
 @dataclass(frozen=True)
@@ -78,7 +81,7 @@ class AntitheticPair:
 
 @dataclass(frozen=True)
 class End:
-    """The law of x_t at one end of the path, as a combination of its ingredients.
+    """The distribution of x_t at one end of the path, as a combination of its ingredients.
 
     x = source_scale * x0 + target_scale * x1 + noise_scale * z.
     """
@@ -91,6 +94,10 @@ class End:
 class Path(nn.Module, ABC):
     """Joins the points of a pair by a curve x_t, t in [0, 1]."""
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        arrays_in(cls, "sample", "sample_pair")
+
     #: whether the velocity is infinite at t = 0 and at t = 1; objectives keep their times away from there
     open_ends: tuple[bool, bool] = (False, False)
 
@@ -100,4 +107,4 @@ class Path(nn.Module, ABC):
 
     @abstractmethod
     def ends(self) -> tuple[End, End]:
-        """The laws at t = 0 and t = 1; a flow starts from the first."""
+        """The distributions at t = 0 and t = 1; a flow starts from the first."""

@@ -38,16 +38,16 @@ class Linear(Schedule):
 class LipmanOT(Schedule):
     """alpha = t, sigma = 1 - (1 - sigma_min) t: straight lines that stop a little before their target.
 
-    The path ends at x1 + sigma_min x0 (Lipman et al. 2023, arXiv 2210.02747, eq. 20).  Raises ValueError
-    for a ``sigma_min`` outside [0, 1).
+    The path ends at x1 + sigma_min x0 (Lipman et al. 2023, arXiv 2210.02747, eq. 20); at ``sigma_min`` 1 the
+    noise stays as it is, above it grows.  Raises ValueError for a ``sigma_min`` that is negative.
 
     >>> LipmanOT(0.1)(torch.tensor(1.0))[:2]
     (tensor(1.), tensor(0.1000))
     """
 
     def __init__(self, sigma_min: float = 1e-4):
-        if not 0 <= sigma_min < 1:
-            raise ValueError(f"sigma_min: expected a number in [0, 1), got {sigma_min}")
+        if not 0 <= sigma_min < math.inf:
+            raise ValueError(f"sigma_min: expected a number of at least 0, got {sigma_min}")
         self.sigma_min = float(sigma_min)
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

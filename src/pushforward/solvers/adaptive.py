@@ -9,6 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ..nn.checks import check_count
 from ..tensors import is_vmapped
 from .base import Problem, Solution, Solver, State, StateT, Status, Velocity, as_ode
 from .state import Entries, Evaluation, as_entries, check_interval, check_save_at, finite_rows, like
@@ -59,8 +60,7 @@ class Adaptive(Solver):
             raise ValueError(f"rtol: expected a number of at least 0, got {rtol}")
         if not (atol > 0.0 and math.isfinite(atol)):
             raise ValueError(f"atol: expected a positive number, got {atol}")
-        if max_steps < 1:
-            raise ValueError(f"max_steps: expected at least 1, got {max_steps}")
+        check_count("max_steps", max_steps)
         if first_step is not None and not (first_step > 0.0 and math.isfinite(first_step)):
             raise ValueError(f"first_step: expected a positive length, got {first_step}")
         self.rtol, self.atol, self.max_steps, self.first_step = rtol, atol, max_steps, first_step

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor
 
-from ..tensors import every
+from ..tensors import arrays_in, every
 
 #: What is integrated: a tensor ``(B, *event)`` or a tuple of tensors that share B.
 State = Tensor | tuple[Tensor, ...]
@@ -106,7 +106,14 @@ class Solution(Generic[StateT]):
 
 
 class Solver(ABC):
-    """Integrates a problem from ``t0`` to ``t1``, forwards or backwards in time."""
+    """Integrates a problem from ``t0`` to ``t1``, forwards or backwards in time.
+
+    States are tensors or arrays; no rows in give no rows out.
+    """
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        arrays_in(cls, "solve")
 
     @abstractmethod
     def solve(

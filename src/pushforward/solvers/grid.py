@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..nn.checks import check_count
 from .base import Solver
 
 
@@ -21,8 +22,7 @@ class Gridded(Solver):
 
     def __init__(self, steps: int = 100, grid: Sequence[float] | Tensor | None = None):
         if grid is None:
-            if steps < 1:
-                raise ValueError(f"steps: expected at least 1, got {steps}")
+            check_count("steps", steps)
             self.grid = [i / steps for i in range(steps + 1)]
         else:
             self.grid = [float(g) for g in (grid.tolist() if isinstance(grid, Tensor) else grid)]

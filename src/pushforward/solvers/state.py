@@ -56,7 +56,17 @@ class Evaluation:
         self.calls += 1
         # a fill, not a copy from the host, so that a fixed-step loop never waits for the device
         time = t if isinstance(t, Tensor) else entries[0].new_full((), t)
-        slope = self.velocity(time, like(self.x, entries))
+        try:
+            slope = self.velocity(time, like(self.x, entries))
+        except RuntimeError as error:
+            # torch names the two that differ, but not whose they are
+            if "dtype" not in str(error) and "device" not in str(error):
+                raise
+            first = entries[0]
+            raise ValueError(
+                f"{self.name}: x is {first.dtype} on {first.device}, which the field does not take; move x "
+                f"or the field to the other's dtype and device ({str(error).splitlines()[0]})"
+            ) from error
         slopes = (slope,) if isinstance(slope, Tensor) else tuple(slope)
         if [s.shape for s in slopes] != [e.shape for e in entries]:
             raise ValueError(

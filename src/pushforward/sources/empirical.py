@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..inputs import as_points, check_positive
+from ..inputs import as_points
+from ..nn.checks import check_number
 from ..tensors import Condition
 from .base import Source
 
@@ -30,7 +31,7 @@ class Empirical(Source):
         super().__init__()
         x = as_points(x, "x")
         self.event_shape = tuple(x.shape[1:])
-        self.noise = check_positive(noise, "noise") if noise else 0.0
+        self.noise = check_number("noise", noise, 0, torch.finfo(torch.float32).max) if noise else 0.0
         self.register_buffer("rows", x)
 
     def convolved(self, scale: float, noise: float) -> Self:

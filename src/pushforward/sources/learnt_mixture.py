@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
-from ..inputs import as_event_shape
-from ..nn.base import check_count
+from ..nn.checks import check_count, check_sizes
 from ..tensors import Condition, event_size, flatten_event
 from .base import Source
 
@@ -30,7 +29,7 @@ class LearntMixture(Source):
     def __init__(self, event_shape: int | Sequence[int], components: int = 8):
         super().__init__()
         check_count("components", components)
-        self.event_shape = as_event_shape(event_shape)
+        self.event_shape = check_sizes("event_shape", event_shape)
         d = event_size(self.event_shape)
         spread = 0.0 if components == 1 else 1.0
         self.logits = nn.Parameter(torch.zeros(components))

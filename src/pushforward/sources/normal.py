@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..inputs import as_event_shape, check_positive
+from ..nn.checks import check_number, check_sizes
 from ..tensors import Condition, event_size, sum_event
 from .base import Source
 
@@ -29,10 +29,9 @@ class Normal(Source):
 
     def __init__(self, event_shape: int | Sequence[int], scale: float = 1.0, loc: float = 0.0):
         super().__init__()
-        scale = check_positive(scale, "scale")
-        if not abs(loc) < math.inf:
-            raise ValueError(f"loc: expected a finite number, got {loc}")
-        self.event_shape = as_event_shape(event_shape)
+        scale = check_number("scale", scale, 0, torch.finfo(torch.float32).max)
+        loc = check_number("loc", loc)
+        self.event_shape = check_sizes("event_shape", event_shape)
         self.register_buffer("loc", torch.tensor(float(loc)))
         self.register_buffer("scale", torch.tensor(float(scale)))
 

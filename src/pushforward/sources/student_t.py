@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
-from ..inputs import as_event_shape, check_positive
+from ..nn.checks import check_number, check_sizes
 from ..tensors import Condition, sum_event
 from .base import Source
 
@@ -34,8 +34,8 @@ class StudentT(Source):
 
     def __init__(self, event_shape: int | Sequence[int], df: float = 5.0, learn: bool = True):
         super().__init__()
-        df = check_positive(df, "df")
-        self.event_shape = as_event_shape(event_shape)
+        df = check_number("df", df, 0, torch.finfo(torch.float32).max)
+        self.event_shape = check_sizes("event_shape", event_shape)
         self.loc = nn.Parameter(torch.zeros(self.event_shape), requires_grad=learn)
         self.log_scale = nn.Parameter(torch.zeros(self.event_shape), requires_grad=learn)
         self.log_df = nn.Parameter(torch.full(self.event_shape, math.log(df)), requires_grad=learn)

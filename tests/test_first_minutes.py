@@ -219,6 +219,11 @@ def test_divergences_without_a_graph_are_those_with_one(chunk):
         assert all(torch.equal(a, b) for a, b in zip(with_graph, without))
     jacobian = torch.func.vmap(torch.func.jacrev(lambda row: net(torch.tensor([0.3]), row[None])[0]))(x)
     assert torch.allclose(with_graph[1], jacobian.diagonal(dim1=1, dim2=2).sum(1), atol=1e-6)
+    # a tensor of inference mode in the field, which autograd does not take
+    with torch.inference_mode():
+        factor = torch.full((), 2.0)
+        value, found = divergence(lambda x: factor * x**2, x, chunk)
+    assert torch.allclose(found, 4 * x.sum(1)) and torch.allclose(value, 2 * x**2)
     with torch.no_grad():  # a field that does not depend on x
         assert torch.equal(divergence(torch.ones_like, x)[1], torch.zeros(7))
 

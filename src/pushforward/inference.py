@@ -83,7 +83,7 @@ def score(
     flow = _adjusted(run, solver=solver)
     generator = seeded(seed, "score", device=run.device)
     values: list[float] = []
-    with torch.inference_mode():
+    with torch.no_grad():  # not inference_mode: divergences are derivatives
         for part in _parts(run, rows):
             values += multi_sample_bound(flow, part.x, bound_samples, part.condition, generator).tolist()
     return "log_prob" if flow.density == "exact" else "log_prob_bound", values

@@ -84,7 +84,7 @@ def page() -> None:
     note = (
         "Processor seconds (user and system) of whole commands, medians. Before, SciPy, scikit-learn, pandas "
         "and torch's compiler were loaded by whatever opened a run. The checkouts take turns on a machine of "
-        "two cores that a dozen other processes used at the same time: the seconds of the clock are several "
+        "two cores that other processes used at the same time: the seconds of the clock are up to several "
         "times those of an idle machine. `sample` and `score`: 1,000 rows of two moons, flow matching."
     )
     command = "python benchmarks/commands.py run BEFORE AFTER && python benchmarks/commands.py page"

@@ -13,6 +13,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+__all__ = [
+    "ComputeConfig",
+    "DataConfig",
+    "FORMAT",
+    "ModelConfig",
+    "OptimConfig",
+    "PARTS",
+    "RunConfig",
+    "changes",
+    "default_out",
+    "flatten",
+]
+
 #: Version of the run folder; a run of a newer one is refused.
 FORMAT = 1
 

@@ -5,6 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+__all__ = [
+    "BASES",
+    "COUPLINGS",
+    "DATASETS",
+    "Entry",
+    "FLOWS",
+    "GAMMAS",
+    "KINDS",
+    "METHODS",
+    "Method",
+    "NETWORKS",
+    "SCHEDULES",
+    "SDE_SOLVERS",
+    "SOLVERS",
+    "TIMES",
+    "WEIGHTINGS",
+]
+
 
 @dataclass(frozen=True)
 class Entry:

@@ -18,6 +18,14 @@ from .runs import RunFolder
 from .tensors import Condition, condition_length, condition_to, event_size, take_condition
 from .training import in_model_space
 
+__all__ = [
+    "CHUNK",
+    "carry",
+    "draw",
+    "score",
+    "threshold",
+]
+
 #: Rows carried at once when sampling and scoring.
 CHUNK = 1024
 

@@ -12,6 +12,17 @@ from torch._C._functorch import is_functorch_wrapped_tensor
 
 from .tensors import Condition, parameter_dtype, to_tensor
 
+__all__ = [
+    "as_points",
+    "check_device",
+    "check_finite",
+    "check_matrices",
+    "check_rows",
+    "check_same",
+    "check_weights",
+    "to_condition",
+]
+
 
 def to_condition(condition: Any, module: nn.Module) -> Condition | None:
     """A condition of ``module`` as tensors on its device: numbers in its dtype, labels as int64.

@@ -14,6 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+__all__ = [
+    "BLOCK",
+    "RowGenerator",
+    "derive_seed",
+    "normal",
+    "seeded",
+    "uniform",
+]
+
 #: Rows that share one underlying stream; a process draws whole blocks and keeps its own rows.
 BLOCK = 512
 

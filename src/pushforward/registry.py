@@ -28,6 +28,14 @@ from .entries import WEIGHTINGS as WEIGHTINGS
 from .entries import Entry as Entry
 from .entries import Method as Method
 
+__all__ = [
+    "create",
+    "is_number",
+    "lookup",
+    "parse",
+    "suggest",
+]
+
 
 def suggest(name: str, known: Any) -> str:
     """`` (did you mean ...?)`` or the list of known names, for the end of an error message."""

@@ -31,6 +31,14 @@ from .stored import bijection_from_json, bijection_to_json, source_from_json, so
 from .tensors import Condition, pack_condition, take_condition, unpack_condition
 from .training import write_json
 
+__all__ = [
+    "CONTENTS",
+    "KEPT_CONDITIONS",
+    "MAY_CHANGE",
+    "RunFolder",
+    "check_out",
+]
+
 #: Everything a run writes; ``--overwrite`` removes these and nothing else.
 CONTENTS = (
     "config.json",

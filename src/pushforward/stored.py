@@ -11,6 +11,13 @@ from torch import Tensor
 from .bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
 from .sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Normal, Source
 
+__all__ = [
+    "bijection_from_json",
+    "bijection_to_json",
+    "source_from_json",
+    "source_to_json",
+]
+
 #: Preprocessing that a run can store, by what its constructor takes: tensors, or plain numbers.
 _TENSORS = {
     Affine: ("loc", "scale"),

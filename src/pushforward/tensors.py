@@ -13,6 +13,30 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import get_unwrapped, is_batchedtensor, is_functorch_wrapped_tensor
 
+__all__ = [
+    "Condition",
+    "ConditionLike",
+    "TensorLike",
+    "arrays_in",
+    "condition_length",
+    "condition_to",
+    "drop_condition",
+    "event_size",
+    "every",
+    "expand_time",
+    "flatten_event",
+    "is_vmapped",
+    "join_conditions",
+    "map_condition",
+    "pack_condition",
+    "parameter_dtype",
+    "sum_event",
+    "take_condition",
+    "takes_arrays",
+    "to_tensor",
+    "unpack_condition",
+]
+
 #: A condition: labels ``(B,)``, a tensor ``(B, ...)``, or a mapping of such tensors.
 Condition = Tensor | Mapping[str, "Tensor"]
 

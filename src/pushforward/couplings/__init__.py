@@ -14,3 +14,20 @@ from .semidiscrete import SemidiscreteOT as SemidiscreteOT
 from .semidiscrete import check_source as check_source
 from .sinkhorn import SinkhornOT as SinkhornOT
 from .unbalanced import UnbalancedOT as UnbalancedOT
+
+__all__ = [
+    "ConditionalOT",
+    "Coupling",
+    "DatasetOT",
+    "GivenPairs",
+    "Independent",
+    "MinibatchOT",
+    "Pairing",
+    "PartialOT",
+    "Rows",
+    "SemidiscreteOT",
+    "SinkhornOT",
+    "UnbalancedOT",
+    "as_rows",
+    "check_source",
+]

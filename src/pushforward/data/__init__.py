@@ -7,3 +7,13 @@ from .load import load as load
 from .load import read_rows as read_rows
 from .schema import Schema as Schema
 from .write import write_rows as write_rows
+
+__all__ = [
+    "ConditionSpec",
+    "Dataset",
+    "MixedConditionSpec",
+    "Schema",
+    "load",
+    "read_rows",
+    "write_rows",
+]

@@ -14,6 +14,12 @@ from torch import Tensor
 from .schema import Schema
 from .tables import default_names
 
+__all__ = [
+    "MOST_COLUMNS",
+    "write_grid",
+    "write_scatter",
+]
+
 #: The most columns a pair plot shows.
 MOST_COLUMNS = 8
 

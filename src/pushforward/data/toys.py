@@ -17,6 +17,20 @@ from .. import random
 from ..tensors import to_tensor
 from .text import is_whole
 
+__all__ = [
+    "LABELS",
+    "checkerboard",
+    "circles",
+    "draw_labels",
+    "eight_gaussians",
+    "gaussian",
+    "moons",
+    "pinwheel",
+    "scurve",
+    "spirals",
+    "swissroll",
+]
+
 #: How many components each of the labelled laws has, by the name of its function.
 LABELS = {"moons": 2, "eight_gaussians": 8, "circles": 2, "pinwheel": 5, "spirals": 2}
 

@@ -2,3 +2,8 @@
 
 from .density import FlowDensity as FlowDensity
 from .outliers import FlowOutlierDetector as FlowOutlierDetector
+
+__all__ = [
+    "FlowDensity",
+    "FlowOutlierDetector",
+]

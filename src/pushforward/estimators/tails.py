@@ -9,6 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+__all__ = [
+    "Columns",
+    "Combined",
+    "QUERIES",
+    "TABLE",
+    "Tail",
+    "Values",
+    "WEIGHTS",
+    "WIDTHS",
+]
+
 Values = NDArray[np.float64]
 
 #: How much the joint density, the columns' densities and the columns' tails count; chosen on splits that no

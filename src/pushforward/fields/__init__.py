@@ -18,3 +18,24 @@ from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
 from .guidance import Guided as Guided
 from .scaled import Scaled as Scaled
+
+__all__ = [
+    "AnyField",
+    "Around",
+    "BestLinear",
+    "BridgeField",
+    "BridgeOutput",
+    "Drift",
+    "Field",
+    "Guided",
+    "PREDICTIONS",
+    "Parameterised",
+    "Prediction",
+    "ReversedTime",
+    "Scaled",
+    "ScoreFromEta",
+    "TwoHeads",
+    "as_field",
+    "from_velocity",
+    "to_velocity",
+]

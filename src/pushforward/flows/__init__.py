@@ -23,3 +23,29 @@ from .saving import save as save
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed
 from .vae import VAE as VAE
+
+__all__ = [
+    "BijectiveFlow",
+    "ContinuousFlow",
+    "DensityFlow",
+    "DiffusionFlow",
+    "Flow",
+    "FlowDistribution",
+    "InvertibleFlow",
+    "OneStep",
+    "Transformed",
+    "VAE",
+    "divergence",
+    "glow",
+    "iaf",
+    "load_flow",
+    "maf",
+    "multi_sample_bound",
+    "nice",
+    "nsf",
+    "nsf_ar",
+    "realnvp",
+    "residual",
+    "save",
+    "tarflow",
+]

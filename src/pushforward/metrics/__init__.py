@@ -23,3 +23,29 @@ from .trajectories import straightness as straightness
 from .trajectories import transport_cost as transport_cost
 from .transport import sliced_wasserstein as sliced_wasserstein
 from .transport import wasserstein as wasserstein
+
+__all__ = [
+    "Importance",
+    "KernelDensity",
+    "bits_per_dim",
+    "distances",
+    "energy_distance",
+    "fit_blend",
+    "fit_gaussian",
+    "fit_mixture",
+    "importance",
+    "label_accuracy",
+    "linear_gaussian",
+    "memorisation_share",
+    "memorisation_threshold",
+    "nearest",
+    "normalised_path_energy",
+    "optimal_cost",
+    "path_energy",
+    "plan_entropy",
+    "sliced_wasserstein",
+    "straightness",
+    "transport_cost",
+    "two_sample_accuracy",
+    "wasserstein",
+]

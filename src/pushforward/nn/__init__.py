@@ -14,3 +14,20 @@ from .lipschitz import LipschitzPerceptron as LipschitzPerceptron
 from .mlp import MLP as MLP
 from .residual import ResidualMLP as ResidualMLP
 from .unet import UNet as UNet
+
+__all__ = [
+    "CausalTransformer",
+    "ConditionEmbedding",
+    "ConditionSpec",
+    "ConvConditioner",
+    "FourierFeatures",
+    "LipschitzPerceptron",
+    "MLP",
+    "MaskedPerceptron",
+    "Network",
+    "OneByOne",
+    "Perceptron",
+    "ResidualMLP",
+    "TimeEmbedding",
+    "UNet",
+]

@@ -22,3 +22,28 @@ from .weightings import Equal as Equal
 from .weightings import MinSNR as MinSNR
 from .weightings import Power as Power
 from .weightings import Weighting as Weighting
+
+__all__ = [
+    "Batch",
+    "BridgeMatching",
+    "Distillation",
+    "Equal",
+    "FlowMatching",
+    "InterpolantMatching",
+    "Late",
+    "LightSB",
+    "LightSBPotential",
+    "LogitNormal",
+    "Loss",
+    "MaximumLikelihood",
+    "MinSNR",
+    "Objective",
+    "Power",
+    "ReverseKL",
+    "Step",
+    "Times",
+    "UShaped",
+    "Uniform",
+    "Weighting",
+    "row_mean",
+]

@@ -20,3 +20,26 @@ from .schedules import Schedule as Schedule
 from .schedules import Trigonometric as Trigonometric
 from .schedules import VarianceExploding as VarianceExploding
 from .schedules import VariancePreserving as VariancePreserving
+
+__all__ = [
+    "AntitheticPair",
+    "Brownian",
+    "Coefficients",
+    "Constant",
+    "End",
+    "Follmer",
+    "Gamma",
+    "Interpolant",
+    "Linear",
+    "LipmanOT",
+    "MapPath",
+    "Path",
+    "PathPoint",
+    "Polynomial",
+    "Quadratic",
+    "Schedule",
+    "SineSquared",
+    "Trigonometric",
+    "VarianceExploding",
+    "VariancePreserving",
+]

@@ -11,3 +11,17 @@ from .exact import exact_of_costs as exact_of_costs
 from .partial import partial as partial
 from .sinkhorn import sinkhorn as sinkhorn
 from .unbalanced import unbalanced as unbalanced
+
+__all__ = [
+    "Ascent",
+    "EntropicPlan",
+    "ExactPlan",
+    "ascend",
+    "chi_square",
+    "exact",
+    "exact_of_costs",
+    "partial",
+    "sinkhorn",
+    "squared_distances",
+    "unbalanced",
+]

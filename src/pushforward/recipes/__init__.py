@@ -14,3 +14,20 @@ from .open import load as load
 from .open import load_dataset as load_dataset
 from .open import open_run as open_run
 from .train import train as train
+
+__all__ = [
+    "Run",
+    "build_coupling",
+    "build_flow",
+    "build_models",
+    "build_objective",
+    "build_path",
+    "by_method",
+    "check",
+    "label",
+    "load",
+    "load_dataset",
+    "open_run",
+    "resolve",
+    "train",
+]

@@ -27,3 +27,33 @@ from .sde import level as level
 from .stochastic_heun import StochasticHeun as StochasticHeun
 from .tableau import Tableau as Tableau
 from .tsit5 import Tsit5 as Tsit5
+
+__all__ = [
+    "AB2",
+    "Adaptive",
+    "Diffusion",
+    "Dopri5",
+    "Euler",
+    "EulerMaruyama",
+    "FixedStep",
+    "Gridded",
+    "Heun",
+    "Midpoint",
+    "ODE",
+    "Problem",
+    "RK4",
+    "RungeKutta",
+    "SDE",
+    "Solution",
+    "Solver",
+    "SolverFailure",
+    "State",
+    "StateT",
+    "Status",
+    "StochasticHeun",
+    "StochasticSolver",
+    "Tableau",
+    "Tsit5",
+    "Velocity",
+    "level",
+]

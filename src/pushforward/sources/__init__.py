@@ -10,3 +10,16 @@ from .mapped import Mapped as Mapped
 from .mixture import GaussianMixture as GaussianMixture
 from .normal import Normal as Normal
 from .student_t import StudentT as StudentT
+
+__all__ = [
+    "Blend",
+    "Empirical",
+    "GaussianMixture",
+    "Kernels",
+    "LearntMixture",
+    "LinearShift",
+    "Mapped",
+    "Normal",
+    "Source",
+    "StudentT",
+]

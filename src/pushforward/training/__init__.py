@@ -22,3 +22,28 @@ from .trainer import Result as Result
 from .trainer import Trainer as Trainer
 from .trainer import read_metrics as read_metrics
 from .validation import affordable as affordable
+
+__all__ = [
+    "Batches",
+    "EMA",
+    "JUDGINGS",
+    "Judge",
+    "NoData",
+    "NonFiniteLoss",
+    "PairedBatches",
+    "Result",
+    "Trainer",
+    "affordable",
+    "check_count",
+    "check_number",
+    "check_optim",
+    "gather_objects",
+    "in_model_space",
+    "is_first_process",
+    "make_fabric",
+    "progress",
+    "read_metrics",
+    "read_model",
+    "write_json",
+    "write_model",
+]

@@ -6,3 +6,12 @@ from .network import MonotoneNetwork as MonotoneNetwork
 from .scale_shift import ScaleShift as ScaleShift
 from .shift import Shift as Shift
 from .spline import RationalQuadratic as RationalQuadratic
+
+__all__ = [
+    "CircularSpline",
+    "Monotone",
+    "MonotoneNetwork",
+    "RationalQuadratic",
+    "ScaleShift",
+    "Shift",
+]

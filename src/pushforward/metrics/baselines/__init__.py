@@ -10,3 +10,12 @@ from .gaussian import fit_gaussian as fit_gaussian
 from .gaussian import linear_gaussian as linear_gaussian
 from .kernel import KernelDensity as KernelDensity
 from .mixture import fit_mixture as fit_mixture
+
+__all__ = [
+    "KernelDensity",
+    "bits_per_dim",
+    "fit_blend",
+    "fit_gaussian",
+    "fit_mixture",
+    "linear_gaussian",
+]

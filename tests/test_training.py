@@ -323,8 +323,8 @@ def test_a_batch_may_hold_more_rows_than_there_are():
         (lambda: quick(nn.Tanh()), "models: expected parameters to train, got a Tanh without any"),
         (lambda: quick(objective=nn.MSELoss()), "objective: expected an Objective, got a MSELoss"),
         (
-            lambda: quick(batches=torch.zeros(3, 2)),
-            "batches: expected PairedBatches or the like, got a Tensor",
+            lambda: quick(batches=[1, 2]),
+            "batches: expected PairedBatches or the like, got a list",
         ),
         (lambda: quick(validation=torch.zeros(3)), "validation: expected a Batch, got a Tensor"),
         (lambda: quick(seconds=0), "seconds: expected a positive number or None, got 0"),

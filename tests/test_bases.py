@@ -93,7 +93,7 @@ def test_heavy_tails_are_better_fitted_from_student_t(tmp_path: Path) -> None:
         (["--method", "vae", "--base", "normal"], "--base normal: is for flows that are bijections, got vae"),
         (["--method", "nsf", "--base", "studnet"], "did you mean 'student-t'"),
         (["--method", "nsf", "--base", "student-t,fd=3"], "unknown option 'fd'"),
-        (["--method", "nsf", "--base", "mixture,components=0"], "components: expected an integer of at least 1"),
+        (["--method", "nsf", "--base", "mixture,components=0"], "components: expected an integer"),
     ],
 )
 def test_bases_that_do_not_fit_are_refused(flags: list[str], says: str, tmp_path: Path, capsys) -> None:

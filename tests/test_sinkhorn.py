@@ -517,3 +517,18 @@ def test_clouds_without_rows_and_of_other_events_are_refused(coupling):
         coupling.pair(torch.zeros(0, 2), torch.zeros(0, 2))
     with pytest.raises(ValueError, match="expected equal events"):
         coupling.pair(torch.zeros(3, 2), torch.zeros(3, 4))
+
+
+@pytest.mark.parametrize("dim", [1, 2, 10])
+def test_a_regularisation_of_nothing_has_the_cost_of_the_exact_plan(dim: int) -> None:
+    """epsilon = 1e-5 of the costs' range: what regularisation may add is epsilon log n, 5e-5 of the range."""
+    g = torch.Generator().manual_seed(dim)
+    x, y = (torch.randn(64, dim, generator=g, dtype=torch.float64) for _ in range(2))
+    cost = torch.cdist(x, y + 1).square()
+    span = float(cost.max() - cost.min())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        plan = sinkhorn(cost, 1e-5 * span)
+    right = float(ot.emd2(np.full(64, 1 / 64), np.full(64, 1 / 64), cost.numpy()))  # type: ignore[arg-type]
+    # the error of the marginals is 1e-4 of the mass, which moves over a part of the range
+    assert bool(plan.converged) and abs(float((plan.log_plan().exp() * cost).sum()) - right) < 1e-3 * right

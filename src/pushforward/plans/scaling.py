@@ -16,6 +16,10 @@ WINDOW = 16
 #: Updates after which the loop stops where nothing else is said.
 LIMIT = 10_000
 
+#: Error of the marginals that is allowed where nothing is said, and the share of the range of the costs below
+#: which an epsilon wants a tenth of it.
+TOLERANCE, FINE = 1e-3, 1e-3
+
 #: Factor by which the regularisation falls on its way to the one asked for.
 ANNEAL = 0.25
 
@@ -62,7 +66,7 @@ def scale(
     rho: float,
     a: Tensor,
     b: Tensor,
-    tolerance: float,
+    tolerance: float | None,
     max_iterations: int | None,
     anneal: bool,
     relax: bool,
@@ -76,7 +80,7 @@ def scale(
     batch, (n, m) = cost.shape[:-2], cost.shape[-2:]
     max_iterations = LIMIT if max_iterations is None else max_iterations
     for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
-        if not 0 < value < math.inf:
+        if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name}: expected a positive number, got {value}")
     target = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
     if target.shape not in ((), batch):
@@ -86,6 +90,11 @@ def scale(
     if not bool(cost.isfinite().all()):
         raise ValueError("cost: expected finite numbers")
     whole, target = cost.reshape(-1, n, m), target.expand(batch).reshape(-1)
+    if tolerance is None:
+        small = target < FINE * (whole.amax((1, 2)) - whole.amin((1, 2)))
+        allowed = torch.where(small, 0.1 * TOLERANCE, TOLERANCE).to(cost)
+    else:
+        allowed = torch.full_like(target, tolerance)
     loop = _Loop(whole, target, rho, a.reshape(-1, n), b.reshape(-1, m), relax)
     if init is not None:
         loop.f, loop.g = (v.to(cost).expand(*batch, k).reshape(-1, k) for v, k in zip(init, (n, m)))
@@ -102,7 +111,7 @@ def scale(
         if done >= max_iterations:
             loop.epsilon = loop.target
         mismatch = loop.absorb()
-        stop = (loop.epsilon <= loop.target) & ((mismatch <= tolerance) | (done >= max_iterations))
+        stop = (loop.epsilon <= loop.target) & ((mismatch <= allowed[live]) | (done >= max_iterations))
         if bool(stop.any()):
             at = live[stop]
             f[at], g[at], log_rows[at] = loop.f[stop], loop.g[stop], loop.log_rows[stop]
@@ -114,7 +123,7 @@ def scale(
         loop.window()
         done += WINDOW
     shaped = [
-        v.reshape((*batch, *v.shape[1:])) for v in (f, g, log_rows, iterations, error, error <= tolerance)
+        v.reshape((*batch, *v.shape[1:])) for v in (f, g, log_rows, iterations, error, error <= allowed)
     ]
     return EntropicPlan(
         shaped[0], shaped[1], cost, a, b, target.reshape(batch), shaped[2], shaped[3], shaped[4], shaped[5]

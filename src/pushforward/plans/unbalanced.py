@@ -17,7 +17,7 @@ def unbalanced(
     a: Tensor | None = None,
     b: Tensor | None = None,
     *,
-    tolerance: float = 1e-3,
+    tolerance: float | None = None,
     max_iterations: int | None = None,
     anneal: bool = True,
     relax: bool = True,

@@ -308,7 +308,7 @@ def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch
         capsys,
         *["train", "moons", "--out", str(tmp_path / "part"), *SMALL, "--rows", "300", *flags],
         *["--steps", "30"],
-        says="--steps cannot change in a run of several stages",
+        says="--steps and --minutes cannot change in a run of several stages",
     )
 
 

@@ -226,7 +226,7 @@ def test_wrong_problems_are_refused(cls) -> None:
     for diffusion in (torch.ones(2), torch.ones(3, 4), torch.ones(3, 2, 1), lambda t: torch.ones(5)):
         with pytest.raises(ValueError, match="diffusion: expected a number"):
             cls(2).solve(SDE(lambda t, x: -x, diffusion), x, 0.0, 1.0)
-    with pytest.raises(ValueError, match="steps: expected at least 1"):
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 1"):
         cls(0)
     with pytest.raises(ValueError, match="save_at"):
         cls(2).solve(problem, x, 0.0, 1.0, [0.5, 0.2])

@@ -339,7 +339,7 @@ def test_mistakes_in_options():
     for grid in ([0.0], [0.0, 0.9], [0.1, 1.0], [0.0, 0.5, 0.5, 1.0], [0.0, 0.6, 0.5, 1.0]):
         with pytest.raises(ValueError, match="grid: expected increasing fractions"):
             Euler(grid=grid)
-    with pytest.raises(ValueError, match="steps: expected at least 1, got 0"):
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 1, got 0"):
         Heun(steps=0)
     for options in ({"rtol": -1.0}, {"atol": 0.0}, {"max_steps": 0}, {"first_step": 0.0}, {"rtol": math.nan}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):

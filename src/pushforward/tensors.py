@@ -96,6 +96,8 @@ def takes_arrays(function: _Function) -> _Function:
 
     @functools.wraps(function)
     def wrapped(*args: Any, **options: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return function(*args, **options)
         if any(map(_is_array, args)) or any(map(_is_array, options.values())):
             first = args[0] if args else None
             dtype = parameter_dtype(first) if isinstance(first, nn.Module) else None
@@ -118,7 +120,7 @@ def arrays_in(cls: type, *names: str) -> None:
 
 
 def _is_array(value: Any) -> bool:
-    if isinstance(value, Tensor | str | nn.Module):
+    if value is None or isinstance(value, Tensor | str | int | float | nn.Module):
         return False
     if isinstance(value, dict):
         return any(map(_is_array, value.values()))

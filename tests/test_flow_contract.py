@@ -315,6 +315,45 @@ def test_a_flow_far_out_is_finite_in_single_precision() -> None:
         assert flow.log_prob(torch.tensor([[1e6, -1e6]])).isfinite().all(), name
 
 
+def test_half_precision_is_computed_or_refused_by_name() -> None:
+    """bfloat16 has three digits: it gives the density to some hundredths, or a line that says why not."""
+    x = torch.randn(20, 2, generator=seeded())
+    for name in [name for name in FLOWS if name not in (*IMAGES, "vae")]:
+        flow, half = FLOWS[name](), FLOWS[name]().to(torch.bfloat16)
+        half.load_state_dict(flow.state_dict())
+        if not isinstance(flow, DensityFlow) or not isinstance(half, DensityFlow):
+            continue
+        if name in ("adaptive", "residual"):
+            with pytest.raises(ValueError, match="float32 or float64"):
+                half.log_prob(x)
+        else:
+            gap = half.log_prob(x).detach().double() - flow.log_prob(x).detach()
+            assert float(gap.abs().max()) < 0.2, name
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCES if name != "Empirical"])
+def test_sources_in_half_precision(name: str) -> None:
+    source, x = SOURCES[name](), torch.randn(20, 2, generator=seeded())
+    got = source.log_prob(x.bfloat16()).detach()
+    assert got.dtype == torch.bfloat16
+    assert float((got.float() - source.log_prob(x).detach()).abs().max()) < 0.2  # 2^-8 of terms of some tens
+
+
+def test_trajectories_take_arrays_and_no_rows() -> None:
+    flow = ContinuousFlow(MLP(2), Tsit5(), Normal(2))
+    for made in (flow, Transformed(flow, Affine(0.0, 2.0))):
+        right = made.trajectory(torch.ones(3, 2), [0.0, 0.4, 1.0])
+        told: Any = np.ones((3, 2))
+        times: Any = np.array([0.0, 0.4, 1.0])
+        got = made.trajectory(told, times)
+        assert got.path is not None and right.path is not None and torch.equal(got.path, right.path)
+        none = made.trajectory(torch.zeros(0, 2), [1.0, 0.0]).path
+        assert none is not None and none.shape == (2, 0, 2)
+    double = ContinuousFlow(lambda t, x: torch.ones_like(x), Tsit5(), Normal(1).double())
+    path = double.trajectory(torch.zeros(1, 1, dtype=DOUBLE), [0.0, 0.1, 1.0]).path
+    assert path is not None and abs(float(path[1]) - 0.1) < 1e-15
+
+
 # -- constructors --------------------------------------------------------------------------------------
 
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {

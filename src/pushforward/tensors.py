@@ -72,8 +72,8 @@ def to_tensor(value: Any, name: str = "x", dtype: torch.dtype | None = None) -> 
         raise ValueError(f"{name}: expected numbers, got {type(value).__name__} of {array.dtype}")
     # torch has no tensors that run backwards, and none of another byte order
     tensor = torch.from_numpy(np.array(array, dtype=array.dtype.newbyteorder("="), order="C"))
-    if not isinstance(value, np.ndarray) and tensor.dtype == torch.float64 and not hasattr(value, "to_numpy"):
-        tensor = tensor.to(torch.get_default_dtype())  # a list of numbers, as torch.tensor has it
+    if dtype is None and not isinstance(value, np.ndarray) and not hasattr(value, "to_numpy"):
+        dtype = torch.get_default_dtype()  # of a list of numbers, as torch.tensor has it
     return tensor.to(dtype) if dtype is not None and tensor.is_floating_point() else tensor
 
 

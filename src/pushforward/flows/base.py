@@ -110,6 +110,20 @@ class Flow(nn.Module, ABC):
         check_device(rows, self, name)
         return check_finite(rows if dtype is None else rows.to(dtype), name)
 
+    def start(self, x: Any, times: Sequence[float] | Tensor) -> tuple[Tensor, Tensor, bool]:
+        """Where a trajectory starts, its times as a tensor, and whether they run from the source to the data.
+
+        Increasing times start from points of the source, decreasing ones from the data.  Raises ValueError as
+        :meth:`rows`, and for times that are no row of numbers.
+        """
+        moments = to_tensor(times, "times", torch.float64)
+        if moments.ndim != 1:
+            raise ValueError(f"times: expected one dimension, got shape {tuple(moments.shape)}")
+        forwards = len(moments) < 2 or bool(moments[-1] > moments[0])
+        space: Space = "source" if forwards else "data"
+        rows = check_rows(self.rows(x, space), self.space_shape(space))
+        return rows, moments.to(rows), forwards
+
     def conditions(self, condition: Any) -> Condition | None:
         """A condition as tensors: numbers in the dtype of the model, labels as integers."""
         return to_condition(condition, self)

@@ -88,11 +88,10 @@ class ContinuousFlow(InvertibleFlow):
 
         Increasing times start from source points at t = 0, decreasing ones from data points at t = 1.
         """
-        t = torch.as_tensor(times, dtype=x.dtype)
-        forwards = len(t) < 2 or bool(t[-1] > t[0])
+        x, t, forwards = self.start(x, times)
         ends = self.interval if forwards else self._backwards
-        inside = t.clamp(*self.interval)
-        return self.solver.solve(self.problem(condition), x, *ends, save_at=inside).check()
+        problem = self.problem(self.conditions(condition))
+        return self.solver.solve(problem, x, *ends, save_at=t.clamp(*self.interval)).check()
 
     def _augmented(self, condition: Condition | None) -> ODE:
         def velocity(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:

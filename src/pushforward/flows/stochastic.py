@@ -69,7 +69,10 @@ class DiffusionFlow(Flow):
 
         With an equal generator its final state is that of :meth:`push`.
         """
-        problem = self.problem(condition)
+        x0, times, forwards = self.start(x0, times)
+        if not forwards:
+            raise ValueError("times: expected increasing times, a stochastic flow runs one way")
+        problem = self.problem(self.conditions(condition))
         return self.solver.solve(problem, x0, 0.0, 1.0, save_at=times, generator=generator).check()
 
     def log_prob(

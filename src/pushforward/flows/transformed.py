@@ -114,7 +114,9 @@ class Transformed(InvertibleFlow):
         """
         if not isinstance(self.flow, ContinuousFlow):
             raise ValueError(f"a {type(self.flow).__name__} has no trajectory in time")
-        if len(times) > 1 and float(times[-1]) < float(times[0]):
+        x, times, forwards = self.start(x, times)
+        condition = self.conditions(condition)
+        if not forwards:
             x = self._inwards(x, condition, generator)[0]
         solution = self.flow.trajectory(x, times, condition)
         assert solution.path is not None

@@ -59,6 +59,11 @@ class LipschitzPerceptron(nn.Module):
         weights, biases = [], []
         for layer in self.layers:
             assert isinstance(layer, nn.Linear)
+            if torch.finfo(layer.weight.dtype).bits < 32:
+                raise ValueError(
+                    "a LipschitzPerceptron bounds its weights in float32 or float64, "
+                    f"got {layer.weight.dtype}; take .float()"
+                )
             weights.append(layer.weight / (torch.linalg.matrix_norm(layer.weight, 2) / each).clamp(min=1))
             biases.append(layer.bias)
         sharpness = [F.softplus(raw) * len(raw) ** 0.5 for raw in self.sharpness]

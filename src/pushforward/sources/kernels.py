@@ -101,6 +101,7 @@ class Kernels(Source):
         return self.root @ turn, squares + values.clamp(min=0)
 
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        kept, x = x.dtype, x if torch.finfo(x.dtype).bits >= 32 else x.float()
         axes, variances = (part.to(x) for part in self._axes())
         # whitened rows are near each other where the units of the columns are not
         centre = self.rows.to(x).mean(0)
@@ -111,10 +112,8 @@ class Kernels(Source):
         volume = 0.5 * variances.log().expand(-1, d).sum(1)
         constant = math.log(len(rows)) + 0.5 * d * math.log(2 * math.pi) + torch.linalg.slogdet(axes)[1]
         parts = y.split(max(1, TABLE // variances.numel()))
-        return (
-            torch.cat([(-0.5 * _distance(y, rows, variances) - volume).logsumexp(1) for y in parts])
-            - constant
-        )
+        found = [(-0.5 * _distance(y, rows, variances) - volume).logsumexp(1) for y in parts]
+        return (torch.cat(found) - constant).to(kept)
 
 
 def _distance(y: Tensor, rows: Tensor, variances: Tensor) -> Tensor:

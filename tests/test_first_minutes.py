@@ -331,3 +331,20 @@ def test_images_that_are_read_as_they_are_are_not_spoken_of(tmp_path, recwarn):
         photos(tmp_path / mode, mode)
         assert load(tmp_path / mode, resize=8).schema.event_shape == (1 if mode == "L" else 3, 8, 8)
     assert not recwarn.list
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["train", "moons", "--nonsense"], "--nonsense"),
+        (["train", "moons", "--steps", "abc"], "Error parsing --steps"),
+        (["train"], "Missing from pushforward train: DATA"),
+        (["train", "moons", "--method"], "Missing value for argument '--method'"),
+        (["sample", "RUN", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
+        (["sample", "nowhere"], "pushforward: nowhere: no such run folder"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line(arguments: list[str], says: str, capsys) -> None:
+    assert main(arguments) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1 and err.startswith("pushforward: ") and says in err, err

@@ -100,8 +100,9 @@ class RunFolder:
 
     def config(self) -> RunConfig:
         """The configuration.  Raises ValueError where it is damaged or of a newer version."""
+        data = self.read("config.json")
         try:
-            return RunConfig.from_json(self.read("config.json"))
+            return RunConfig.from_json(data)
         except ValueError as error:
             raise ValueError(f"{self.path}: {error}") from None
 

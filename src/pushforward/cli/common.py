@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import sys
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -20,15 +22,39 @@ Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")]
 
 
 def parse(cls: type, arguments: list[str], command: str, default: Any = None) -> Any:
-    """The arguments of ``command`` as ``cls``; exits with status 2 for a flag that is none of them."""
-    return tyro.cli(
-        cls,
-        args=arguments,
-        prog=f"pushforward {command}",
-        description=COMMANDS[command][1],
-        config=CONFIG,
-        **({} if default is None else {"default": default}),
-    )
+    """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for what is none of them."""
+    told = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(told):
+            return tyro.cli(
+                cls,
+                args=arguments,
+                prog=f"pushforward {command}",
+                description=COMMANDS[command][1],
+                config=CONFIG,
+                **({} if default is None else {"default": default}),
+            )
+    except SystemExit as stop:
+        if not stop.code:  # --help
+            raise
+    raise ValueError(f"{_one_line(told.getvalue())} (pushforward {command} --help)")
+
+
+def _one_line(box: str) -> str:
+    """What tyro says of a mistake, without its frame and what follows the first paragraph.
+
+    >>> _one_line("╭─ Error ─╮\\n│ Error parsing │\\n│ --n: no number │\\n│ ───── │\\n│ Help: │\\n╰──╯")
+    'Error parsing --n: no number'
+    """
+    words: list[str] = []
+    for line in box.splitlines():
+        text = line.strip(" │╭╮╰╯")
+        if line.startswith(("╭", "╰")):
+            continue
+        if not text or set(text) == {"─"}:
+            break
+        words += text.split()
+    return " ".join(words).rstrip(".") or "arguments that fit no flag"
 
 
 def say(text: str) -> None:

@@ -66,7 +66,7 @@ def source_to_json(source: Source, tensors: dict[str, Tensor], prefix: str = "")
 
     def put(**named: Tensor) -> None:
         for name, value in named.items():
-            tensors[prefix + name] = value.detach().cpu().contiguous()
+            tensors[prefix + name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
 
     match source:
         case Normal():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from ..couplings import Coupling, Rows
 from ..data import load as load_data
 from ..data.dataset import whitening
 from ..metrics.baselines.blend import cross_fit
+from ..metrics.baselines.coordinates import drawn_in
 from ..random import derive_seed, seeded
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
 from ..tensors import event_size
@@ -88,9 +90,10 @@ def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: 
     def start(blend: Blend, preprocess: Bijection) -> Start:
         note, blend = blend.note, blend.affine(*_whitened(units, preprocess))
         if normal:
-            source = Normal(target.x.shape[1:]).to(dtype)
-            initial = _initial(config, source, target, preprocess)
-            return Start(source, initial, as_mixture(blend).to(dtype), note, preprocess)
+            source, known = Normal(target.x.shape[1:]).to(dtype), as_mixture(blend)
+            end, _ = build_path(config).ends()
+            initial = known.convolved(end.target_scale, math.hypot(end.source_scale, end.noise_scale))
+            return Start(source, initial.to(dtype), known.to(dtype), note, preprocess)
         if by_likelihood(config):
             return Start(None, blend.to(dtype), None, note, preprocess)
         initial = _initial(config, blend, target, preprocess).to(dtype)
@@ -221,7 +224,8 @@ def _initial(config: RunConfig, source: Source, target: Rows, preprocess: Biject
     """The distribution of the path at t = 0, from which the flow starts, given that of x0.
 
     Where the target enters it (variance exploding paths, a little also variance preserving ones) the
-    normal distribution of the same mean and variance stands for the mixture, as is customary.
+    normal distribution of the same mean and variance stands for the mixture, as is customary; far rows of
+    tables count as :func:`~pushforward.metrics.baselines.coordinates.drawn_in`.
     """
     start, _ = build_path(config).ends()
     if not isinstance(source, Normal):
@@ -231,6 +235,7 @@ def _initial(config: RunConfig, source: Source, target: Rows, preprocess: Biject
     dtype = model_dtype(config)
     if start.target_scale != 0:
         x = in_model_space(target, preprocess, dtype, config.seed).x.double()
+        x = drawn_in(x) if x.ndim == 2 else x
         mean = start.target_scale * float(x.mean())
         spread += start.target_scale**2 * float((x - x.mean()).square().mean())
     return Normal(source.event_shape, spread**0.5, mean).to(dtype)

@@ -36,9 +36,9 @@ class RationalQuadratic(Monotone):
         z = 2 s w / (2 s w + A),   A = e + sqrt(e^2 + 4 s^2 w w'),
 
     where A for negative e is taken as 4 s^2 w w' / (sqrt(...) - e): every term is positive, so that no
-    digits cancel and no root is of a negative number, at any parameters.  Slopes reach 1 / 1e-3: in float32, x
-    itself has an error of 2e-7 at bound 5, so that f(f^-1(y)) is right to 5e-4 at the steepest parameters; take
-    ``.double()`` where that is too little.
+    digits cancel and no root is of a negative number, at any parameters.  Slopes reach 1,000: in float32 x
+    itself has an error of 2e-7 at bound 5, so that f(f^-1(y)) is right to 5e-4 at the steepest parameters;
+    take ``.double()`` where that is too little.
 
     Raises ValueError for fewer than 2 bins and a bound that is not positive.
 

@@ -84,9 +84,9 @@ def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
         means, covariances = torch.cat([means, middle[None]]), torch.cat([covariances, wide[None]])
         weights = torch.cat([weights * len(rows), weights.new_tensor([len(far)])])
         note += f" and {len(far)} far row" + "s" * (len(far) != 1)
-    law = GaussianMixture(means.reshape(-1, *event), covariances, weights)
-    law.note = note
-    return law
+    found = GaussianMixture(means.reshape(-1, *event), covariances, weights)
+    found.note = note
+    return found
 
 
 def choose_shape(z: Tensor, seed: int) -> Shape:

@@ -2,34 +2,37 @@
 
 ``config.json`` (whole, re-runnable), ``data.json`` (the schema, the preprocessing and the source),
 ``source.safetensors`` (arrays of the source), ``choice.json`` and ``choice.safetensors`` (what
-cross-validation chose),
-``coupling.safetensors`` (what a coupling was fitted to), ``stages/`` (what earlier stages of a run of several
-leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``, ``state/`` (for resuming),
-``run.json`` (how it ended), ``report.html``, ``report.json``, ``figures/``.
+cross-validation chose), ``coupling.safetensors`` (what a coupling was fitted to), ``stages/`` (what earlier
+stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``,
+``state.safetensors`` (for resuming), ``run.json`` (how it ended), ``run.lock`` (who trains it),
+``report.html``, ``report.json``, ``figures/``.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import shutil
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from .bijections import Bijection
 from .config import RunConfig, changes
-from .couplings import Rows
-from .data import Schema
+from .data import Dataset, Schema
+from .data.fingerprint import changed, digest, fingerprint, of_module
+from .files import is_leaving, read_json, remove, write_json, write_tensors
+from .flows import Flow
 from .random import seeded
-from .sources import GaussianMixture, Source
+from .sources import Empirical, GaussianMixture, Source
 from .stored import bijection_from_json, bijection_to_json, source_from_json, source_to_json
 from .tensors import Condition, pack_condition, take_condition, unpack_condition
-from .training import write_json
+from .training import STATE
+from .training.lock import LOCK
 
 __all__ = [
     "CONTENTS",
@@ -37,9 +40,11 @@ __all__ = [
     "MAY_CHANGE",
     "RunFolder",
     "check_out",
+    "planned",
 ]
 
-#: Everything a run writes; ``--overwrite`` removes these and nothing else.
+#: Everything a run writes besides its lock; ``--overwrite`` removes these and nothing else.  The first is
+#: written last and removed first: a folder with it is whole.
 CONTENTS = (
     "config.json",
     "data.json",
@@ -53,9 +58,7 @@ CONTENTS = (
     "metrics.jsonl",
     "model.safetensors",
     "ema.safetensors",
-    "state",
-    "state.old",
-    "state.tmp",
+    STATE,
     "report.html",
     "report.json",
     "figures",
@@ -141,61 +144,125 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path / 'data.json'}: damaged ({error!r})") from None
 
-    def finished(self) -> bool:
-        """Whether training came to its end."""
-        return (self.path / "run.json").exists() and bool(self.read("run.json").get("finished"))
+    def summary(self, config: RunConfig) -> dict[str, Any]:
+        """What ``run.json`` says, empty where there is none, and whether training is ``finished``.
 
-    def remove(self) -> None:
-        """Delete the run's files, and the folder if nothing else is in it."""
+        It is where training has ended by itself and was planned as ``config`` has it; a run that is extended
+        is not finished until it has ended again.
+        """
+        if not (self.path / "run.json").exists():
+            return {"finished": False}
+        facts = self.read("run.json")
+        ended = facts.get("ended") or facts.get("finished")  # the latter in older runs
+        return {**facts, "finished": bool(ended) and facts.get("planned", planned(config)) == planned(config)}
+
+    def finished(self, config: RunConfig) -> bool:
+        """Whether training has come to the end that ``config`` plans."""
+        return self.summary(config)["finished"]
+
+    def is_ours(self) -> bool:
+        """Whether the folder is a run: it has our lock or a configuration that can be read."""
+        try:
+            return "format" in read_json(self.path / LOCK)
+        except (OSError, ValueError, TypeError):
+            pass
+        try:
+            self.config()
+        except ValueError:
+            return False
+        return True
+
+    def clear(self) -> None:
+        """Delete what the run has written, but for its lock, and what writes that were cut off have left."""
         for name in CONTENTS:
-            target = self.path / name
-            if target.is_dir():
-                shutil.rmtree(target)
-            else:
-                target.unlink(missing_ok=True)
+            remove(self.path / name)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Delete what writes that were cut off have left, in the folder and those of its stages."""
+        stages = self.path / "stages"
+        folders = [self.path]
+        if stages.is_dir() and not stages.is_symlink():
+            folders += [stages, *(f for f in stages.iterdir() if f.is_dir() and not f.is_symlink())]
+        for folder in folders:
+            for entry in [*folder.iterdir()]:
+                if is_leaving(entry.name):
+                    remove(entry)
 
     def begin(
         self,
         config: RunConfig,
-        schema: Schema,
-        preprocess: Bijection,
-        source: Source | None,
+        dataset: Dataset,
         known: Source | None,
-        rows: Rows,
+        source: Source | None,
+        teacher: Flow | None,
     ) -> None:
-        """Create the folder and write what is known before training.
+        """Write what is known before training; the configuration last, which makes the folder a run.
 
-        Some conditions of the training ``rows`` are kept, so that samples can be drawn under conditions
-        as they occur in the data.
+        dataset: as it was loaded, with the preprocessing that training uses.  Some conditions of its training
+        rows are kept, so that samples can be drawn under conditions as they occur in the data.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        write_json(self.path / "config.json", config.to_json())
         tensors: dict[str, Tensor] = {}
         named = {"source": source, "known": known}
         told = {
             name: None if law is None else source_to_json(law, tensors, f"{name}.")
             for name, law in named.items()
         }
-        write_json(
-            self.path / "data.json",
-            {
-                "schema": schema.to_json(),
-                "preprocess": bijection_to_json(preprocess),
-                **told,
-                "dtype": str(rows.x.dtype).removeprefix("torch."),
-            },
-        )
+        rows = dataset.train
         if tensors:
-            save_file(tensors, self.path / "source.safetensors")
+            write_tensors(self.path / "source.safetensors", tensors)
         if rows.condition is not None:
             as_they_occur = rows.thinned(seeded(config.seed, "conditions")).condition
             kept = pack_condition(take_condition(as_they_occur, slice(KEPT_CONDITIONS)))
-            save_file(kept, self.path / "conditions.safetensors")
+            write_tensors(self.path / "conditions.safetensors", kept)
+        write_json(
+            self.path / "data.json",
+            {
+                "schema": dataset.schema.to_json(),
+                "preprocess": bijection_to_json(dataset.preprocess),
+                **told,
+                "dtype": str(rows.x.dtype).removeprefix("torch."),
+                "fingerprint": fingerprint(dataset),
+                **_outside(source, teacher),
+            },
+        )
+        write_json(self.path / "config.json", config.to_json())
+
+    def check_data(self, dataset: Dataset, source: Source | None, teacher: Flow | None) -> None:
+        """Raise ValueError, which says what, where data are not those that the run began with."""
+        data = self.read("data.json")
+        old = data.get("fingerprint")
+        if old is None:  # a run of an older version
+            return
+        told = changed(old, dataset, data.get("schema") or {})
+        for name, now in _outside(source, teacher).items():
+            if data.get(name) != now:
+                told.append(f"the {name.partition('_')[0]} is another one")
+        if told:
+            raise ValueError(
+                f"{self.path}: the data are not those that the run began with: {'; '.join(told[:5])}"
+                f"{'; ...' * (len(told) > 5)}; use another --out, or --overwrite"
+            )
 
     def conditions(self) -> Condition | None:
         """Conditions of training rows, None for an unconditional run."""
         file = self.path / "conditions.safetensors"
         return unpack_condition(load_file(file)) if file.exists() else None
+
+
+def planned(config: RunConfig) -> dict[str, Any]:
+    """How long training is to last: what it has to reach to be finished."""
+    return {"steps": config.optim.steps, "minutes": config.optim.minutes}
+
+
+def _outside(source: Source | None, teacher: Flow | None) -> dict[str, str]:
+    """Digests of what a run takes from elsewhere, besides its data: rows to start from, a teacher."""
+    found = {}
+    if isinstance(source, Empirical):
+        found["source_digest"] = digest(source.rows)
+    if teacher is not None:
+        found["teacher_digest"] = of_module(teacher)
+    return found
 
 
 def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
@@ -205,12 +272,20 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     entry other than steps, devices and paths, which it names.
     """
     folder = RunFolder(path)
+    if path.is_symlink() and not path.exists():
+        raise ValueError(f"--out {path}: is a symbolic link that leads nowhere")
     if path.exists() and not path.is_dir():
         raise ValueError(f"--out {path}: is a file")
-    if overwrite or not path.exists() or not any(path.iterdir()):
+    if not path.exists() or not any(path.iterdir()):
         return "new"
-    if not (path / "config.json").exists():
+    if not folder.is_ours():
+        if overwrite:
+            raise ValueError(f"--out {path}: is not a run folder, and --overwrite replaces nothing else")
+        if (path / "config.json").exists():
+            folder.config()  # says why it cannot be read
         raise ValueError(f"--out {path}: holds other files and is not a run folder")
+    if overwrite or not (path / "config.json").exists():  # none: it was killed before it had begun
+        return "new"
     old = folder.config()
     differences = changes(old, config)
     for name, (before, now) in differences.items():
@@ -222,9 +297,17 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     before, now = old.optim.steps or 0, config.optim.steps or 0
     if now < before:
         raise ValueError(f"{path}: --steps was {before} and is now {now}; a run cannot be shortened")
+    if (path / "state").is_dir():
+        raise ValueError(f"{path}: state/ is of an older version, which alone can go on; use --overwrite")
     longer = (config.optim.minutes or math.inf) > (old.optim.minutes or math.inf)
-    if now > before or (folder.finished() and longer):
+    finished = folder.finished(old)
+    if now > before or (finished and longer):
         return "extend"
-    if folder.finished():
+    if finished and not (path / "report.html").exists():
+        raise ValueError(
+            f"{path}: trained; `pushforward report {shlex.quote(str(path))}` makes its report "
+            "(to train again: --overwrite, another --out or more --steps)"
+        )
+    if finished:
         raise ValueError(f"{path}: a finished run is there; use --overwrite, another --out or more --steps")
     return "resume"

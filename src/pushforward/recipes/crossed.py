@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
-import shutil
 from pathlib import Path
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files import ensure_folder, read_json, remove, write_json, write_tensors
 from ..objectives import Batch, Objective, Step
 from ..random import seeded
 from ..runs import RunFolder
-from ..training import Judge, Trainer, write_json
+from ..training import Judge, Trainer
 from .build import build_models
 from .choice import Choice, choose
 from .judge import build_judge
@@ -29,14 +28,25 @@ GRID, WORSE = (0.08, 0.2, 0.4, 0.7, 1.0), 2
 def cross_validate(job: Job) -> Choice | None:
     """Train once for each fold without its rows, and choose the steps that are best for these.
 
-    Kept in the run folder, so that a resumed run does not choose again.  None where it was interrupted.
-    Of a run with a time budget each fold may take as long as the training that follows.
+    Kept in the run folder, so that a resumed run does not choose again; a run that was stopped in a fold goes
+    on from that fold's checkpoint.  None where it was interrupted.  Of a run with a time budget each fold may
+    take as long as the training that follows.
     """
     file = job.folder.path / "choice.json"
     if not file.exists() and not _cross_validate(job, file):
         return None
     job.fabric.barrier()
-    return Choice.from_json(json.loads(file.read_text()))
+    if job.first:
+        for number in range(len(job.start.folds)):
+            remove(_place(job, number))
+        with contextlib.suppress(OSError):  # where nothing else is in it
+            (job.folder.path / "stages").rmdir()
+    return Choice.from_json(read_json(file))
+
+
+def _place(job: Job, number: int) -> Path:
+    """Where a fold keeps its checkpoint while there is no choice."""
+    return job.folder.path / "stages" / f"fold-{number + 1}"
 
 
 def _cross_validate(job: Job, file: Path) -> bool:
@@ -61,7 +71,7 @@ def _cross_validate(job: Job, file: Path) -> bool:
         for (held, _), part in zip(job.start.folds, found):
             # a judge may have asked about the first rows alone
             crossed[held[: part.shape[1]]] = part[steps.index(choice.steps)]
-        save_file({"log_prob": crossed}, job.folder.path / "choice.safetensors")
+        write_tensors(job.folder.path / "choice.safetensors", {"log_prob": crossed})
     write_json(file, choice.to_json())
     return True
 
@@ -70,8 +80,11 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
     """Scores ``(len(steps), rows)`` of the rows ``held`` out, and whether they are log-densities."""
     rest = torch.ones(len(job.dataset.train), dtype=torch.bool)
     rest[held] = False
-    place = RunFolder(job.folder.path / "stages" / f"fold-{number + 1}")
-    place.path.mkdir(parents=True, exist_ok=True)
+    place = RunFolder(_place(job, number))
+    if job.first:
+        ensure_folder(place.path.parent)
+        ensure_folder(place.path)
+    job.fabric.barrier()
     fold = dataclasses.replace(
         job,
         dataset=dataclasses.replace(
@@ -100,6 +113,7 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         dataclasses.replace(config.optim, patience=WORSE),
         seed=config.seed,
         fabric=job.fabric,
+        folder=place.path,
         validation=None if judge is not None else validation,
         judge=judge or by_loss(objective, validation, config.seed),
         validate_at=steps,
@@ -111,8 +125,6 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         result = trainer.fit()
     finally:
         close(batches)
-        if job.first:
-            shutil.rmtree(place.path, ignore_errors=True)
     if not result.finished:
         return None, True
     if not job.first:  # who does not validate has no scores

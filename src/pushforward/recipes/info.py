@@ -12,7 +12,7 @@ from ..registry import DATASETS
 from ..runs import RunFolder
 from ..sources import Empirical
 from .defaults import label, told
-from .open import Run, open_run
+from .open import Run, reopen
 
 
 def lines(path: str | Path) -> list[tuple[str, str]]:
@@ -22,7 +22,7 @@ def lines(path: str | Path) -> list[tuple[str, str]]:
     """
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
-    summary = folder.read("run.json") if (folder.path / "run.json").exists() else {}
+    summary = folder.summary(config)
     held_out = f", {schema.rows_test:,} held out" if schema.rows_test else ", none held out"
     rows = [
         ("run", str(folder.path)),
@@ -40,7 +40,7 @@ def lines(path: str | Path) -> list[tuple[str, str]]:
         ("command", summary.get("command") or ""),
     ]
     if "step" in summary:
-        rows += [("then", command) for command in commands(open_run(folder.path))]
+        rows += [("then", command) for command in commands(reopen(folder.path))]
     return [(name, text) for name, text in rows if text]
 
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import RunConfig
 from ..data import Dataset, Schema
 from ..data import load as load_data
+from ..files import read_tensors
 from ..flows import Transformed, load_flow
 from ..runs import RunFolder
-from ..training import read_metrics, read_model
+from ..training import has_state, load_weights, read_facts, read_metrics, read_model
 from ..training.devices import find_device
 from .build import build_flow, build_models, stages
 
@@ -49,7 +50,7 @@ class Run:
         NaN where a row was not asked about; None for a run without cross-validation.
         """
         file = self.path / "choice.safetensors"
-        return load_file(file)["log_prob"] if file.exists() else None
+        return read_tensors(file)["log_prob"] if file.exists() else None
 
     @property
     def dataset(self) -> Dataset:
@@ -83,40 +84,89 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     )
 
 
+def place_of(folder: RunFolder, config: RunConfig, stage: str) -> RunFolder:
+    """Where a stage keeps its own: the last in the run folder itself, those before it under ``stages/``."""
+    return folder if stage == stages(config)[-1] else RunFolder(folder.path / "stages" / stage)
+
+
 def open_run(
     path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None
 ) -> Run:
     """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
 
     ``device``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for CUDA where there is one.
-    ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...
+    ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...  A run that is not finished, or
+    is being trained, has the weights of its newest checkpoint, and a warning says so.
 
     Raises ValueError for a folder that is missing, damaged or of a newer version, a stage it lacks, and a
     device that this machine does not have.
     """
+    run = reopen(path, averaged=averaged, device=device, stage=stage)
+    if not run.summary["finished"]:
+        step, total = run.summary.get("step", 0), run.config.optim.steps
+        reached = f"step {step:,}" + (f" of {total:,}" if total else "")
+        names = stages(run.config)
+        reached += f" of stage {run.summary['stage']}" if len(names) > 1 else ""
+        warnings.warn(
+            f"{run.path} is not finished: these are the weights of {reached}; the same command goes on",
+            UserWarning,
+            stacklevel=2,
+        )
+    return run
+
+
+def reopen(path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None) -> Run:
+    """:func:`open_run` for who says by himself that a run is not finished."""
     where = find_device(device)
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
-    place = folder
-    if stage is not None and stage != stages(config)[-1]:
-        if stage not in stages(config):
-            raise ValueError(
-                f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
-            )
-        place = RunFolder(folder.path / "stages" / stage)
-    summary = place.read("run.json") if (place.path / "run.json").exists() else {}
-    stage = stage or str(summary.get("stage", stages(config)[-1]))
-    law = folder.source()
-    models = build_models(config, schema, stage, law, folder.known())
+    if stage is not None and stage not in stages(config):
+        raise ValueError(
+            f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
+        )
+    stage = stage or _newest(folder, config)
+    place = place_of(folder, config, stage)
+    source = folder.source()
+    models = build_models(config, schema, stage, source, folder.known())
     dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
-    flow = build_flow(config, schema, models, law, folder.preprocess(), dtype, stage)
-    ema = place.path / "ema.safetensors"
-    weights = ema if averaged and ema.exists() else place.path / "model.safetensors"
-    if not weights.exists():
-        raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
-    read_model(weights, models)
+    flow = build_flow(config, schema, models, source, folder.preprocess(), dtype, stage)
+    summary = {"stage": stage, **place.summary(config)}
+    facts = _checkpoint(place, summary, models, averaged)
+    if facts is None:
+        ema = place.path / "ema.safetensors"
+        weights = ema if averaged and ema.exists() else place.path / "model.safetensors"
+        if not weights.exists():
+            raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
+        read_model(weights, models)
+    else:
+        summary |= {"step": facts["step"], "kept_step": facts["step"], "seconds": facts["seconds"]}
+    last = stage == stages(config)[-1]
+    summary["finished"] = summary["finished"] and last
     flow.eval().requires_grad_(False).to(where)
     return Run(folder.path, config, schema, flow, read_metrics(place.path), summary)
+
+
+def _newest(folder: RunFolder, config: RunConfig) -> str:
+    """The last stage that has come to weights."""
+    names = stages(config)
+    for name in reversed(names):
+        place = place_of(folder, config, name).path
+        if has_state(place) or (place / "model.safetensors").exists():
+            return name
+    return names[-1]
+
+
+def _checkpoint(
+    place: RunFolder, summary: dict[str, Any], models: nn.ModuleDict, averaged: bool
+) -> dict[str, Any] | None:
+    """Load the weights of the last checkpoint and return its facts, where it is newer than those that were
+    written when training ended; None where it is not."""
+    if summary["finished"] or not has_state(place.path):
+        return None
+    facts = read_facts(place.path)
+    if summary.get("ended") and summary.get("step") == facts["step"]:
+        return None
+    return load_weights(place.path, models, averaged)
 
 
 def load(

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..config import RunConfig
 from ..couplings import GivenPairs, Rows
 from ..data import Dataset
+from ..files import ensure_folder, read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
@@ -48,20 +48,23 @@ def draw_pairs(
 ) -> Pairs:
     """The pairs of ``stage``, drawn by the first process and kept in the run folder for resuming.
 
+    Distillation takes those of the last round of reflow, whose flow it starts from, and draws its own where
+    there was none.
+
     Conditions are those of training rows in a seeded order.  Guidance is left out: the straightened flow
     can be guided itself.
     """
+    if stage == "distil" and config.model.reflow:
+        stage = f"reflow-{config.model.reflow}"
     file = folder.path / "stages" / f"{stage}-pairs.safetensors"
     if not file.exists() and fabric.global_rank == 0:
-        file.parent.mkdir(parents=True, exist_ok=True)
+        ensure_folder(file.parent)
         if isinstance(flow, ContinuousFlow) and stage != "distil":
             flow = flow.replace(guidance=1.0)
         tensors = _draw(config, dataset, flow, stage, fabric.device, show)
-        scratch = file.with_suffix(".tmp")
-        save_file(tensors, scratch)
-        scratch.replace(file)
+        write_tensors(file, tensors)
     fabric.barrier()
-    tensors = load_file(file)
+    tensors = read_tensors(file)
     return Pairs(tensors["source"], Rows(tensors["target"], unpack_condition(tensors)))
 
 

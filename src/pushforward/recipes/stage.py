@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from .._version import __version__
@@ -17,9 +16,10 @@ from ..bijections import Blur, Chain
 from ..config import RunConfig
 from ..couplings import ConditionalOT, Coupling, MinibatchOT, Rows, SemidiscreteOT
 from ..data import Dataset
+from ..files import read_tensors, write_json, write_tensors
 from ..objectives import Batch, Objective
 from ..random import seeded
-from ..runs import RunFolder
+from ..runs import RunFolder, planned
 from ..sources import Empirical
 from ..tensors import event_size
 from ..training import (
@@ -29,7 +29,6 @@ from ..training import (
     Result,
     Trainer,
     gather_objects,
-    write_json,
     write_model,
 )
 from .build import build_coupling, build_objective, model_dtype
@@ -132,8 +131,10 @@ def fit(
 ) -> Result:
     """Train ``models`` in the folder ``place``, or go on there, and write what came of it.
 
+    What an unfinished stage leaves is its state; weights are written when it ends.
+
     choice: what cross-validation chose, where it did.  Raises NonFiniteLoss where training diverges;
-    ``run.json`` then says that it has not finished.
+    ``run.json`` then says that it has not ended.
     """
     if job.config.compute.compile:
         for model in models.values():
@@ -165,18 +166,20 @@ def fit(
     try:
         result = trainer.fit()
     except NonFiniteLoss:
-        write_result(place, trainer, {**facts, "finished": False})
+        write_facts(place, models, facts, job.first)
         raise
     finally:
         close(batches)
-    facts |= {"finished": result.finished, "step": result.step, "seconds": round(result.seconds, 2)}
-    facts["kept_step"] = result.kept
+    facts |= {"ended": result.ended, "planned": planned(job.config)}
+    facts |= {"step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
     if job.start.note:
         learnt = None if choice is None else choice.learnt
         if learnt is None and result.kept in trainer.judged and 0 in trainer.judged:
             learnt = learnt_of(trainer.judged[result.kept] - trainer.judged[0], "validation rows")
         facts["learnt"] = learnt
-    write_result(place, trainer, facts)
+    if job.first and result.finished:
+        write_models(place, trainer.models, None if trainer.ema is None else trainer.ema.models)
+    write_facts(place, models, facts, job.first)
     job.fabric.barrier()
     return result
 
@@ -199,10 +202,10 @@ def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
         job.say(f"fitting the plan to all {len(target):,} rows")
         coupling = coupling.fit(start, target, seeded(job.config.seed, "coupling"))
         job.say(f"chi^2 {coupling.info['chi_square']:.3f} after {coupling.info['seconds']:.0f} s")
-        save_file(coupling.state_dict(), file)
+        write_tensors(file, coupling.state_dict())
     job.fabric.barrier()
     # also where it has just been fitted: numbers read back are those of a resumed run
-    coupling.load_state_dict(load_file(file))
+    coupling.load_state_dict(read_tensors(file))
     return coupling
 
 
@@ -212,31 +215,21 @@ def batch_size(config: RunConfig) -> int:
     return config.optim.batch
 
 
-def write_result(folder: RunFolder, trainer: Trainer, facts: dict[str, Any]) -> None:
-    """Write the weights, where they are finite, and ``run.json``; the first process does."""
-    if trainer.fabric.global_rank == 0:
-        write_models(folder, trainer.models, facts, None if trainer.ema is None else trainer.ema.models)
-
-
-def write_models(
-    folder: RunFolder, models: nn.ModuleDict, facts: dict[str, Any], average: nn.ModuleDict | None = None
-) -> None:
-    """Write ``models`` and their ``average``, where they are finite, and ``run.json``."""
+def write_models(folder: RunFolder, models: nn.ModuleDict, average: nn.ModuleDict | None = None) -> None:
+    """Write ``models`` and their ``average``, where they are finite."""
     if all(bool(parameter.isfinite().all()) for parameter in models.parameters()):
         write_model(folder.path / "model.safetensors", models)
         if average is not None:
             write_model(folder.path / "ema.safetensors", average)
+
+
+def write_facts(folder: RunFolder, models: nn.ModuleDict, facts: dict[str, Any], first: bool) -> None:
+    """Write ``run.json``, how a stage has come out; the ``first`` process does."""
     versions = {
         "pushforward": __version__,
         "torch": torch.__version__,
         "python": platform.python_version(),
     }
-    write_json(
-        folder.path / "run.json",
-        {
-            **facts,
-            "parameters": sum(p.numel() for p in models.parameters()),
-            "threads": torch.get_num_threads(),
-            "versions": versions,
-        },
-    )
+    size = {"parameters": sum(p.numel() for p in models.parameters()), "threads": torch.get_num_threads()}
+    if first:
+        write_json(folder.path / "run.json", {**facts, **size, "versions": versions})

@@ -6,7 +6,7 @@ import dataclasses
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +19,22 @@ from ..couplings import Coupling, DatasetOT, Rows, SemidiscreteOT, check_source
 from ..data import Dataset
 from ..data.atoms import check_atoms
 from ..data.split import split
-from ..flows import Transformed
-from ..objectives import Batch
+from ..files import ensure_folder, write_json
+from ..flows import Flow, Transformed
+from ..objectives import Batch, Objective
 from ..random import derive_seed
 from ..runs import RunFolder, check_out
 from ..sources import Empirical
-from ..training import PairedBatches, Result, is_first_process, make_fabric, read_model
+from ..training import (
+    Batches,
+    PairedBatches,
+    Result,
+    has_state,
+    is_first_process,
+    make_fabric,
+    read_model,
+)
+from ..training.lock import locked
 from .build import (
     build_coupling,
     build_models,
@@ -36,10 +46,10 @@ from .build import (
 )
 from .crossed import cross_validate
 from .defaults import check, resolve, told
-from .open import Run, load_dataset, open_run
-from .reflow import Pairs, draw_pairs, held_out, straight_objective
+from .open import Run, load_dataset, open_run, place_of, reopen
+from .reflow import draw_pairs, held_out, straight_objective
 from .spelling import as_argument, as_keywords
-from .stage import Job, batch_size, fit, from_data, write_models
+from .stage import Job, batch_size, fit, from_data, write_facts, write_models
 from .start import Start, build_start
 from .weights import calibrate, initialise, left_in
 
@@ -153,26 +163,48 @@ def _train(
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
     fabric = make_fabric(config.compute)
-    fabric.launch()
-    if fabric.global_rank == 0:
-        if decision == "new":
-            folder.remove()
-        elif decision == "extend":
-            say(f"going on to {config.optim.steps} steps; the learning rate is planned anew for that length")
-        elif decision == "resume":
-            say(f"resuming the run in {folder.path}")
-        say(told(config, dataset.schema))
-        if start.note:
-            say(f"starts from {start.note}")
-        folder.begin(config, dataset.schema, dataset.preprocess, start.initial, start.known, dataset.train)
-    fabric.barrier()
+    whole = dataclasses.replace(loaded, preprocess=dataset.preprocess)
+    outside = (start.initial, None if teacher is None else teacher.flow)
+    with ExitStack() as held:
+        if is_first_process():
+            held.enter_context(locked(folder.path))
+            decision = check_out(folder.path, config, overwrite)  # again: another run may have just ended
+            if decision in ("resume", "extend"):
+                folder.check_data(whole, *outside)
+        fabric.launch()
+        if fabric.global_rank == 0:
+            _say(say, decision, config, folder, dataset, start)
+            if decision == "new":
+                folder.clear()
+                folder.begin(config, whole, start.known, *outside)
+            else:
+                folder.tidy()
+                write_json(folder.path / "config.json", config.to_json())
+        fabric.barrier()
+        facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
+        start = start.to(fabric.device)
+        job = Job(config, dataset, validation, start, fabric, folder, facts, show_progress, say)
+        run_stages(job, teacher, began)
+        fabric.barrier()
+    return dataclasses.replace(reopen(folder.path), loaded=loaded)
 
-    facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
-    start = start.to(fabric.device)
-    job = Job(config, dataset, validation, start, fabric, folder, facts, show_progress, say)
-    run_stages(job, teacher, began)
-    fabric.barrier()
-    return dataclasses.replace(open_run(folder.path), loaded=loaded)
+
+def _say(
+    say: Callable[[str], None],
+    decision: str,
+    config: RunConfig,
+    folder: RunFolder,
+    dataset: Dataset,
+    start: Start,
+) -> None:
+    """What is going to be done, in a few lines."""
+    if decision == "extend":
+        say(f"going on to {config.optim.steps} steps; the learning rate is planned anew for that length")
+    elif decision == "resume":
+        say(f"resuming the run in {folder.path}")
+    say(told(config, dataset.schema))
+    if start.note:
+        say(f"starts from {start.note}")
 
 
 def _set_apart(config: RunConfig, dataset: Dataset) -> tuple[Dataset, Rows]:
@@ -210,72 +242,77 @@ def run_stages(job: Job, teacher: Transformed | None, began: float) -> Result | 
     names, start = stages(job.config), job.start
     models: nn.ModuleDict | None = None
     flow = None if teacher is None else teacher.flow
-    pairs: Pairs | None = None
     result: Result | None = None
     for number, name in enumerate(names):
-        last = number == len(names) - 1
-        place = RunFolder(job.folder.path if last else job.folder.path / "stages" / name)
-        place.path.mkdir(parents=True, exist_ok=True)
-        fresh = build_models(job.config, job.dataset.schema, name, start.initial, start.known)
-        if models is not None and _same(models, fresh):
-            fresh.load_state_dict(models.state_dict())
-        else:
-            calibrate(fresh, job.dataset.train)
-            if not (place.path / "state").exists():
-                initialise(job, fresh)
-        models = fresh
-        if not last and place.finished():
+        place = place_of(job.folder, job.config, name)
+        if job.first:
+            ensure_folder(place.path)
+        models = _models(job, place, name, models)
+        if place != job.folder and place.finished(job.config):
             read_model(left_in(place.path), models)
         else:
             if len(names) > 1:
                 job.say(f"stage {number + 1} of {len(names)}: {name}")
-            if name == "train":
-                seconds = _seconds(job, len(names), len(start.folds), began)
-                job = dataclasses.replace(job, seconds=seconds)
-                choice = None
-                if start.folds:
-                    choice = cross_validate(job)
-                    if choice is None:  # interrupted: the folder loads with what the flow starts from
-                        facts = {
-                            **job.facts,
-                            "stage": name,
-                            "start": start.note,
-                            "finished": False,
-                            "step": 0,
-                        }
-                        if job.first:
-                            write_models(job.folder, models, facts)
-                        return None
-                objective, batches, validation = from_data(job)
-            else:
-                choice = None
-                if pairs is None or name != "distil":
-                    assert flow is not None
-                    pairs = draw_pairs(
-                        job.config, job.dataset, flow, job.folder, name, job.fabric, job.show_progress
-                    )
-                job = dataclasses.replace(job, seconds=_seconds(job, len(names), 0, began))
-                kept, validation = held_out(pairs, job.config.seed)
-                objective = straight_objective(job.config, name)
-                batches = PairedBatches(
-                    Rows(kept.source),
-                    kept.target,
-                    kept.coupling,
-                    size=batch_size(job.config),
-                    seed=job.config.seed,
-                    dtype=model_dtype(job.config),
-                    device=job.fabric.device,
-                )
-                validation = Batch((validation.marginals[0], validation.target.to(job.fabric.device)))
-            result = fit(job, place, name, objective, models, batches, validation, choice)
-            if not result.finished:
-                if not last and job.first:
-                    _copy_result(place, job.folder)
+            result = _do(job, place, name, models, flow, began)
+            if result is None or not result.finished:
                 return result
             read_model(left_in(place.path), models)
             began = time.monotonic()
         flow = inner_flow(job.config, job.dataset.schema, models, start.initial, name)
     return result
+
+
+def _models(job: Job, place: RunFolder, name: str, before: nn.ModuleDict | None) -> nn.ModuleDict:
+    """The models of a stage, with the weights of the stage ``before`` where they are the same networks."""
+    fresh = build_models(job.config, job.dataset.schema, name, job.start.initial, job.start.known)
+    if before is not None and _same(before, fresh):
+        fresh.load_state_dict(before.state_dict())
+    else:
+        calibrate(fresh, job.dataset.train)
+        if not has_state(place.path):
+            initialise(job, fresh)
+    return fresh
+
+
+def _do(
+    job: Job, place: RunFolder, name: str, models: nn.ModuleDict, flow: Flow | None, began: float
+) -> Result | None:
+    """Train one stage, the first from data, others on pairs of ``flow``; None where folds were stopped."""
+    count, folds = len(stages(job.config)), len(job.start.folds) if name == "train" else 0
+    if name != "train":
+        assert flow is not None
+        objective, batches, validation = _from_pairs(job, flow, name)
+        job = dataclasses.replace(job, seconds=_seconds(job, count, folds, began))
+        return fit(job, place, name, objective, models, batches, validation)
+    job = dataclasses.replace(job, seconds=_seconds(job, count, folds, began))
+    choice = None
+    if folds:
+        if job.first and not has_state(place.path):  # what the flow starts from, while there is nothing else
+            write_models(job.folder, models)
+            facts = {**job.facts, "stage": name, "start": job.start.note, "step": 0}
+            write_facts(job.folder, models, facts, job.first)
+        choice = cross_validate(job)
+        if choice is None:
+            return None
+    objective, batches, validation = from_data(job)
+    return fit(job, place, name, objective, models, batches, validation, choice)
+
+
+def _from_pairs(job: Job, flow: Flow, name: str) -> tuple[Objective, Batches, Batch]:
+    """Objective, batches and validation pairs of a stage that learns where ``flow`` carries its starts."""
+    pairs = draw_pairs(job.config, job.dataset, flow, job.folder, name, job.fabric, job.show_progress)
+    kept, validation = held_out(pairs, job.config.seed)
+    batches = PairedBatches(
+        Rows(kept.source),
+        kept.target,
+        kept.coupling,
+        size=batch_size(job.config),
+        seed=job.config.seed,
+        dtype=model_dtype(job.config),
+        device=job.fabric.device,
+    )
+    validation = Batch((validation.marginals[0], validation.target.to(job.fabric.device)))
+    return straight_objective(job.config, name), batches, validation
 
 
 def _same(models: nn.ModuleDict, other: nn.ModuleDict) -> bool:
@@ -295,10 +332,3 @@ def _teacher(config: RunConfig, dataset: Dataset) -> Transformed:
     if (mine.condition is None) != (theirs.condition is None):
         raise ValueError(f"--teacher {config.model.teacher}: expected the same --condition as here")
     return run.flow
-
-
-def _copy_result(place: RunFolder, folder: RunFolder) -> None:
-    """Let the run folder load with what an interrupted earlier stage has reached."""
-    for name in ("model.safetensors", "ema.safetensors", "run.json"):
-        if (place.path / name).exists():
-            (folder.path / name).write_bytes((place.path / name).read_bytes())

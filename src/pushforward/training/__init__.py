@@ -2,8 +2,11 @@
 
 from .batches import PairedBatches as PairedBatches
 from .batches import in_model_space as in_model_space
+from .checkpoint import STATE as STATE
+from .checkpoint import has_state as has_state
+from .checkpoint import load_weights as load_weights
+from .checkpoint import read_facts as read_facts
 from .checkpoint import read_model as read_model
-from .checkpoint import write_json as write_json
 from .checkpoint import write_model as write_model
 from .checks import check_count as check_count
 from .checks import check_number as check_number
@@ -32,18 +35,21 @@ __all__ = [
     "NonFiniteLoss",
     "PairedBatches",
     "Result",
+    "STATE",
     "Trainer",
     "affordable",
     "check_count",
     "check_number",
     "check_optim",
     "gather_objects",
+    "has_state",
     "in_model_space",
     "is_first_process",
     "make_fabric",
+    "load_weights",
     "progress",
+    "read_facts",
     "read_metrics",
     "read_model",
-    "write_json",
     "write_model",
 ]

@@ -1,33 +1,27 @@
-"""The state of a training run as safetensors and JSON; nothing is pickled."""
+"""The state of a training run as safetensors with JSON in the header; nothing is pickled."""
 
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, load_model, save_file, save_model
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
+from ..files import read_tensors, replacing, write_tensors
 
-def write_json(path: Path, data: Any) -> None:
-    """Write ``data`` so that a reader sees the old file or the new one, never a half."""
-    scratch = path.with_name(path.name + ".tmp")
-    scratch.write_text(json.dumps(data, indent=2) + "\n")
-    os.replace(scratch, path)
+#: The file of a run folder that training goes on from, and the entry of its header that holds plain facts.
+STATE, FACTS = "state.safetensors", "facts"
 
 
 def write_model(path: Path, module: nn.Module) -> None:
     """Write parameters and buffers; tied weights are stored once."""
-    scratch = path.with_name(path.name + ".tmp")
-    save_model(module, str(scratch))
-    scratch.chmod(0o644)  # safetensors leaves files that only their owner can read
-    os.replace(scratch, path)
+    with replacing(path) as scratch:
+        save_model(module, str(scratch))
 
 
 def read_model(path: Path, module: nn.Module) -> None:
@@ -82,32 +76,49 @@ def load_untied(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
 
 
 def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
-    """Replace ``folder`` by a new one with ``state.safetensors`` and ``state.json``.
-
-    A crash in between leaves ``folder`` or ``folder.old``, and :func:`load_state` takes either.
-    """
-    scratch, old = folder.with_name(folder.name + ".tmp"), folder.with_name(folder.name + ".old")
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    save_file(
-        {key: value.detach().cpu().contiguous() for key, value in tensors.items()},
-        scratch / "state.safetensors",
-    )
-    write_json(scratch / "state.json", dict(facts))
-    shutil.rmtree(old, ignore_errors=True)
-    if folder.exists():
-        os.replace(folder, old)
-    os.replace(scratch, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    """Replace the state in ``folder``; a crash leaves the one before."""
+    write_tensors(folder / STATE, tensors, {FACTS: json.dumps(dict(facts))})
 
 
 def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
-    """The last state saved, or None.  Raises ValueError for a damaged one."""
-    for place in (folder, folder.with_name(folder.name + ".old")):
-        if (place / "state.json").exists():
-            try:
-                facts = json.loads((place / "state.json").read_text())
-                return load_file(place / "state.safetensors"), facts
-            except (OSError, SafetensorError, json.JSONDecodeError) as error:
-                raise ValueError(f"{place}: damaged state ({error})") from None
-    return None
+    """The last state saved in ``folder``, or None.  Raises ValueError for a damaged one."""
+    file = folder / STATE
+    if not file.exists():
+        return None
+    return read_tensors(file), read_facts(folder)
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """The plain facts of the last state: its step, the steps planned, seconds, rows of ``metrics.jsonl``, ...
+
+    Raises ValueError for a damaged one.
+    """
+    file = folder / STATE
+    try:
+        with safe_open(file, "pt") as content:
+            return json.loads((content.metadata() or {})[FACTS])
+    except (OSError, SafetensorError, KeyError, ValueError) as error:
+        raise ValueError(f"{file}: damaged ({error})") from None
+
+
+def has_state(folder: Path) -> bool:
+    """Whether training in ``folder`` came to a checkpoint."""
+    return (folder / STATE).exists()
+
+
+def load_weights(folder: Path, models: nn.ModuleDict, averaged: bool = True) -> dict[str, Any]:
+    """Put the weights of the last state, or their average, into ``models``; returns the state's facts.
+
+    Raises ValueError for a state that is missing, damaged or of another model.
+    """
+    saved = load_state(folder)
+    if saved is None:
+        raise ValueError(f"{folder / STATE}: missing")
+    tensors, facts = saved
+    prefix = "ema/" if averaged and any(name.startswith("ema/") for name in tensors) else "model/"
+    weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+    try:
+        load_untied(models, weights)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(f"{folder / STATE}: {str(error).splitlines()[0]}") from None
+    return facts

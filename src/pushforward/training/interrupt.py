@@ -1,4 +1,4 @@
-"""Ctrl-C and termination as a flag that the training loop reads between steps."""
+"""Ctrl-C, termination and a closed terminal as a flag that the training loop reads between steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,15 @@ import signal
 import threading
 from types import FrameType
 
+#: What ends training after the step under way.
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 
 class Interrupt:
-    """While active, the first SIGINT or SIGTERM sets ``requested``; a second SIGINT interrupts at once."""
+    """While active, SIGINT, SIGTERM and SIGHUP set ``requested``; a second SIGINT interrupts at once.
+
+    A signal that the process was started to ignore, as ``nohup`` does, stays ignored.
+    """
 
     def __init__(self) -> None:
         self.requested = False
@@ -16,8 +22,10 @@ class Interrupt:
     def __enter__(self) -> Interrupt:
         self._previous = {}
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._handle)
+            for name in SIGNALS:
+                number = getattr(signal, name, None)  # Windows has no SIGHUP
+                if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

@@ -14,11 +14,20 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ComputeConfig, OptimConfig
+from ..files import append_line, remove, write_text
 from ..objectives import Batch, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
 from ..tensors import parameter_dtype
 from .best import Best
-from .checkpoint import load_state, load_untied, optimiser_tensors, restore_optimiser, save_state, untied
+from .checkpoint import (
+    STATE,
+    load_state,
+    load_untied,
+    optimiser_tensors,
+    restore_optimiser,
+    save_state,
+    untied,
+)
 from .checks import check_optim, check_trainer, in_dtype
 from .devices import make_fabric, on_one_device
 from .ema import EMA
@@ -36,6 +45,8 @@ BETAS = (0.9, 0.99)
 #: Validations of a run, by the loss and by a judge, who may take as long as many steps; and the fewest by a
 #: judge, since fewer would not see that weights become worse.
 VALIDATIONS, JUDGINGS, FEWEST = 20, 12, 4
+#: Rows of losses and rates, one JSON object a line.
+METRICS = "metrics.jsonl"
 #: Steps after which a run with a time budget knows how many it can take.
 MEASURED = 5
 
@@ -67,15 +78,21 @@ class NonFiniteLoss(RuntimeError):
 class Result:
     """How training ended: after ``step`` steps and ``seconds`` over all calls, finished or interrupted.
 
+    ended: why it finished, "steps", "patience" or "time"; None where it was interrupted.
     kept: the step whose weights were kept, the best by validation or the last.  history: the rows of
     ``metrics.jsonl``.
     """
 
     step: int
-    finished: bool
+    ended: str | None
     seconds: float
     history: list[dict[str, Any]]
     kept: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return self.ended is not None
 
 
 class Trainer:
@@ -234,12 +251,14 @@ class Trainer:
                     self._save(step)
         if step > start:
             self._save(step)
-        finished = self._place >= self.last or self._settled
+        ended = "patience" if self._settled else None
+        if self._place >= self.last:
+            ended = "steps" if step >= self.last else "time"
         kept = step
-        if finished and self.best is not None:
+        if ended is not None and self.best is not None:
             kept = self.best.take(step)
         self.models.eval()
-        return Result(step, finished, self._seconds(), self.history, kept)
+        return Result(step, ended, self._seconds(), self.history, kept)
 
     def _look(self, step: int, done: int) -> None:
         """Where in the plan ``step`` is: at its own place, unless time runs out first.
@@ -328,8 +347,7 @@ class Trainer:
     def _record(self, row: dict[str, Any]) -> None:
         self.history.append(row)
         if self.folder is not None and self.rank == 0:
-            with (self.folder / "metrics.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
+            append_line(self.folder / METRICS, json.dumps(row))
 
     def _log(self, step: int) -> float:
         row: dict[str, Any] = {"step": step}
@@ -400,15 +418,28 @@ class Trainer:
         if self.best is not None:
             tensors |= {f"best/{name}": value for name, value in self.best.weights.items()}
             facts["best"] = self.best.facts()
-        save_state(self.folder / "state", untied(tensors), facts)
+        tensors |= {f"judged/{step}": value for step, value in self.judged.items()}
+        save_state(self.folder, untied(tensors), facts)
 
     def _restore(self) -> int:
         self._pending: dict[str, list[Tensor]] = {}
         self._earlier, self._settled_rows = 0.0, None
-        saved = None if self.folder is None else load_state(self.folder / "state")
-        if saved is None or self.folder is None:
+        if self.folder is None:
             return 0
-        tensors, facts = saved
+        saved = load_state(self.folder)
+        if saved is None:
+            if self.rank == 0:  # rows of steps that no checkpoint holds
+                remove(self.folder / METRICS)
+            return 0
+        try:
+            return self._put_back(*saved)
+        except (KeyError, ValueError, RuntimeError) as error:
+            told = f"no entry {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
+            raise ValueError(f"{self.folder / STATE}: damaged, or of another run ({told})") from None
+
+    def _put_back(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
+        """Take up the state that :meth:`_save` wrote; returns its step."""
+        assert self.folder is not None
         groups: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             group, _, name = key.partition("/")
@@ -422,18 +453,18 @@ class Trainer:
             self._pending[name] = list(values.to(self.device))
         if self.best is not None:
             self.best.restore(groups.get("best", {}), facts.get("best", {}))
+        self.judged = {int(step): value for step, value in groups.get("judged", {}).items()}
         self._earlier, self._settled_rows = facts["seconds"], facts.get("validated")
         self.history = read_metrics(self.folder)[: facts["rows"]]
         if self.rank == 0:
-            text = "".join(json.dumps(row) + "\n" for row in self.history)
-            (self.folder / "metrics.jsonl").write_text(text)
+            write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.history))
         return facts["step"]
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``; a last line cut short by a crash is left out."""
     rows = []
-    path = folder / "metrics.jsonl"
+    path = folder / METRICS
     for line in path.read_text().splitlines() if path.exists() else []:
         try:
             rows.append(json.loads(line))

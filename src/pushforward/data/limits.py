@@ -1,0 +1,48 @@
+"""How much memory reading one input may take, said in one number and checked before it is taken."""
+
+from __future__ import annotations
+
+import math
+import stat
+from pathlib import Path
+from typing import Any
+
+#: Gigabytes that the numbers of one input may take, where nothing is said.
+MAX_SIZE = 2.0
+
+
+def checked_max_size(value: Any) -> float:
+    """A limit in gigabytes.  Raises ValueError unless it is a positive, finite number."""
+    given = isinstance(value, int | float) and not isinstance(value, bool)
+    if not given or not 0 < value < math.inf:
+        raise ValueError(f"--max-size: expected a positive number of gigabytes, got {value}")
+    return float(value)
+
+
+def check_size(where: str, size: float, max_size: float, what: str = "numbers") -> None:
+    """Raise ValueError where ``size`` bytes are more than ``max_size`` gigabytes.
+
+    >>> check_size("x.npz", 3e9, 2.0)
+    Traceback (most recent call last):
+    ValueError: x.npz: 3 GB of numbers, more than 2 GB; raise the limit with --max-size 4
+    """
+    if size > max_size * 1e9:
+        enough = math.ceil(size / 1e9 * 1.05) if size > 1e9 else math.ceil(size / 1e7) / 100
+        raise ValueError(
+            f"{where}: {_gigabytes(size)} of {what}, more than {max_size:g} GB; "
+            f"raise the limit with --max-size {enough:g}"
+        )
+
+
+def _gigabytes(size: float) -> str:
+    return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
+
+
+def check_regular(path: Path) -> int:
+    """The bytes of a file.  Raises ValueError for what is no file: reading a pipe or a device may never end."""
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
+        kind = kinds.get(stat.S_IFMT(about.st_mode), "a device")
+        raise ValueError(f"{path}: expected a file, found {kind}")
+    return about.st_size

@@ -8,19 +8,30 @@ import os
 import re
 import secrets
 import shutil
+import stat
+import zlib
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
+
+from .typed import shortened
 
 __all__ = [
     "LARGEST_JSON",
     "append_line",
+    "check_file",
+    "checksum",
     "ensure_folder",
     "is_leaving",
+    "json_of",
+    "read_facts",
+    "read_header",
     "read_json",
     "read_tensors",
     "remove",
@@ -32,6 +43,9 @@ __all__ = [
 
 #: Bytes of a JSON file that are read at most, and how deep its lists and objects may be nested.
 LARGEST_JSON, DEEPEST = 256 * 2**20, 64
+
+#: The entry of a safetensors header that holds facts of ours, a JSON object, and there that of the checksum.
+ENTRY, SUM = "pushforward", "sum"
 
 _LEAVING = re.compile(r"\..+\.[0-9a-f]{8}\.partial(\.[a-z]+)?")
 
@@ -95,11 +109,31 @@ def write_json(path: Path, data: Any) -> None:
     write_text(path, json.dumps(data, indent=2) + "\n")
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:
-    """Write tensors by name as safetensors, as :func:`write_text` does."""
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:
+    """Write tensors by name as safetensors, as :func:`write_text` does.
+
+    The header holds the plain ``facts``, and a checksum of them and of the tensors, by which a damaged file
+    is known.
+    """
     plain = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    told = {**(facts or {}), SUM: checksum(plain, facts or {})}
     with replacing(path) as scratch:
-        save_file(plain, scratch, metadata)
+        # one entry alone, since several are written in an order that changes
+        save_file(plain, scratch, {ENTRY: json.dumps(told)})
+
+
+def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
+    """A checksum of tensors on the CPU, their names, dtypes and shapes, and of plain facts beside them.
+
+    >>> checksum({"x": torch.zeros(2)}, {}), checksum({"x": torch.zeros(1, 2)}, {})
+    ('61425218', 'b7a29b1b')
+    """
+    found = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+    for name, value in sorted(tensors.items()):
+        found = zlib.crc32(repr((name, str(value.dtype), tuple(value.shape))).encode(), found)
+        if value.numel():
+            found = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+    return f"{found:08x}"
 
 
 def append_line(path: Path, text: str) -> None:
@@ -132,41 +166,113 @@ def _kind(path: Path) -> str:
     return "symbolic link" if path.is_symlink() else "folder" if path.is_dir() else "file"
 
 
+def check_file(path: Path) -> None:
+    """Raise FileNotFoundError where there is nothing, and ValueError for what is no regular file."""
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise ValueError(f"{path}: expected a file, found a {'folder' if stat.S_ISDIR(mode) else 'device'}")
+
+
 def read_json(path: Path) -> Any:
     """The plain data of a JSON file.
 
-    Raises FileNotFoundError where there is none, and ValueError, which names the file, for one that is larger
-    than :data:`LARGEST_JSON`, nested deeper than :data:`DEEPEST`, or no JSON.
+    Raises FileNotFoundError where there is none, and ValueError, which names the file, for what is no regular
+    file, larger than :data:`LARGEST_JSON`, nested deeper than :data:`DEEPEST`, or no JSON.
     """
     try:
+        check_file(path)
         if path.stat().st_size > LARGEST_JSON:
             raise ValueError(f"{path}: damaged ({path.stat().st_size / 2**20:,.0f} MiB of JSON)")
         text = path.read_text(encoding="utf-8")
-        if _depth(text) > DEEPEST:
-            raise ValueError(f"{path}: damaged (nested more than {DEEPEST} deep)")
-        return json.loads(text)
     except FileNotFoundError:
         raise
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+    return json_of(text, str(path))
+
+
+def json_of(text: str, where: str) -> Any:
+    """The plain data of JSON that stands ``where``.
+
+    Raises ValueError, which says so, for what is no JSON, nested deeper than :data:`DEEPEST`, or has an entry
+    twice in one object.
+
+    >>> json_of('{"a": 1, "a": 2}', "file")
+    Traceback (most recent call last):
+    ValueError: file: damaged (entry a stands there twice)
+    """
+    if _depth(text) > DEEPEST:
+        raise ValueError(f"{where}: damaged (nested more than {DEEPEST} deep)")
+    try:
+        return json.loads(text, object_pairs_hook=_once)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{where}: damaged ({error})") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"entry {shortened(twice)} stands there twice")
+    return found
+
+
+#: A text of JSON, also one that does not end, or a bracket.
+_TEXT_OR_BRACKET = re.compile(r'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def _depth(text: str) -> int:
-    """How deep brackets are nested at most; those in texts count too, which JSON of ours hardly has.
+    """How deep brackets are nested at most, those inside texts left out.
 
-    >>> _depth('{"a": [1, {"b": 2}]}')
+    >>> _depth('{"a": [1, {"[": 2}]}')
     3
     """
     depth = most = 0
-    for bracket in re.findall(r"[\[\]{}]", re.sub(r'"(?:[^"\\]|\\.)*"', "", text)):
-        depth += 1 if bracket in "[{" else -1
-        most = max(most, depth)
+    for found in _TEXT_OR_BRACKET.finditer(text):
+        bracket = found[0]
+        if bracket[0] != '"':
+            depth += 1 if bracket in "[{" else -1
+            most = max(most, depth)
     return most
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """Tensors by name.  Raises ValueError, which names the file, for one that is missing or damaged."""
+    """Tensors by name.
+
+    Raises ValueError, which names the file, for one that is missing, or damaged by its checksum or otherwise.
+    """
+    with _opened(path) as (file, told):
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        found = told.pop(SUM, None)  # none in files of older versions
+        if found is not None and found != checksum(tensors, told):
+            raise ValueError(f"{path}: damaged (its checksum does not fit)")
+        return tensors
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """What :func:`write_tensors` wrote beside the tensors.  Raises ValueError as :func:`read_tensors`, but
+    knows no damage to the tensors."""
+    with _opened(path) as (_, told):
+        return {name: value for name, value in told.items() if name != SUM}
+
+
+def read_header(path: Path) -> dict[str, tuple[int, ...]]:
+    """The shapes of a file's tensors by name, none of which is read.  Raises ValueError as
+    :func:`read_tensors`."""
+    with _opened(path) as (file, _):
+        return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
-        raise ValueError(f"{path}: missing or damaged ({error})") from None
+        check_file(path)
+        with safe_open(path, "pt") as file:
+            told = json_of((file.metadata() or {}).get(ENTRY, "{}"), str(path))
+            if not isinstance(told, dict):
+                raise ValueError(f"{path}: damaged (its header holds no object)")
+            yield file, told
+    except FileNotFoundError:
+        raise ValueError(f"{path}: is missing") from None
+    except (OSError, SafetensorError, KeyError, TypeError) as error:
+        raise ValueError(f"{path}: damaged ({error})") from None

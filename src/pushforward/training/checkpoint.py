@@ -2,34 +2,81 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model, save_model
 from torch import Tensor, nn
 
-from ..files import read_tensors, replacing, write_tensors
+from ..contents import Best, State
+from ..files import read_facts as read_header_facts
+from ..files import read_tensors, write_tensors
+from ..typed import as_type
 
-#: The file of a run folder that training goes on from, and the entry of its header that holds plain facts.
-STATE, FACTS = "state.safetensors", "facts"
+#: The file of a run folder that training goes on from.
+STATE = "state.safetensors"
+#: What AdamW remembers of every parameter that it has changed.
+ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 
 def write_model(path: Path, module: nn.Module) -> None:
     """Write parameters and buffers; tied weights are stored once."""
-    with replacing(path) as scratch:
-        save_model(module, str(scratch))
+    write_tensors(path, untied(module.state_dict()))
 
 
 def read_model(path: Path, module: nn.Module) -> None:
-    """Load what :func:`write_model` wrote.  Raises ValueError for a damaged file or another model."""
-    try:
-        load_model(module, str(path))
-    except (OSError, SafetensorError, RuntimeError) as error:
-        raise ValueError(f"{path}: damaged, or of another model ({str(error).splitlines()[0]})") from None
+    """Load what :func:`write_model` wrote.
+
+    Raises ValueError for a file that is missing, damaged or of another model, and for weights that are not
+    finite.
+    """
+    put_weights(path, module, read_tensors(path))
+
+
+def put_weights(path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = "") -> None:
+    """Put ``tensors``, read from ``path``, into ``module``, those of a name beginning with ``prefix`` alone.
+
+    Raises ValueError as :func:`check_weights`; ``module`` is then as it was.
+    """
+    module.load_state_dict(check_weights(path, module, tensors, prefix), strict=False)
+
+
+def check_weights(
+    path: Path, module: nn.Module, tensors: Mapping[str, Tensor], prefix: str = ""
+) -> dict[str, Tensor]:
+    """Those of ``tensors``, read from ``path``, whose name begins with ``prefix``, without it.
+
+    Raises ValueError, which names the file and the weight, unless they are all weights of ``module``, finite
+    and of their shapes and dtypes.
+    """
+    named = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    own = module.state_dict()
+    for name, value in named.items():
+        if name not in own:
+            raise ValueError(f"{path}: {prefix}{name}: is no weight of the model that config.json describes")
+        check_like(f"{path}: {prefix}{name}", value, own[name])
+    given = {own[name].data_ptr() for name in named}
+    for name, value in own.items():
+        # a tied weight has the name that it was stored under
+        if name not in named and (value.data_ptr() not in given or not value.numel()):
+            raise ValueError(f"{path}: {prefix}{name}: is missing; config.json describes another model")
+    parameters = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    for name, value in named.items():
+        if name in parameters or bool(own[name].isfinite().all()):
+            if not bool(value.isfinite().all()):
+                raise ValueError(f"{path}: {prefix}{name}: holds values that are not finite")
+        elif bool(value.isnan().any()):
+            raise ValueError(f"{path}: {prefix}{name}: holds values that are no numbers")
+    return named
+
+
+def check_like(where: str, value: Tensor, expected: Tensor) -> None:
+    """Raise ValueError, which says ``where``, unless ``value`` has the shape and dtype of ``expected``."""
+    if value.shape != expected.shape:
+        raise ValueError(f"{where}: expected shape {tuple(expected.shape)}, got {tuple(value.shape)}")
+    if value.dtype != expected.dtype:
+        raise ValueError(f"{where}: expected {expected.dtype}, got {value.dtype}")
 
 
 def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str]) -> dict[str, Tensor]:
@@ -42,13 +89,28 @@ def optimiser_tensors(optimiser: torch.optim.Optimizer, names: Mapping[Tensor, s
 
 
 def restore_optimiser(
-    optimiser: torch.optim.Optimizer, names: Mapping[Tensor, str], tensors: Mapping[str, Tensor]
+    path: Path,
+    optimiser: torch.optim.Optimizer,
+    names: Mapping[Tensor, str],
+    tensors: Mapping[str, Tensor],
+    prefix: str = "",
 ) -> None:
-    """Put back what :func:`optimiser_tensors` took."""
+    """Put back what :func:`optimiser_tensors` took, read from ``path`` under names beginning with ``prefix``.
+
+    Raises ValueError, which names the file and the entry, for the state of other parameters.
+    """
     parameters = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
         name, _, entry = key.rpartition("/")
+        where = f"{path}: {prefix}{key}"
+        if name not in parameters or entry not in ADAM:
+            raise ValueError(f"{where}: is of no parameter that is trained")
         parameter = parameters[name]
+        if {f"{name}/{each}" for each in ADAM} - tensors.keys():
+            raise ValueError(f"{where}: expected all of {', '.join(ADAM)}")
+        check_like(where, value, torch.zeros(()) if entry == "step" else parameter)
+        if not bool(value.isfinite().all()):
+            raise ValueError(f"{where}: holds values that are not finite")
         home = "cpu" if entry == "step" and not optimiser.defaults.get("fused") else parameter.device
         optimiser.state[parameter][entry] = value.to(home)
 
@@ -65,40 +127,37 @@ def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return kept
 
 
-def load_untied(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load what :func:`untied` kept.  Raises ValueError where a name is missing that is no tie."""
-    outcome = module.load_state_dict(dict(tensors), strict=False)
-    own = module.state_dict()
-    loaded = {own[name].data_ptr() for name in tensors if name in own}
-    lost = [name for name in outcome.missing_keys if own[name].data_ptr() not in loaded]
-    if lost or outcome.unexpected_keys:
-        raise ValueError(f"the saved state is of another model ({(lost + outcome.unexpected_keys)[0]})")
-
-
-def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+def save_state(folder: Path, tensors: Mapping[str, Tensor], facts: State) -> None:
     """Replace the state in ``folder``; a crash leaves the one before."""
-    write_tensors(folder / STATE, tensors, {FACTS: json.dumps(dict(facts))})
+    write_tensors(folder / STATE, tensors, facts)
 
 
-def load_state(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+def load_state(folder: Path) -> tuple[dict[str, Tensor], State] | None:
     """The last state saved in ``folder``, or None.  Raises ValueError for a damaged one."""
     file = folder / STATE
-    if not file.exists():
+    if not has_state(folder):
         return None
-    return read_tensors(file), read_facts(folder)
+    tensors, facts = read_tensors(file), read_header_facts(file)
+    return tensors, _checked(file, facts)
 
 
-def read_facts(folder: Path) -> dict[str, Any]:
+def read_facts(folder: Path) -> State:
     """The plain facts of the last state: its step, the steps planned, seconds, rows of ``metrics.jsonl``, ...
 
     Raises ValueError for a damaged one.
     """
-    file = folder / STATE
-    try:
-        with safe_open(file, "pt") as content:
-            return json.loads((content.metadata() or {})[FACTS])
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
-        raise ValueError(f"{file}: damaged ({error})") from None
+    return _checked(folder / STATE, read_header_facts(folder / STATE))
+
+
+def _checked(file: Path, facts: object) -> State:
+    state = cast("State", as_type(facts, State, str(file)))
+    if state.get("best"):
+        as_type(state["best"], Best, f"{file}: best")
+    if state["step"] > state["total"]:
+        raise ValueError(
+            f"{file}: step: expected at most {state['total']}, the steps planned, got {state['step']}"
+        )
+    return state
 
 
 def has_state(folder: Path) -> bool:
@@ -106,19 +165,15 @@ def has_state(folder: Path) -> bool:
     return (folder / STATE).exists()
 
 
-def load_weights(folder: Path, models: nn.ModuleDict, averaged: bool = True) -> dict[str, Any]:
+def load_weights(folder: Path, models: nn.ModuleDict, averaged: bool = True) -> State:
     """Put the weights of the last state, or their average, into ``models``; returns the state's facts.
 
     Raises ValueError for a state that is missing, damaged or of another model.
     """
     saved = load_state(folder)
     if saved is None:
-        raise ValueError(f"{folder / STATE}: missing")
+        raise ValueError(f"{folder / STATE}: is missing")
     tensors, facts = saved
     prefix = "ema/" if averaged and any(name.startswith("ema/") for name in tensors) else "model/"
-    weights = {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-    try:
-        load_untied(models, weights)
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(f"{folder / STATE}: {str(error).splitlines()[0]}") from None
+    put_weights(folder / STATE, models, tensors, prefix)
     return facts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import ComputeConfig, OptimConfig
+from ..contents import State
 from ..files import append_line, remove, write_text
 from ..objectives import Batch, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
@@ -21,9 +23,10 @@ from ..tensors import parameter_dtype
 from .best import Best
 from .checkpoint import (
     STATE,
+    check_weights,
     load_state,
-    load_untied,
     optimiser_tensors,
+    put_weights,
     restore_optimiser,
     save_state,
     untied,
@@ -32,6 +35,7 @@ from .checks import check_optim, check_trainer, in_dtype
 from .devices import make_fabric, on_one_device
 from .ema import EMA
 from .interrupt import Interrupt
+from .metrics import METRICS, read_metrics
 from .phase import Phase, Work
 from .progress import progress
 from .schedule import Schedule
@@ -45,8 +49,6 @@ BETAS = (0.9, 0.99)
 #: Validations of a run, by the loss and by a judge, who may take as long as many steps; and the fewest by a
 #: judge, since fewer would not see that weights become worse.
 VALIDATIONS, JUDGINGS, FEWEST = 20, 12, 4
-#: Rows of losses and rates, one JSON object a line.
-METRICS = "metrics.jsonl"
 #: Steps after which a run with a time budget knows how many it can take.
 MEASURED = 5
 
@@ -408,7 +410,7 @@ class Trainer:
             state = optimiser_tensors(optimiser, self.names)
             tensors |= {f"{name}/{key}": value for key, value in state.items()}
         tensors |= {f"pending/{name}": torch.stack(values) for name, values in self._pending.items()}
-        facts: dict[str, Any] = {
+        facts: State = {
             "step": step,
             "total": self.total,
             "seconds": self._seconds(),
@@ -431,43 +433,40 @@ class Trainer:
             if self.rank == 0:  # rows of steps that no checkpoint holds
                 remove(self.folder / METRICS)
             return 0
-        try:
-            return self._put_back(*saved)
-        except (KeyError, ValueError, RuntimeError) as error:
-            told = f"no entry {error}" if isinstance(error, KeyError) else str(error).splitlines()[0]
-            raise ValueError(f"{self.folder / STATE}: damaged, or of another run ({told})") from None
+        if saved[1]["total"] > self.total:
+            raise ValueError(
+                f"{self.folder / STATE}: is of another run, of {saved[1]['total']} steps and not {self.total}"
+            )
+        return self._put_back(*saved)
 
-    def _put_back(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> int:
+    def _put_back(self, tensors: dict[str, Tensor], facts: State) -> int:
         """Take up the state that :meth:`_save` wrote; returns its step."""
         assert self.folder is not None
         groups: dict[str, dict[str, Tensor]] = {}
         for key, value in tensors.items():
             group, _, name = key.partition("/")
             groups.setdefault(group, {})[name] = value
-        load_untied(self.models, groups["model"])
+        file = self.folder / STATE
+        put_weights(file, self.models, tensors, "model/")
         if self.ema is not None:
-            load_untied(self.ema.models, groups["ema"])
+            put_weights(file, self.ema.models, tensors, "ema/")
         for name, (_, optimiser) in self._phases.items():
-            restore_optimiser(optimiser, self.names, groups[name])
+            restore_optimiser(file, optimiser, self.names, groups.get(name, {}), f"{name}/")
         for name, values in groups.get("pending", {}).items():
             self._pending[name] = list(values.to(self.device))
         if self.best is not None:
+            if facts.get("best"):
+                check_weights(file, self.best.models, tensors, "best/")
             self.best.restore(groups.get("best", {}), facts.get("best", {}))
         self.judged = {int(step): value for step, value in groups.get("judged", {}).items()}
         self._earlier, self._settled_rows = facts["seconds"], facts.get("validated")
         self.history = read_metrics(self.folder)[: facts["rows"]]
+        if len(self.history) < facts["rows"]:
+            warnings.warn(
+                f"{self.folder / METRICS}: holds {len(self.history)} of the {facts['rows']} rows that were "
+                "written before the checkpoint; the others are lost, the weights are not touched by it",
+                stacklevel=2,
+            )
         if self.rank == 0:
             write_text(self.folder / METRICS, "".join(json.dumps(row) + "\n" for row in self.history))
         return facts["step"]
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``; a last line cut short by a crash is left out."""
-    rows = []
-    path = folder / METRICS
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            break
-    return rows

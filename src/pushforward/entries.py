@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
+    "ABSTRACT",
     "BASES",
     "COUPLINGS",
     "DATASETS",
@@ -409,4 +410,18 @@ KINDS = {
     "solver": SOLVERS,
     "sde-solver": SDE_SOLVERS,
     "method": METHODS,
+}
+
+#: The abstract class of each kind, of which a class of the user's own has to be a subclass.
+ABSTRACT = {
+    "network": "pushforward.nn:Network",
+    "flow": "pushforward.flows:DensityFlow",
+    "base": "pushforward.sources:Source",
+    "coupling": "pushforward.couplings:Coupling",
+    "path": "pushforward.paths:Schedule",
+    "gamma": "pushforward.paths:Gamma",
+    "times": "pushforward.objectives:Times",
+    "weighting": "pushforward.objectives:Weighting",
+    "solver": "pushforward.solvers:Solver",
+    "sde-solver": "pushforward.solvers:StochasticSolver",
 }

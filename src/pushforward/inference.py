@@ -35,7 +35,8 @@ def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None
     if guidance is not None:
         changes["guidance"] = guidance
     if solver is not None:
-        changes["solver"] = registry.create("solver", solver)
+        with registry.trusting((*run.trust, *registry.own_classes(solver))):
+            changes["solver"] = registry.create("solver", solver)
     return run.flow.replace(**changes)
 
 
@@ -129,7 +130,8 @@ def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None
             f"{run.path}: the latent points of images are no images; use flow.pull and flow.push"
         )
     flow = _adjusted(run, solver=solver)
-    scale = build_path(run.config).ends()[0].source_scale
+    with registry.trusting(run.trust):
+        scale = build_path(run.config).ends()[0].source_scale
     generator = seeded(seed, "carry", device=run.device)
     parts = []
     with torch.inference_mode():

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
+import io
 import shlex
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
 
 from .. import registry
 from .._version import __version__
+from ..settings import shown
+from .program import Signals, guarded, set_streams
 
 #: Every command: the file that holds the function of its name, and what it does.
 COMMANDS = {
@@ -39,8 +44,40 @@ pushforward --print-completion bash|zsh writes what completes commands and flags
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; a user's mistake is one line on standard error and exit status 2."""
-    args = list(sys.argv[1:] if arguments is None else arguments)
+    """Run one command; a user's mistake is one line on standard error and exit status 2.
+
+    Without ``arguments`` it is the process that is run: those of the command line, its streams and signals.
+    """
+    if arguments is not None:
+        return guarded(functools.partial(_run, list(arguments)), _tell)
+    set_streams()
+    signals = Signals()
+    try:
+        signals.watch()
+        return guarded(functools.partial(_run, sys.argv[1:]), _tell)
+    except KeyboardInterrupt:
+        return _interrupted(signals)
+    except Exception:
+        if signals.received is None:
+            raise
+        return _interrupted(signals)  # an import that was interrupted fails in its own way
+    finally:
+        signals.forget()
+
+
+def _interrupted(signals: Signals) -> int:
+    number = signals.received or signal.SIGINT
+    if number == signal.SIGINT:
+        _tell("interrupted")
+    return 128 + number
+
+
+def _tell(text: str) -> None:
+    """One line on standard error; of several processes all tell, but of an interruption the first."""
+    print(f"pushforward: {text}", file=sys.stderr or io.StringIO())
+
+
+def _run(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -48,31 +85,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     name, *rest = args
-    try:
-        if name == "--print-completion":
-            from .completion import script
+    if name == "--print-completion":
+        from .completion import script
 
-            print(script(rest), end="")
-            return 0
-        if name not in COMMANDS:
-            raise ValueError(f"unknown command {name!r}{registry.suggest(name, COMMANDS)}")
-        if "" not in sys.path:
-            sys.path.append("")  # so that `--path my_paths:Curved` finds a file in this folder
-        from .common import show_warning
+        print(script(rest), end="")
+        return 0
+    if name not in COMMANDS:
+        raise ValueError(f"unknown command {shown(name)}{registry.suggest(name[:80], COMMANDS)}")
+    from .common import show_warning
 
-        with warnings.catch_warnings():
-            warnings.simplefilter("default")
-            warnings.showwarning = show_warning
-            command = getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), name)
-            return command(rest, f"pushforward {shlex.join(args)}") or 0
-    except (ValueError, OSError) as error:
-        print(f"pushforward: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except RuntimeError as error:
-        if type(error).__module__.startswith("pushforward"):
-            print(f"pushforward: {error}", file=sys.stderr)
-            return 1
-        raise
-    except KeyboardInterrupt:
-        print("pushforward: interrupted", file=sys.stderr)
-        return 130
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        warnings.showwarning = show_warning
+        command = getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), name)
+        return command(rest, f"pushforward {shlex.join(args)}") or 0

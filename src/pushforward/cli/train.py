@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
-from .common import parse, say, write_report
+from .common import Trusted, parse, say, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +26,8 @@ class Train:
     """Replace the run that is there."""
     report: bool = True
     """Write report.html at the end."""
+    trust: Trusted = ()
+    """Your own class that the teacher's run may name; those that flags name are trusted."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -48,7 +50,7 @@ def train(arguments: list[str], command: str) -> int:
         compute=args.compute,
     )
     out = args.out or default_out(args.target, args.model.method)
-    run = train(config, out, overwrite=args.overwrite, command=command, say=say)
+    run = train(config, out, overwrite=args.overwrite, command=command, say=say, trust=args.trust)
     if not is_first_process():
         return 0
     if not run.summary["finished"]:

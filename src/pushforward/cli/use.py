@@ -9,7 +9,8 @@ from typing import Annotated
 
 import tyro
 
-from .common import Device, parse, say
+from ..registry import own_classes
+from .common import Device, Trusted, parse, say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,8 +33,15 @@ class Sample:
     """Seed of the draws."""
     last_weights: bool = False
     """Use the last weights instead of their average."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
+
+
+def _trusted(args: Sample | Push | Score) -> tuple[str, ...]:
+    """What the flags of a command trust, the solver that they name too."""
+    return (*args.trust, *own_classes(args.solver))
 
 
 def sample(arguments: list[str], command: str) -> int:
@@ -48,7 +56,7 @@ def sample(arguments: list[str], command: str) -> int:
     from ..recipes import open_run
 
     checked_suffix(args.out, SUFFIXES)
-    run = open_run(args.run, averaged=not args.last_weights, device=args.device)
+    run = open_run(args.run, averaged=not args.last_weights, device=args.device, trust=_trusted(args))
     x, condition = draw(
         run, args.n, args.condition, guidance=args.guidance, solver=args.solver, seed=args.seed
     )
@@ -73,6 +81,8 @@ class Push:
     """Solver, for example `heun,steps=20`; default that of the run."""
     seed: int = 0
     """Seed of the noise, for stochastic flows and images."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
@@ -87,7 +97,7 @@ def push(arguments: list[str], command: str) -> int:
     from ..recipes import open_run
 
     checked_suffix(args.out, SUFFIXES)
-    run = open_run(args.run, device=args.device)
+    run = open_run(args.run, device=args.device, trust=_trusted(args))
     rows = read_rows(args.rows, run.schema)
     x = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
     # points of the source are no integers where the data are
@@ -117,6 +127,8 @@ class Score:
     """Solver, for example `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
     seed: int = 0
     """Seed of the dequantisation noise, for images."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
@@ -132,7 +144,7 @@ def score(arguments: list[str], command: str) -> int:
     from ..recipes import open_run
 
     checked_suffix(args.out, TABLES)
-    run = open_run(args.run, device=args.device)
+    run = open_run(args.run, device=args.device, trust=_trusted(args))
     rows = read_rows(args.rows, run.schema)
     share, limit, held_out = args.flag_below, None, 0
     if share is not None:

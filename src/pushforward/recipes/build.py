@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,9 +23,41 @@ from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import Brownian, Gamma, Interpolant
 from ..random import derive_seed
 from ..sources import GaussianMixture, Source
+from .limits import create_module
 
 #: How far from t = 0 or t = 1 a flow stops where its prediction gives no velocity there.
 MARGIN = 1e-3
+#: Settings of a model that name a component, each called as its kind is in the registry.
+COMPONENTS = ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting", "solver")
+
+
+def own_classes(config: RunConfig) -> tuple[str, ...]:
+    """The ``module:Class`` of every class of the user's own that a configuration names."""
+    return registry.own_classes(*(getattr(config.model, key) for key in COMPONENTS))
+
+
+def check_components(config: RunConfig, file: Path) -> None:
+    """Raise ValueError, by ``file`` and key, for what no flow can be built from.
+
+    That is a component which is neither registered nor trusted, options that it does not take, and null where
+    the configuration has not been resolved.
+    """
+    try:
+        flow = by_likelihood(config)
+    except ValueError as error:
+        raise ValueError(f"{file}: model.method: {error}") from None
+    for key in ("flow",) if flow else ("network", "coupling", "path", "gamma", "prediction"):
+        if getattr(config.model, key) is None:
+            raise ValueError(f"{file}: model.{key}: expected a text, got null")
+    for key in COMPONENTS:
+        text = getattr(config.model, key)
+        if text is None or (key == "gamma" and registry.is_number(text)):
+            continue
+        noisy = isinstance(text, str) and text.partition(",")[0] in registry.SDE_SOLVERS
+        try:
+            registry.check("sde-solver" if key == "solver" and noisy else key, text)
+        except ValueError as error:
+            raise ValueError(f"{file}: model.{key}: {error}") from None
 
 
 def build_path(config: RunConfig) -> Interpolant:
@@ -79,14 +112,14 @@ def build_normalizing_flow(config: RunConfig, schema: Schema, source: Source | N
     assert config.model.flow is not None, "resolve the configuration first"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, "flow"))
-        flow = registry.create("flow", config.model.flow, schema.event_shape, spec)
+        flow = create_module("flow", config.model.flow, schema.event_shape, spec)
         if config.model.base is not None:
             if not isinstance(flow, BijectiveFlow):
                 raise ValueError(
                     f"--base {config.model.base}: is for flows that are bijections, got {config.model.flow}"
                 )
             # its shape need not be that of the data: images are squeezed into patches or flattened
-            flow.source = registry.create("base", config.model.base, flow.source.event_shape)
+            flow.source = create_module("base", config.model.base, flow.source.event_shape)
         if source is not None:
             assert isinstance(flow, BijectiveFlow)
             flow.source = source
@@ -99,7 +132,7 @@ def build_network(config: RunConfig, schema: Schema, name: str = "network") -> n
     assert config.model.network is not None, "resolve the configuration first"
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(derive_seed(config.seed, name))
-        return registry.create("network", config.model.network, schema.event_shape, spec)
+        return create_module("network", config.model.network, schema.event_shape, spec)
 
 
 def stages(config: RunConfig) -> list[str]:

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from ..data import Schema
 from ..flows import DensityFlow
-from ..registry import DATASETS
+from ..registry import DATASETS, Trust
 from ..runs import RunFolder
 from ..sources import Empirical
+from .build import own_classes
 from .defaults import label, told
 from .open import Run, reopen
 
 
-def lines(path: str | Path) -> list[tuple[str, str]]:
+def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]]:
     """Name and text of everything that is said of a run, also of one that is not finished.
 
+    trust: classes that the run may name, see :func:`~pushforward.recipes.open_run`.
     Raises ValueError for a folder that is missing, damaged or of a newer version.
     """
     folder = RunFolder(Path(path))
@@ -40,7 +43,7 @@ def lines(path: str | Path) -> list[tuple[str, str]]:
         ("command", summary.get("command") or ""),
     ]
     if "step" in summary:
-        rows += [("then", command) for command in commands(reopen(folder.path))]
+        rows += [("then", command) for command in commands(reopen(folder.path, trust=trust))]
     return [(name, text) for name, text in rows if text]
 
 
@@ -54,7 +57,8 @@ def commands(run: Run) -> list[str]:
     if isinstance(run.flow.flow, DensityFlow) and not isinstance(run.flow.source, Empirical):
         keep = " --keep" if schema.kind == "table" else ""
         found.append(f"pushforward score {path} {shlex.quote(_again(run))}{keep} -o scores.csv")
-    return [*found, f"pushforward report {path}"]
+    trust = "".join(f" --trust {name}" for name in own_classes(run.config))
+    return [f"{command}{trust}" for command in (*found, f"pushforward report {path}")]
 
 
 def _again(run: Run) -> str:

@@ -11,15 +11,17 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .. import registry
 from ..config import RunConfig
 from ..data import Dataset, Schema
 from ..data import load as load_data
 from ..files import read_tensors
 from ..flows import Transformed, load_flow
+from ..registry import Trust
 from ..runs import RunFolder
 from ..training import has_state, load_weights, read_facts, read_metrics, read_model
 from ..training.devices import find_device
-from .build import build_flow, build_models, stages
+from .build import build_flow, build_models, check_components, stages
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ class Run:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
     loaded: Dataset | None = None
+    #: classes that are no part of this library and may be made again for this run
+    trust: tuple[Trust, ...] = ()
 
     @property
     def device(self) -> torch.device:
@@ -90,18 +94,25 @@ def place_of(folder: RunFolder, config: RunConfig, stage: str) -> RunFolder:
 
 
 def open_run(
-    path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None
+    path: str | Path,
+    *,
+    averaged: bool = True,
+    device: str = "cpu",
+    stage: str | None = None,
+    trust: Sequence[Trust] = (),
 ) -> Run:
     """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
 
     ``device``: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto`` for CUDA where there is one.
     ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...  A run that is not finished, or
-    is being trained, has the weights of its newest checkpoint, and a warning says so.
+    is being trained, has the weights of its newest checkpoint, and a warning says so.  ``trust``: your own
+    classes, or their names as ``module:Class``, that the run may name; a folder that names others is refused,
+    and nothing of it is imported or run.
 
     Raises ValueError for a folder that is missing, damaged or of a newer version, a stage it lacks, and a
     device that this machine does not have.
     """
-    run = reopen(path, averaged=averaged, device=device, stage=stage)
+    run = reopen(path, averaged=averaged, device=device, stage=stage, trust=trust)
     if not run.summary["finished"]:
         step, total = run.summary.get("step", 0), run.config.optim.steps
         reached = f"step {step:,}" + (f" of {total:,}" if total else "")
@@ -115,7 +126,14 @@ def open_run(
     return run
 
 
-def reopen(path: str | Path, *, averaged: bool = True, device: str = "cpu", stage: str | None = None) -> Run:
+def reopen(
+    path: str | Path,
+    *,
+    averaged: bool = True,
+    device: str = "cpu",
+    stage: str | None = None,
+    trust: Sequence[Trust] = (),
+) -> Run:
     """:func:`open_run` for who says by himself that a run is not finished."""
     where = find_device(device)
     folder = RunFolder(Path(path))
@@ -127,9 +145,11 @@ def reopen(path: str | Path, *, averaged: bool = True, device: str = "cpu", stag
     stage = stage or _newest(folder, config)
     place = place_of(folder, config, stage)
     source = folder.source()
-    models = build_models(config, schema, stage, source, folder.known())
     dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
-    flow = build_flow(config, schema, models, source, folder.preprocess(), dtype, stage)
+    with registry.trusting(trust) as trusted:
+        check_components(config, folder.path / "config.json")
+        models = build_models(config, schema, stage, source, folder.known())
+        flow = build_flow(config, schema, models, source, folder.preprocess(), dtype, stage)
     summary = {"stage": stage, **place.summary(config)}
     facts = _checkpoint(place, summary, models, averaged)
     if facts is None:
@@ -143,7 +163,7 @@ def reopen(path: str | Path, *, averaged: bool = True, device: str = "cpu", stag
     last = stage == stages(config)[-1]
     summary["finished"] = summary["finished"] and last
     flow.eval().requires_grad_(False).to(where)
-    return Run(folder.path, config, schema, flow, read_metrics(place.path), summary)
+    return Run(folder.path, config, schema, flow, read_metrics(place.path), summary, trust=trusted)
 
 
 def _newest(folder: RunFolder, config: RunConfig) -> str:
@@ -175,14 +195,15 @@ def load(
     averaged: bool = True,
     device: str = "cpu",
     stage: str | None = None,
-    trust: Sequence[type] = (),
+    trust: Sequence[Trust] = (),
 ) -> Any:
     """The trained flow of a run folder, or a flow in one file: ``pushforward.load("runs/demo").sample(16)``.
 
     ``device`` may be ``auto``; ``stage`` is that of an earlier stage of a run of several.  A file is one that
-    :func:`~pushforward.save` wrote; ``trust`` names your own classes that it may hold.  Raises ValueError as
-    :func:`open_run` and :func:`~pushforward.flows.load_flow`.
+    :func:`~pushforward.save` wrote.  Neither runs code that is not of this library, unless ``trust`` names
+    it: your own classes, or their names as ``module:Class``, that the run or the file may hold.  Raises
+    ValueError as :func:`open_run` and :func:`~pushforward.flows.load_flow`.
     """
     if Path(path).is_file():
-        return load_flow(path, trust, find_device(device))
-    return open_run(path, averaged=averaged, device=device, stage=stage).flow
+        return load_flow(path, [registry.trusted_class(each) for each in trust], find_device(device))
+    return open_run(path, averaged=averaged, device=device, stage=stage, trust=trust).flow

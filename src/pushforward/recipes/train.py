@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from ..files import ensure_folder, write_json
 from ..flows import Flow, Transformed
 from ..objectives import Batch, Objective
 from ..random import derive_seed
+from ..registry import Trust, trusting
 from ..runs import RunFolder, check_out
 from ..sources import Empirical
 from ..training import (
@@ -31,8 +32,10 @@ from ..training import (
     Result,
     has_state,
     is_first_process,
+    launch,
     make_fabric,
     read_model,
+    together,
 )
 from ..training.lock import locked
 from .build import (
@@ -42,6 +45,7 @@ from .build import (
     by_likelihood,
     inner_flow,
     model_dtype,
+    own_classes,
     stages,
 )
 from .crossed import cross_validate
@@ -69,6 +73,7 @@ def train(
     command: str | None = None,
     show_progress: bool = True,
     say: Callable[[str], None] = lambda text: None,
+    trust: Sequence[Trust] = (),
     **settings: Any,
 ) -> Run:
     """Train a flow, as ``pushforward train`` does, or go on where a run stopped.
@@ -79,6 +84,8 @@ def train(
     out: the run folder; None for one that is removed when Python ends.
     target: the same, where ``data`` is left out; beside a configuration, what stands for the target that it
         names, as it is or as a loaded :class:`~pushforward.data.Dataset`, which is taken for granted.
+    trust: your own classes, or their names as ``module:Class``, that a teacher's run may name; those that the
+        settings name are trusted.
     settings: the flags of the command line by their names: ``method="ot-cfm"``, ``steps=2000``, ``seed=1``,
         ``condition="species"``; what is not said is chosen by the method and from the data.
 
@@ -109,7 +116,7 @@ def train(
         if target is not None:
             raise ValueError("target: goes with a configuration or a name, got data as well")
         config, target = RunConfig.of(type(data).__name__, **settings), data
-    with as_keywords() if command is None else nullcontext():
+    with as_keywords() if command is None else nullcontext(), trusting((*own_classes(config), *trust)):
         return _train(config, _folder(out), target, named, overwrite, command, show_progress, say)
 
 
@@ -171,7 +178,8 @@ def _train(
             decision = check_out(folder.path, config, overwrite)  # again: another run may have just ended
             if decision in ("resume", "extend"):
                 folder.check_data(whole, *outside)
-        fabric.launch()
+        held.enter_context(together())
+        launch(fabric, config.compute, say)
         if fabric.global_rank == 0:
             _say(say, decision, config, folder, dataset, start)
             if decision == "new":

@@ -295,7 +295,8 @@ def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "Interrupt", Tired)
         patch.setattr(trainer.Trainer, "_stop", stop)
-        train(tmp_path / "part", *flags, end=130)
+        with pytest.warns(UserWarning, match="of stage reflow-1"):
+            train(tmp_path / "part", *flags, end=130)
     state = json.loads((tmp_path / "part" / "stages" / "reflow-1" / "run.json").read_text())
     assert state["stage"] == "reflow-1" and state["ended"] is None
     assert (tmp_path / "part" / "stages" / "train" / "run.json").exists()

@@ -130,7 +130,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path)
     broken = trainer(tmp_path, objective=Diverging(at=12))
     with pytest.raises(NonFiniteLoss, match="step 13"):
         broken.fit()
-    tensors, facts = load_state(tmp_path / "state")
+    tensors, facts = load_state(tmp_path)
     assert facts["step"] == 12
     assert all(value.isfinite().all() for value in tensors.values())
     good = trainer(steps=30, objective=Diverging(at=99))

@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import random
 from .sources import READERS, open_source
-from .tables import read_cells, read_csv
+from .text_tables import read_cells, read_csv
 from .write import TABLES, checked_suffix, write_text
 
 #: Decimals of floats that are written as text.

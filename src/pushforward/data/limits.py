@@ -9,6 +9,10 @@ from typing import Any
 
 #: Gigabytes that the numbers of one input may take, where nothing is said.
 MAX_SIZE = 2.0
+#: What each column of a table costs, in bytes, whatever it holds.
+COLUMN = 20_000
+#: Part of the limit that one line of a text table may have.
+LINE = 1 / 250
 
 
 def checked_max_size(value: Any) -> float:
@@ -19,8 +23,8 @@ def checked_max_size(value: Any) -> float:
     return float(value)
 
 
-def check_size(where: str, size: float, max_size: float, what: str = "numbers") -> None:
-    """Raise ValueError where ``size`` bytes are more than ``max_size`` gigabytes.
+def check_size(where: str, size: float, max_size: float, what: str = "numbers", least: bool = False) -> None:
+    """Raise ValueError where ``size`` bytes, or at ``least`` so many, are more than ``max_size`` gigabytes.
 
     >>> check_size("x.npz", 3e9, 2.0)
     Traceback (most recent call last):
@@ -29,9 +33,33 @@ def check_size(where: str, size: float, max_size: float, what: str = "numbers") 
     if size > max_size * 1e9:
         enough = math.ceil(size / 1e9 * 1.05) if size > 1e9 else math.ceil(size / 1e7) / 100
         raise ValueError(
-            f"{where}: {_gigabytes(size)} of {what}, more than {max_size:g} GB; "
+            f"{where}: {'at least ' * least}{_gigabytes(size)} of {what}, more than {max_size:g} GB; "
             f"raise the limit with --max-size {enough:g}"
         )
+
+
+def check_columns(where: str, count: int, max_size: float) -> None:
+    """Raise ValueError for a table of more columns than :data:`COLUMN` bytes for each allow.
+
+    >>> check_columns("x.csv", 50_000_000, 2.0)
+    Traceback (most recent call last):
+    ValueError: x.csv: 50,000,000 columns, more than 100,000; raise the limit with --max-size 1050
+    """
+    most = int(max_size * 1e9 / COLUMN)
+    if count > most:
+        enough = math.ceil(count * COLUMN / 1e9 * 1.05)
+        raise ValueError(
+            f"{where}: {count:,} columns, more than {most:,}; raise the limit with --max-size {enough:g}"
+        )
+
+
+def longest_line(max_size: float) -> int:
+    """Bytes that a line of a text table may have, and a cell.
+
+    >>> longest_line(2.0)
+    8000000
+    """
+    return int(min(max_size * 1e9 * LINE, 2**30))
 
 
 def _gigabytes(size: float) -> str:

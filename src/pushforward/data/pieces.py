@@ -12,7 +12,7 @@ from .limits import MAX_SIZE
 from .load import read_rows
 from .schema import Schema
 from .sources import Source
-from .tables import read_cells
+from .text_tables import read_cells
 
 #: Rows of a piece at most.
 PIECE = 65_536

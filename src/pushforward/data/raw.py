@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from .schema import Kind
-from .text import flag, hint, number
+from .text import flag, hint, number, quoted
 
 #: Texts that stand for a missing number.
 MISSING = ("", "NA", "N/A", "n/a", "<NA>", "nan", "NaN", "NAN", "null", "NULL", "None")
 #: Beyond this whole numbers are no longer exact in float64.
 EXACT = 2**53
+#: Characters of the name of a column.
+LONGEST_NAME = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +61,9 @@ class Raw:
 
     def weights(self, name: str) -> np.ndarray:
         """The column ``name`` as weights ``(N,)``.  Raises ValueError for what are no weights."""
-        w = self._numbers(name, self.known(name, "sample_weight"))
+        tally = Tally(self.source, (name,), self.where)
+        w = tally.numbers(name, self.known(name, "sample_weight"))
+        tally.check_columns()
         bad = ~(np.isfinite(w) & (w >= 0))
         if w.ndim != 1 or len(w) != len(self) or bad.any() or not w.any():
             row = int(bad.argmax())
@@ -83,31 +87,75 @@ class Raw:
 
     def matrix(self, names: Sequence[str]) -> np.ndarray:
         """The table's columns ``names`` as ``(N, d)``.  Raises ValueError for a text and for empty cells."""
-        columns = [self._numbers(name, self.columns[name]) for name in names]
-        single = all(column.dtype == np.float32 for column in columns)
-        x = np.stack(columns, 1).astype(np.float32 if single else np.float64, copy=False)
-        bad = ~np.isfinite(x)
-        if bad.any():
-            row, column = divmod(int(bad.argmax()), len(names))
-            raise ValueError(
-                f"{self.source}: {bad.sum()} of {bad.size} values are empty or not finite, "
-                f"the first in column {names[column]!r} at {self.where(row)}"
-            )
+        tally = Tally(self.source, names, self.where)
+        x = tally.matrix(self.columns)
+        tally.check()
         return x
 
-    def _numbers(self, name: str, column: np.ndarray) -> np.ndarray:
-        if column.dtype.kind in "iu" and len(column) and (column.max() > EXACT or column.min() < -EXACT):
-            raise ValueError(
-                f"{self.source}: column {name!r} holds integers beyond 2^53, which are not exact"
-            )
+
+class Tally:
+    """What keeps columns from being a matrix of finite numbers, gathered over the pieces of a table.
+
+    names: the columns, in the order in which they are reported.
+    """
+
+    def __init__(self, source: str, names: Sequence[str], where: Callable[[int], str]):
+        self.source, self.names, self.where = source, tuple(names), where
+        self.rows, self._bad = 0, 0
+        self._first: tuple[str, int] | None = None
+        self._texts: dict[str, tuple[Any, int]] = {}
+        self._large: set[str] = set()
+        self._fractions: set[str] = set()
+
+    def numbers(self, name: str, column: np.ndarray) -> np.ndarray:
+        """The column of the next piece as floats, nan where a cell is missing or holds a text."""
+        if column.dtype.kind not in "iu":
+            self._fractions.add(name)
+        elif len(column) and (column.max() > EXACT or column.min() < -EXACT):
+            self._large.add(name)
         values, text = as_numbers(column)
-        if text.any():
+        if name not in self._texts and text.any():
             first = int(text.argmax())
-            raise ValueError(
-                f"{self.source}: column {name!r} holds {column[first]!r} at {self.where(first)}, "
-                "expected numbers"
-            )
+            self._texts[name] = (column[first], self.rows + first)
         return values
+
+    def matrix(self, columns: Mapping[str, np.ndarray]) -> np.ndarray:
+        """The columns of the next piece as ``(N, d)``: float32 where all are, else float64."""
+        parts = [self.numbers(name, columns[name]) for name in self.names]
+        single = all(part.dtype == np.float32 for part in parts)
+        x = np.stack(parts, 1).astype(np.float32 if single else np.float64, copy=False)
+        bad = ~np.isfinite(x)
+        if bad.any():
+            if self._first is None:
+                row, column = divmod(int(bad.argmax()), len(self.names))
+                self._first = self.names[column], self.rows + row
+            self._bad += int(bad.sum())
+        self.rows += len(x)
+        return x
+
+    def check_columns(self) -> None:
+        """Raise ValueError for a text where numbers belong, and for a column of integers beyond 2^53."""
+        for name in self.names:
+            if name in self._large - self._fractions:
+                raise ValueError(
+                    f"{self.source}: column {name!r} holds integers beyond 2^53, which are not exact"
+                )
+            if name in self._texts:
+                cell, row = self._texts[name]
+                raise ValueError(
+                    f"{self.source}: column {name!r} holds {quoted(cell)} at {self.where(row)}, "
+                    "expected numbers"
+                )
+
+    def check(self) -> None:
+        """Raise ValueError as :meth:`check_columns` does, and for cells that are empty or not finite."""
+        self.check_columns()
+        if self._first is not None:
+            name, row = self._first
+            raise ValueError(
+                f"{self.source}: {self._bad} of {self.rows * len(self.names)} values are empty or not "
+                f"finite, the first in column {name!r} at {self.where(row)}"
+            )
 
 
 def as_numbers(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -123,7 +171,10 @@ def as_numbers(column: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     for i, cell in enumerate(column):
         if cell is None or (isinstance(cell, str) and cell.strip() in MISSING):
             continue
-        value = number(cell) if isinstance(cell, str) else float(cell)
+        try:
+            value = number(cell) if isinstance(cell, str) else float(cell)
+        except OverflowError:  # an integer beyond every float
+            value = None
         if value is None:
             text[i] = True
         else:
@@ -158,11 +209,16 @@ def _hint(name: str, known: Mapping[str, np.ndarray]) -> str:
 
 
 def repeated_names(source: str, names: Sequence[str]) -> tuple[str, ...]:
-    """The names that occur several times.  Raises ValueError for an empty one."""
+    """The names that occur several times.  Raises ValueError for one that is empty or of more than
+    :data:`LONGEST_NAME` characters."""
     if "" in names:
         raise ValueError(
             f"{source}: column {names.index('') + 1} has no name "
             "(an index column? leave it out when writing the table)"
+        )
+    if (longest := max(map(len, names), default=0)) > LONGEST_NAME:
+        raise ValueError(
+            f"{source}: a column has a name of {longest:,} characters, expected at most {LONGEST_NAME:,}"
         )
     return tuple(name for name, count in Counter(names).items() if count > 1)
 

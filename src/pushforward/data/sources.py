@@ -15,9 +15,11 @@ from torch import Tensor
 from ..registry import DATASETS
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
+from .parquet import read_parquet
 from .raw import Raw
-from .tables import read_csv, read_frame, read_parquet
+from .tables import read_frame
 from .text import hint
+from .text_tables import read_csv
 from .toys import LABELS, draw_labels
 
 if TYPE_CHECKING:

@@ -12,6 +12,11 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
+#: Texts longer than this are cut in messages.
+LONGEST = 100
+#: So many known names are compared with one that is unknown.
+COMPARED = 10_000
+
 
 def hint(name: str, known: Iterable[str]) -> str:
     """The end of an error message: the nearest known name, and what is known.
@@ -20,10 +25,26 @@ def hint(name: str, known: Iterable[str]) -> str:
     "; did you mean 'setosa'? known: setosa, virginica"
     """
     known = list(known)
-    near = difflib.get_close_matches(name, known, 1, 0.5)
+    short = [text for text in known[:COMPARED] if len(text) <= LONGEST]
+    near = difflib.get_close_matches(name, short, 1, 0.5) if len(name) <= LONGEST else []
     more = f", ... ({len(known)} in all)" if len(known) > 20 else ""
-    listed = f"known: {', '.join(known[:20])}{more}"
+    listed = f"known: {', '.join(map(_cut, known[:20]))}{more}"
     return f"; did you mean {near[0]!r}? {listed}" if near else f"; {listed}"
+
+
+def quoted(value: Any) -> str:
+    """A value as an error message shows it, in quotes where it is a text; a long one is cut.
+
+    >>> quoted("two"), quoted("a" * 5000)
+    ("'two'", "'aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...' (5,000 characters)")
+    """
+    if isinstance(value, str) and len(value) > LONGEST:
+        return f"{_cut(value)!r} ({len(value):,} characters)"
+    return _cut(repr(value))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:40]}..."
 
 
 def flag(name: str, columns: Iterable[str]) -> str:
@@ -79,7 +100,10 @@ def natural_order(texts: Sequence[str]) -> list[str]:
 
     def key(text: str) -> list[tuple[int, int, str]]:
         parts = re.split(r"([0-9]+)", text)
-        return [(1, int(p), "") if i % 2 else (2, 0, p) for i, p in enumerate(parts) if p] + [(0, 0, text)]
+        digits = [part.lstrip("0") for part in parts]
+        return [
+            (1, len(digits[i]), digits[i]) if i % 2 else (2, 0, part) for i, part in enumerate(parts) if part
+        ] + [(0, 0, text)]
 
     return sorted(texts, key=key)
 

@@ -1,6 +1,6 @@
 """The configuration of a training run: dataclasses that are the flags and ``config.json``.
 
-Standard library only.  ``None`` means: chosen by the method and from the data, see
+Needs no torch.  ``None`` means: chosen by the method and from the data, see
 :func:`pushforward.recipes.resolve`; a run stores what was chosen.  Whatever is not None was asked for.
 """
 
@@ -12,6 +12,8 @@ import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
+
+from .typed import as_type, shown
 
 __all__ = [
     "ComputeConfig",
@@ -206,22 +208,26 @@ class RunConfig:
         return {"format": FORMAT, **dataclasses.asdict(self)}
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> RunConfig:
-        """Rebuild from :meth:`to_json`.  Raises ValueError for unknown, missing or newer content."""
-        data = dict(data)
-        version = data.pop("format", None)
-        if not isinstance(version, int):
-            raise ValueError("config: no format number")
+    def from_json(cls, data: dict[str, Any], where: str = "config") -> RunConfig:
+        """Rebuild from :meth:`to_json`.
+
+        Raises ValueError, which says ``where`` the data stand and which entry it is, for unknown, missing or
+        newer content and values of another type.
+        """
+        version = as_type(data, dict[str, Any], where).get("format")
+        data = {key: value for key, value in data.items() if key != "format"}
+        if not isinstance(version, int) or isinstance(version, bool) or version < 1:
+            raise ValueError(f"{where}: format: expected the number of a version, got {shown(version)}")
         if version > FORMAT:
             raise ValueError(
-                f"config: written by a newer version (format {version}, this one reads {FORMAT})"
+                f"{where}: written by a newer version (format {shown(version)}, this one reads {FORMAT})"
             )
         compute = data.get("compute")
         if isinstance(compute, dict) and "accelerator" in compute:  # what older runs call the device
             rest = {key: value for key, value in compute.items() if key != "accelerator"}
             kind = compute["accelerator"]
             data["compute"] = {"device": "cuda" if kind == "gpu" else kind, **rest}
-        return _build(cls, data, "config")
+        return as_type(data, cls, where)
 
 
 #: The groups of settings by their names in :class:`RunConfig`.
@@ -244,29 +250,6 @@ def _as_told(part: type, name: str, value: Any) -> Any:
     if str in takes and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
-
-
-def _build(cls: type, data: Any, where: str):
-    if not isinstance(data, dict):
-        raise ValueError(f"{where}: expected an object, got {type(data).__name__}")
-    known = {f.name: f for f in dataclasses.fields(cls)}
-    hints = typing.get_type_hints(cls)
-    for name in data:
-        if name not in known:
-            raise ValueError(f"{where}: unknown entry {name!r}")
-    values = {}
-    for name, value in data.items():
-        hint = hints[name]
-        if dataclasses.is_dataclass(hint):
-            assert isinstance(hint, type)
-            value = _build(hint, value, f"{where}.{name}")
-        elif typing.get_origin(hint) is tuple:
-            value = tuple(value)
-        values[name] = value
-    try:
-        return cls(**values)
-    except TypeError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

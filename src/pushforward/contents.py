@@ -13,8 +13,12 @@ from .typed import AnyNumber, Count
 
 __all__ = [
     "Best",
+    "Chosen",
     "Data",
     "Learnt",
+    "Line",
+    "Number",
+    "Numbers",
     "Row",
     "State",
     "Summary",
@@ -64,6 +68,96 @@ class Summary(TypedDict, total=False):
     versions: dict[str, str]
 
 
+class Number(TypedDict):
+    """A measured number; null where it was not finite."""
+
+    value: float | None
+
+
+class Line(TypedDict):
+    """A measure of a report.  Further entries that are objects are a :class:`Number` of a baseline each."""
+
+    label: str
+    unit: str
+    better: str
+    model: Number
+    real: NotRequired[Number]
+
+
+class Density(TypedDict):
+    """The log-density of rows under the model or a baseline."""
+
+    key: str
+    mean: NotRequired[float | None]
+    error: NotRequired[float | None]
+    gain: NotRequired[float | None]
+    gap: NotRequired[float | None]
+
+
+class Motion(TypedDict, total=False):
+    """How straight and how dear the way of rows is."""
+
+    straightness: float | None
+    relative_straightness: float | None
+    cost: float | None
+    cost_over_least: float | None
+    normalised_path_energy: float | None
+
+
+class RoundTrip(TypedDict, total=False):
+    """Errors of rows that were pulled back and pushed out again."""
+
+    largest: float | None
+    median: float | None
+
+
+class Point(TypedDict):
+    """The quality of samples after so many evaluations."""
+
+    solver: str
+    nfe: float
+    energy: float | None
+
+
+class Evaluations(TypedDict, total=False):
+    """Quality against evaluations."""
+
+    unit: str
+    points: list[Point]
+
+
+class Sampler(TypedDict, total=False):
+    """What samples were drawn with."""
+
+    nfe: float | None
+
+
+class Headline(TypedDict):
+    """What a report concludes, and the command that mends it."""
+
+    command: str
+
+
+class Numbers(TypedDict):
+    """``report.json``: what is read of a report."""
+
+    verdict: list[Line]
+    format: NotRequired[Count]
+    name: NotRequired[str]
+    sentence: NotRequired[str]
+    headline: NotRequired[Headline]
+    left_out: NotRequired[dict[str, str]]
+    best_baseline: NotRequired[str | None]
+    density: NotRequired[list[Density] | None]
+    density_facts: NotRequired[dict[str, Any] | None]
+    motion: NotRequired[Motion | None]
+    round_trip: NotRequired[RoundTrip | None]
+    evaluations: NotRequired[Evaluations | None]
+    sampler: NotRequired[Sampler | None]
+    summary: NotRequired[Summary | None]
+    config: NotRequired[dict[str, Any] | None]
+
+
 class Row(TypedDict):
     """A line of ``metrics.jsonl``."""
 
@@ -72,6 +166,14 @@ class Row(TypedDict):
     val_loss: NotRequired[AnyNumber]
     val_nll: NotRequired[AnyNumber]
     val_loss_by_time: NotRequired[list[AnyNumber] | None]
+
+
+class Chosen(TypedDict):
+    """``choice.json``: what cross-validation chose."""
+
+    steps: Count
+    learnt: Learnt | None
+    curve: list[Row]
 
 
 class Best(TypedDict):

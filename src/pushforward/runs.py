@@ -10,37 +10,49 @@ stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and 
 
 from __future__ import annotations
 
-import json
 import math
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
+import torch
 from torch import Tensor
 
 from .bijections import Bijection
-from .config import RunConfig, changes
+from .config import RunConfig, changes, flatten
+from .contents import Data, Number, Numbers, Summary
 from .data import Dataset, Schema
+from .data.condition_spec import check_condition
 from .data.fingerprint import changed, digest, fingerprint, of_module
-from .files import is_leaving, read_json, remove, write_json, write_tensors
+from .files import is_leaving, read_json, read_tensors, remove, write_json, write_tensors
 from .flows import Flow
 from .random import seeded
+from .settings import check_settings
 from .sources import Empirical, GaussianMixture, Source
-from .stored import bijection_from_json, bijection_to_json, source_from_json, source_to_json
+from .stored import (
+    FLOATS,
+    bijection_from_json,
+    bijection_to_json,
+    source_from_json,
+    source_to_json,
+    takes_shape,
+)
 from .tensors import Condition, pack_condition, take_condition, unpack_condition
 from .training import STATE
 from .training.lock import LOCK
+from .typed import as_type, shown
 
 __all__ = [
     "CONTENTS",
     "KEPT_CONDITIONS",
     "MAY_CHANGE",
+    "REPORT",
     "RunFolder",
+    "check_numbers",
     "check_out",
     "planned",
+    "read_numbers",
 ]
 
 #: Everything a run writes besides its lock; ``--overwrite`` removes these and nothing else.  The first is
@@ -76,6 +88,8 @@ MAY_CHANGE = (
 )
 
 
+#: Version of ``report.json``.
+REPORT = 1
 #: Training conditions kept for sampling.
 KEPT_CONDITIONS = 10_000
 
@@ -86,36 +100,45 @@ class RunFolder:
 
     path: Path
 
-    def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.  Raises ValueError that says what is missing or damaged."""
+    def read(self, name: str, hint: Any = dict[str, Any]) -> Any:
+        """A JSON file of the run, as ``hint`` says.
+
+        Raises ValueError that says what is missing or damaged.
+        """
         file = self.path / name
         if not self.path.is_dir():
             raise ValueError(f"{self.path}: no such run folder")
         try:
-            data = json.loads(file.read_text())
+            return as_type(read_json(file), hint, str(file))
         except FileNotFoundError:
             raise ValueError(f"{self.path}: not a run folder, {name} is missing") from None
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ValueError(f"{file}: damaged ({error})") from None
-        if not isinstance(data, dict):
-            raise ValueError(f"{file}: damaged (expected an object)")
-        return data
 
     def config(self) -> RunConfig:
-        """The configuration.  Raises ValueError where it is damaged or of a newer version."""
-        data = self.read("config.json")
-        try:
-            return RunConfig.from_json(data)
-        except ValueError as error:
-            raise ValueError(f"{self.path}: {error}") from None
+        """The configuration.  Raises ValueError where it is damaged, out of bounds or of a newer version."""
+        file = str(self.path / "config.json")
+        config = RunConfig.from_json(self.read("config.json"), file)
+        keys = {key.rpartition(".")[2]: key for key in flatten(config.to_json())}
+        check_settings(config, lambda name: f"{file}: {keys.get(name, name)}")
+        return config
 
     def schema(self) -> Schema:
         """What the data are."""
-        return self._data()[0]
+        return as_type(self._data()["schema"], Schema, self._data_file, "schema")
 
     def preprocess(self) -> Bijection:
-        """The map between the model's space and data units, as it was fitted."""
-        return self._data()[1]
+        """The map between the model's space and data units, as it was fitted.
+
+        Raises ValueError for one of rows of another shape than the schema's.
+        """
+        found = bijection_from_json(self._data()["preprocess"], f"{self._data_file}: preprocess")
+        shape = self.schema().event_shape
+        if not takes_shape(found, shape):
+            raise ValueError(f"{self._data_file}: preprocess: expected one of rows of shape {shape}")
+        return found
+
+    def dtype(self) -> torch.dtype:
+        """That of the data."""
+        return FLOATS[self._data().get("dtype", "float32")]
 
     def source(self) -> Source | None:
         """The distribution at t = 0 in the model's space, None where the model holds it."""
@@ -126,23 +149,27 @@ class RunFolder:
         found = self._source("known")
         return found if isinstance(found, GaussianMixture) else None
 
-    def _source(self, name: str) -> Source | None:
-        data = self.read("data.json").get(name)
+    def _source(self, name: Literal["source", "known"]) -> Source | None:
+        data = self._data().get(name)
         if data is None:
             return None
         file = self.path / "source.safetensors"
-        try:
-            tensors = load_file(file) if file.exists() else {}
-            return source_from_json(data, tensors, f"{name}.")
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise ValueError(f"{file}: missing or damaged ({error})") from None
+        # a normal law is numbers alone, and has no file
+        tensors = {} if data.get("law") == "normal" else read_tensors(file)
+        shape = self.schema().event_shape
+        found = source_from_json(data, tensors, f"{name}.", f"{self._data_file}: {name}", str(file))
+        if found.event_shape != shape:
+            raise ValueError(
+                f"{self._data_file}: {name}: expected one of rows of shape {shape}, got {found.event_shape}"
+            )
+        return found
 
-    def _data(self) -> tuple[Schema, Bijection]:
-        data = self.read("data.json")
-        try:
-            return Schema.from_json(data["schema"]), bijection_from_json(data["preprocess"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{self.path / 'data.json'}: damaged ({error!r})") from None
+    @property
+    def _data_file(self) -> str:
+        return str(self.path / "data.json")
+
+    def _data(self) -> Data:
+        return self.read("data.json", Data)
 
     def summary(self, config: RunConfig) -> dict[str, Any]:
         """What ``run.json`` says, empty where there is none, and whether training is ``finished``.
@@ -152,9 +179,15 @@ class RunFolder:
         """
         if not (self.path / "run.json").exists():
             return {"finished": False}
-        facts = self.read("run.json")
+        facts = self.read("run.json", Summary)
         ended = facts.get("ended") or facts.get("finished")  # the latter in older runs
         return {**facts, "finished": bool(ended) and facts.get("planned", planned(config)) == planned(config)}
+
+    def numbers(self) -> Numbers:
+        """What the report says.  Raises ValueError where there is none or it is damaged."""
+        if not self.path.is_dir():
+            raise ValueError(f"{self.path}: no such run folder")
+        return read_numbers(self.path / "report.json")
 
     def finished(self, config: RunConfig) -> bool:
         """Whether training has come to the end that ``config`` plans."""
@@ -230,11 +263,11 @@ class RunFolder:
 
     def check_data(self, dataset: Dataset, source: Source | None, teacher: Flow | None) -> None:
         """Raise ValueError, which says what, where data are not those that the run began with."""
-        data = self.read("data.json")
+        data = self._data()
         old = data.get("fingerprint")
         if old is None:  # a run of an older version
             return
-        told = changed(old, dataset, data.get("schema") or {})
+        told = changed(old, dataset, self.schema().to_json())
         for name, now in _outside(source, teacher).items():
             if data.get(name) != now:
                 told.append(f"the {name.partition('_')[0]} is another one")
@@ -245,9 +278,39 @@ class RunFolder:
             )
 
     def conditions(self) -> Condition | None:
-        """Conditions of training rows, None for an unconditional run."""
-        file = self.path / "conditions.safetensors"
-        return unpack_condition(load_file(file)) if file.exists() else None
+        """Conditions of training rows, None for an unconditional run or where the file is missing.
+
+        Raises ValueError for those of other columns than the schema's.
+        """
+        file, spec = self.path / "conditions.safetensors", self.schema().condition
+        if spec is None or not file.exists():
+            return None
+        found = unpack_condition(read_tensors(file))
+        try:
+            check_condition(spec, found)
+        except ValueError as error:
+            raise ValueError(f"{file}: {error}") from None
+        return found
+
+
+def read_numbers(file: Path) -> Numbers:
+    """The numbers of a report.  Raises ValueError for one that is missing, damaged or of a newer version."""
+    try:
+        return check_numbers(read_json(file), str(file))
+    except FileNotFoundError:
+        raise ValueError(f"{file}: no such report; write it with `pushforward report`") from None
+
+
+def check_numbers(data: Any, where: str) -> Numbers:
+    """Plain data as the numbers of a report.  Raises ValueError, which says ``where``, for what is none."""
+    found = as_type(data, Numbers, where)
+    if found.get("format", 1) > REPORT:
+        raise ValueError(f"{where}: written by a newer version (format {shown(found['format'])})")
+    for i, line in enumerate(found["verdict"]):
+        for key, value in line.items():
+            if isinstance(value, dict):
+                as_type(value, Number, where, f"verdict[{i}].{key}")
+    return found
 
 
 def planned(config: RunConfig) -> dict[str, Any]:

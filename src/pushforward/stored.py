@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from .bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
+from .inputs import check_finite
 from .sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Normal, Source
+from .tensors import event_size
+from .typed import Count, as_type, shown
 
 __all__ = [
+    "FLOATS",
     "bijection_from_json",
     "bijection_to_json",
     "source_from_json",
     "source_to_json",
+    "takes_shape",
 ]
+
+#: Dtypes of numbers that a run can store.
+FLOATS = {
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "float32": torch.float32,
+    "float64": torch.float64,
+}
+_Float = Literal["float16", "bfloat16", "float32", "float64"]
 
 #: Preprocessing that a run can store, by what its constructor takes: tensors, or plain numbers.
 _TENSORS = {
@@ -43,19 +57,78 @@ def bijection_to_json(bijection: Bijection) -> dict[str, Any]:
     raise ValueError(f"a {type(bijection).__name__} is no preprocessing that a run can store")
 
 
-def bijection_from_json(data: dict[str, Any]) -> Bijection:
-    """The inverse of :func:`bijection_to_json`."""
-    name, options = data["class"], {key: value for key, value in data.items() if key != "class"}
+def bijection_from_json(data: Mapping[str, Any], where: str = "preprocess") -> Bijection:
+    """The inverse of :func:`bijection_to_json`.
+
+    Raises ValueError, which says ``where`` the data stand, for what it did not write.
+    """
+    name = _entry(data, "class", str, where)
     if name == "Chain":
-        return Chain(*(bijection_from_json(link) for link in options["links"]))
+        _no_others(data, ("class", "links"), where)
+        links = _entry(data, "links", list[dict[str, Any]], where)
+        return Chain(*(bijection_from_json(link, f"{where}.links[{i}]") for i, link in enumerate(links)))
     for cls, names in _TENSORS.items():
         if name == cls.__name__:
-            dtype = getattr(torch, options["dtype"])
-            return cls(*(torch.tensor(options[key], dtype=dtype) for key in names))
-    known = {cls.__name__: cls for cls in _OPTIONS}
-    if name not in known:
-        raise ValueError(f"unknown preprocessing {name!r}")
-    return known[name](**options)
+            _no_others(data, ("class", "dtype", *names), where)
+            dtype = FLOATS[_entry(data, "dtype", _Float, where)]
+            return _made(where, cls, *(_numbers(data, key, dtype, where) for key in names))
+    for cls, names in _OPTIONS.items():
+        if name == cls.__name__:
+            _no_others(data, ("class", *names), where)
+            return _made(where, cls, **{key: _entry(data, key, float, where) for key in names if key in data})
+    known = ", ".join(each.__name__ for each in (Chain, *_TENSORS, *_OPTIONS))
+    raise ValueError(f"{where}: class: expected one of {known}, got {shown(name)}")
+
+
+def _entry(data: Mapping[str, Any], key: str, hint: Any, where: str) -> Any:
+    """An entry that has to be there, as ``hint`` says."""
+    if key not in data:
+        raise ValueError(f"{where}.{key} is missing")
+    return as_type(data[key], hint, f"{where}.{key}")
+
+
+def _no_others(data: Mapping[str, Any], known: Sequence[str], where: str) -> None:
+    for key in data:
+        if key not in known:
+            raise ValueError(f"{where}.{key}: unknown entry; known: {', '.join(known)}")
+
+
+def _made(where: str, make: Any, *arguments: Any, **options: Any) -> Any:
+    """What ``make`` makes, its errors by where their cause stands."""
+    try:
+        return make(*arguments, **options)
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _numbers(data: Mapping[str, Any], key: str, dtype: torch.dtype, where: str) -> Tensor:
+    """A number or nested lists of them, equally long at each depth, as a tensor."""
+    shape: list[int] = []
+    level = [data[key]] if key in data else []
+    while level and all(isinstance(part, list) for part in level):
+        lengths = {len(part) for part in level}
+        if len(lengths) > 1:
+            raise ValueError(f"{where}.{key}: expected lists of equal length")
+        shape += lengths
+        level = [part for parts in level for part in parts]
+    if not level and key not in data:
+        raise ValueError(f"{where}.{key} is missing")
+    return torch.tensor(as_type(level, list[float], f"{where}.{key}"), dtype=dtype).reshape(shape)
+
+
+def takes_shape(bijection: Bijection, shape: tuple[int, ...]) -> bool:
+    """Whether what :func:`bijection_from_json` made takes rows of this event shape, and leaves it."""
+    if isinstance(bijection, Chain):
+        return all(takes_shape(link, shape) for link in bijection.links)
+    if isinstance(bijection, Whiten):
+        return shape == bijection.loc.shape
+    if isinstance(bijection, Affine | Blur):
+        numbers = [bijection.scale.shape, *([bijection.loc.shape] if isinstance(bijection, Affine) else [])]
+        try:
+            return all(torch.broadcast_shapes(each, shape) == shape for each in numbers)
+        except RuntimeError:
+            return False
+    return True
 
 
 def source_to_json(source: Source, tensors: dict[str, Tensor], prefix: str = "") -> dict[str, Any]:
@@ -98,33 +171,83 @@ def source_to_json(source: Source, tensors: dict[str, Tensor], prefix: str = "")
             raise ValueError(f"a {type(source).__name__} is no source that a run can store")
 
 
-def source_from_json(data: Mapping[str, Any], tensors: Mapping[str, Tensor], prefix: str = "") -> Source:
-    """The inverse of :func:`source_to_json`.  Raises KeyError or ValueError for what it did not write."""
+def source_from_json(
+    data: Mapping[str, Any],
+    tensors: Mapping[str, Tensor],
+    prefix: str = "",
+    where: str = "source",
+    file: str = "tensors",
+) -> Source:
+    """The inverse of :func:`source_to_json`.
 
-    def get(name: str) -> Tensor:
-        return tensors[prefix + name]
+    Raises ValueError, which says ``where`` the data stand or which tensor of ``file`` it is, for what it did
+    not write.
+    """
 
-    match data["law"]:
+    def entry(key: str, hint: Any) -> Any:
+        return _entry(data, key, hint, where)
+
+    def get(name: str, *shape: int | None) -> Tensor:
+        """A tensor of numbers; None in ``shape`` is any size."""
+        found = tensors.get(prefix + name)
+        if found is None:
+            raise ValueError(f"{file}: {prefix}{name}: is missing")
+        fits = len(shape) == found.ndim and all(b in (None, a) for a, b in zip(found.shape, shape))
+        if shape and not fits:
+            sizes = ", ".join("n" if size is None else str(size) for size in shape)
+            raise ValueError(f"{file}: {prefix}{name}: expected shape ({sizes}), got {tuple(found.shape)}")
+        return found
+
+    def floats(name: str, *shape: int | None) -> Tensor:
+        found = get(name, *shape)
+        if found.dtype not in FLOATS.values():
+            raise ValueError(f"{file}: {prefix}{name}: expected floating-point numbers, got {found.dtype}")
+        return check_finite(found, f"{file}: {prefix}{name}")
+
+    match entry("law", str):
         case "normal":
-            law = Normal(data["event_shape"], data["scale"], data["loc"])
-            return law.to(getattr(torch, str(data.get("dtype", "float32"))))
+            shape = tuple(entry("event_shape", list[int]))
+            law = _made(where, Normal, shape, entry("scale", float), entry("loc", float))
+            return law.to(FLOATS[entry("dtype", _Float) if "dtype" in data else "float32"])
         case "rows":
-            return Empirical(get("rows"), float(data.get("noise", 0.0)))
+            noise = entry("noise", float) if "noise" in data else 0.0
+            return _made(where, Empirical, floats("rows"), noise)
         case "mixture":
-            return GaussianMixture.of_axes(
-                get("means"), get("axes"), get("variances"), get("log_weights"), get("labels")
-            )
+            means = floats("means")
+            size = event_size(means.shape[1:])
+            count = len(means) if means.ndim else 0
+            weights = get("log_weights", count)
+            if bool(weights.isnan().any()) or bool((weights == torch.inf).any()):
+                raise ValueError(f"{file}: {prefix}log_weights: expected logarithms of weights")
+            variances = floats("variances", count, size)
+            if bool((variances < 0).any()):
+                raise ValueError(f"{file}: {prefix}variances: expected numbers of at least 0")
+            axes, labels = floats("axes", count, size, size), get("labels", count)
+            return _made(where, GaussianMixture.of_axes, means, axes, variances, weights, labels)
         case "kernels":
-            return Kernels.of_root(
-                get("rows"), get("root"), tensors.get(prefix + "widths"), tensors.get(prefix + "noise")
-            )
+            rows = floats("rows")
+            size = event_size(rows.shape[1:])
+            widths = floats("widths", len(rows)) if prefix + "widths" in tensors else None
+            noise = floats("noise", size, size) if prefix + "noise" in tensors else None
+            return _made(where, Kernels.of_root, rows, floats("root", size, size), widths, noise)
         case "blend":
-            parts = [source_from_json(part, tensors, f"{prefix}{i}.") for i, part in enumerate(data["parts"])]
-            law = Blend(parts, get("weights"))
-            law.note = str(data.get("note", ""))
+            parts = [
+                source_from_json(part, tensors, f"{prefix}{i}.", f"{where}.parts[{i}]", file)
+                for i, part in enumerate(entry("parts", list[dict[str, Any]]))
+            ]
+            law = _made(where, Blend, parts, get("weights", len(parts)))
+            law.note = entry("note", str) if "note" in data else ""
             return law
         case "shift":
-            noise = source_from_json(data["noise"], tensors, f"{prefix}noise.")
-            return LinearShift(noise, get("slope"), [int(k) for k in data["classes"]], get("known"))
+            noise = source_from_json(
+                entry("noise", dict[str, Any]), tensors, f"{prefix}noise.", f"{where}.noise", file
+            )
+            classes = entry("classes", list[Count])
+            slope = floats("slope", event_size(noise.event_shape), None)
+            known = floats("known", None, slope.shape[1])
+            if sum(max(count, 1) for count in classes) > slope.shape[1]:
+                raise ValueError(f"{where}.classes: expected at most {slope.shape[1]} in all, got {classes}")
+            return LinearShift(noise, slope, classes, known)
         case name:
-            raise ValueError(f"unknown source {name!r}")
+            known = "normal, rows, mixture, kernels, blend, shift"
+            raise ValueError(f"{where}.law: expected one of {known}, got {shown(name)}")

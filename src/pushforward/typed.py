@@ -42,14 +42,15 @@ _WORDS = {
 }
 
 
-def as_type(data: Any, hint: Any, where: str) -> Any:
+def as_type(data: Any, hint: Any, where: str, path: str = "") -> Any:
     """``data`` as ``hint`` says: dataclasses from objects, tuples from lists; nothing else is converted.
 
     Objects have the entries of their dataclass and no others; a TypedDict keeps others as they are.  Of a
     union of dataclasses the one is taken that shares most entries.  Numbers are finite, unless they are
     :data:`AnyNumber`.
 
-    Raises ValueError that says ``where``, the entry, what was expected and what came.
+    Raises ValueError that says ``where``, the entry, what was expected and what came; entries are those below
+    ``path``.
 
     >>> as_type([1, 2], tuple[int, ...], "sizes")
     (1, 2)
@@ -57,7 +58,7 @@ def as_type(data: Any, hint: Any, where: str) -> Any:
     Traceback (most recent call last):
     ValueError: file.json: rate: expected a number or null, got "fast"
     """
-    return _convert(data, hint, where, "")
+    return _convert(data, hint, where, path)
 
 
 def shown(value: Any) -> str:
@@ -178,9 +179,8 @@ def _object(data: dict[str, Any], kind: Any, where: str, path: str) -> Any:
     try:
         return kind(**values)
     except ValueError as error:
-        last = path.rpartition(".")[2]
-        told = str(error)
-        raise ValueError(f"{where}: {told if told.startswith(f'{last}: ') else _said(path, told)}") from None
+        told = str(error).removeprefix(f"{path.rpartition('.')[2] or where}: ")
+        raise ValueError(f"{where}: {_said(path, told)}") from None
 
 
 def _leaf(data: Any, hint: Any, where: str, path: str, nullable: bool) -> Any:

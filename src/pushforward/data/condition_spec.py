@@ -297,11 +297,28 @@ class MixedConditionSpec:
 AnyConditionSpec: TypeAlias = ConditionSpec | MixedConditionSpec
 
 
-def spec_from_json(data: Mapping[str, Any]) -> AnyConditionSpec:
-    """Rebuild a specification from plain data.  Raises TypeError for unknown or missing entries."""
-    if "parts" in data:
-        return MixedConditionSpec(parts=tuple(ConditionSpec(**part) for part in data["parts"]))
-    return ConditionSpec(**data)
+def check_condition(spec: AnyConditionSpec, condition: Condition | None) -> None:
+    """Raise ValueError unless ``condition`` is of rows as ``spec`` says: its columns, labels and numbers."""
+    parts = spec.parts if isinstance(spec, MixedConditionSpec) else (spec,)
+    given = {"": condition} if isinstance(condition, Tensor) else condition or {}
+    names = spec.columns if isinstance(spec, MixedConditionSpec) else ("",)
+    if {*given} != {*names}:
+        raise ValueError(f"expected a condition of {', '.join(spec.columns)}")
+    for name, part in zip(names, parts):
+        values, wanted = given[name], ", ".join(part.columns)
+        shape = (len(part.columns),) if len(part.columns) > 1 else ()
+        if values.ndim == 0 or len(values) == 0 or len(values) != len(next(iter(given.values()))):
+            raise ValueError(f"expected rows of {wanted}, got shape {tuple(values.shape)}")
+        if tuple(values.shape[1:]) != shape:
+            raise ValueError(
+                f"expected {len(part.columns)} columns, {wanted}, got shape {tuple(values.shape)}"
+            )
+        if part.kind == "labels":
+            whole = not values.is_floating_point() and values.dtype != torch.bool
+            if not whole or not 0 <= int(values.min()) <= int(values.max()) < len(part.classes):
+                raise ValueError(f"expected labels of {wanted} in 0..{len(part.classes) - 1}")
+        elif not values.is_floating_point() or not bool(values.isfinite().all()):
+            raise ValueError(f"expected finite numbers of {wanted}")
 
 
 def cells(texts: Sequence[str], columns: Sequence[str]) -> list[list[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -10,10 +11,14 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from ..couplings import Rows
-from .condition_spec import AnyConditionSpec, spec_from_json
+from ..typed import as_type
+from .condition_spec import AnyConditionSpec
 from .text import is_whole
 
 Kind = Literal["table", "image", "array"]
+
+#: Numbers of a row at most.
+LARGEST = 2**28
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +62,15 @@ class Schema:
         shape = self.event_shape
         if not shape or any(not is_whole(size) or size < 1 for size in shape):
             raise ValueError(f"schema: event_shape: expected sizes of at least 1, got {shape}")
+        if math.prod(shape) > LARGEST:
+            raise ValueError(f"schema: event_shape: expected at most {LARGEST:,} numbers a row, got {shape}")
+        if len({*self.columns}) < len(self.columns):
+            raise ValueError(f"schema: columns: expected different names, got {', '.join(self.columns)}")
+        for name in ("rows_train", "rows_test", "duplicates"):
+            if not is_whole(getattr(self, name)) or getattr(self, name) < 0:
+                raise ValueError(f"schema: {name}: expected a number of rows, got {getattr(self, name)!r}")
+        if self.resize is not None and (not is_whole(self.resize) or self.resize < 1):
+            raise ValueError(f"schema: resize: expected a number of pixels, got {self.resize!r}")
         if self.columns and shape != (len(self.columns),):
             raise ValueError(
                 f"schema: event_shape: expected ({len(self.columns)},), the number of columns, got {shape}"
@@ -75,24 +89,16 @@ class Schema:
         return _listed(dataclasses.asdict(self))
 
     @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Schema:
-        """Rebuild from :meth:`to_json`.  Raises ValueError for unknown or missing entries."""
-        try:
-            values = {key: _tupled(value) for key, value in data.items()}
-            if values.get("condition") is not None:
-                values["condition"] = spec_from_json(values["condition"])
-            return cls(**values)
-        except TypeError as error:
-            raise ValueError(f"schema: {error}") from None
+    def from_json(cls, data: Mapping[str, Any], where: str = "schema") -> Schema:
+        """Rebuild from :meth:`to_json`.
+
+        Raises ValueError, which says ``where`` the data stand, for unknown or missing entries, and values of
+        another type.
+        """
+        return as_type(data, cls, where)
 
 
 def _listed(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _listed(item) for key, item in value.items()}
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
-
-
-def _tupled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tupled(item) for key, item in value.items()}
-    return tuple(_tupled(item) for item in value) if isinstance(value, list) else value

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..contents import Chosen
+from ..typed import as_type
+
 #: Standard errors that a gain has to exceed; one would do for a single number of steps; several are tried.
 SURE = 2.0
 
@@ -31,9 +34,10 @@ class Choice:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, data: dict[str, Any]) -> Choice:
-        """Rebuild from :meth:`to_json`."""
-        return cls(int(data["steps"]), data["learnt"], list(data["curve"]))
+    def from_json(cls, data: Any, where: str = "choice") -> Choice:
+        """Rebuild from :meth:`to_json`.  Raises ValueError, which says ``where`` they are, for other data."""
+        found = as_type(data, Chosen, where)
+        return cls(found["steps"], found["learnt"], found["curve"])
 
 
 def choose(steps: list[int], scores: Tensor, density: bool, guarded: bool = True) -> Choice:

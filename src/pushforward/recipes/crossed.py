@@ -41,7 +41,11 @@ def cross_validate(job: Job) -> Choice | None:
             remove(_place(job, number))
         with contextlib.suppress(OSError):  # where nothing else is in it
             (job.folder.path / "stages").rmdir()
-    return Choice.from_json(read_json(file))
+    choice = Choice.from_json(read_json(file), str(file))
+    total = job.config.optim.steps
+    if total is not None and choice.steps > total:
+        raise ValueError(f"{file}: steps: expected at most {total}, got {choice.steps}")
+    return choice
 
 
 def _place(job: Job, number: int) -> Path:

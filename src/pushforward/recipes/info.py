@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from ..data import Schema
 from ..flows import DensityFlow
@@ -87,7 +86,7 @@ def _figures(folder: RunFolder) -> list[tuple[str, str]]:
     """The held-out likelihood and the headline of the report, where there is one."""
     if not (folder.path / "report.json").exists():
         return [("report", "none yet")]
-    numbers: dict[str, Any] = folder.read("report.json")
+    numbers = folder.numbers()
     density = next((row for row in numbers.get("density") or [] if row.get("key") == "model"), None)
     found = []
     if density is not None and density.get("mean") is not None:

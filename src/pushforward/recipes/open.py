@@ -19,9 +19,14 @@ from ..files import read_tensors
 from ..flows import Transformed, load_flow
 from ..registry import Trust
 from ..runs import RunFolder
-from ..training import has_state, load_weights, read_facts, read_metrics, read_model
+from ..training import STATE, has_state, load_weights, read_facts, read_metrics, read_model
+from ..training.checkpoint import check_like
 from ..training.devices import find_device
 from .build import build_flow, build_models, check_components, stages
+from .limits import to_hold
+
+#: Files of a run that hold its weights.
+WEIGHTS = ("model.safetensors", "ema.safetensors", STATE)
 
 
 @dataclass(frozen=True)
@@ -54,12 +59,31 @@ class Run:
         NaN where a row was not asked about; None for a run without cross-validation.
         """
         file = self.path / "choice.safetensors"
-        return read_tensors(file)["log_prob"] if file.exists() else None
+        if not file.exists():
+            return None
+        found = read_tensors(file)
+        if "log_prob" not in found:
+            raise ValueError(f"{file}: log_prob: is missing")
+        check_like(f"{file}: log_prob", found["log_prob"], torch.empty(self.schema.rows_train).double())
+        return found["log_prob"]
 
     @property
     def dataset(self) -> Dataset:
-        """The data, loaded again from where they came from.  Raises ValueError where they are gone."""
-        return self.loaded or load_dataset(self.config)
+        """The data, loaded again from where they came from.
+
+        Raises ValueError where they are gone, and where they have other columns or a condition of other ones.
+        """
+        if self.loaded is not None:
+            return self.loaded
+        found = load_dataset(self.config)
+        for name in ("kind", "event_shape", "columns", "condition"):
+            mine, theirs = getattr(self.schema, name), getattr(found.schema, name)
+            if mine != theirs:
+                raise ValueError(
+                    f"{self.path}: data.json: schema.{name}: expected that of {found.schema.source}, "
+                    f"{theirs!s:.100}, got {mine!s:.100}; the data or the run have changed"
+                )
+        return found
 
 
 def moves(config: RunConfig) -> bool:
@@ -145,11 +169,12 @@ def reopen(
     stage = stage or _newest(folder, config)
     place = place_of(folder, config, stage)
     source = folder.source()
-    dtype = getattr(torch, str(folder.read("data.json").get("dtype", "float32")))
-    with registry.trusting(trust) as trusted:
+    preprocess, dtype = folder.preprocess(), folder.dtype()
+    stored = next((f for name in WEIGHTS if (f := place.path / name).exists()), place.path / WEIGHTS[0])
+    with registry.trusting(trust) as trusted, to_hold(stored):
         check_components(config, folder.path / "config.json")
         models = build_models(config, schema, stage, source, folder.known())
-        flow = build_flow(config, schema, models, source, folder.preprocess(), dtype, stage)
+        flow = build_flow(config, schema, models, source, preprocess, dtype, stage)
     summary = {"stage": stage, **place.summary(config)}
     facts = _checkpoint(place, summary, models, averaged)
     if facts is None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ..runs import REPORT, read_numbers
 from . import curves, dynamics, pictures, plane, tables
 from .dynamics import Curve, Motion, RoundTrip
 from .numbers import Verdict, judge
@@ -18,9 +19,6 @@ from .render import render
 from .run import RunLike
 from .style import Picture
 from .subject import Subject
-
-#: Version of ``report.json``.
-FORMAT = 1
 
 
 def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
@@ -65,10 +63,10 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
 
 def conclusion(folder: Path) -> list[str]:
     """What the report in a run's folder concludes, and where there is one the command that mends it."""
-    numbers = json.loads((folder / "report.json").read_text(encoding="utf-8"))
-    command = numbers["headline"]["command"]
+    numbers = read_numbers(folder / "report.json")
+    command = numbers["headline"]["command"] if "headline" in numbers else ""
     left_out = [f"{name}: left out, {why}" for name, why in numbers.get("left_out", {}).items()]
-    return [numbers["sentence"], *([f"to mend it: {command}"] if command else []), *left_out]
+    return [numbers.get("sentence", ""), *([f"to mend it: {command}"] if command else []), *left_out]
 
 
 def write(path: Path, text: str) -> Path:
@@ -125,7 +123,7 @@ def as_numbers(
 ) -> dict[str, Any]:
     """Everything in numbers: ``report.json``."""
     numbers = {
-        "format": FORMAT,
+        "format": REPORT,
         "name": subject.schema.name,
         "kind": subject.schema.kind,
         "sentence": verdict.sentence,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..config import RunConfig, flatten
+from ..contents import Numbers
+from ..runs import check_numbers, read_numbers
+from ..typed import shortened
 from .build import write
 from .page import Section, Table, figure, page
 from .run import label_of
@@ -16,47 +18,41 @@ from .words import number
 
 #: Figures that are set side by side where both runs have them.
 SHOWN = ("samples", "density", "times", "pairs", "marginals", "quality", "straightness", "nearest", "loss")
+#: How a PNG begins, and how many bytes a figure has at most.
+PNG, LARGEST_FIGURE = b"\x89PNG\r\n\x1a\n", 32 * 2**20
 #: A quantity: its name, unit, "high", "low" or nothing for which way is better.
 Quantity = tuple[str, str, str]
 
 
-def load(report: Path | str | Mapping[str, Any]) -> Mapping[str, Any]:
+def load(report: Path | str | Mapping[str, Any]) -> Numbers:
     """The numbers of a report: a mapping, a ``report.json`` or the run folder that holds it.
 
     Raises ValueError where there is none or it is damaged.
     """
     if isinstance(report, Mapping):
-        return report
+        return check_numbers(dict(report), "report")
     path = Path(report)
-    path = path / "report.json" if path.is_dir() else path
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ValueError(f"{path}: no such report; write it with `pushforward report`") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
-    if not isinstance(data, dict) or "verdict" not in data:
-        raise ValueError(f"{path}: damaged (expected the numbers of a report)")
-    return data
+    return read_numbers(path / "report.json" if path.is_dir() else path)
 
 
-def quantities(report: Mapping[str, Any]) -> dict[Quantity, float | None]:
+def quantities(report: Numbers) -> dict[Quantity, float | None]:
     """The numbers of a report that can be compared, by name."""
     found: dict[Quantity, float | None] = {}
     best = report.get("best_baseline")
-    for line in report.get("verdict", []):
+    for line in report["verdict"]:
+        others: Mapping[str, Any] = line
         found[(line["label"], line["unit"], line["better"])] = line["model"]["value"]
         for key, name in ((best, "the best baseline"), ("real", "real rows")):
-            if key in line and line["unit"] not in ("ratio",):
-                found[(f"{line['label']}, {name}", line["unit"], "")] = line[key]["value"]
-    for density in report.get("density", []):
+            if isinstance(others.get(key or ""), dict) and line["unit"] not in ("ratio",):
+                found[(f"{line['label']}, {name}", line["unit"], "")] = others[key or ""]["value"]
+    for density in report.get("density") or []:
         if density["key"] == best and density.get("gain") is not None:
             found[("Log-density beyond the best baseline", "nats per row", "high")] = density["gain"]
         if density["key"] == "model" and density.get("gap") is not None:
             found[("Log-density of training rows beyond held-out rows", "nats per row", "low")] = density[
                 "gap"
             ]
-    motion = report.get("motion") or {}
+    motion: Mapping[str, Any] = report.get("motion") or {}
     for key, name, unit in (
         ("straightness", "Straightness S", "model units squared"),
         ("relative_straightness", "S relative to transport cost", "ratio"),
@@ -66,24 +62,25 @@ def quantities(report: Mapping[str, Any]) -> dict[Quantity, float | None]:
     ):
         if key in motion:
             found[(name, unit, "low")] = motion[key]
-    trip = report.get("round_trip") or {}
+    trip: Mapping[str, Any] = report.get("round_trip") or {}
     for key, name in (("largest", "Round trip, largest error"), ("median", "Round trip, median error")):
         if key in trip:
             found[(name, "deviations", "low")] = trip[key]
-    for point in (report.get("evaluations") or {}).get("points", []):
+    evaluations = report.get("evaluations") or {}
+    for point in evaluations.get("points", []):
         if point["solver"] == "Euler":
             name = f"Energy distance of Euler, {point['nfe']:.0f} evaluations"
-            found[(name, report["evaluations"].get("unit", ""), "low")] = point["energy"]
-    if "sampler" in report:
-        found[("Field evaluations per sample", "", "low")] = report["sampler"].get("nfe")
-    summary = report.get("summary") or {}
+            found[(name, evaluations.get("unit", ""), "low")] = point["energy"]
+    if sampler := report.get("sampler"):
+        found[("Field evaluations per sample", "", "low")] = sampler.get("nfe")
+    summary: Mapping[str, Any] = report.get("summary") or {}
     for key, name, unit in (("parameters", "Parameters", ""), ("seconds", "Training time", "s")):
         if isinstance(summary.get(key), int | float):
             found[(name, unit, "")] = summary[key]
     return found
 
 
-def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str, str, int]]:
+def _rows(a: Numbers, b: Numbers) -> list[tuple[str, str, str, str, int]]:
     """Name, unit, both numbers as text, and which one is better: 0 the first, 1 the second, -1 neither."""
     first, second = quantities(a), quantities(b)
     rows = []
@@ -96,14 +93,14 @@ def _rows(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, st
     return rows
 
 
-def _differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[list[str]]:
+def _differences(a: Numbers, b: Numbers) -> list[list[str]]:
     """Entries of the configurations that are not the same."""
     one, two = flatten(a.get("config") or {}), flatten(b.get("config") or {})
     keys = [key for key in sorted({*one, *two}) if one.get(key) != two.get(key)]
     return [[key, str(one.get(key, "–")), str(two.get(key, "–"))] for key in keys]
 
 
-def _titles(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[str, str]:
+def _titles(a: Numbers, b: Numbers) -> tuple[str, str]:
     names = []
     for report in (a, b):
         names.append(f"{report.get('name', 'run')}, {_label(report.get('config') or {})}")
@@ -114,8 +111,9 @@ def _label(config: Mapping[str, Any]) -> str:
     """What a configuration trained; the name of its method where this version cannot read it."""
     try:
         return label_of(RunConfig.from_json(dict(config)))
-    except (ValueError, TypeError, AttributeError, AssertionError):
-        return str((config.get("model") or {}).get("method", "flow"))
+    except ValueError:
+        model = config.get("model")
+        return shortened(model.get("method", "flow") if isinstance(model, dict) else "flow")
 
 
 def compare_text(a: Path | str | Mapping[str, Any], b: Path | str | Mapping[str, Any]) -> str:
@@ -192,7 +190,17 @@ def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> s
             continue
         for title, file in zip(titles, files):
             narrow = file.parent / NARROW_FOLDER / file.name
-            contents = [each.read_bytes() for each in (file, narrow) if each.is_file()]
+            contents = [png for each in (file, narrow) if (png := _png(each))]
+            if not contents:
+                continue
             caption = f"{title}: {name.replace('_', ' ')}"
             shown.append(figure(contents, caption, caption, full=len(contents) > 1))
     return f'<section><h2>Figures</h2><div class="figures">{"".join(shown)}</div></section>' if shown else ""
+
+
+def _png(file: Path) -> bytes:
+    """A PNG of a report's size, empty for any other file."""
+    if not file.is_file() or file.stat().st_size > LARGEST_FIGURE:
+        return b""
+    content = file.read_bytes()
+    return content if content.startswith(PNG) else b""

@@ -1,0 +1,208 @@
+"""What settings may be: kinds of values with their bounds, checked in one place for all who set them.
+
+Standard library only.  The dataclasses of :mod:`pushforward.config` and the flags of the commands are checked
+here; bounds keep out what would take memory or time before anything else could refuse it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "BOUNDS",
+    "LONGEST_TEXT",
+    "Number",
+    "Whole",
+    "check_settings",
+    "check_text",
+    "check_value",
+    "shown",
+]
+
+#: Characters of a text, such as a path or a component with its options.
+LONGEST_TEXT = 4096
+
+
+@dataclass(frozen=True)
+class Whole:
+    """Whole numbers from ``low`` to ``high``."""
+
+    low: int
+    high: int
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ValueError, which calls the value ``name``, unless it is one of these.
+
+        >>> Whole(1, 10**9).check("--steps", 0)
+        Traceback (most recent call last):
+        ValueError: --steps: expected at least 1, got 0
+        """
+        if isinstance(value, bool) or not isinstance(value, Integral):
+            raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
+        if value < self.low:
+            raise ValueError(f"{name}: expected at least {self.low:,}, got {shown(value)}")
+        if value > self.high:
+            raise ValueError(f"{name}: expected at most {self.high:,}, got {shown(value)}")
+
+
+@dataclass(frozen=True)
+class Number:
+    """Finite numbers from ``low`` to ``high``, which themselves belong to them unless ``open_low``, ``open_high``."""
+
+    low: float
+    high: float
+    open_low: bool = False
+    open_high: bool = False
+
+    def check(self, name: str, value: Any) -> None:
+        """Raise ValueError, which calls the value ``name``, unless it is one of these.
+
+        >>> Number(0, 1, open_high=True).check("--ema", 1)
+        Traceback (most recent call last):
+        ValueError: --ema: expected a number in [0, 1), got 1
+        """
+        number = isinstance(value, Real) and not isinstance(value, bool)
+        inside = number and self.low <= value <= self.high and math.isfinite(value)
+        if inside and not (self.open_low and value == self.low or self.open_high and value == self.high):
+            return
+        ends = f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
+        raise ValueError(f"{name}: expected a number in {ends}, got {shown(value)}")
+
+
+#: What the numbers may be, by the names of settings and flags.
+BOUNDS: Mapping[str, Whole | Number] = {
+    "seed": Whole(0, 2**63 - 1),
+    # data
+    "holdout": Number(0, 0.9),
+    "validation": Number(0, 0.9),
+    "rows": Whole(32, 10_000_000),
+    "resize": Whole(1, 4096),
+    # model
+    "plan": Whole(1, 100_000),
+    "reuse": Whole(1, 1_000_000),
+    "reflow": Whole(0, 100),
+    "pairs": Whole(32, 10_000_000),
+    "guidance": Number(-1000, 1000),
+    "drop_condition": Number(0, 1, open_high=True),
+    # optimisation
+    "steps": Whole(1, 10**9),
+    "minutes": Number(0, 525_600, open_low=True),
+    "batch": Whole(1, 1_000_000),
+    "lr": Number(0, 10, open_low=True),
+    "warmup": Whole(0, 10**9),
+    "weight_decay": Number(0, 1000),
+    "clip": Number(0, 1e9),
+    "ema": Number(0, 1, open_high=True),
+    "jitter": Number(0, 100),
+    "patience": Whole(0, 10**9),
+    "folds": Whole(0, 1000),
+    "validate_every": Whole(1, 10**9),
+    "log_every": Whole(1, 10**9),
+    "checkpoint_every": Whole(1, 10**9),
+    # where it runs
+    "devices": Whole(1, 4096),
+    "nodes": Whole(1, 4096),
+    "threads": Whole(1, 4096),
+    # what is done with a run
+    "n": Whole(1, 10**9),
+    "samples": Whole(1, 10_000_000),
+    "bound_samples": Whole(1, 100_000),
+    "flag_below": Number(0, 0.5, open_low=True, open_high=True),
+}
+
+
+def shown(value: Any) -> str:
+    """``value`` as an error shows it: of a long one the beginning, of a huge number its size.
+
+    >>> shown(10**40), shown("x" * 1000)[-8:]
+    ('about 1e+40', "xxxx'...")
+    """
+    if isinstance(value, int) and abs(value) >= 10**20:
+        digits = value.bit_length() * math.log10(2)
+        return f"about {value:.3g}" if digits < 300 else f"a number of some {digits:.0f} digits"
+    if isinstance(value, str) and len(value) > 80:
+        return f"{value[:80]!r}..."
+    text = repr(value)
+    return text if len(text) <= 120 else f"{text[:120]}..."
+
+
+def check_text(name: str, value: Any, limit: int = LONGEST_TEXT) -> None:
+    """Raise ValueError unless ``value`` is a text of one line that can be written and read again.
+
+    >>> check_text("--network", "")
+    Traceback (most recent call last):
+    ValueError: --network: expected a value, got an empty text
+    """
+    if not isinstance(value, str):
+        raise ValueError(f"{name}: expected a text, got {shown(value)}")
+    if not value.strip():
+        raise ValueError(f"{name}: expected a value, got an empty text")
+    if len(value) > limit:
+        raise ValueError(f"{name}: expected at most {limit:,} characters, got {len(value):,}")
+    odd = next((letter for letter in value if ord(letter) < 32 or 127 <= ord(letter) < 160), None)
+    if odd is not None:
+        raise ValueError(f"{name}: expected one line of text, got {shown(value)} with the character {odd!r}")
+    if any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise ValueError(f"{name}: expected text in UTF-8, got {shown(value)}")
+
+
+def check_value(name: str, value: Any, hint: Any, bounds: Whole | Number | None = None) -> None:
+    """Raise ValueError unless ``value`` is what the type ``hint`` says, and within ``bounds``.
+
+    >>> check_value("overwrite", "no", bool)
+    Traceback (most recent call last):
+    ValueError: overwrite: expected True or False, got 'no'
+    """
+    options = typing.get_args(hint)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        if value is None and type(None) in options:
+            return
+        options = [option for option in options if option is not type(None)]
+        if len(options) > 1:
+            return
+        check_value(name, value, options[0], bounds)
+    elif typing.get_origin(hint) is typing.Literal:
+        if value not in options:
+            raise ValueError(f"{name}: expected {' or '.join(map(str, options))}, got {shown(value)}")
+    elif typing.get_origin(hint) is tuple:
+        if not isinstance(value, tuple | list):
+            raise ValueError(f"{name}: expected several values, got {shown(value)}")
+        for one in value:
+            check_value(name, one, options[0])
+    elif hint is bool:
+        if not isinstance(value, bool):
+            raise ValueError(f"{name}: expected True or False, got {shown(value)}")
+    elif hint is str or hint is Path:
+        check_text(name, str(value) if isinstance(value, Path) else value)
+    elif hint is int:
+        (bounds or Whole(-(2**63), 2**63 - 1)).check(name, value)
+    elif hint is float:
+        (bounds or Number(-1e300, 1e300)).check(name, value)
+
+
+def check_settings(settings: Any, spell: Callable[[str], str] = "{}".format) -> None:
+    """Raise ValueError for the first entry of a dataclass that is not of its type, or out of :data:`BOUNDS`.
+
+    spell: what an entry's name is to the user, such as ``--weight-decay``.  Dataclasses within are checked,
+    too.
+
+    >>> from pushforward.config import OptimConfig
+    >>> check_settings(OptimConfig(lr=float("inf")))
+    Traceback (most recent call last):
+    ValueError: lr: expected a number in (0, 10], got inf
+    """
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        value, hint = getattr(settings, field.name), hints[field.name]
+        if dataclasses.is_dataclass(value):
+            check_settings(value, spell)
+        else:
+            check_value(spell(field.name), value, hint, BOUNDS.get(field.name))

@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from .. import registry
-from .common import Device, parse, write_report
+from .common import Device, Trusted, parse, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +20,8 @@ class Report:
     """Run folder."""
     samples: int | None = None
     """Samples to judge by; default: as many as take little time."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
@@ -30,7 +32,7 @@ def report(arguments: list[str], command: str) -> int:
 
     from ..recipes import open_run
 
-    write_report(open_run(args.run, device=args.device), args.samples)
+    write_report(open_run(args.run, device=args.device, trust=args.trust), args.samples)
     return 0
 
 
@@ -40,6 +42,8 @@ class Info:
 
     run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
     """Run folder."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
 
 
 def info(arguments: list[str], command: str) -> int:
@@ -48,7 +52,7 @@ def info(arguments: list[str], command: str) -> int:
 
     from ..recipes.info import lines
 
-    rows = lines(args.run)
+    rows = lines(args.run, args.trust)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         print(f"{name:<{width}}  {text}".rstrip())
@@ -74,14 +78,20 @@ def compare(arguments: list[str], command: str) -> int:
     from ..report import compare, compare_text
     from ..runs import RunFolder
 
-    numbers = [RunFolder(path).read("report.json") for path in (args.first, args.second)]
+    numbers = [RunFolder(path).numbers() for path in (args.first, args.second)]
     print(compare_text(*numbers))
     print(compare(args.first, args.second, args.out))
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Methods:
+    """``methods`` takes nothing."""
+
+
 def methods(arguments: list[str], command: str) -> int:
     """Print every component by name."""
+    parse(Methods, arguments, "methods")
     _table([(name, m.summary, m.paper) for name, m in registry.METHODS.items()])
     for kind, table in registry.KINDS.items():
         if kind != "method":
@@ -90,8 +100,14 @@ def methods(arguments: list[str], command: str) -> int:
     return 0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Datasets:
+    """``datasets`` takes nothing."""
+
+
 def datasets(arguments: list[str], command: str) -> int:
     """Print the built-in data."""
+    parse(Datasets, arguments, "datasets")
     _table([(name, entry.summary, entry.paper) for name, entry in registry.DATASETS.items()])
     return 0
 

@@ -6,8 +6,6 @@ import functools
 import importlib
 import json
 import math
-import os
-import tempfile
 import types
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,6 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..files import SUM, check_file, checksum, json_of, replacing
 from .base import Flow
 
 #: The entry of a file's header that holds the structure, and its format.
@@ -32,7 +31,7 @@ KEPT = frozenset(vars(nn.Module()))
 #: What is no object with attributes of its own.
 FUNCTIONS = (type, types.FunctionType, types.BuiltinFunctionType, types.MethodType, functools.partial)
 #: Why reading fails on a file that something else wrote, or that was cut off or edited.
-BROKEN = (KeyError, IndexError, TypeError, AttributeError, ImportError, ValueError, RecursionError)
+BROKEN = (KeyError, IndexError, TypeError, AttributeError, ImportError, ValueError, RuntimeError)
 
 
 def save(flow: Flow, path: str | Path) -> None:
@@ -45,6 +44,7 @@ def save(flow: Flow, path: str | Path) -> None:
     Raises ValueError for what is no module and for an attribute that is none of these, such as a function: a
     field that is a function alone cannot be saved, make it a module.
 
+    >>> import tempfile
     >>> from pushforward.flows import nsf
     >>> flow, path = nsf(2), Path(tempfile.mkdtemp()) / "flow.safetensors"
     >>> save(flow, path)
@@ -55,16 +55,10 @@ def save(flow: Flow, path: str | Path) -> None:
         raise ValueError(f"flow: expected a flow, got {type(flow).__name__}")
     path, writer = Path(path), _Writer()
     root = writer.value(flow, "flow")
-    header = json.dumps({"format": FORMAT, "root": root, "objects": writer.objects})
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
+    content = {"format": FORMAT, "root": root, "objects": writer.objects}
+    header = json.dumps({**content, SUM: checksum(writer.tensors, content)})
+    with replacing(path) as scratch:
         save_file(writer.tensors, scratch, {ENTRY: header})
-        os.replace(scratch, path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
 
 
 def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.device = "cpu") -> Flow:
@@ -72,16 +66,21 @@ def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.
 
     Classes come from this library and from ``torch.nn``; ``trust`` names your own that may be made, found by
     their names.  Nothing of the file is executed, and no ``__init__`` is called.  Raises ValueError for a
-    file that is none, was cut off or edited, or needs a class that is not trusted.
+    file that is none, was cut off or edited, needs a class that is not trusted, or has weights that are not
+    finite.
     """
     path = Path(path)
+    check_file(path)
     try:
         with safe_open(path, "pt", device=str(device)) as file:
             header = (file.metadata() or {}).get(ENTRY)
             if header is None:
                 raise ValueError(f"{path}: expected a file that pushforward.save wrote")
             tensors = {name: file.get_tensor(name) for name in file.keys()}
-        content = json.loads(header)
+        content = json_of(header, str(path))
+        found = content.pop(SUM, None)  # none in files of older versions
+        if found is not None and found != checksum({k: v.cpu() for k, v in tensors.items()}, content):
+            raise ValueError(f"{path}: damaged or edited (its checksum does not fit)")
         if content["format"] > FORMAT:
             raise ValueError(f"{path}: written by a newer version (format {content['format']})")
         flow = _Reader(content["objects"], tensors, trust).value(content["root"])
@@ -89,9 +88,13 @@ def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.
         raise ValueError(f"{path}: expected a file that pushforward.save wrote, got one of {error}") from None
     except BROKEN as error:
         told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__} {error}"
+        told = " ".join(told.split())
         raise ValueError(told if told.startswith(str(path)) else f"{path}: {told}") from None
     if not isinstance(flow, Flow):
         raise ValueError(f"{path}: expected a flow, got a {type(flow).__name__}")
+    for name, weight in flow.named_parameters():
+        if not bool(weight.isfinite().all()):
+            raise ValueError(f"{path}: {name}: holds values that are not finite")
     return flow
 
 

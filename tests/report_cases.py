@@ -35,6 +35,7 @@ def make_run(path: Path, flow, schema: Schema, train: Rows, test: Rows, **change
         "flow": flow,
         "history": HISTORY,
         "summary": {"step": 100, "seconds": 1.5, "parameters": 7, "versions": {"torch": "2"}},
+        "trust": (),
     }
     path.mkdir(parents=True, exist_ok=True)
     return SimpleNamespace(**(values | changes))

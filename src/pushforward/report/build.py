@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..files import write_text
+from ..registry import trusting
 from ..runs import REPORT, read_numbers
 from . import curves, dynamics, pictures, plane, tables
 from .dynamics import Curve, Motion, RoundTrip
+from .figures import Figures
 from .numbers import Verdict, judge
 from .render import render
 from .run import RunLike
-from .style import Picture
+from .style import Picture, own_style
 from .subject import Subject
 
 
@@ -31,10 +33,11 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
     fewer rows, and the report says so.  A measure or figure that fails is left out by name.  Raises
     ValueError for fewer than 5 rows to compare with.
     """
+    kept = Figures(run.path)
     training = run.flow.training
     run.flow.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), trusting(run.trust), own_style():
             subject = Subject(run, seed, samples)
             attempt = subject.left_out.attempt
             verdict = judge(subject)
@@ -42,23 +45,31 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
             motion = attempt("straightness and transport cost", None, dynamics.motion, subject)
             trip = attempt("round trip", None, dynamics.round_trip, subject)
             groups = draw(subject, verdict, curve, motion)
+            made = {
+                section: [
+                    (picture, files)
+                    for picture in pictures
+                    if (files := attempt(f"figure '{picture.name}'", None, picture.files))
+                ]
+                for section, pictures in groups.items()
+            }
+            shown = {
+                section: [(picture, [*files.values()]) for picture, files in pictures]
+                for section, pictures in made.items()
+            }
+            page = render(subject, verdict, curve, motion, trip, shown)
+            numbers = as_numbers(subject, verdict, curve, motion, trip)
     finally:
         run.flow.train(training)
-    folder = run.path / "figures"
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.rglob("*.png"):
-        old.unlink()
-    saved = {
-        section: [
-            (picture, contents)
-            for picture in pictures
-            if (contents := attempt(f"figure '{picture.name}'", None, picture.save, folder))
-        ]
-        for section, pictures in groups.items()
+    figures = {
+        name: png for pictures in made.values() for _, files in pictures for name, png in files.items()
     }
-    numbers = as_numbers(subject, verdict, curve, motion, trip)
-    write(run.path / "report.json", json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n")
-    return write(run.path / "report.html", render(subject, verdict, curve, motion, trip, saved))
+    kept.replace(figures)
+    numbers["figures"] = [*figures]
+    text = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    write_text(run.path / "report.json", text)
+    write_text(run.path / "report.html", page)
+    return run.path / "report.html"
 
 
 def conclusion(folder: Path) -> list[str]:
@@ -67,14 +78,6 @@ def conclusion(folder: Path) -> list[str]:
     command = numbers["headline"]["command"] if "headline" in numbers else ""
     left_out = [f"{name}: left out, {why}" for name, why in numbers.get("left_out", {}).items()]
     return [numbers.get("sentence", ""), *([f"to mend it: {command}"] if command else []), *left_out]
-
-
-def write(path: Path, text: str) -> Path:
-    """Write a file in one go, so that no reader meets half of it."""
-    partial = path.with_name(path.name + ".tmp")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
-    return path
 
 
 def draw(

@@ -8,9 +8,9 @@ from typing import Any
 
 from ..config import RunConfig, flatten
 from ..contents import Numbers
+from ..files import write_text
 from ..runs import check_numbers, read_numbers
 from ..typed import shortened
-from .build import write
 from .page import Section, Table, figure, page
 from .run import label_of
 from .style import NARROW_FOLDER
@@ -175,9 +175,11 @@ def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
     sections.append(_figures(run_a, run_b, titles))
     said = [f"{title}: {report.get('sentence', '')}" for title, report in zip(titles, (one, two))]
     texts = Section("What the reports say", said).html()
-    return write(
-        Path(out), page(f"{titles[0]} and {titles[1]}", "comparison of two runs", [], "", [texts, *sections])
+    out = Path(out)
+    write_text(
+        out, page(f"{titles[0]} and {titles[1]}", "comparison of two runs", [], "", [texts, *sections])
     )
+    return out
 
 
 def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> str:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
 from typing import Any
 
 from .style import Picture, embedded
 
+#: Characters that are not seen, and some of which change the order of what is.
+UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 #: Characters from which on the text of a cell is broken into lines.
 LONG = 28
 #: Windows below this width show figures for a telephone, and rows of tables as blocks.
@@ -93,6 +96,15 @@ summary { cursor: pointer; font-weight: 600; }
 """.replace("PHONE", PHONE)
 
 
+def escape(text: str) -> str:
+    """Text of anybody's as text of a page: no markup, in elements and in attributes, and nothing unseen.
+
+    >>> escape("<b>\\x1b'")
+    '&lt;b&gt;\ufffd&#x27;'
+    """
+    return html.escape(UNSEEN.sub("\ufffd", text))
+
+
 @dataclass
 class Table:
     """Rows of texts under a head; the first cell of a row may carry a small second line.
@@ -119,12 +131,12 @@ class Table:
                 mark = self.marks.get((i, j), "")
                 mark = f"{mark} long".strip() if len(text) > LONG else mark
                 kind = f' class="{mark}"' if mark else ""
-                head_of = escape(self.head[j], quote=True)
+                head_of = escape(self.head[j])
                 cells.append(f'<td{kind} data-head="{head_of}"><span>{escape(text)}</span></td>')
             body.append(f"<tr>{''.join(cells)}</tr>")
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
         kind = ' class="rows"' if len(self.head) > 2 else ""
-        label = escape(self.caption or self.head[0] or "table", quote=True)
+        label = escape(self.caption or self.head[0] or "table")
         return (
             f'<div class="scroll" tabindex="0" role="region" aria-label="{label}"><table{kind}>{caption}'
             f"<thead><tr>{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
@@ -166,7 +178,7 @@ class Section:
 def figure(contents: Sequence[bytes], caption: str, alt: str, full: bool = False) -> str:
     """A figure with its caption, the image inside the page; of two PNG the second is for a telephone."""
     wide, *narrow = (embedded(content) for content in contents)
-    image = f'<img src="{wide}" alt="{escape(alt, quote=True)}">'
+    image = f'<img src="{wide}" alt="{escape(alt)}">'
     if narrow:
         image = f'<picture><source media="{PHONE}" srcset="{narrow[0]}">{image}</picture>'
     kind = ' class="full"' if full else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ from ..couplings import Rows
 from ..data import Schema
 from ..flows import Flow
 from ..recipes import by_method, label
+from ..registry import Trust
 
 
 class Loaded(Protocol):
@@ -38,6 +40,8 @@ class RunLike(Protocol):
     def flow(self) -> Flow: ...
     @property
     def history(self) -> list[dict[str, Any]]: ...
+    @property
+    def trust(self) -> Sequence[Trust]: ...
     @property
     def summary(self) -> dict[str, Any]: ...
 

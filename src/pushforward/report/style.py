@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import textwrap
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
+import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -60,16 +62,20 @@ class Picture:
     width: Width = "half"
     narrow: Figure | None = None
 
-    def save(self, folder: Path) -> list[bytes]:
-        """Write ``folder/name.png``, and ``folder/narrow/name.png`` where there is one; their contents."""
-        files = {folder / f"{self.name}.png": self.figure}
+    def files(self) -> dict[str, bytes]:
+        """The PNG of ``name.png``, and of ``narrow/name.png`` where there is one."""
+        figures = {f"{self.name}.png": self.figure}
         if self.narrow is not None:
-            files[folder / NARROW_FOLDER / f"{self.name}.png"] = self.narrow
-        contents = [to_png(figure) for figure in files.values()]
-        for file, content in zip(files, contents):
-            file.parent.mkdir(exist_ok=True)
-            file.write_bytes(content)
-        return contents
+            figures[f"{NARROW_FOLDER}/{self.name}.png"] = self.narrow
+        return {name: to_png(figure) for name, figure in figures.items()}
+
+
+@contextlib.contextmanager
+def own_style() -> Iterator[None]:
+    """Figures of the block look the same everywhere, whatever a `matplotlibrc` of the working folder says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        yield
 
 
 def canvas(

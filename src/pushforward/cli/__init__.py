@@ -15,6 +15,7 @@ from .. import registry
 from .._version import __version__
 from ..settings import shown
 from .program import Signals, guarded, set_streams
+from .words import printable
 
 #: Every command: the file that holds the function of its name, and what it does.
 COMMANDS = {
@@ -74,7 +75,7 @@ def _interrupted(signals: Signals) -> int:
 
 def _tell(text: str) -> None:
     """One line on standard error; of several processes all tell, but of an interruption the first."""
-    print(f"pushforward: {text}", file=sys.stderr or io.StringIO())
+    print(f"pushforward: {printable(text)}", file=sys.stderr or io.StringIO())
 
 
 def _run(args: list[str]) -> int:

@@ -10,6 +10,7 @@ import tyro
 
 from .. import registry
 from .common import Device, Trusted, parse, write_report
+from .words import printable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,7 @@ def info(arguments: list[str], command: str) -> int:
     rows = lines(args.run, args.trust)
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
-        print(f"{name:<{width}}  {text}".rstrip())
+        print(printable(f"{name:<{width}}  {text}").rstrip())
     return 0
 
 
@@ -79,7 +80,7 @@ def compare(arguments: list[str], command: str) -> int:
     from ..runs import RunFolder
 
     numbers = [RunFolder(path).numbers() for path in (args.first, args.second)]
-    print(compare_text(*numbers))
+    print(printable(compare_text(*numbers)))
     print(compare(args.first, args.second, args.out))
     return 0
 

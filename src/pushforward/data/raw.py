@@ -223,16 +223,6 @@ def repeated_names(source: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(name for name, count in Counter(names).items() if count > 1)
 
 
-def check_finite(source: str, x: np.ndarray) -> None:
-    """Raise ValueError that counts the values of an array that are not finite and shows the first."""
-    bad = ~np.isfinite(x)
-    if bad.any():
-        first = [int(i) for i in np.unravel_index(int(bad.argmax()), bad.shape)]
-        raise ValueError(
-            f"{source}: {bad.sum()} of {bad.size} values are not finite, the first at index {first}"
-        )
-
-
 def check_varies(source: str, x: np.ndarray, columns: Sequence[str]) -> None:
     """Raise ValueError where a column of training rows, or a whole array, holds one value only."""
     if columns:

@@ -15,6 +15,7 @@ from torch import Tensor
 from ..registry import DATASETS
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
+from .limits import MAX_SIZE, check_regular
 from .parquet import read_parquet
 from .raw import Raw
 from .tables import read_frame
@@ -42,13 +43,21 @@ READERS = {
 
 
 def open_source(
-    source: Any, rows: int | None, generator: torch.Generator, tested: bool, resize: int | None = None
+    source: Any,
+    rows: int | None,
+    generator: torch.Generator,
+    tested: bool,
+    resize: int | None = None,
+    max_size: float = MAX_SIZE,
 ) -> tuple[Raw, Any]:
-    """What ``source`` holds, and y where it is a pair (x, y); ``resize`` is for a folder of images."""
+    """What ``source`` holds, and y where it is a pair (x, y); ``resize`` is for a folder of images.
+
+    Files that take more than ``max_size`` gigabytes are refused before they take it.
+    """
     if isinstance(source, tuple):
         if len(source) != 2:
             raise ValueError(f"source: expected a pair (x, y), got a tuple of {len(source)}")
-        return open_source(source[0], rows, generator, tested, resize)[0], source[1]
+        return open_source(source[0], rows, generator, tested, resize, max_size)[0], source[1]
     if resize is not None and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir()):
         raise ValueError("resize: only images of a folder are resized; leave it out")
     if isinstance(source, str) and source in DATASETS:
@@ -56,7 +65,7 @@ def open_source(
     if rows is not None:
         raise ValueError("rows: only a built-in toy draws as many rows as asked; leave it out")
     if isinstance(source, str | Path):
-        return _open_path(source, resize), None
+        return _open_path(source, resize, max_size), None
     if is_frame(source):
         return read_frame(source), None
     return raw_array(source), None
@@ -80,7 +89,22 @@ def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bo
     return Raw(name=name, source=name, kind="table", columns=columns, extra=extra, train_rows=count)
 
 
-def _open_path(source: str | Path, resize: int | None) -> Raw:
+def _open_path(source: str | Path, resize: int | None, max_size: float) -> Raw:
+    path, key = find_path(source)
+    try:
+        if path.is_dir():
+            return read_folder(path, resize, max_size)
+        suffix = path.suffix.lower()
+        return read_npz(path, key, max_size) if suffix == ".npz" else READERS[suffix](path, max_size)
+    except OSError as error:
+        raise ValueError(f"{path}: {error.strerror or error}") from None
+
+
+def find_path(source: str | Path) -> tuple[Path, str | None]:
+    """The folder or file that is there, and the key of ``file.npz:key``.
+
+    Raises ValueError where there is none, for a suffix that is not known, and for what is no file.
+    """
     path, key = Path(source).expanduser(), None
     head, colon, tail = str(path).rpartition(":")
     if colon and head.lower().endswith(".npz") and not path.exists():
@@ -90,17 +114,13 @@ def _open_path(source: str | Path, resize: int | None) -> Raw:
         if path.suffix.lower() in READERS or os.sep in text:
             raise ValueError(f"no such file or folder: {text}")
         raise ValueError(f"no data set {text!r}, and no such file or folder{hint(text, DATASETS)}")
-    try:
-        if path.is_dir():
-            return read_folder(path, resize)
-        suffix = path.suffix.lower()
-        if suffix not in READERS:
+    if not path.is_dir():
+        if (suffix := path.suffix.lower()) not in READERS:
             raise ValueError(
                 f"{path}: cannot read {suffix or 'a file without suffix'}; known: {', '.join(READERS)}"
             )
-        return read_npz(path, key) if suffix == ".npz" else READERS[suffix](path)
-    except OSError as error:
-        raise ValueError(f"{path}: {error.strerror or error}") from None
+        check_regular(path)
+    return path, key
 
 
 def is_frame(source: Any) -> TypeGuard[pd.DataFrame]:

@@ -26,6 +26,7 @@ __all__ = [
     "LARGEST_JSON",
     "append_line",
     "check_file",
+    "check_writable",
     "checksum",
     "ensure_folder",
     "is_leaving",
@@ -47,6 +48,9 @@ LARGEST_JSON, DEEPEST = 256 * 2**20, 64
 #: The entry of a safetensors header that holds facts of ours, a JSON object, and there that of the checksum.
 ENTRY, SUM = "pushforward", "sum"
 
+#: Bytes of a name, without its suffix, that that of a file on its way to it keeps.
+LONGEST_STEM = 160
+
 _LEAVING = re.compile(r"\..+\.[0-9a-f]{8}\.partial(\.[a-z]+)?")
 
 
@@ -54,9 +58,9 @@ _LEAVING = re.compile(r"\..+\.[0-9a-f]{8}\.partial(\.[a-z]+)?")
 def replacing(path: Path) -> Iterator[Path]:
     """A new file beside ``path`` to write to, which takes its place when the block ends.
 
-    The file is new and no link, in the folder of ``path``, with its suffix.  Where the block fails it is
-    removed and ``path`` is as it was.  Folders are made as needed.  Raises OSError that names ``path`` where
-    it cannot be written, such as on a full disk.
+    The file is new and no link, in the folder of ``path``, with its suffix.  Folders are made as needed.
+    Where the block fails the file and these folders are removed, and ``path`` is as it was.  Raises OSError
+    that names ``path`` where it cannot be written, such as on a full disk.
 
     >>> import tempfile
     >>> path = Path(tempfile.mkdtemp()) / "rows.csv"
@@ -65,8 +69,10 @@ def replacing(path: Path) -> Iterator[Path]:
     >>> path.read_text()
     'a,b'
     """
+    new = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.stem}.{secrets.token_hex(4)}.partial{path.suffix}")
+    stem = path.stem.encode(errors="ignore")[:LONGEST_STEM].decode(errors="ignore")
+    scratch = path.with_name(f".{stem}.{secrets.token_hex(4)}.partial{path.suffix}")
     try:
         os.close(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | _NO_LINK, 0o666))
         mode = scratch.stat().st_mode
@@ -78,11 +84,33 @@ def replacing(path: Path) -> Iterator[Path]:
     except BaseException as error:
         with contextlib.suppress(OSError):
             scratch.unlink(missing_ok=True)
+            for folder in new:
+                folder.rmdir()
         if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno is None):
             raise OSError(f"{path}: cannot be written ({error})") from None
         if isinstance(error, OSError):
             raise OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno)})") from None
         raise
+
+
+def check_writable(path: Path) -> None:
+    """Raise ValueError or OSError, in words that name ``path``, where :func:`replacing` could not write it.
+
+    A full disk is found while writing.
+    """
+    try:
+        found = path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        found = None
+    except OSError as error:  # such as a name that is too long
+        raise OSError(error.errno, f"{path}: cannot be written ({error.strerror})") from None
+    if path.is_dir() or (found is not None and not (path.is_file() or path.is_symlink())):
+        raise ValueError(f"{path}: expected a file to write, found a {_kind(path)}")
+    folder = next(place for place in (path.parent, *path.parent.parents) if os.path.lexists(place))
+    if not folder.is_dir():
+        raise ValueError(f"{path}: cannot be written ({folder} is no folder)")
+    if not os.access(folder, os.W_OK | os.X_OK) or (path.is_file() and not os.access(path, os.W_OK)):
+        raise ValueError(f"{path}: cannot be written (permission denied)")
 
 
 #: Opening a symbolic link fails with this.
@@ -101,7 +129,7 @@ def is_leaving(name: str) -> bool:
 def write_text(path: Path, text: str) -> None:
     """Write ``text`` so that a reader sees the old file or the new one, never a half."""
     with replacing(path) as scratch:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_text(text, encoding="utf-8", errors="replace")
 
 
 def write_json(path: Path, data: Any) -> None:

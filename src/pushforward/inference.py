@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+import math
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,29 +17,119 @@ from .flows import Transformed, multi_sample_bound
 from .random import seeded
 from .recipes import Run, build_path
 from .runs import RunFolder
-from .tensors import Condition, condition_length, condition_to, event_size, take_condition
+from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import in_model_space
 
 __all__ = [
-    "CHUNK",
     "carry",
+    "carry_pieces",
+    "density_name",
     "draw",
+    "draw_pieces",
     "score",
+    "score_pieces",
     "threshold",
 ]
 
-#: Rows carried at once when sampling and scoring.
-CHUNK = 1024
+#: Rows of the first piece, of a piece at most, and after so many rows, where the fixed cost of a piece tells.
+FIRST, MOST, LATER, MANY = 64, 1024, 4096, 16_384
+#: Numbers of a piece that is drawn at most, and of one whose densities are computed.
+DRAWN, SCORED = 2**20, 2**16
+
+
+def piece_sizes(event: int, numbers: int) -> Iterator[int]:
+    """Rows of one piece after another, of events of so many numbers: they grow to hold ``numbers`` at most.
+
+    Where a piece begins and ends depends on nothing else, so that the first rows are the same however many
+    follow: every piece is computed whole, with its own seed.
+
+    >>> table, images = piece_sizes(2, DRAWN), piece_sizes(3 * 64 * 64, DRAWN)
+    >>> [next(table) for _ in range(7)], [next(images) for _ in range(5)]
+    ([64, 64, 128, 256, 512, 1024, 1024], [16, 16, 32, 64, 64])
+    """
+    most = 2 ** max(3, math.floor(math.log2(numbers / event)))
+    start = size = min(most, FIRST if event <= FIRST else FIRST // 4)
+    yield size
+    while True:
+        yield size
+        start += size
+        size = min(most, MOST if start < MANY else LATER, 2 * size)
 
 
 def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None) -> Transformed:
+    """The flow of ``run`` with another guidance or solver.  Raises ValueError where it takes none."""
+    flow = run.flow.flow
     changes: dict[str, Any] = {}
     if guidance is not None:
-        changes["guidance"] = guidance
+        if not math.isfinite(guidance):
+            raise ValueError(f"--guidance: expected a finite number, got {guidance}")
+        if run.schema.condition is None:
+            raise ValueError(
+                "--guidance: this run was trained without a condition, which guidance strengthens"
+            )
+        if not hasattr(flow, "guidance"):
+            raise ValueError(f"--guidance: a {type(flow).__name__} takes none; leave it out")
+        if guidance != 1 and not run.config.model.drop_condition:
+            raise ValueError(
+                "--guidance: this run never hid its condition (--drop-condition 0), so it takes none"
+            )
+        changes["guidance"] = float(guidance)
     if solver is not None:
+        if not hasattr(flow, "solver"):
+            raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
         with registry.trusting((*run.trust, *registry.own_classes(solver))):
             changes["solver"] = registry.create("solver", solver)
     return run.flow.replace(**changes)
+
+
+def draw_pieces(
+    run: Run,
+    n: int,
+    conditions: Sequence[str] = (),
+    *,
+    guidance: float | None = None,
+    solver: str | None = None,
+    seed: int = 0,
+) -> Iterator[tuple[Tensor, Condition | None]]:
+    """What :func:`draw` draws, piece by piece.  Errors in the arguments are raised before the first piece."""
+    if n < 1:
+        raise ValueError(f"-n {n}: expected a positive number of rows")
+    spec = run.schema.condition
+    if conditions and spec is None:
+        raise ValueError("--condition: this run was trained without a condition")
+    pool: Condition | None = None
+    if spec is not None:
+        pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
+        if pool is None:
+            raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
+    flow = _adjusted(run, guidance, solver)
+
+    def given(number: int, start: int, size: int) -> Condition | None:
+        if pool is None:
+            return None
+        turn = torch.arange(start, start + size) % condition_length(pool)
+        if not conditions:
+            generator = seeded(seed, "condition", number)
+            turn = torch.randint(condition_length(pool), (size,), generator=generator)
+        return take_condition(pool, turn)
+
+    def pieces() -> Iterator[tuple[Tensor, Condition | None]]:
+        start = 0
+        for number, size in enumerate(piece_sizes(event_size(run.schema.event_shape), DRAWN)):
+            if start >= n:
+                return
+            condition = given(number, start, size)
+            generator = seeded(seed, "sample", number, device=run.device)
+            with torch.inference_mode():
+                if condition is None:
+                    x = flow.sample(size, None, generator)
+                else:
+                    x = flow.sample(1, condition_to(condition, run.device), generator)[0]
+            rows = slice(n - start)
+            yield x[rows].cpu(), take_condition(condition, rows)
+            start += size
+
+    return pieces()
 
 
 def draw(
@@ -52,33 +144,43 @@ def draw(
     """``n`` samples in data units and the encoded condition of each (None without).
 
     Given ``conditions``, of several columns with commas between their values, take turns over the rows;
-    without any they are drawn as they occur in the training data.  Raises ValueError for a label never seen
-    and a condition the run does not take.
+    without any they are drawn as they occur in the training data.  The first rows are the same, bit for bit,
+    whatever ``n``.
+
+    Raises ValueError for a label never seen, a condition or guidance that the run does not take, and a
+    ``guidance`` that is not finite.
     """
-    spec = run.schema.condition
-    if conditions and spec is None:
-        raise ValueError("--condition: this run was trained without a condition")
-    generator = seeded(seed, "sample", device=run.device)
-    given = None
-    if spec is not None:
-        pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
-        if pool is None:
-            raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-        size = condition_length(pool)
-        turn = torch.arange(n) % size
-        if not conditions:
-            turn = torch.randint(size, (n,), generator=seeded(seed, "condition"))
-        given = condition_to(take_condition(pool, turn), run.device)
-    flow = _adjusted(run, guidance, solver)
-    parts = []
-    with torch.inference_mode():
-        for start in range(0, n, CHUNK):
-            rows = slice(start, min(n, start + CHUNK))
-            if given is None:
-                parts.append(flow.sample(rows.stop - rows.start, None, generator))
-            else:
-                parts.append(flow.sample(1, take_condition(given, rows), generator)[0])
-    return torch.cat(parts).cpu(), condition_to(given, "cpu")
+    pieces = list(draw_pieces(run, n, conditions, guidance=guidance, solver=solver, seed=seed))
+    given = [condition for _, condition in pieces if condition is not None]
+    return torch.cat([x for x, _ in pieces]), functools.reduce(join_conditions, given) if given else None
+
+
+def density_name(run: Run) -> str:
+    """What :func:`score` computes: ``log_prob``, or ``log_prob_bound`` where it is a bound."""
+    return "log_prob" if run.flow.density == "exact" else "log_prob_bound"
+
+
+def score_pieces(
+    run: Run, rows: Iterable[Rows], *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
+) -> Iterator[np.ndarray]:
+    """What :func:`score` computes of rows that come in parts, of any size: float64, piece by piece.
+
+    Errors in the arguments are raised before the first piece.
+    """
+    if bound_samples < 1:
+        raise ValueError(f"--bound-samples: expected at least 1, got {bound_samples}")
+    if bound_samples > 1 and run.flow.density == "exact":
+        raise ValueError("--bound-samples: the density of this run is exact and no bound; leave it out")
+    flow = _adjusted(run, solver=solver)
+
+    def pieces() -> Iterator[np.ndarray]:
+        for number, (part, count) in enumerate(_whole_pieces(run, rows)):
+            generator = seeded(seed, "score", number, device=run.device)
+            with torch.no_grad():  # not inference_mode: divergences are derivatives
+                found = multi_sample_bound(flow, part.x, bound_samples, part.condition, generator)
+            yield found[:count].cpu().numpy().astype(np.float64)
+
+    return pieces()
 
 
 def score(
@@ -86,16 +188,12 @@ def score(
 ) -> tuple[str, list[float]]:
     """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row.
 
-    ``bound_samples``: draws of the noise that the bound averages the density over.  Raises ValueError for
-    fewer than one, and more than one where the model itself gives but a bound.
+    ``bound_samples``: draws of the noise that the bound averages the density over.  The noise of a row does
+    not depend on how many follow.  Raises ValueError for fewer than one, and more than one where the model
+    itself gives but a bound, or an exact density.
     """
-    flow = _adjusted(run, solver=solver)
-    generator = seeded(seed, "score", device=run.device)
-    values: list[float] = []
-    with torch.no_grad():  # not inference_mode: divergences are derivatives
-        for part in _parts(run, rows):
-            values += multi_sample_bound(flow, part.x, bound_samples, part.condition, generator).tolist()
-    return "log_prob" if flow.density == "exact" else "log_prob_bound", values
+    pieces = score_pieces(run, [rows], solver=solver, seed=seed, bound_samples=bound_samples)
+    return density_name(run), [value for piece in pieces for value in piece.tolist()]
 
 
 def threshold(
@@ -117,12 +215,12 @@ def threshold(
     return float(np.quantile(values, share, weights=held_out.weight, method="inverted_cdf")), len(values)
 
 
-def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:
-    """Rows of the source carried to the data, or ``back``, in data units.
+def carry_pieces(
+    run: Run, rows: Iterable[Rows], *, back: bool = False, solver: str | None = None, seed: int = 0
+) -> Iterator[tuple[Tensor, Condition | None]]:
+    """What :func:`carry` carries of rows that come in parts, with their conditions, piece by piece.
 
-    Where a run starts from given points (``--source``) the source's rows too are in data units; those of
-    a normal source are the latent points themselves.  Raises ValueError for latent points of images, which
-    are no images, and for the way back through a flow that has none.
+    Errors in the arguments are raised before the first piece.
     """
     given = run.config.data.source != "normal"
     if not given and run.schema.kind == "image":
@@ -132,27 +230,65 @@ def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None
     flow = _adjusted(run, solver=solver)
     with registry.trusting(run.trust):
         scale = build_path(run.config).ends()[0].source_scale
-    generator = seeded(seed, "carry", device=run.device)
-    parts = []
-    with torch.inference_mode():
-        for number, part in enumerate(_parts(run, rows)):
-            if back:
-                x = flow.pull(part.x, part.condition, generator)
-                if given:
-                    x = flow.bijection.forward(x.to(flow.dtype) / scale, part.condition, generator)
-            else:
-                x = part.x.to(flow.model_dtype)
-                if given:
-                    own = random.derive_seed(seed, "carry", number)
-                    x = scale * in_model_space(part, flow.bijection, flow.model_dtype, own, run.device).x
-                x = flow.push(x, part.condition, generator)
-            parts.append(x.cpu())
-    return torch.cat(parts)
+
+    def carried(part: Rows, number: int) -> Tensor:
+        generator = seeded(seed, "carry", number, device=run.device)
+        if back:
+            x = flow.pull(part.x, part.condition, generator)
+            return flow.bijection.forward(x.to(flow.dtype) / scale, part.condition, generator) if given else x
+        x = part.x.to(flow.model_dtype)
+        if given:
+            own = random.derive_seed(seed, "carry", number)
+            x = scale * in_model_space(part, flow.bijection, flow.model_dtype, own, run.device).x
+        return flow.push(x, part.condition, generator)
+
+    def pieces() -> Iterator[tuple[Tensor, Condition | None]]:
+        for number, (part, count) in enumerate(_whole_pieces(run, rows)):
+            with torch.inference_mode():
+                x = carried(part, number)
+            first = slice(count)
+            yield x[first].cpu(), condition_to(take_condition(part.condition, first), "cpu")
+
+    return pieces()
 
 
-def _parts(run: Run, rows: Rows) -> Iterator[Rows]:
-    """``rows`` in parts that fit into memory, where the run is."""
-    rows = rows.to(run.device)
-    step = max(1, CHUNK * 64 // max(64, event_size(run.schema.event_shape)))
-    for start in range(0, len(rows), step):
-        yield rows.take(torch.arange(start, min(len(rows), start + step), device=rows.x.device))
+def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:
+    """Rows of the source carried to the data, or ``back``, in data units.
+
+    Where a run starts from given points (``--source``) the source's rows too are in data units; those of
+    a normal source are the latent points themselves.  The noise of a row does not depend on how many follow.
+
+    Raises ValueError for latent points of images, which are no images, and for the way back through a flow
+    that has none.
+    """
+    return torch.cat([x for x, _ in carry_pieces(run, [rows], back=back, solver=solver, seed=seed)])
+
+
+def _whole_pieces(run: Run, rows: Iterable[Rows]) -> Iterator[tuple[Rows, int]]:
+    """``rows`` regrouped in pieces of :func:`piece_sizes`, where the run is, and how many of each count.
+
+    The last one is filled up with its last row, so that the noise and the shapes are those of a whole piece.
+    """
+    sizes = piece_sizes(event_size(run.schema.event_shape), SCORED)
+    held: list[Rows] = []
+    count, size = 0, next(sizes)
+    for part in rows:
+        held, count = [*held, part], count + len(part)
+        if count < size:
+            continue
+        whole, start = _joined(held), 0
+        while count - start >= size:
+            yield whole.take(torch.arange(start, start + size)).to(run.device), size
+            start, size = start + size, next(sizes)
+        held, count = [whole.take(torch.arange(start, count))], count - start
+    if count:
+        index = torch.arange(size).clamp(max=count - 1)
+        yield _joined(held).take(index).to(run.device), count
+
+
+def _joined(parts: list[Rows]) -> Rows:
+    """Points and conditions of all ``parts``."""
+    given = [part.condition for part in parts if part.condition is not None]
+    return Rows(
+        torch.cat([part.x for part in parts]), functools.reduce(join_conditions, given) if given else None
+    )

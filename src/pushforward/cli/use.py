@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import tyro
 
 from ..registry import own_classes
 from .common import Device, Trusted, parse, say
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,9 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
-    """File to write: .csv, .parquet, .npy, .npz, .png."""
+    """File to write: .csv, .tsv, .parquet, .npy, .npz, .png."""
+    escape: bool = False
+    """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     condition: tuple[str, ...] = ()
     """Conditions, taking turns: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
     guidance: float | None = None
@@ -50,19 +55,32 @@ def sample(arguments: list[str], command: str) -> int:
     if args.n < 1:
         raise ValueError(f"-n {args.n}: expected a positive number of rows")
 
-    from ..data import write_rows
-    from ..data.write import SUFFIXES, checked_suffix
-    from ..inference import draw
+    from ..data.write import SUFFIXES, check_form, check_output, write_pieces
+    from ..inference import draw_pieces
     from ..recipes import open_run
 
-    checked_suffix(args.out, SUFFIXES)
+    check_output(args.out, SUFFIXES, args.escape)
     run = open_run(args.run, averaged=not args.last_weights, device=args.device, trust=_trusted(args))
-    x, condition = draw(
+    check_form(args.out, run.schema, run.schema.condition is not None, args.n)
+    pieces = draw_pieces(
         run, args.n, args.condition, guidance=args.guidance, solver=args.solver, seed=args.seed
     )
-    write_rows(args.out, x, run.schema, condition)
+    lengths = ((piece, len(piece[0])) for piece in pieces)
+    write_pieces(args.out, _watched("drawing", lengths, args.n), run.schema, args.escape)
     print(args.out)
     return 0
+
+
+def _watched(title: str, pieces: Iterable[tuple[T, int]], total: int | None = None) -> Iterator[T]:
+    """What comes in ``pieces`` with numbers of rows, while these are shown on standard error."""
+    from ..training.progress import progress
+
+    rows = 0
+    with progress(title, 0, total, unit="row") as report:
+        for piece, count in pieces:
+            rows += count
+            report(rows)
+            yield piece
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +92,9 @@ class Push:
     rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Points to carry, with the columns of the training data."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("moved.csv")
-    """File to write: .csv, .parquet, .npy, .npz."""
+    """File to write: .csv, .tsv, .parquet, .npy, .npz, .png."""
+    escape: bool = False
+    """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     back: bool = False
     """Carry data to the source instead."""
     solver: str | None = None
@@ -91,18 +111,20 @@ def push(arguments: list[str], command: str) -> int:
     """Carry given points and write where they arrive."""
     args = parse(Push, arguments, "push")
 
-    from ..data import read_rows, write_rows
-    from ..data.write import SUFFIXES, checked_suffix
-    from ..inference import carry
+    from ..data.pieces import read_pieces
+    from ..data.write import SUFFIXES, check_form, check_output, write_pieces
+    from ..inference import carry_pieces
     from ..recipes import open_run
 
-    checked_suffix(args.out, SUFFIXES)
+    check_output(args.out, SUFFIXES, args.escape)
     run = open_run(args.run, device=args.device, trust=_trusted(args))
-    rows = read_rows(args.rows, run.schema)
-    x = carry(run, rows, back=args.back, solver=args.solver, seed=args.seed)
+    check_form(args.out, run.schema, run.schema.condition is not None)
+    rows = read_pieces(args.rows, run.schema)
+    pieces = carry_pieces(run, rows, back=args.back, solver=args.solver, seed=args.seed)
+    lengths = ((piece, len(piece[0])) for piece in pieces)
     # points of the source are no integers where the data are
     schema = dataclasses.replace(run.schema, integers=()) if args.back else run.schema
-    write_rows(args.out, x, schema, rows.condition)
+    write_pieces(args.out, _watched("carrying", lengths), schema, args.escape)
     print(args.out)
     return 0
 
@@ -116,9 +138,11 @@ class Score:
     rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """New rows with the columns of the training data."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
-    """Table to write, .csv or .parquet: one log-density a row, in nats and data units."""
+    """Table to write, .csv, .tsv or .parquet: one log-density a row, in nats and data units."""
     keep: bool = False
     """Write the log-density beside all columns of the new rows, in their order."""
+    escape: bool = False
+    """With --keep: an apostrophe before texts that spreadsheets take for formulas (=, +, -, @)."""
     flag_below: float | None = None
     """Flag anomalies in a column `flag`: rows below this quantile of the held-out rows, such as 0.05."""
     bound_samples: int = 1
@@ -137,33 +161,47 @@ def score(arguments: list[str], command: str) -> int:
     """Write the log-density of every row."""
     args = parse(Score, arguments, "score")
 
-    from ..data import read_rows
+    import numpy as np
+
     from ..data.beside import write_beside, write_columns
-    from ..data.write import TABLES, checked_suffix
-    from ..inference import score, threshold
+    from ..data.pieces import read_pieces
+    from ..data.write import TABLES, check_output
+    from ..inference import density_name, score_pieces, threshold
     from ..recipes import open_run
 
-    checked_suffix(args.out, TABLES)
+    check_output(args.out, TABLES, args.escape)
     run = open_run(args.run, device=args.device, trust=_trusted(args))
-    rows = read_rows(args.rows, run.schema)
+    rows = read_pieces(args.rows, run.schema)
+    given = {"solver": args.solver, "seed": args.seed, "bound_samples": args.bound_samples}
+    pieces = score_pieces(run, rows, **given)
     share, limit, held_out = args.flag_below, None, 0
     if share is not None:
-        limit, held_out = threshold(
-            run, share, solver=args.solver, seed=args.seed, bound_samples=args.bound_samples
-        )
-    name, values = score(run, rows, solver=args.solver, seed=args.seed, bound_samples=args.bound_samples)
-    columns: dict[str, list[float] | list[int]] = {name: values}
+        limit, held_out = threshold(run, share, **given)
+    name = density_name(run)
+    names = (name,) if limit is None else (name, "flag")
+    count, total, flagged = 0, 0.0, 0
+
+    def columns() -> Iterator[tuple[dict[str, np.ndarray], int]]:
+        nonlocal count, total, flagged
+        for values in pieces:
+            flags = values < (-np.inf if limit is None else limit)
+            count, total, flagged = (
+                count + len(values),
+                total + float(values.sum()),
+                flagged + int(flags.sum()),
+            )
+            yield dict(zip(names, (values, flags.astype(np.int64)))), len(values)
+
+    watched = _watched("scoring", columns())
+    if args.keep:
+        write_beside(args.out, args.rows, names, watched, args.escape)
+    else:
+        write_columns(args.out, names, watched)
     if limit is not None:
-        flags = [int(value < limit) for value in values]
-        columns["flag"] = flags
         say(
-            f"flagged {sum(flags)} of {len(flags)} rows: {name} below {limit:.4f}, "
+            f"flagged {flagged} of {count} rows: {name} below {limit:.4f}, "
             f"the {share:.4g} quantile of {held_out} held-out rows"
         )
-    if args.keep:
-        write_beside(args.out, args.rows, columns)
-    else:
-        write_columns(args.out, columns)
-    say(f"mean {name} of {len(values)} rows: {sum(values) / len(values):.4f} nats")
+    say(f"mean {name} of {count} rows: {total / count:.4f} nats")
     print(args.out)
     return 0

@@ -68,6 +68,15 @@ class ParquetTable:
                     for name, column in columns.items()
                 }
 
+    def tables(self, rows: int) -> Iterator[pa.Table]:
+        """All columns with their types, at most ``rows`` at a time."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        with _readable(self.path), pq.ParquetFile(self.path, buffer_size=BUFFER) as file:
+            for batch in file.iter_batches(rows):
+                yield pa.Table.from_batches([batch]).select(list(self.positions))
+
     def where(self, row: int) -> str:
         """The number of row ``row``, which counts from 0."""
         return f"row {row + 1}"

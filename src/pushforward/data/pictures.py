@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,50 @@ from .tables import default_names
 
 __all__ = [
     "MOST_COLUMNS",
+    "MOST_PIXELS",
+    "MOST_POINTS",
+    "check_grid",
+    "check_scatter",
     "write_grid",
     "write_scatter",
 ]
 
 #: The most columns a pair plot shows.
 MOST_COLUMNS = 8
+#: The most points of a plot, and the most pixels of a sheet of images.
+MOST_POINTS, MOST_PIXELS = 1_000_000, 50_000_000
+
+
+def check_scatter(path: Path, rows: int) -> None:
+    """Raise ValueError for more points than a plot takes."""
+    if rows > MOST_POINTS:
+        raise ValueError(f"{path}: a plot takes at most {MOST_POINTS:,} rows, got {rows:,}; write .csv")
+
+
+def check_grid(path: Path, schema: Schema, rows: int) -> None:
+    """Raise ValueError for more images than a sheet takes."""
+    height, width = _sheet(schema.event_shape, rows)
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"{path}: {rows:,} images make a sheet of {width:,} x {height:,} pixels, more than "
+            f"{MOST_PIXELS:,}; take fewer, or write .npz"
+        )
+
+
+def _zoom(shape: Sequence[int]) -> int:
+    """How often a small image is enlarged."""
+    return max(1, 32 // max(shape[1:]))
+
+
+def _sheet(shape: Sequence[int], count: int) -> tuple[int, int]:
+    """Height and width of ``count`` images ``(C, H, W)`` side by side, a line between them.
+
+    >>> _sheet((1, 8, 8), 5)
+    (65, 98)
+    """
+    columns = math.ceil(math.sqrt(count))
+    lines, zoom = -(-count // columns), _zoom(shape)
+    return lines * (zoom * shape[1] + 1) - 1, columns * (zoom * shape[2] + 1) - 1
 
 
 def write_grid(path: Path, x: Tensor, schema: Schema) -> None:
@@ -34,12 +72,11 @@ def write_grid(path: Path, x: Tensor, schema: Schema) -> None:
     low, high = schema.levels[:2] if schema.levels else (x.min().item(), x.max().item())
     scaled = (255 * (x.double() - low) / max(high - low, 1e-12)).round().clamp(0, 255).to(torch.uint8)
     count, channels, height, width = scaled.shape
-    zoom = max(1, 32 // max(height, width))
+    zoom = _zoom(scaled.shape[1:])
     tiles = scaled.repeat_interleave(zoom, 2).repeat_interleave(zoom, 3).numpy()
     height, width = tiles.shape[2:]
     columns = math.ceil(math.sqrt(count))
-    lines = -(-count // columns)
-    sheet = np.full((lines * (height + 1) - 1, columns * (width + 1) - 1, channels), 255, dtype=np.uint8)
+    sheet = np.full((*_sheet(x.shape[1:], count), channels), 255, dtype=np.uint8)
     for i, tile in enumerate(tiles):
         top, left = (i // columns) * (height + 1), (i % columns) * (width + 1)
         sheet[top : top + height, left : left + width] = tile.transpose(1, 2, 0)

@@ -22,21 +22,25 @@ class Report(Protocol):
 
 
 @contextmanager
-def progress(title: str, start: int, total: int, enabled: bool = True) -> Iterator[Report]:
-    """Show the way from ``start`` to ``total`` steps on standard error while the block runs."""
-    from rich.console import Console
+def progress(
+    title: str, start: int, total: int | None, enabled: bool = True, unit: str = "step"
+) -> Iterator[Report]:
+    """Show the way from ``start`` to ``total`` steps on standard error while the block runs.
 
-    console = Console(stderr=True)
+    total: None where it is not known.  unit: what is counted.
+    """
     if not enabled:
         yield lambda step, loss=None, total=None: None
-    elif console.is_terminal:
-        with _bar(title, start, total, console) as report:
+    elif sys.stderr.isatty():
+        from rich.console import Console
+
+        with _bar(title, start, total, Console(stderr=True), unit) as report:
             yield report
     else:
-        yield _lines(title, start, total)
+        yield _lines(title, start, total, unit)
 
 
-def _lines(title: str, start: int, total: int) -> Report:
+def _lines(title: str, start: int, total: int | None, unit: str) -> Report:
     began = last = time.monotonic()
     most, shown = total, ""
 
@@ -48,12 +52,11 @@ def _lines(title: str, start: int, total: int) -> Report:
         if now - last < max(EVERY, SHARE * (now - began)) or step <= start:
             return
         last = now
-        left = (now - began) / (step - start) * max(0, most - step)
-        print(
-            f"pushforward: {title}: step {step:,} of {most:,}{shown}, {duration(left)} left",
-            file=sys.stderr,
-            flush=True,
-        )
+        of = left = ""
+        if most is not None:
+            of = f" of {most:,}"
+            left = f", {duration((now - began) / (step - start) * max(0, most - step))} left"
+        print(f"pushforward: {title}: {unit} {step:,}{of}{shown}{left}", file=sys.stderr, flush=True)
 
     return report
 
@@ -73,7 +76,7 @@ def duration(seconds: float) -> str:
 
 
 @contextmanager
-def _bar(title: str, start: int, total: int, console: Console) -> Iterator[Report]:
+def _bar(title: str, start: int, total: int | None, console: Console, unit: str) -> Iterator[Report]:
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -95,7 +98,7 @@ def _bar(title: str, start: int, total: int, console: Console) -> Iterator[Repor
                 return
             last = now
             shown = bar.tasks[task].fields["loss"] if loss is None else f"loss {loss:.4g}"
-            rate = f"{(step - start) / max(now - began, 1e-9):,.0f} steps/s"
+            rate = f"{(step - start) / max(now - began, 1e-9):,.0f} {unit}s/s"
             most = bar.tasks[task].total if total is None else total
             bar.update(task, completed=step, total=most, rate=rate, loss=shown)
 

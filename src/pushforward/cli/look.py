@@ -76,9 +76,11 @@ def compare(arguments: list[str], command: str) -> int:
     """Print two runs side by side and write a page of it."""
     args = parse(Compare, arguments, "compare")
 
+    from ..data.write import check_output
     from ..report import compare, compare_text
     from ..runs import RunFolder
 
+    check_output(args.out, (".html", ".htm"))
     numbers = [RunFolder(path).numbers() for path in (args.first, args.second)]
     print(printable(compare_text(*numbers)))
     print(compare(args.first, args.second, args.out))

@@ -15,7 +15,18 @@ PACKAGES = [
     for module in pkgutil.walk_packages(pushforward.__path__, "pushforward.")
     if module.ispkg and "cli" not in module.name
 ]
-SINGLE = ["config", "entries", "inference", "inputs", "random", "registry", "runs", "stored", "tensors"]
+SINGLE = [
+    "config",
+    "entries",
+    "inference",
+    "inputs",
+    "random",
+    "registry",
+    "runs",
+    "settings",
+    "stored",
+    "tensors",
+]
 MODULES = ["pushforward", *PACKAGES, *(f"pushforward.{name}" for name in SINGLE), "pushforward.data.toys"]
 
 

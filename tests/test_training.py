@@ -312,10 +312,10 @@ def test_a_batch_may_hold_more_rows_than_there_are():
     [
         (lambda: quick(optim=OptimConfig(steps=0)), "optim.steps: expected at least 1, got 0"),
         (lambda: quick(optim=OptimConfig()), "optim.steps: expected at least 1, got None"),
-        (lambda: quick(optim=OptimConfig(steps=2, lr=-1.0)), "optim.lr: expected a number in [0, inf]"),
+        (lambda: quick(optim=OptimConfig(steps=2, lr=-1.0)), "optim.lr: expected a number in (0, 10]"),
         (
             lambda: quick(optim=OptimConfig(steps=2, ema=1.5)),
-            "optim.ema: expected a number in [0, 1], got 1.5",
+            "optim.ema: expected a number in [0, 1), got 1.5",
         ),
         (lambda: quick(optim=OptimConfig(steps=2, warmup=-1)), "optim.warmup: expected at least 0, got -1"),
         (lambda: quick(optim=OptimConfig(steps=2, clip=math.nan)), "optim.clip: expected a number"),

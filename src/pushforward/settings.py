@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "LONGEST_TEXT",
     "Number",
     "Whole",
+    "check_place",
     "check_settings",
     "check_text",
     "check_value",
@@ -55,7 +57,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """Finite numbers from ``low`` to ``high``, which themselves belong to them unless ``open_low``, ``open_high``."""
+    """Finite numbers from ``low`` to ``high``, without ``low`` if ``open_low``, without ``high`` if ``open_high``."""
 
     low: float
     high: float
@@ -71,7 +73,8 @@ class Number:
         """
         number = isinstance(value, Real) and not isinstance(value, bool)
         inside = number and self.low <= value <= self.high and math.isfinite(value)
-        if inside and not (self.open_low and value == self.low or self.open_high and value == self.high):
+        excluded = (value == self.low and self.open_low) or (value == self.high and self.open_high)
+        if inside and not excluded:
             return
         ends = f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
         raise ValueError(f"{name}: expected a number in {ends}, got {shown(value)}")
@@ -85,6 +88,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "validation": Number(0, 0.9),
     "rows": Whole(32, 10_000_000),
     "resize": Whole(1, 4096),
+    "max_size": Number(0, 1e6, open_low=True),
     # model
     "plan": Whole(1, 100_000),
     "reuse": Whole(1, 1_000_000),
@@ -110,7 +114,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     # where it runs
     "devices": Whole(1, 4096),
     "nodes": Whole(1, 4096),
-    "threads": Whole(1, 4096),
+    "threads": Whole(1, 10**9),  # and no more than the machine has processors
     # what is done with a run
     "n": Whole(1, 10**9),
     "samples": Whole(1, 10_000_000),
@@ -152,6 +156,31 @@ def check_text(name: str, value: Any, limit: int = LONGEST_TEXT) -> None:
         raise ValueError(f"{name}: expected one line of text, got {shown(value)} with the character {odd!r}")
     if any("\ud800" <= letter <= "\udfff" for letter in value):
         raise ValueError(f"{name}: expected text in UTF-8, got {shown(value)}")
+
+
+def check_place(name: str, path: Path, folder: bool = False) -> None:
+    """Raise ValueError unless a file, or a ``folder``, can be made at ``path``, or written where it is there.
+
+    >>> check_place("--out", Path("x" * 300))
+    Traceback (most recent call last):
+    ValueError: --out: expected names of at most 255 bytes, got one of 300
+    """
+    check_text(name, str(path))
+    longest = max((len(os.fsencode(part)) for part in path.parts), default=0)
+    if longest > 255:
+        raise ValueError(f"{name}: expected names of at most 255 bytes, got one of {longest}")
+    try:
+        if path.exists() and path.is_dir() != folder:
+            kind, other = ("folder", "file") if folder else ("file", "folder")
+            raise ValueError(f"{name} {path}: expected a {kind}, and a {other} is there")
+        whole = path.absolute()
+        above = next(place for place in ((whole,) if folder else ()) + tuple(whole.parents) if place.exists())
+    except OSError as error:
+        raise ValueError(f"{name} {path}: cannot be made there ({error.strerror})") from None
+    if not above.is_dir():
+        raise ValueError(f"{name} {path}: expected folders above it, and {above} is a file")
+    if not os.access(above, os.W_OK):
+        raise ValueError(f"{name} {path}: {above} cannot be written")
 
 
 def check_value(name: str, value: Any, hint: Any, bounds: Whole | Number | None = None) -> None:

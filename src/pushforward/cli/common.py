@@ -3,13 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import functools
 import io
+import os
+import re
+import shutil
 import sys
+import typing
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ..settings import check_place, check_settings, check_text, shown
 from . import COMMANDS
+from .words import printable
 
 if TYPE_CHECKING:
     from ..recipes import Run
@@ -17,16 +26,27 @@ if TYPE_CHECKING:
 #: How flags are read, for the commands and for the completion of them.
 CONFIG = (tyro.conf.OmitArgPrefixes,)
 
+#: Classes of the user's own that an opened run may name; `--trust` may be said several times.
+Trusted = Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS"), tyro.conf.UseAppendAction]
+
+#: Columns of help at least and at most.
+NARROWEST, WIDEST = 60, 200
+
 #: Where to compute, of every command that computes.
 Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")]
 
 
 def parse(cls: type, arguments: list[str], command: str, default: Any = None) -> Any:
-    """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for what is none of them."""
+    """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for what is none of them.
+
+    Every value is within the bounds of :mod:`pushforward.settings`.
+    """
+    _check_texts(arguments)
+    _check_repeats(cls, arguments)
     told = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
-            return tyro.cli(
+        with contextlib.redirect_stderr(told), _columns(arguments):
+            args = tyro.cli(
                 cls,
                 args=arguments,
                 prog=f"pushforward {command}",
@@ -37,29 +57,103 @@ def parse(cls: type, arguments: list[str], command: str, default: Any = None) ->
     except SystemExit as stop:
         if not stop.code:  # --help
             raise
-    raise ValueError(f"{_one_line(told.getvalue())} (pushforward {command} --help)")
+        raise ValueError(f"{_one_line(told.getvalue())} (pushforward {command} --help)") from None
+    check_settings(args, functools.partial(_spelt, cls))
+    if getattr(args, "out", None) is not None:
+        check_place("--out", args.out, folder=command == "train")
+    return args
+
+
+def _spelt(cls: type, name: str) -> str:
+    """A setting as the command line has it: ``--lr``, ``-n``, or what stands for it, such as ``DATA``."""
+    field = {field.name: field for field in dataclasses.fields(cls)}.get(name)
+    hint = "" if field is None else str(field.type)
+    if "Positional" in hint:
+        return hint.partition("metavar=")[2].strip(")]").strip("'\"")
+    return "-n" if name == "n" else f"--{name.replace('_', '-')}"
+
+
+def _check_texts(arguments: list[str]) -> None:
+    """Raise ValueError, which names the flag, for a text that no flag can take."""
+    flag = "the first argument"
+    for argument in arguments:
+        name, equals, value = argument.partition("=")
+        if argument.startswith("--") and equals:
+            check_text(name, value)
+        check_text(flag, argument)
+        flag = (
+            name
+            if argument.startswith("-") and len(argument) > 1
+            else f"the argument after {shown(argument)}"
+        )
+
+
+def _check_repeats(cls: type, arguments: list[str]) -> None:
+    """Raise ValueError where a flag of several values is given twice: the first would be forgotten."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    parts = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+    hints |= {key: hint for part in parts for key, hint in typing.get_type_hints(part).items()}
+    given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
+    for name, hint in hints.items():
+        flag = f"--{name.replace('_', '-')}"
+        if typing.get_origin(hint) is tuple and given.count(flag) > 1:
+            raise ValueError(f"{flag}: given twice; expected all values after one, as {flag} a b")
+
+
+@contextlib.contextmanager
+def _columns(arguments: list[str]) -> Iterator[None]:
+    """Help is never narrower than can be read; the line of a mistake is not broken."""
+    asked = any(argument in ("-h", "--help") for argument in arguments)
+    width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST) if asked else 100_000
+    before = os.environ.get("COLUMNS")
+    os.environ["COLUMNS"] = str(width)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["COLUMNS"]
+        else:
+            os.environ["COLUMNS"] = before
 
 
 def _one_line(box: str) -> str:
     """What tyro says of a mistake, without its frame and what follows the first paragraph.
 
+    The frame is of other characters where standard output has no UTF-8.
+
     >>> _one_line("╭─ Error ─╮\\n│ Error parsing │\\n│ --n: no number │\\n│ ───── │\\n│ Help: │\\n╰──╯")
     'Error parsing --n: no number'
     """
     words: list[str] = []
-    for line in box.splitlines():
-        text = line.strip(" │╭╮╰╯")
-        if line.startswith(("╭", "╰")):
+    for line in box.strip().splitlines()[1:]:
+        text = line.strip(" │|")
+        if not text or set(text) <= set("─-+╰╯"):
+            if words:
+                break
             continue
-        if not text or set(text) == {"─"}:
-            break
         words += text.split()
-    return " ".join(words).rstrip(".") or "arguments that fit no flag"
+    line = " ".join(words).rstrip(".") or "arguments that fit no flag"
+    for pattern in _NOT_OF_A_KIND:
+        found = re.fullmatch(rf"Error parsing (\S+?)(?:/--\w+)?: {pattern}", line)
+        if found is not None:
+            flag, kind, came = found.groups()
+            wanted = _KINDS.get(kind.removeprefix("{None}|"), kind)
+            return f"{flag}: expected {wanted}, got {came.strip('[]')}"
+    return line
+
+
+#: What tyro says of a value of another kind: the kind, and what came.
+_NOT_OF_A_KIND = (
+    r"no type matching (\S+) could be instantiated from (.*)",
+    r"invalid literal for (int)\(\) with base 10: (.*)",
+    r"could not convert string to (float): (.*)",
+)
+_KINDS = {"INT": "a whole number", "int": "a whole number", "FLOAT": "a number", "float": "a number"}
 
 
 def say(text: str) -> None:
     """One line on standard error."""
-    print(f"pushforward: {text}", file=sys.stderr)
+    print(f"pushforward: {printable(text)}", file=sys.stderr)
 
 
 def show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
@@ -67,7 +161,7 @@ def show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
     from ..training import is_first_process
 
     if issubclass(category, UserWarning) and "pushforward" in filename and is_first_process():
-        print(f"pushforward: warning: {message}", file=sys.stderr)
+        print(f"pushforward: warning: {printable(str(message))}", file=sys.stderr)
 
 
 def write_report(run: Run, samples: int | None = None) -> None:

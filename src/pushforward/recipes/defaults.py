@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import Any
 
 from .. import registry
 from ..config import RunConfig
 from ..data import Schema
+from ..settings import Number, check_settings, shown
 from ..tensors import event_size
-from ..training import check_count, check_number, check_optim
+from ..training import check_compute
 from .build import by_likelihood, needs_normal_source
 from .sizes import by_size, is_small
+
+#: Rows that each fold of a cross-validation holds out at least.
+LEAST_HELD = 2
 
 #: What a method that says nothing else is made of.
 GENERIC: dict[str, Any] = {
@@ -37,9 +40,11 @@ def by_method(config: RunConfig) -> RunConfig:
 def resolve(config: RunConfig, schema: Schema) -> RunConfig:
     """Fill in all that the configuration leaves to the method and to the size of the data.
 
-    The command line, :func:`pushforward.train` and the estimators all resolve here.
+    The command line, :func:`pushforward.train` and the estimators all resolve here.  Raises ValueError for
+    what these data do not allow.
     """
     config = by_method(config)
+    _check_with_data(config, schema)
     likelihood = by_likelihood(config)
     values = by_size(schema, likelihood)
     model, data, optim = config.model, config.data, config.optim
@@ -60,6 +65,25 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
         optim=_filled(optim, values),
         compute=_filled(config.compute, values),
     )
+
+
+def _check_with_data(config: RunConfig, schema: Schema) -> None:
+    model, folds, rows = config.model, config.optim.folds or 0, schema.rows_train
+    if folds * LEAST_HELD > rows:
+        raise ValueError(
+            f"--folds {folds}: expected at least {LEAST_HELD} training rows a fold, so at most "
+            f"{rows // LEAST_HELD} for {rows:,} rows"
+        )
+    if model.guidance == 1:
+        return
+    if by_likelihood(config):
+        raise ValueError(f"--guidance {model.guidance:g}: --method {model.method} takes none; leave it out")
+    if schema.condition is None:
+        raise ValueError(f"--guidance {model.guidance:g}: strengthens a condition; say --condition")
+    if model.drop_condition == 0:
+        raise ValueError(
+            f"--guidance {model.guidance:g} and --drop-condition 0: guidance needs hidden conditions"
+        )
 
 
 def _filled(part: Any, values: dict[str, Any]) -> Any:
@@ -137,36 +161,30 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
+def _spelt(name: str) -> str:
+    """A flag, or the data, which have none."""
+    return "DATA" if name == "target" else _flag(name)
+
+
 def check(config: RunConfig) -> None:
     """Refuse values that no data could make right.  Raises ValueError that names the flag."""
+    check_settings(config, _spelt)
     config = by_method(config)
     model, data, optim, compute = config.model, config.data, config.optim, config.compute
     for kind in ("flow", "base", "network", "coupling", "path", "times", "weighting"):
         spec = getattr(model, kind)
         if spec is not None:
             registry.parse(kind, spec)
-    assert model.gamma is not None and model.reflow is not None
-    if not registry.is_number(model.gamma):
+    assert model.gamma is not None
+    if registry.is_number(model.gamma):
+        Number(0, 1000).check("--gamma", float(model.gamma))
+    else:
         registry.parse("gamma", model.gamma)
-    check_count(_flag("seed"), config.seed, 0)
-    check_optim(optim, _flag)
-    for part, counts in (
-        (model, {"plan": 1, "reuse": 1, "reflow": 0, "pairs": 32}),
-        (compute, {"devices": 1, "nodes": 1, "threads": 1}),
-    ):
-        for name, low in counts.items():
-            value = getattr(part, name)
-            if value is not None:
-                check_count(_flag(name), value, low)
-    for part, name, high in (
-        (model, "drop_condition", 1.0),
-        (data, "holdout", 0.9),
-        (data, "validation", 0.9),
-    ):
-        value = getattr(part, name)
-        if value is not None:
-            check_number(_flag(name), value, 0.0, high)
-    check_number(_flag("guidance"), model.guidance, -math.inf, math.inf)
+    if registry.is_number(data.noise):
+        Number(0, 100).check("--noise", float(data.noise))
+    elif data.noise not in ("auto", "scott"):
+        raise ValueError(f"--noise: expected a number, auto or scott, got {shown(data.noise)}")
+    check_compute(compute)
     if optim.folds == 1:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:

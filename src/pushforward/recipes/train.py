@@ -25,6 +25,7 @@ from ..objectives import Batch, Objective
 from ..random import derive_seed
 from ..registry import Trust, trusting
 from ..runs import RunFolder, check_out
+from ..settings import check_place, check_text
 from ..sources import Empirical
 from ..training import (
     Batches,
@@ -122,6 +123,8 @@ def train(
 
 def _folder(out: str | Path | None) -> RunFolder:
     if out is not None:
+        check_text("--out", str(out))
+        check_place("--out", Path(out), folder=True)
         return RunFolder(Path(out))
     _unnamed.append(tempfile.TemporaryDirectory(prefix="pushforward-"))
     return RunFolder(Path(_unnamed[-1].name) / "run")
@@ -187,6 +190,8 @@ def _train(
                 folder.begin(config, whole, start.known, *outside)
             else:
                 folder.tidy()
+                if decision == "extend":  # of weights that will be gone
+                    folder.clear_report()
                 write_json(folder.path / "config.json", config.to_json())
         fabric.barrier()
         facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}

@@ -11,11 +11,16 @@ from .checkpoint import write_model as write_model
 from .checks import check_count as check_count
 from .checks import check_number as check_number
 from .checks import check_optim as check_optim
+from .devices import check_compute as check_compute
 from .devices import gather_objects as gather_objects
 from .devices import is_first_process as is_first_process
 from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
+from .metrics import read_metrics as read_metrics
 from .no_data import NoData as NoData
+from .processes import LostProcess as LostProcess
+from .processes import launch as launch
+from .processes import together as together
 from .progress import progress as progress
 from .trainer import JUDGINGS as JUDGINGS
 from .trainer import Batches as Batches
@@ -23,7 +28,6 @@ from .trainer import Judge as Judge
 from .trainer import NonFiniteLoss as NonFiniteLoss
 from .trainer import Result as Result
 from .trainer import Trainer as Trainer
-from .trainer import read_metrics as read_metrics
 from .validation import affordable as affordable
 
 __all__ = [
@@ -31,6 +35,7 @@ __all__ = [
     "EMA",
     "JUDGINGS",
     "Judge",
+    "LostProcess",
     "NoData",
     "NonFiniteLoss",
     "PairedBatches",
@@ -38,6 +43,7 @@ __all__ = [
     "STATE",
     "Trainer",
     "affordable",
+    "check_compute",
     "check_count",
     "check_number",
     "check_optim",
@@ -46,10 +52,12 @@ __all__ = [
     "in_model_space",
     "is_first_process",
     "make_fabric",
+    "launch",
     "load_weights",
     "progress",
     "read_facts",
     "read_metrics",
     "read_model",
+    "together",
     "write_model",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -13,26 +13,7 @@ from torch import nn
 from ..config import OptimConfig
 from ..couplings import Rows
 from ..objectives import Batch, Objective
-
-#: The least that each count may be, and the largest that each number may be; all may be left open.
-COUNTS: Mapping[str, int] = {
-    "steps": 1,
-    "batch": 1,
-    "warmup": 0,
-    "log_every": 1,
-    "checkpoint_every": 1,
-    "validate_every": 1,
-    "patience": 0,
-    "folds": 0,
-}
-NUMBERS: Mapping[str, float] = {
-    "lr": math.inf,
-    "jitter": math.inf,
-    "clip": math.inf,
-    "weight_decay": math.inf,
-    "ema": 1.0,
-    "minutes": math.inf,
-}
+from ..settings import check_settings
 
 
 def check_count(name: str, value: Any, low: int) -> None:
@@ -53,16 +34,7 @@ def check_number(name: str, value: Any, low: float, high: float) -> None:
 
 def check_optim(optim: OptimConfig, spell: Callable[[str], str] = "optim.{}".format) -> None:
     """Raise ValueError for a value that no training can use; ``spell`` says what its name is to the user."""
-    for name, low in COUNTS.items():
-        value = getattr(optim, name)
-        if value is not None:
-            check_count(spell(name), value, low)
-    for name, high in NUMBERS.items():
-        value = getattr(optim, name)
-        if value is not None:
-            check_number(spell(name), value, 0.0, high)
-    if optim.minutes == 0:
-        raise ValueError(f"{spell('minutes')}: expected a positive number, got 0")
+    check_settings(optim, spell)
 
 
 def check_trainer(

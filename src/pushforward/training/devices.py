@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 
 from ..config import ComputeConfig
+from ..settings import shown
+from .processes import check_nodes
 
 # Fabric takes a second or two to import, and who samples does without it.
 if TYPE_CHECKING:
@@ -17,6 +19,9 @@ if TYPE_CHECKING:
 
 #: Kinds of devices that a run can use.
 KINDS = ("cpu", "cuda", "mps")
+#: How numbers are kept and processes share the work.
+PRECISIONS = ("32-true", "64-true", "bf16-mixed", "16-mixed")
+STRATEGIES = ("auto", "ddp", "fsdp")
 
 
 def find_device(name: str | torch.device) -> torch.device:
@@ -45,15 +50,32 @@ def _count(kind: str) -> int:
     return int(torch.backends.mps.is_available()) if kind == "mps" else 1
 
 
+def check_compute(c: ComputeConfig) -> None:
+    """Raise ValueError for devices, processors and names that this machine does not have."""
+    device, processors = find_device(c.device), os.cpu_count() or 1
+    for name, known in (("precision", PRECISIONS), ("strategy", STRATEGIES)):
+        value = getattr(c, name)
+        if value not in known:
+            raise ValueError(f"--{name}: expected one of {', '.join(known)}, got {shown(value)}")
+    if c.strategy == "fsdp" and device.type != "cuda":
+        raise ValueError(f"--strategy fsdp: is for CUDA devices, got --device {c.device}")
+    if c.precision == "16-mixed" and device.type == "cpu":
+        raise ValueError("--precision 16-mixed: is for CUDA devices; on the CPU take bf16-mixed or 32-true")
+    if c.threads is not None and c.threads > processors:
+        raise ValueError(f"--threads {c.threads}: this machine has {processors} processors")
+    available = processors if device.type == "cpu" else _count(device.type)
+    if c.devices > (available if device.index is None else 1):
+        raise ValueError(f"--devices {c.devices}: this machine has {available} for {device}")
+    check_nodes(c)
+
+
 def make_fabric(c: ComputeConfig) -> Fabric:
     """Devices, strategy and precision.  Raises ValueError for what this machine does not have."""
     from lightning_fabric import Fabric
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+    check_compute(c)
     device = find_device(c.device)
-    available = _count(device.type) if device.type != "cpu" else os.cpu_count() or 1
-    if c.devices > (available if device.index is None else 1):
-        raise ValueError(f"--devices {c.devices}: this machine has {available} for {device}")
     try:
         return Fabric(
             accelerator=device.type,
@@ -88,5 +110,5 @@ def gather_objects(fabric: Fabric) -> Callable[[Any], Sequence[Any]] | None:
 
 def is_first_process() -> bool:
     """Whether this process is the one that checks and writes, before processes know of each other."""
-    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
+    ranks = (os.environ.get(name, "0") for name in ("RANK", "LOCAL_RANK", "NODE_RANK", "SLURM_PROCID"))
     return all(rank == "0" for rank in ranks)

@@ -11,7 +11,9 @@ stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and 
 from __future__ import annotations
 
 import math
+import re
 import shlex
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -71,10 +73,9 @@ CONTENTS = (
     "model.safetensors",
     "ema.safetensors",
     STATE,
-    "report.html",
-    "report.json",
-    "figures",
 )
+#: What its report writes, besides the figures that the first of them names.
+REPORT_FILES = ("report.json", "report.html")
 
 #: Entries that may change when a run goes on.
 MAY_CHANGE = (
@@ -88,6 +89,8 @@ MAY_CHANGE = (
 )
 
 
+#: What a figure of a report may be called, in ``figures/``.
+FIGURE = re.compile(r"(narrow/)?[a-z0-9][a-z0-9_-]{0,60}\.png", re.ASCII)
 #: Version of ``report.json``.
 REPORT = 1
 #: Training conditions kept for sampling.
@@ -207,9 +210,34 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete what the run has written, but for its lock, and what writes that were cut off have left."""
+        remove(self.path / CONTENTS[0])
+        self.clear_report()
         for name in CONTENTS:
             remove(self.path / name)
         self.tidy()
+
+    def clear_report(self) -> None:
+        """Delete the report and its figures."""
+        self.remove_figures()
+        for name in REPORT_FILES:
+            remove(self.path / name)
+
+    def remove_figures(self, keep: Container[str] = ()) -> None:
+        """Delete the figures that the report says it has made, but those to ``keep``, and none by a link."""
+        try:
+            told = read_json(self.path / REPORT_FILES[0])
+        except (OSError, ValueError):
+            told = None
+        names = told.get("figures") if isinstance(told, dict) else None
+        figures = self.path / "figures"
+        for name in names if isinstance(names, list) else ():
+            if isinstance(name, str) and FIGURE.fullmatch(name) and name not in keep:
+                file = figures / name
+                if not any(place.is_symlink() for place in (figures, file.parent, file)) and file.is_file():
+                    file.unlink()
+        for folder in (figures / "narrow", figures):
+            if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
+                folder.rmdir()
 
     def tidy(self) -> None:
         """Delete what writes that were cut off have left, in the folder and those of its stages."""

@@ -43,24 +43,31 @@ def locked(folder: Path) -> Iterator[None]:
             raise ValueError(f"{file}: is a symbolic link, expected a file of the run") from None
         raise OSError(error.errno, f"{file}: cannot be written ({error.strerror})") from None
     try:
-        if fcntl is not None:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise ValueError(f"{folder}: is being trained by {_holder(handle)}") from None
-            except OSError:  # a file system without locks
-                pass
+        _take(handle, folder)
         _tell(handle, {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")})
-        yield
-    except BaseException:
-        if made and [entry.name for entry in folder.iterdir()] == [LOCK]:
-            file.unlink()
-            folder.rmdir()
-        raise
+        try:
+            yield
+        except BaseException:
+            if made and [entry.name for entry in folder.iterdir()] == [LOCK]:
+                file.unlink()
+                folder.rmdir()
+            raise
+        finally:
+            with contextlib.suppress(OSError):
+                _tell(handle, {})
     finally:
-        with contextlib.suppress(OSError):
-            _tell(handle, {})
         os.close(handle)
+
+
+def _take(handle: int, folder: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise ValueError(f"{folder}: is being trained by {_holder(handle)}") from None
+    except OSError:  # a file system without locks
+        pass
 
 
 def _tell(handle: int, facts: dict[str, int | str]) -> None:

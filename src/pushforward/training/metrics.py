@@ -13,8 +13,10 @@ from ..typed import as_type
 METRICS = "metrics.jsonl"
 
 
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
+def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
     """The rows of ``metrics.jsonl``, none without the file; a last line cut short by a crash is left out.
+
+    most: as many as a checkpoint tells of; what comes after them is not looked at.
 
     Raises ValueError, which says the line, for a damaged one.
     """
@@ -28,6 +30,8 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
         return []
     except OSError as error:
         raise ValueError(f"{path}: damaged ({error})") from None
+    if most is not None and len(lines) > most:
+        lines = [*lines[:most], ""]
     rows: list[dict[str, Any]] = []
     for number, line in enumerate(lines, 1):
         where = f"{path}: line {number}"

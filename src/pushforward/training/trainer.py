@@ -460,7 +460,7 @@ class Trainer:
             self.best.restore(groups.get("best", {}), facts.get("best", {}))
         self.judged = {int(step): value for step, value in groups.get("judged", {}).items()}
         self._earlier, self._settled_rows = facts["seconds"], facts.get("validated")
-        self.history = read_metrics(self.folder)[: facts["rows"]]
+        self.history = read_metrics(self.folder, facts["rows"])
         if len(self.history) < facts["rows"]:
             warnings.warn(
                 f"{self.folder / METRICS}: holds {len(self.history)} of the {facts['rows']} rows that were "

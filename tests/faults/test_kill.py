@@ -1,0 +1,162 @@
+"""Every recipe, killed at every file operation, goes on to the weights, metrics and figures of a whole run.
+
+``FAULTS=all`` kills at every operation; otherwise at a few of each recipe, drawn by a seed.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from killing import KILLED, Server, content, differences
+from PIL import Image
+
+from pushforward.registry import METHODS
+
+ALL = os.environ.get("FAULTS") == "all"
+#: Operations at which each recipe is killed in a quick run.
+FEW = 3
+
+STEPS = ["--steps", "4", "--checkpoint-every", "2", "--log-every", "2", "--batch", "16"]
+PLAIN = [*STEPS, "--folds", "0", "--validation", "0.2", "--patience", "9", "--validate-every", "2"]
+TINY = ["--network", "mlp,width=8,depth=1"]
+#: Flows as small as they come, by method; others have a network.
+FLOWS = {
+    **dict.fromkeys(("nice", "realnvp", "nsf"), "layers=2,width=4"),
+    **dict.fromkeys(("maf", "iaf", "nsf-ar"), "layers=1,width=8"),
+    "residual": "layers=1",
+    "vae": "width=8",
+    "glow": "levels=1,steps=1,width=4",
+    "tarflow": "layers=2,width=8",
+}
+
+
+def flags(method: str) -> list[str]:
+    """A training of a method that takes a fraction of a second."""
+    if method in FLOWS:
+        return ["--method", method, "--flow", f"{method},{FLOWS[method]}", *PLAIN]
+    several = ["--distil", "--pairs", "64"] if method == "rectified-flow" else []
+    return ["--method", method, "--source", "normal", *TINY, *PLAIN, *several]
+
+
+#: Trainings by name: every method of the registry, and what else makes other files.
+CASES = {
+    **{method: flags(method) for method in METHODS},
+    "folds": ["--method", "fm", *TINY, *STEPS, "--folds", "2"],
+    "folds of a flow": ["--method", "nsf", "--flow", "nsf,layers=2,width=4", *STEPS, "--folds", "2"],
+    "a condition": [*flags("c2ot"), "--condition", "label"],
+    "distilled alone": ["--source", "normal", *TINY, *PLAIN, "--distil", "--pairs", "64"],
+    "two rounds": [*flags("rectified-flow"), "--reflow", "2"],
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    server = Server(tmp_path_factory.mktemp("server"))
+    yield server
+    server.close()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    """A folder of images for flows of images."""
+    folder = tmp_path_factory.mktemp("pictures")
+    pixels = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+    for number, image in enumerate(pixels):
+        Image.fromarray(image).save(folder / f"{number}.png")
+    return folder
+
+
+def points(total: int, name: str, few: int) -> list[int]:
+    """Which of ``total`` operations to be killed at."""
+    everyone = list(range(1, total + 1))
+    return everyone if ALL else sorted(random.Random(name).sample(everyone, min(few, total)))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_killed_training_goes_on_to_the_same_weights(name, server, pictures, tmp_path):
+    data = [str(pictures)] if name in ("glow", "tarflow") else ["moons", "--rows", "64"]
+    command = ["train", *data, *CASES[name], "--no-report", "--out", str(tmp_path / "run")]
+    out = tmp_path / "run"
+    whole = server.run(command, out)
+    assert whole.status == 0, whole.error
+    expected = content(out)
+    assert expected and not [file for file in expected if "partial" in file]
+    for at in points(whole.operations, name, FEW):
+        shutil.rmtree(out)
+        killed = server.run(command, out, kill_at=at)
+        assert killed.status == KILLED and "Traceback" not in killed.error, (at, killed)
+        again = server.run(command, out)
+        finished = again.status == 2 and "trained; `pushforward report" in again.error
+        assert (again.status == 0 or finished) and "Traceback" not in again.error, (at, again)
+        assert not differences(expected, content(out)), (at, differences(expected, content(out)))
+
+
+def test_an_extended_run_that_was_killed_goes_on(server, tmp_path):
+    """It does not pass for finished, and what is sampled meanwhile is said to be of a checkpoint."""
+    out, samples = tmp_path / "run", tmp_path / "x.csv"
+    short = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
+    long = [*short, "--steps", "8"]
+    assert server.run(short, out).status == 0
+    shutil.copytree(out, tmp_path / "short")
+    whole = server.run(long, out)
+    assert whole.status == 0, whole.error
+    expected = content(out)
+    for at in points(whole.operations, "extended", 6):
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "short", out)
+        assert server.run(long, out, kill_at=at).status == KILLED
+        drawn = server.run(["sample", str(out), "-n", "3", "-o", str(samples)], out)
+        assert drawn.status == 0, drawn.error
+        again = server.run(long, out)
+        if again.status == 2:
+            assert "trained; `pushforward report" in again.error and not drawn.error
+        else:
+            assert again.status == 0, again.error
+            extended = "going on to 8 steps" in again.error
+            assert extended or "not finished: these are the weights of step" in drawn.error, (at, drawn)
+        assert not differences(expected, content(out)), at
+
+
+def test_a_replaced_run_that_was_killed_is_the_old_or_the_new(server, tmp_path):
+    """--overwrite, killed anywhere: the next command finds a run, or begins anew, and never a mixture."""
+    out = tmp_path / "run"
+    old = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
+    new = [*old, "--seed", "1", "--overwrite"]
+    assert server.run(old, out).status == 0
+    shutil.copytree(out, tmp_path / "old")
+    whole = server.run(new, out)
+    expected = content(out)
+    for at in points(whole.operations, "replaced", 6):
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "old", out)
+        assert server.run(new, out, kill_at=at).status == KILLED
+        again = server.run(new, out)
+        assert again.status == 0, again.error
+        assert not differences(expected, content(out)), at
+
+
+def test_a_report_that_was_killed_is_made_again(server, tmp_path):
+    """The run says that it is trained, and the report made again has the same figures and numbers."""
+    out = tmp_path / "run"
+    train = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
+    report = ["report", str(out), "--samples", "40"]
+    assert server.run(train, out).status == 0
+    shutil.copytree(out, tmp_path / "trained")
+    whole = server.run(report, out)
+    assert whole.status == 0, whole.error
+    expected = content(out)
+    assert any(name.endswith(".png") for name in expected)
+    for at in points(whole.operations, "report", 2):
+        shutil.rmtree(out)
+        shutil.copytree(tmp_path / "trained", out)
+        assert server.run(report, out, kill_at=at).status == KILLED
+        told = server.run(train, out)
+        there = (out / "report.html").exists()
+        assert told.status == 2 and ("finished run is there" if there else "makes its report") in told.error
+        assert server.run(report, out).status == 0
+        assert not differences(expected, content(out)), (at, differences(expected, content(out)))

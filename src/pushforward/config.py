@@ -65,6 +65,8 @@ class DataConfig:
     """Rows to draw, for built-in toy data."""
     resize: int | None = None
     """Pixels that the shorter side of images of a folder is scaled to; the central square is kept."""
+    max_size: float = 2.0
+    """Gigabytes that the numbers of one file, or of a folder of images, may take when they are read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from .condition_spec import ConditionSpec as ConditionSpec
 from .condition_spec import MixedConditionSpec as MixedConditionSpec
 from .dataset import Dataset as Dataset
 from .load import load as load
-from .load import read_rows as read_rows
+from .pieces import read_rows as read_rows
 from .schema import Schema as Schema
 from .write import write_rows as write_rows
 

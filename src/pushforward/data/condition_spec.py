@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import Condition, to_tensor
-from .text import hint, label_text, number, plain_array
+from .text import hint, label_text, number, plain_array, quoted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class ConditionSpec:
         """
         return self.encode(list(texts) if len(self.columns) == 1 else cells(texts, self.columns))
 
-    def encode(self, values: Any) -> Tensor:
+    def encode(self, values: Any, warn: bool = True) -> Tensor:
         """A user's values as a tensor: int64 labels, or float64 numbers.
 
         values: one value gives no batch dimension, a list or array of B gives ``(B,)``; of k continuous
@@ -95,22 +95,41 @@ class ConditionSpec:
         integers are taken for indices of labels.
 
         Raises ValueError for a label that was not trained on, for what is not a finite number and for a
-        wrong number of columns; warns for numbers outside the training range.
+        wrong number of columns; may ``warn`` for numbers outside the training range.
         """
         if self.kind == "labels":
             return self._labels(values)
         encoded = self._numbers(values)
+        if warn:
+            self.warn_outside(self.outside(encoded), encoded.numel() // len(self.columns))
+        return encoded
+
+    def outside(self, encoded: Tensor) -> dict[str, tuple[int, float]]:
+        """How many of some encoded numbers lie outside the training range and the farthest, by column."""
+        found = {}
         rows = encoded.reshape(-1, len(self.columns))
         for name, column, low, high in zip(self.columns, rows.T, self.low, self.high):
-            outside = column[(column < low) | (column > high)]
-            if len(outside):
-                worst = outside[(outside - (low + high) / 2).abs().argmax()].item()
+            beyond = column[(column < low) | (column > high)]
+            if len(beyond):
+                found[name] = len(beyond), self.farthest(name, beyond.tolist())
+        return found
+
+    def farthest(self, name: str, values: Sequence[float]) -> float:
+        """The value that lies farthest from the middle of a column's training range."""
+        i = self.columns.index(name)
+        middle = (self.low[i] + self.high[i]) / 2
+        return max(values, key=lambda value: abs(value - middle))
+
+    def warn_outside(self, found: Mapping[str, tuple[int, float]], count: int) -> None:
+        """Warn of what :meth:`outside` found among ``count`` values."""
+        for name, low, high in zip(self.columns, self.low, self.high):
+            if name in found:
+                outside, worst = found[name]
                 warnings.warn(
-                    f"condition {name!r}: {len(outside)} of {len(column)} values lie outside "
+                    f"condition {name!r}: {outside} of {count} values lie outside "
                     f"the training range [{low:g}, {high:g}], the farthest is {worst:g}",
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-        return encoded
 
     def _labels(self, values: Any) -> Tensor:
         array = plain_array(values)
@@ -130,7 +149,8 @@ class ConditionSpec:
                     return index[str(int(value))]
                 if indices_allowed and 0 <= value < len(self.classes):
                     return int(value)
-            raise ValueError(f"condition {self.columns[0]!r}: no label {text!r}{hint(text, self.classes)}")
+            near = hint(text, self.classes)
+            raise ValueError(f"condition {self.columns[0]!r}: no label {quoted(text)}{near}")
 
         return torch.tensor([encode(v) for v in array.ravel()], dtype=torch.int64).reshape(array.shape)
 
@@ -148,18 +168,18 @@ class ConditionSpec:
             except (TypeError, ValueError):
                 found = None
             if found is None or not math.isfinite(found):
-                raise ValueError(f"condition: expected finite numbers for {names}, got {value!r}")
+                raise ValueError(f"condition: expected finite numbers for {names}, got {quoted(value)}")
             return found
 
         if array.dtype == object or not np.isfinite(array).all():
             array = np.array([encode(v) for v in array.ravel()]).reshape(array.shape)
         return torch.tensor(array, dtype=torch.float64)
 
-    def encode_columns(self, columns: Mapping[str, np.ndarray]) -> Tensor:
+    def encode_columns(self, columns: Mapping[str, np.ndarray], warn: bool = True) -> Tensor:
         """:meth:`encode` of a table's columns, each ``(B,)``, by name; the inverse of
         :meth:`decode_columns`."""
         values = [columns[name] for name in self.columns]
-        return self.encode(values[0] if len(values) == 1 else np.stack(values, 1))
+        return self.encode(values[0] if len(values) == 1 else np.stack(values, 1), warn)
 
     def decode(self, condition: Tensor) -> np.ndarray:
         """The values that :meth:`encode` would take: texts, integers where all labels are, or floats.
@@ -266,9 +286,9 @@ class MixedConditionSpec:
             )
         return self.encode_columns({name: array[..., i] for i, name in enumerate(self.columns)})
 
-    def encode_columns(self, columns: Mapping[str, Any]) -> dict[str, Tensor]:
+    def encode_columns(self, columns: Mapping[str, Any], warn: bool = True) -> dict[str, Tensor]:
         """:meth:`encode` of a table's columns by name; the inverse of :meth:`decode_columns`."""
-        return {part.columns[0]: part.encode(columns[part.columns[0]]) for part in self.parts}
+        return {part.columns[0]: part.encode(columns[part.columns[0]], warn) for part in self.parts}
 
     def decode_columns(self, condition: Condition) -> dict[str, np.ndarray]:
         """The values that :meth:`encode` would take, by the name of the column.

@@ -67,7 +67,7 @@ def _gigabytes(size: float) -> str:
 
 
 def check_regular(path: Path) -> int:
-    """The bytes of a file.  Raises ValueError for what is no file: reading a pipe or a device may never end."""
+    """The bytes of a file.  Raises ValueError for pipes and devices, whose reading may never end."""
     about = path.stat()
     if not stat.S_ISREG(about.st_mode):
         kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}

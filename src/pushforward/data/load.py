@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,16 +11,17 @@ from torch import Tensor
 
 from .. import random
 from ..couplings import Rows
-from ..tensors import Condition, condition_length
+from ..tensors import Condition
 from .columns import choose, warn_of_identifiers
 from .conditions import ConditionKind, fit_condition, pair_columns
 from .dataset import Dataset, Preprocess, fit_preprocess
+from .limits import MAX_SIZE, checked_max_size
 from .problems import check_columns
-from .raw import Raw, check_varies
+from .raw import check_varies
 from .schema import Schema
-from .sources import Source, is_frame, open_source
+from .sources import Source, open_source
 from .split import check_share, repeats, split
-from .text import hint, is_whole
+from .text import is_whole
 
 #: Fewer rows than this are not enough to train on.
 LEAST = 32
@@ -42,6 +42,7 @@ def load(
     noise: str | None = None,
     rows: int | None = None,
     resize: int | None = None,
+    max_size: float = MAX_SIZE,
 ) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.
 
@@ -62,6 +63,8 @@ def load(
     preprocess, noise: see :func:`pushforward.data.dataset.fit_preprocess`.
     rows: how many rows a toy draws, 10,000 by default.
     resize: pixels of the shorter side of a folder's images, of which the central square is kept.
+    max_size: gigabytes that the numbers of a file or of a folder of images may take; it is checked before
+        they take it.
 
     Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
     continuous conditions float64.  Raises ValueError for anything that cannot be read or learnt from, of a
@@ -81,7 +84,14 @@ def load(
     if not is_whole(seed):
         raise ValueError(f"seed: expected a whole number, got {seed!r}")
     check_share(holdout)
-    raw, y = open_source(source, rows, random.seeded(seed, "toy"), tested=holdout > 0, resize=resize)
+    raw, y = open_source(
+        source,
+        rows,
+        random.seeded(seed, "toy"),
+        tested=holdout > 0,
+        resize=resize,
+        max_size=checked_max_size(max_size),
+    )
     if y is not None:
         pairs = pair_columns(y, names)
         raw, names = dataclasses.replace(raw, extra=pairs), tuple(pairs)
@@ -161,82 +171,3 @@ def _tensors(condition: Condition | None) -> list[Tensor]:
     if condition is None or isinstance(condition, Tensor):
         return [] if condition is None else [condition]
     return list(condition.values())
-
-
-def read_rows(source: Source, schema: Schema, need_condition: bool = True) -> Rows:
-    """Read new data of a known schema, for instance to score them.
-
-    Columns are matched by name, in any order, and others ignored; arrays, and tables without a header,
-    are matched by position.  A toy draws fresh rows.  The condition is read where it is there.
-
-    Raises ValueError for missing columns, another event shape, values the pixels of ``schema`` cannot
-    take, and, with ``need_condition``, a missing condition; warns for one outside the training range.
-    """
-    folder = isinstance(source, str | Path) and Path(source).expanduser().is_dir()
-    resize = schema.resize if folder else None
-    raw, y = open_source(source, None, random.seeded("read"), tested=False, resize=resize)
-    if len(raw) == 0:
-        raise ValueError(f"{raw.source}: no rows")
-    if schema.kind == "table":
-        raw = _named_like(raw, schema)
-        array = raw.matrix(schema.columns)
-    else:
-        array = _events(raw, schema)
-    x = torch.from_numpy(np.ascontiguousarray(array))
-    spec = schema.condition
-    if y is not None:
-        if spec is None:
-            raise ValueError("y: the data were not learnt with a condition, got one")
-        frame = is_frame(y) and all(name in y.columns for name in spec.columns)
-        c = spec.encode(np.asarray(y[list(spec.columns)]) if frame else y)
-        rows = condition_length(c)
-        if rows != len(x):
-            raise ValueError(f"x, y: expected equal lengths, got {len(x)} and {rows}")
-        return Rows(x, c)
-    if spec is None:
-        return Rows(x)
-    missing = [name for name in spec.columns if name not in raw.columns and name not in raw.extra]
-    if not missing:
-        return Rows(x, spec.encode_columns({name: raw.pick(name) for name in spec.columns}))
-    if need_condition:
-        advice = "" if raw.named else "; give a pair (x, y), or a table with names"
-        raise ValueError(f"{raw.source}: the condition {missing[0]!r} is missing{advice}")
-    return Rows(x)
-
-
-def _named_like(raw: Raw, schema: Schema) -> Raw:
-    """``raw`` with the columns of ``schema``, by name or, where it has no names, by position."""
-    wanted = ", ".join(schema.columns[:8]) + ", ..." * (len(schema.columns) > 8)
-    if raw.kind != "table" or raw.x is not None:
-        raise ValueError(f"{raw.source}: expected a table with columns {wanted}, got an {raw.kind}")
-    extra = {*(() if schema.condition is None else schema.condition.columns), schema.sample_weight} - {None}
-    whole = {*schema.columns, *extra}
-    if not raw.named and set(raw.columns) not in (whole, whole | {*schema.excluded}):
-        if len(raw.columns) != len(schema.columns):
-            raise ValueError(
-                f"{raw.source}: expected {len(schema.columns)} columns ({wanted}), got {len(raw.columns)}"
-            )
-        return dataclasses.replace(raw, columns=dict(zip(schema.columns, raw.columns.values())))
-    for name in schema.columns:
-        if name not in raw.columns:
-            raise ValueError(f"{raw.source}: column {name!r} is missing{hint(name, raw.columns)}")
-    return raw
-
-
-def _events(raw: Raw, schema: Schema) -> np.ndarray:
-    """The points of ``raw`` as arrays or images of ``schema``."""
-    x, shape = raw.x, schema.event_shape
-    if x is not None and (1, *x.shape[1:]) == shape:
-        x = x[:, None]
-    if x is None or x.shape[1:] != shape:
-        got = (len(raw.columns),) if x is None else x.shape[1:]
-        raise ValueError(f"{raw.source}: expected {schema.kind}s of shape {shape}, got {tuple(got)}")
-    if schema.levels is None:
-        return x
-    low, high, step = schema.levels
-    if x.min() < low or x.max() > high or bool((np.mod(x - low, step) != 0).any()):
-        raise ValueError(
-            f"{raw.source}: expected pixels from {low:g} to {high:g} in steps of {step:g}, "
-            f"got values from {x.min():g} to {x.max():g}"
-        )
-    return x.astype(np.float32)

@@ -96,7 +96,7 @@ def _filled(file: IO[bytes], count: int, dtype: np.dtype[Any], where: str) -> np
 
 
 @contextlib.contextmanager
-def _sound(where: str, what: str = "damaged") -> Iterator[None]:
+def _sound(where: str) -> Iterator[None]:
     """What zipfile and zlib raise for damaged files, as one ValueError."""
     try:
         yield
@@ -110,7 +110,8 @@ def _sound(where: str, what: str = "damaged") -> Iterator[None]:
         zlib.error,
         zipfile.BadZipFile,
     ) as error:
-        raise ValueError(f"{where}: {what} ({error})") from None
+        kind = ".npz" if ".npz" in where else ".npy"
+        raise ValueError(f"{where}: not a readable {kind} file ({error})") from None
 
 
 def open_npy(path: Path) -> StoredArray:
@@ -129,7 +130,7 @@ def open_npz(path: Path) -> Iterator[dict[str, StoredArray]]:
     """
     size = check_regular(path)
     with contextlib.ExitStack() as stack:
-        with _sound(str(path), "not a readable .npz file"):
+        with _sound(str(path)):
             with path.open("rb") as plain:
                 if plain.read(6) == b"\x93NUMPY":
                     raise ValueError(f"{path}: one array, not an npz file; call it .npy")
@@ -191,12 +192,12 @@ def _header(file: IO[bytes], where: str, size: int, opened: Callable[[], IO[byte
         raise ValueError(f"{where}: not a readable .npy file") from None
     if dtype.hasobject:
         raise ValueError(f"{where}: it holds Python objects")
-    bytes_needed = math.prod(shape) * dtype.itemsize
+    needed = math.prod(shape) * dtype.itemsize
     if len(shape) > 32 or dtype.itemsize == 0 or any(not 0 <= n < 2**48 for n in shape):
         raise ValueError(f"{where}: damaged (its header says an array of shape {_shape(shape)})")
-    if first + bytes_needed > size:
+    if first + needed > size:
         raise ValueError(
-            f"{where}: damaged (its header says {bytes_needed:,} bytes of numbers, there are {size - first:,})"
+            f"{where}: damaged (its header says {needed:,} bytes of numbers, there are {size - first:,})"
         )
     return StoredArray(where, tuple(shape), dtype, fortran, first, opened)
 

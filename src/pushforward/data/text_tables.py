@@ -131,8 +131,8 @@ class TextTable:
             except _Straddles:
                 if block >= self.longest:
                     raise ValueError(
-                        f"{self.path}: a quoted cell begins after line {self.skipped + 1} that is longer than "
-                        f"{self.longest / 1e6:,.3g} MB, or does not end"
+                        f"{self.path}: a quoted cell is longer than {self.longest / 1e6:,.3g} MB, "
+                        "or does not end"
                     ) from None
                 block = self.longest
 
@@ -195,7 +195,7 @@ class _Straddles(Exception):
 
 
 def _next(reader: Any, longest: int) -> list[str] | None:
-    """The next record of a reader of the standard library, whose own limit of a cell is for the moment ours."""
+    """The next record of a reader of the standard library, whose limit of a cell is for the moment ours."""
     before = csv.field_size_limit(longest)
     try:
         return next(reader, None)
@@ -261,7 +261,8 @@ def open_text(path: Path, max_size: float = MAX_SIZE) -> TextTable:
             skipped, above, first = _first_line(path, file, longest)
             check_columns(str(path), max(first.count(c) for c in ",;\t") + 1, max_size)
             separator = max(",;\t", key=first.count)
-            cells = [cell.strip() for cell in _next(csv.reader([first], delimiter=separator), longest) or [""]]
+            record = _next(csv.reader([first], delimiter=separator), longest) or [""]
+            cells = [cell.strip() for cell in record]
             headed = _is_header(path, cells, skipped + 1)
             if headed:
                 skipped, above = skipped + 1, above + len(first.encode())
@@ -317,7 +318,7 @@ def _is_header(path: Path, cells: Sequence[str], line: int) -> bool:
 
 
 def _column(texts: pa.ChunkedArray, kind: str | None) -> np.ndarray:
-    """Texts as ``i`` integers, ``f`` floats or ``O`` objects, by what they are where the kind is not known."""
+    """Texts as ``i`` integers, ``f`` floats or ``O`` objects; without a kind by what they are."""
     import pyarrow as pa
     import pyarrow.compute
 

@@ -208,6 +208,7 @@ def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Sou
             rows=rows,
             resize=d.resize if entry is None and Path(d.source).expanduser().is_dir() else None,
             preprocess="none",
+            max_size=d.max_size,
         )
     except ValueError as error:
         raise ValueError(f"--source: {error}") from None

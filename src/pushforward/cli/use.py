@@ -103,6 +103,8 @@ class Push:
     """Seed of the noise, for stochastic flows and images."""
     trust: Trusted = ()
     """Your own class that the run may name; without it a run that names one is refused."""
+    max_size: float = 2.0
+    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
@@ -119,7 +121,7 @@ def push(arguments: list[str], command: str) -> int:
     check_output(args.out, SUFFIXES, args.escape)
     run = open_run(args.run, device=args.device, trust=_trusted(args))
     check_form(args.out, run.schema, run.schema.condition is not None)
-    rows = read_pieces(args.rows, run.schema)
+    rows = read_pieces(args.rows, run.schema, max_size=args.max_size)
     pieces = carry_pieces(run, rows, back=args.back, solver=args.solver, seed=args.seed)
     lengths = ((piece, len(piece[0])) for piece in pieces)
     # points of the source are no integers where the data are
@@ -153,6 +155,8 @@ class Score:
     """Seed of the dequantisation noise, for images."""
     trust: Trusted = ()
     """Your own class that the run may name; without it a run that names one is refused."""
+    max_size: float = 2.0
+    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
     device: Device = "auto"
     """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
@@ -171,7 +175,7 @@ def score(arguments: list[str], command: str) -> int:
 
     check_output(args.out, TABLES, args.escape)
     run = open_run(args.run, device=args.device, trust=_trusted(args))
-    rows = read_pieces(args.rows, run.schema)
+    rows = read_pieces(args.rows, run.schema, max_size=args.max_size)
     given = {"solver": args.solver, "seed": args.seed, "bound_samples": args.bound_samples}
     pieces = score_pieces(run, rows, **given)
     share, limit, held_out = args.flag_below, None, 0
@@ -194,7 +198,7 @@ def score(arguments: list[str], command: str) -> int:
 
     watched = _watched("scoring", columns())
     if args.keep:
-        write_beside(args.out, args.rows, names, watched, args.escape)
+        write_beside(args.out, args.rows, names, watched, args.escape, args.max_size)
     else:
         write_columns(args.out, names, watched)
     if limit is not None:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: help demo test check docs bench figures format clean
+.PHONY: help demo test faults check docs bench figures format clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -28,6 +28,9 @@ demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.ht
 
 test: $(STAMPS)/dev  ## run every test, doctest and documented example
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+faults: $(STAMPS)/dev  ## kill at every file operation, every damaged folder, the whole fuzz (minutes)
+	@FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/faults
 
 check: $(STAMPS)/dev  ## lint, types, import contracts
 	@$(BIN)/ruff check .

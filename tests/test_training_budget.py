@@ -267,7 +267,7 @@ def test_more_minutes_extend_a_run(tmp_path):
     first = pushforward.train("moons", tmp_path / "run", minutes=0.005, **kwargs)
     again = pushforward.train("moons", tmp_path / "run", minutes=0.01, **kwargs)
     assert again.summary["step"] > first.summary["step"] and again.summary["finished"]
-    with pytest.raises(ValueError, match="a finished run is there"):
+    with pytest.raises(ValueError, match="trained; `pushforward report"):
         check_out(tmp_path / "run", again.config, False)
 
 

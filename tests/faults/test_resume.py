@@ -151,10 +151,20 @@ def start(folder: Path, *flags: str, **options) -> subprocess.Popen:
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, **options
     )
     deadline = time.monotonic() + 120
-    while not (folder / "state.safetensors").exists() and time.monotonic() < deadline:
+    while not _trains(folder, process.pid) and time.monotonic() < deadline:
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     return process
+
+
+def _trains(folder: Path, process: int) -> bool:
+    """Whether the process has the lock and has come to a checkpoint."""
+    lock = folder / "run.lock"
+    return (
+        lock.exists()
+        and f'"process": {process},' in lock.read_text()
+        and (folder / "state.safetensors").exists()
+    )
 
 
 def test_one_training_per_folder_and_the_second_says_who_has_it(tmp_path, capsys):

@@ -46,6 +46,8 @@ def check_components(config: RunConfig, file: Path) -> None:
         flow = by_likelihood(config)
     except ValueError as error:
         raise ValueError(f"{file}: model.method: {error}") from None
+    if not stages(config):
+        raise ValueError(f"{file}: model.teacher: goes with reflow or distil, got neither")
     for key in ("flow",) if flow else ("network", "coupling", "path", "gamma", "prediction"):
         if getattr(config.model, key) is None:
             raise ValueError(f"{file}: model.{key}: expected a text, got null")

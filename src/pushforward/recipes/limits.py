@@ -25,7 +25,7 @@ NUMBERS, TENSORS = 2**29, 10_000
 #: The largest width, depth, ... of a model, and the most numbers of an event.
 SIZE, EVENT = 10_000, 10**7
 #: Sizes from which on a model is first built without memory.
-LARGE = 1024
+LARGE = 128
 #: A model may have so many numbers more, and so many times as many, as its file: some are not stored.
 SPARE, TIMES = 10**6, 4
 

@@ -109,6 +109,7 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
         noise=d.noise,
         rows=d.rows,
         resize=d.resize,
+        max_size=d.max_size,
     )
 
 
@@ -161,7 +162,10 @@ def reopen(
     """:func:`open_run` for who says by himself that a run is not finished."""
     where = find_device(device)
     folder = RunFolder(Path(path))
-    config, schema = folder.config(), folder.schema()
+    config = folder.config()
+    with registry.trusting(trust) as trusted:
+        check_components(config, folder.path / "config.json")
+    schema = folder.schema()
     if stage is not None and stage not in stages(config):
         raise ValueError(
             f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
@@ -171,10 +175,10 @@ def reopen(
     source = folder.source()
     preprocess, dtype = folder.preprocess(), folder.dtype()
     stored = next((f for name in WEIGHTS if (f := place.path / name).exists()), place.path / WEIGHTS[0])
-    with registry.trusting(trust) as trusted, to_hold(stored):
-        check_components(config, folder.path / "config.json")
+    with registry.trusting(trusted), to_hold(stored):
         models = build_models(config, schema, stage, source, folder.known())
         flow = build_flow(config, schema, models, source, preprocess, dtype, stage)
+    folder.check_sum()
     summary = {"stage": stage, **place.summary(config)}
     facts = _checkpoint(place, summary, models, averaged)
     if facts is None:

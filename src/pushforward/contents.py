@@ -58,7 +58,7 @@ class Summary(TypedDict, total=False):
     threads: Count
     parameters: Count
     finished: bool
-    ended: str | None
+    ended: Literal["steps", "patience", "time"] | None
     planned: dict[str, float | None]
     step: Count
     steps: Count

@@ -26,6 +26,7 @@ __all__ = [
     "LARGEST_JSON",
     "append_line",
     "check_file",
+    "check_sum",
     "check_writable",
     "checksum",
     "ensure_folder",
@@ -37,6 +38,7 @@ __all__ = [
     "read_tensors",
     "remove",
     "replacing",
+    "summed",
     "write_json",
     "write_tensors",
     "write_text",
@@ -135,6 +137,26 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, data: Any) -> None:
     """Write plain ``data`` as JSON, as :func:`write_text` does."""
     write_text(path, json.dumps(data, indent=2) + "\n")
+
+
+def summed(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data with a checksum beside them, for :func:`check_sum`."""
+    return {**data, SUM: checksum({}, data)}
+
+
+def check_sum(data: Mapping[str, Any], where: str) -> None:
+    """Raise ValueError, which says ``where``, for data that are not as :func:`summed` had them.
+
+    Those without a checksum are taken as they are.
+
+    >>> check_sum({**summed({"a": 1}), "a": 2}, "file.json")
+    Traceback (most recent call last):
+    ValueError: file.json: damaged or edited (its checksum does not fit; an edit that is meant deletes "sum")
+    """
+    rest = {name: value for name, value in data.items() if name != SUM}
+    if SUM in data and data[SUM] != checksum({}, rest):
+        told = f'its checksum does not fit; an edit that is meant deletes "{SUM}"'
+        raise ValueError(f"{where}: damaged or edited ({told})")
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, Any] | None = None) -> None:

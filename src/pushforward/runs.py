@@ -27,7 +27,16 @@ from .contents import Data, Number, Numbers, Summary
 from .data import Dataset, Schema
 from .data.condition_spec import check_condition
 from .data.fingerprint import changed, digest, fingerprint, of_module
-from .files import is_leaving, read_json, read_tensors, remove, write_json, write_tensors
+from .files import (
+    check_sum,
+    is_leaving,
+    read_json,
+    read_tensors,
+    remove,
+    summed,
+    write_json,
+    write_tensors,
+)
 from .flows import Flow
 from .random import seeded
 from .settings import check_settings
@@ -41,7 +50,7 @@ from .stored import (
     takes_shape,
 )
 from .tensors import Condition, pack_condition, take_condition, unpack_condition
-from .training import STATE
+from .training import STATE, has_state, read_facts, read_metrics
 from .training.lock import LOCK
 from .typed import as_type, shown
 
@@ -81,6 +90,7 @@ REPORT_FILES = ("report.json", "report.html")
 MAY_CHANGE = (
     "target",
     "compute.",
+    "data.max_size",
     "optim.steps",
     "optim.minutes",
     "optim.log_every",
@@ -161,6 +171,10 @@ class RunFolder:
         tensors = {} if data.get("law") == "normal" else read_tensors(file)
         shape = self.schema().event_shape
         found = source_from_json(data, tensors, f"{name}.", f"{self._data_file}: {name}", str(file))
+        numbers = [t for key, t in tensors.items() if t.is_floating_point() and key.startswith(f"{name}.")]
+        kinds = {str(each.dtype) for each in numbers}
+        if len(kinds) > 1:
+            raise ValueError(f"{file}: {name}: expected numbers of one dtype, got {' and '.join(kinds)}")
         if found.event_shape != shape:
             raise ValueError(
                 f"{self._data_file}: {name}: expected one of rows of shape {shape}, got {found.event_shape}"
@@ -276,21 +290,34 @@ class RunFolder:
             as_they_occur = rows.thinned(seeded(config.seed, "conditions")).condition
             kept = pack_condition(take_condition(as_they_occur, slice(KEPT_CONDITIONS)))
             write_tensors(self.path / "conditions.safetensors", kept)
-        write_json(
-            self.path / "data.json",
-            {
-                "schema": dataset.schema.to_json(),
-                "preprocess": bijection_to_json(dataset.preprocess),
-                **told,
-                "dtype": str(rows.x.dtype).removeprefix("torch."),
-                "fingerprint": fingerprint(dataset),
-                **_outside(source, teacher),
-            },
-        )
+        data = {
+            "schema": dataset.schema.to_json(),
+            "preprocess": bijection_to_json(dataset.preprocess),
+            **told,
+            "dtype": str(rows.x.dtype).removeprefix("torch."),
+            "fingerprint": fingerprint(dataset),
+            **_outside(source, teacher),
+        }
+        write_json(self.path / "data.json", summed(data))
         write_json(self.path / "config.json", config.to_json())
+
+    def check_whole(self) -> None:
+        """Read what training goes on from, but for large tensors.  Raises ValueError for what is damaged."""
+        self.preprocess(), self.dtype(), self.source(), self.known(), self.conditions()
+        self.check_sum()
+        stages = self.path / "stages"
+        for place in (self.path, *(stages.iterdir() if stages.is_dir() else ())):
+            if has_state(place):
+                read_facts(place)
+                read_metrics(place)
+
+    def check_sum(self) -> None:
+        """Raise ValueError where the checksum of ``data.json`` does not fit."""
+        check_sum(self._data(), self._data_file)
 
     def check_data(self, dataset: Dataset, source: Source | None, teacher: Flow | None) -> None:
         """Raise ValueError, which says what, where data are not those that the run began with."""
+        self.check_whole()
         data = self._data()
         old = data.get("fingerprint")
         if old is None:  # a run of an older version
@@ -396,8 +423,8 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
         return "extend"
     if finished and not (path / "report.html").exists():
         raise ValueError(
-            f"{path}: trained; `pushforward report {shlex.quote(str(path))}` makes its report "
-            "(to train again: --overwrite, another --out or more --steps)"
+            f"{path}: trained; `pushforward report {shlex.quote(str(path))}` makes its report; "
+            "to train again: --overwrite, another --out or more --steps"
         )
     if finished:
         raise ValueError(f"{path}: a finished run is there; use --overwrite, another --out or more --steps")

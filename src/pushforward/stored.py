@@ -204,6 +204,12 @@ def source_from_json(
             raise ValueError(f"{file}: {prefix}{name}: expected floating-point numbers, got {found.dtype}")
         return check_finite(found, f"{file}: {prefix}{name}")
 
+    def logarithms(name: str, count: int) -> Tensor:
+        found = get(name, count)
+        if found.dtype not in FLOATS.values() or not bool((found < torch.inf).all()):
+            raise ValueError(f"{file}: {prefix}{name}: expected logarithms of weights")
+        return found
+
     match entry("law", str):
         case "normal":
             shape = tuple(entry("event_shape", list[int]))
@@ -216,13 +222,13 @@ def source_from_json(
             means = floats("means")
             size = event_size(means.shape[1:])
             count = len(means) if means.ndim else 0
-            weights = get("log_weights", count)
-            if bool(weights.isnan().any()) or bool((weights == torch.inf).any()):
-                raise ValueError(f"{file}: {prefix}log_weights: expected logarithms of weights")
+            weights = logarithms("log_weights", count)
             variances = floats("variances", count, size)
             if bool((variances < 0).any()):
                 raise ValueError(f"{file}: {prefix}variances: expected numbers of at least 0")
             axes, labels = floats("axes", count, size, size), get("labels", count)
+            if labels.dtype != torch.int64:
+                raise ValueError(f"{file}: {prefix}labels: expected torch.int64, got {labels.dtype}")
             return _made(where, GaussianMixture.of_axes, means, axes, variances, weights, labels)
         case "kernels":
             rows = floats("rows")
@@ -235,7 +241,7 @@ def source_from_json(
                 source_from_json(part, tensors, f"{prefix}{i}.", f"{where}.parts[{i}]", file)
                 for i, part in enumerate(entry("parts", list[dict[str, Any]]))
             ]
-            law = _made(where, Blend, parts, get("weights", len(parts)))
+            law = _made(where, Blend, parts, floats("weights", len(parts)))
             law.note = entry("note", str) if "note" in data else ""
             return law
         case "shift":

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..files import ensure_folder, read_json, remove, write_json, write_tensors
+from ..files import check_sum, ensure_folder, read_json, remove, summed, write_json, write_tensors
 from ..objectives import Batch, Objective, Step
 from ..random import seeded
 from ..runs import RunFolder
@@ -41,7 +41,9 @@ def cross_validate(job: Job) -> Choice | None:
             remove(_place(job, number))
         with contextlib.suppress(OSError):  # where nothing else is in it
             (job.folder.path / "stages").rmdir()
-    choice = Choice.from_json(read_json(file), str(file))
+    data = read_json(file)
+    choice = Choice.from_json(data, str(file))
+    check_sum(data, str(file))
     total = job.config.optim.steps
     if total is not None and choice.steps > total:
         raise ValueError(f"{file}: steps: expected at most {total}, got {choice.steps}")
@@ -76,7 +78,7 @@ def _cross_validate(job: Job, file: Path) -> bool:
             # a judge may have asked about the first rows alone
             crossed[held[: part.shape[1]]] = part[steps.index(choice.steps)]
         write_tensors(job.folder.path / "choice.safetensors", {"log_prob": crossed})
-    write_json(file, choice.to_json())
+    write_json(file, summed(choice.to_json()))
     return True
 
 

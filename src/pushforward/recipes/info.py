@@ -25,6 +25,9 @@ def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
     summary = folder.summary(config)
+    for name in ("steps", "batch", "lr", "weight_decay", "ema"):
+        if getattr(config.optim, name) is None:
+            raise ValueError(f"{folder.path / 'config.json'}: optim.{name}: expected a number, got null")
     held_out = f", {schema.rows_test:,} held out" if schema.rows_test else ", none held out"
     rows = [
         ("run", str(folder.path)),

@@ -260,7 +260,7 @@ def test_texts_that_are_shown_are_shown_as_text(place, capsys):
 def test_classes_that_are_trusted_by_name_work_in_every_command(place, monkeypatch, capsys):
     """A run of a class of one's own is opened with that name, or that class, and works until its end."""
     (place / "my_paths.py").write_text(EVIL.replace(f'Path({MARK!r}).write_text("imported")', ""))
-    train = "moons --path my_paths:Evil,strength=2 --network mlp,width=8,depth=1 --source normal --solver heun,steps=2"
+    train = "moons --path my_paths:Evil,strength=2 --network mlp,width=8 --source normal --solver heun,steps=2"
     assert main(["train", *train.split(), "--out", "own", *SMALL]) == 0
     assert main(["sample", "own"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

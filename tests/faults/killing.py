@@ -1,14 +1,18 @@
 """Commands in forked processes that die at a chosen file operation.
 
 A server imports everything once.  Each command runs in a fork of it, with an audit hook that counts what it
-does to files below one folder and ends the process there and then, as ``kill -9`` does.
+does to files below one folder and ends the process there and then, as ``kill -9`` does; or, in place of one
+kill after the other, copies the folder before each operation, as kills at all of them would have left it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -56,9 +60,14 @@ class Server:
             cwd=scratch,
         )
 
-    def run(self, arguments: list[str], folder: Path, kill_at: int | None = None) -> Ended:
-        """``pushforward ARGUMENTS``, dying before its ``kill_at``-th change of files below ``folder``."""
-        task = [arguments, str(folder), str(self.scratch), kill_at]
+    def run(
+        self, arguments: list[str], folder: Path, kill_at: int | None = None, copies: Path | None = None
+    ) -> Ended:
+        """``pushforward ARGUMENTS``, dying before its ``kill_at``-th change of files below ``folder``.
+
+        copies: where the folder is copied to before each change, under the change's number.
+        """
+        task = [arguments, str(folder), str(self.scratch), kill_at, copies and str(copies)]
         assert self.process.stdin is not None and self.process.stdout is not None
         self.process.stdin.write(json.dumps(task) + "\n")
         self.process.stdin.flush()
@@ -84,21 +93,23 @@ def serve() -> None:
 
     assert lightning_fabric and ot and rich and sklearn and pushforward
     for line in sys.stdin:
-        arguments, folder, scratch, kill_at = json.loads(line)
+        arguments, folder, scratch, kill_at, copies = json.loads(line)
         told, count = Path(scratch) / "told.txt", Path(scratch) / "count.txt"
         count.write_text("0")
         pid = os.fork()
         if pid == 0:
             status = FAILED
             try:
-                status = _child(arguments, folder, told, count, kill_at)
+                status = _child(arguments, folder, told, count, kill_at, copies)
             finally:
                 os._exit(status)
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         print(json.dumps([status, told.read_text(), int(count.read_text())]), flush=True)
 
 
-def _child(arguments: list[str], folder: str, told: Path, count: Path, kill_at: int | None) -> int:
+def _child(
+    arguments: list[str], folder: str, told: Path, count: Path, kill_at: int | None, copies: str | None
+) -> int:
     from pushforward.cli import main
 
     root, number, counter = os.path.abspath(folder), 0, os.open(count, os.O_WRONLY)
@@ -113,6 +124,8 @@ def _child(arguments: list[str], folder: str, told: Path, count: Path, kill_at: 
             os.pwrite(counter, str(number).encode(), 0)
             if number == kill_at:
                 os._exit(KILLED)
+            if copies is not None and os.path.isdir(root):
+                shutil.copytree(root, os.path.join(copies, str(number)))
 
     with told.open("w", buffering=1) as error, open(os.devnull, "w") as nothing:
         os.dup2(error.fileno(), 2)
@@ -139,6 +152,20 @@ def content(folder: Path) -> dict[str, object]:
         elif file.is_file() and file.name != "run.lock":
             found[name] = None  # that it is there
     return found
+
+
+def states(copies: Path) -> dict[int, Path]:
+    """Copies that differ in more than random names, by number."""
+    found: dict[str, int] = {}
+    for folder in sorted(copies.iterdir(), key=lambda path: int(path.name)):
+        state = hashlib.blake2b()
+        for file in sorted(folder.rglob("*")):
+            name = re.sub(r"\.[0-9a-f]{8}\.partial", ".partial", str(file.relative_to(folder)))
+            state.update(f"{name}:{file.is_file() and file.stat().st_size}".encode())
+            if file.is_file() and file.name != "run.lock":
+                state.update(file.read_bytes())
+        found.setdefault(state.hexdigest(), int(folder.name))
+    return {number: copies / str(number) for number in found.values()}
 
 
 def _timeless(value: object) -> object:

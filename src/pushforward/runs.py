@@ -308,8 +308,7 @@ class RunFolder:
         stages = self.path / "stages"
         for place in (self.path, *(stages.iterdir() if stages.is_dir() else ())):
             if has_state(place):
-                read_facts(place)
-                read_metrics(place)
+                read_metrics(place, read_facts(place)["rows"])
 
     def check_sum(self) -> None:
         """Raise ValueError where the checksum of ``data.json`` does not fit."""

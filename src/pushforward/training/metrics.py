@@ -14,7 +14,8 @@ METRICS = "metrics.jsonl"
 
 
 def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
-    """The rows of ``metrics.jsonl``, none without the file; a last line cut short by a crash is left out.
+    """The rows of ``metrics.jsonl``, none without the file; a last line cut short by a crash and empty
+    ones are left out.
 
     most: as many as a checkpoint tells of; what comes after them is not looked at.
 
@@ -36,7 +37,7 @@ def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
     for number, line in enumerate(lines, 1):
         where = f"{path}: line {number}"
         try:
-            if line or number < len(lines):
+            if line.strip():
                 rows.append(as_type(json_of(line, where), Row, where))
         except ValueError:
             if number < len(lines):

@@ -258,7 +258,8 @@ def run_stages(job: Job, teacher: Transformed | None, began: float) -> Result | 
     result: Result | None = None
     for number, name in enumerate(names):
         place = place_of(job.folder, job.config, name)
-        if job.first:
+        if job.first and place != job.folder:
+            ensure_folder(place.path.parent)
             ensure_folder(place.path)
         models = _models(job, place, name, models)
         if place != job.folder and place.finished(job.config):

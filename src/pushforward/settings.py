@@ -57,7 +57,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """Finite numbers from ``low`` to ``high``, without ``low`` if ``open_low``, without ``high`` if ``open_high``."""
+    """Finite numbers from ``low`` to ``high``, without an end that is open."""
 
     low: float
     high: float

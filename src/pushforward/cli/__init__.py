@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import io
+import os
 import shlex
 import signal
 import sys
@@ -68,13 +69,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _interrupted(signals: Signals) -> int:
     number = signals.received or signal.SIGINT
-    if number == signal.SIGINT:
+    if number == signal.SIGINT and os.environ.get("LOCAL_RANK", "0") == "0":
         _tell("interrupted")
     return 128 + number
 
 
 def _tell(text: str) -> None:
-    """One line on standard error; of several processes all tell, but of an interruption the first."""
+    """One line on standard error, and nowhere else where that is closed."""
     print(f"pushforward: {printable(text)}", file=sys.stderr or io.StringIO())
 
 

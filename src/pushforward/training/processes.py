@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -109,11 +110,14 @@ def _meet(c: ComputeConfig, rank: int, say: Callable[[str], None]) -> TCPStore:
             raise OSError(f"MASTER_ADDR, MASTER_PORT: cannot listen at {address}:{port} ({error})") from None
     last = time.monotonic() + WAIT
     while True:  # short tries, between which an interruption is heard
+        _stay_together()
         try:
-            return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=2))
-        except DistError:
+            socket.create_connection((address, port), 2).close()
+            return TCPStore(address, port, is_master=False, timeout=timedelta(seconds=20))
+        except (OSError, DistError):
             if time.monotonic() > last:
                 raise TimeoutError(_not_met(c, "nobody answers")) from None
+            time.sleep(0.1)
 
 
 def _gather(store: TCPStore, c: ComputeConfig) -> None:
@@ -123,7 +127,15 @@ def _gather(store: TCPStore, c: ComputeConfig) -> None:
         if time.monotonic() > last:
             raise TimeoutError(_not_met(c, f"{come} of {c.devices * c.nodes} processes have come"))
         time.sleep(0.05)
+        _stay_together()
         come = store.add("come", 0)
+
+
+def _stay_together() -> None:
+    """Raise LostProcess where another process of this machine is gone."""
+    loss = None if _Peers.now is None else _Peers.now.loss()
+    if loss is not None:
+        raise loss
 
 
 def _not_met(c: ComputeConfig, what: str) -> str:
@@ -163,15 +175,23 @@ class _Peers(threading.Thread):
                 return f"process {number} of {self.world} {how}; {rest}"
         return None
 
+    def loss(self) -> LostProcess | None:
+        """What to raise for who is gone; without words where another process tells of it."""
+        words = self.lost()
+        speaks = self.parent is None or os.environ.get("LOCAL_RANK") == "1"
+        return None if words is None else LostProcess(words if speaks else "")
+
     def run(self) -> None:
-        while not self.lost():
+        loss = self.loss()
+        while loss is None:
             time.sleep(0.2)
+            loss = self.loss()
         # whoever waits in a collective of another process is told there, or never
         if not self._left.wait(GRACE):
-            if _speaks(self):
-                print(f"pushforward: {self.lost()}", file=sys.stderr, flush=True)
+            if str(loss):
+                print(f"pushforward: {loss}", file=sys.stderr, flush=True)
             self.end()
-            os._exit(1)
+            os._exit(2)
 
     def leave(self) -> None:
         """From here on this process ends by itself."""
@@ -195,11 +215,6 @@ def _signal(number: int) -> str:
         return f"signal {number}"
 
 
-def _speaks(peers: _Peers) -> bool:
-    """Whether this process is the one that tells of a loss."""
-    return peers.parent is None or os.environ.get("LOCAL_RANK") == "1"
-
-
 @contextlib.contextmanager
 def together() -> Iterator[None]:
     """Whatever ends the block by an error ends the other processes of this machine, too.
@@ -212,17 +227,16 @@ def together() -> Iterator[None]:
         peers = _Peers.now
         if peers is None:
             raise
-        mine = isinstance(error, ValueError | OSError | KeyboardInterrupt) or (
-            type(error).__module__.startswith("pushforward")
-        )
-        lost = peers.lost()
-        # a connection breaks before the process at its other end is seen to be gone
-        last = time.monotonic() + (0.0 if mine else 2.0)
-        while lost is None and time.monotonic() < last:
+        told = isinstance(error, ValueError | OSError) or type(error).__module__.startswith("pushforward")
+        # a connection breaks before the process at its other end is seen to be gone; and what all find, the
+        # first tells, who meanwhile ends the others
+        waits = isinstance(error, Exception) and not (told and peers.parent is None)
+        loss, last = peers.loss(), time.monotonic() + (2.0 if waits else 0.0)
+        while loss is None and time.monotonic() < last:
             time.sleep(0.05)
-            lost = peers.lost()
+            loss = peers.loss()
         peers.leave()
         peers.end()
-        if lost is None or mine:
+        if loss is None or told or not isinstance(error, Exception):
             raise
-        raise LostProcess(lost if _speaks(peers) else "") from error
+        raise loss from error

@@ -152,7 +152,7 @@ def read_npy(path: Path, max_size: float = MAX_SIZE) -> Raw:
 def check_array(stored: StoredArray, max_size: float) -> None:
     """Raise ValueError for more than ``max_size`` gigabytes, and for too many columns."""
     check_size(stored.where, stored.memory, max_size)
-    if stored.ndim == 2:
+    if stored.ndim == 2 and len(stored):
         check_columns(stored.where, stored.shape[1], max_size)
 
 

@@ -13,6 +13,8 @@ MAX_SIZE = 2.0
 COLUMN = 20_000
 #: Part of the limit that one line of a text table may have.
 LINE = 1 / 250
+#: Gigabytes that no machine has.
+LARGEST = 1e6
 
 
 def checked_max_size(value: Any) -> float:
@@ -31,10 +33,9 @@ def check_size(where: str, size: float, max_size: float, what: str = "numbers", 
     ValueError: x.npz: 3 GB of numbers, more than 2 GB; raise the limit with --max-size 4
     """
     if size > max_size * 1e9:
-        enough = math.ceil(size / 1e9 * 1.05) if size > 1e9 else math.ceil(size / 1e7) / 100
         raise ValueError(
-            f"{where}: {'at least ' * least}{_gigabytes(size)} of {what}, more than {max_size:g} GB; "
-            f"raise the limit with --max-size {enough:g}"
+            f"{where}: {'at least ' * least}{_gigabytes(size)} of {what}, more than {max_size:g} GB"
+            f"{raise_to(2 * max_size if least else size / 1e9)}"
         )
 
 
@@ -47,10 +48,19 @@ def check_columns(where: str, count: int, max_size: float) -> None:
     """
     most = int(max_size * 1e9 / COLUMN)
     if count > most:
-        enough = math.ceil(count * COLUMN / 1e9 * 1.05)
-        raise ValueError(
-            f"{where}: {count:,} columns, more than {most:,}; raise the limit with --max-size {enough:g}"
-        )
+        raise ValueError(f"{where}: {count:,} columns, more than {most:,}{raise_to(count * COLUMN / 1e9)}")
+
+
+def raise_to(size: float) -> str:
+    """The end of an error message: the flag that allows ``size`` gigabytes, if that is a size of memory.
+
+    >>> raise_to(3.0), raise_to(0.5), raise_to(1e9)
+    ('; raise the limit with --max-size 4', '; raise the limit with --max-size 0.53', '')
+    """
+    if size > LARGEST:
+        return ""
+    enough = math.ceil(size * 1.05) if size > 1 else math.ceil(size * 105) / 100
+    return f"; raise the limit with --max-size {enough}"
 
 
 def longest_line(max_size: float) -> int:

@@ -155,7 +155,7 @@ def _of_table(
     source = table.source
     repeated_names(source, table.names)
     if schema.kind != "table":
-        got = (len(table.names),)
+        got = (len({*table.names}),)
         raise ValueError(f"{source}: expected {schema.kind}s of shape {schema.event_shape}, got {got}")
     names = matched(source, "table", tuple(dict.fromkeys(table.names)), table.named, schema)
     conditional = has_condition(source, names, table.named, schema, need_condition)
@@ -234,7 +234,7 @@ def _of_array(
     if limit is not None:
         check_size(source, stored.memory, limit)
     count, tally = at_once(math.prod(shape[1:]), rows), ArrayTally(source)
-    if len(stored):
+    if len(stored) and 0 not in shape:
         check_size(source, stored.memory / len(stored), max_size, "numbers in one row")
         if len(shape) == 2:
             check_columns(source, shape[1], max_size)

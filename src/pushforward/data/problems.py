@@ -118,9 +118,10 @@ def inspect(raw: Raw, name: str) -> Problem | np.ndarray:
 
 
 def _of_text(raw: Raw, name: str, text: np.ndarray, missing: np.ndarray) -> Problem:
-    cells = [str(cell).strip() for cell in raw.columns[name][text]]
     first = int(text.argmax())
-    shown = repr(cells[0] if len(cells[0]) <= 30 else cells[0][:27] + "...")
+    one = str(raw.columns[name][first]).strip()
+    cells = {str(cell).strip() for cell in {*raw.columns[name][text]}}
+    shown = repr(one if len(one) <= 30 else one[:27] + "...")
     if text.sum() < (~missing).sum() / 2:
         return Problem("stray", name, f"{shown} at ", first)
     if all(number(cell.replace(",", ".", 1)) is not None for cell in cells):

@@ -14,6 +14,8 @@ from torch import Tensor
 
 #: Texts longer than this are cut in messages.
 LONGEST = 100
+#: Characters of a number.
+LONGEST_NUMBER = 5000
 #: So many known names are compared with one that is unknown.
 COMPARED = 10_000
 
@@ -78,7 +80,7 @@ def number(text: str) -> float | None:
     (1000.0, None)
     """
     try:
-        return None if "_" in text else float(text)
+        return None if len(text) > LONGEST_NUMBER or "_" in text else float(text)
     except ValueError:
         return None
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .limits import MAX_SIZE, check_columns, check_regular, longest_line
+from .limits import LINE, MAX_SIZE, check_columns, check_regular, longest_line, raise_to
 from .raw import MISSING, Raw, repeated_names
 from .stretches import whole
 from .tables import default_names
@@ -243,8 +243,8 @@ class _Body:
 
 def _too_long(path: Path, line: int, longest: int) -> ValueError:
     return ValueError(
-        f"{path}: line {line} is longer than {longest / 1e6:,.3g} MB, expected a row of a table; "
-        f"raise the limit with --max-size {longest / 2e6:.3g}"
+        f"{path}: line {line} is longer than {longest / 1e6:,.3g} MB, expected a row of a table"
+        f"{raise_to(1.9 * longest / 1e9 / LINE)}"
     )
 
 

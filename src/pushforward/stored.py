@@ -200,13 +200,13 @@ def source_from_json(
 
     def floats(name: str, *shape: int | None) -> Tensor:
         found = get(name, *shape)
-        if found.dtype not in FLOATS.values():
-            raise ValueError(f"{file}: {prefix}{name}: expected floating-point numbers, got {found.dtype}")
+        if found.dtype not in (torch.float32, torch.float64):
+            raise ValueError(f"{file}: {prefix}{name}: expected torch.float32 or float64, got {found.dtype}")
         return check_finite(found, f"{file}: {prefix}{name}")
 
     def logarithms(name: str, count: int) -> Tensor:
         found = get(name, count)
-        if found.dtype not in FLOATS.values() or not bool((found < torch.inf).all()):
+        if found.dtype not in (torch.float32, torch.float64) or not bool((found < torch.inf).all()):
             raise ValueError(f"{file}: {prefix}{name}: expected logarithms of weights")
         return found
 

@@ -24,6 +24,7 @@ from ..training.checkpoint import check_like
 from ..training.devices import find_device
 from .build import build_flow, build_models, check_components, stages
 from .limits import to_hold
+from .weights import left_in
 
 #: Files of a run that hold its weights.
 WEIGHTS = ("model.safetensors", "ema.safetensors", STATE)
@@ -180,12 +181,18 @@ def reopen(
         flow = build_flow(config, schema, models, source, preprocess, dtype, stage)
     folder.check_sum()
     summary = {"stage": stage, **place.summary(config)}
+    if summary["stage"] != stage:
+        raise ValueError(
+            f"{place.path / 'run.json'}: stage: expected {stage} by config.json, got {summary['stage']}"
+        )
     facts = _checkpoint(place, summary, models, averaged)
     if facts is None:
-        ema = place.path / "ema.safetensors"
-        weights = ema if averaged and ema.exists() else place.path / "model.safetensors"
-        if not weights.exists():
+        last, average = place.path / "model.safetensors", left_in(place.path, config)
+        weights = average if averaged else last
+        if not last.exists() and not average.exists():
             raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
+        if not weights.exists():
+            raise ValueError(f"{weights}: is missing{'; --last-weights does without it' * averaged}")
         read_model(weights, models)
     else:
         summary |= {"step": facts["step"], "kept_step": facts["step"], "seconds": facts["seconds"]}

@@ -263,14 +263,14 @@ def run_stages(job: Job, teacher: Transformed | None, began: float) -> Result | 
             ensure_folder(place.path)
         models = _models(job, place, name, models)
         if place != job.folder and place.finished(job.config):
-            read_model(left_in(place.path), models)
+            read_model(left_in(place.path, job.config), models)
         else:
             if len(names) > 1:
                 job.say(f"stage {number + 1} of {len(names)}: {name}")
             result = _do(job, place, name, models, flow, began)
             if result is None or not result.finished:
                 return result
-            read_model(left_in(place.path), models)
+            read_model(left_in(place.path, job.config), models)
             began = time.monotonic()
         flow = inner_flow(job.config, job.dataset.schema, models, start.initial, name)
     return result

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from ..config import RunConfig
 from ..couplings import Rows
 from ..flows import BijectiveFlow
 from ..nn import ConditionEmbedding
@@ -37,7 +38,6 @@ def initialise(job: Job, models: nn.ModuleDict) -> None:
         flow.initialise(rows.x, rows.condition)
 
 
-def left_in(folder: Path) -> Path:
-    """The weights that a stage left: their average, where there is one."""
-    ema = folder / "ema.safetensors"
-    return ema if ema.exists() else folder / "model.safetensors"
+def left_in(folder: Path, config: RunConfig) -> Path:
+    """The weights that a stage left: their average, where the configuration has one."""
+    return folder / ("model.safetensors" if config.optim.ema == 0 else "ema.safetensors")

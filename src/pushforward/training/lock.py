@@ -43,6 +43,8 @@ def locked(folder: Path) -> Iterator[None]:
             raise ValueError(f"{file}: is a symbolic link, expected a file of the run") from None
         raise OSError(error.errno, f"{file}: cannot be written ({error.strerror})") from None
     try:
+        if os.fstat(handle).st_nlink > 1:
+            raise ValueError(f"{file}: is a hard link, expected a file that is the run's alone")
         _take(handle, folder)
         _tell(handle, {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")})
         try:

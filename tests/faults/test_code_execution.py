@@ -165,7 +165,7 @@ def test_no_entry_of_any_file_is_run_when_a_run_is_opened(place, name):
             for number, path in enumerate(entries(text.data)):
                 value = CALLS[number % len(CALLS)]
                 old = entry(text.data, path)
-                for hostile in (value, {"class": value, "name": value}, [value]):
+                for hostile in (value, "evil:Evil", {"class": value, "name": value}, [value]):
                     if isinstance(hostile, str) or type(hostile) is type(old):
                         text.write(changed(text.data, path, hostile))
                         opens(name, text.file.name)
@@ -260,7 +260,9 @@ def test_texts_that_are_shown_are_shown_as_text(place, capsys):
 def test_classes_that_are_trusted_by_name_work_in_every_command(place, monkeypatch, capsys):
     """A run of a class of one's own is opened with that name, or that class, and works until its end."""
     (place / "my_paths.py").write_text(EVIL.replace(f'Path({MARK!r}).write_text("imported")', ""))
-    train = "moons --path my_paths:Evil,strength=2 --network mlp,width=8 --source normal --solver heun,steps=2"
+    train = (
+        "moons --path my_paths:Evil,strength=2 --network mlp,width=8 --source normal --solver heun,steps=2"
+    )
     assert main(["train", *train.split(), "--out", "own", *SMALL]) == 0
     assert main(["sample", "own"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]

@@ -31,8 +31,10 @@ __all__ = [
     "threshold",
 ]
 
-#: Rows of the first piece, of a piece at most, and after so many rows, where the fixed cost of a piece tells.
-FIRST, MOST, LATER, MANY = 64, 1024, 4096, 16_384
+#: Rows of the first piece of small events, of so many numbers at most.
+FIRST, SMALL = 64, 16
+#: Rows of a piece that grows as fast as the rows before it, and of any piece.
+QUICK, MOST = 1024, 4096
 #: Numbers of a piece that is drawn at most, and of one whose densities are computed.
 DRAWN, SCORED = 2**20, 2**16
 
@@ -41,19 +43,21 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
     """Rows of one piece after another, of events of so many numbers: they grow to hold ``numbers`` at most.
 
     Where a piece begins and ends depends on nothing else, so that the first rows are the same however many
-    follow: every piece is computed whole, with its own seed.
+    follow: every piece is computed whole, with its own seed.  Rows that nobody asked for are few where they
+    cost much: of large events a piece is at most a quarter of the rows before it.
 
     >>> table, images = piece_sizes(2, DRAWN), piece_sizes(3 * 64 * 64, DRAWN)
-    >>> [next(table) for _ in range(7)], [next(images) for _ in range(5)]
-    ([64, 64, 128, 256, 512, 1024, 1024], [16, 16, 32, 64, 64])
+    >>> [next(table) for _ in range(7)], [next(images) for _ in range(10)]
+    ([64, 64, 128, 256, 512, 1024, 1024], [16, 16, 16, 16, 16, 16, 16, 16, 32, 32])
     """
-    most = 2 ** max(3, math.floor(math.log2(numbers / event)))
-    start = size = min(most, FIRST if event <= FIRST else FIRST // 4)
-    yield size
+    most = min(MOST, 2 ** max(3, math.floor(math.log2(numbers / event))))
+    size, start = min(most, FIRST if event <= SMALL else FIRST // 4), 0
     while True:
+        share = 1 if event <= SMALL and size < QUICK else 4
+        if start >= 2 * size * share and 2 * size <= most:
+            size *= 2
         yield size
         start += size
-        size = min(most, MOST if start < MANY else LATER, 2 * size)
 
 
 def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None) -> Transformed:

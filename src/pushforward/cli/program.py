@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import signal
@@ -32,6 +31,18 @@ class _Heedless(io.FileIO):
             return super().write(data) or 0
         except OSError:
             return len(data)
+
+
+class _Named(io.FileIO):
+    """Standard output, whose errors say so."""
+
+    def write(self, data: bytes) -> int:  # type: ignore[reportIncompatibleMethodOverride]
+        try:
+            return super().write(data) or 0
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            raise OSError(error.errno, f"standard output: {error.strerror}") from None
 
 
 class Signals:
@@ -64,14 +75,22 @@ class Signals:
 def set_streams() -> None:
     """Characters that a stream cannot show are spelt out, and nothing is lost with standard error."""
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+        sys.stdout = _stream(_Named(sys.stdout.fileno(), "wb", closefd=False), sys.stdout)
     if isinstance(sys.stderr, io.TextIOWrapper):
-        raw = io.BufferedWriter(_Heedless(sys.stderr.fileno(), "wb", closefd=False))
-        sys.stderr = io.TextIOWrapper(
-            raw, sys.stderr.encoding, "backslashreplace", line_buffering=True, write_through=True
-        )
-    else:
-        sys.stderr = sys.stderr or open(os.devnull, "w")
+        sys.stderr = _stream(_Heedless(sys.stderr.fileno(), "wb", closefd=False), sys.stderr)
+    sys.stdout, sys.stderr = (stream or open(os.devnull, "w") for stream in (sys.stdout, sys.stderr))
+
+
+def _stream(raw: io.FileIO, old: io.TextIOWrapper) -> io.TextIOWrapper:
+    """A stream to ``raw`` that is buffered and encoded as ``old``."""
+    old.flush()
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        old.encoding,
+        "backslashreplace",
+        line_buffering=old.line_buffering,
+        write_through=old.write_through,
+    )
 
 
 def flush() -> None:
@@ -80,12 +99,10 @@ def flush() -> None:
         return
     try:
         sys.stdout.flush()
-    except OSError as error:
+    except OSError:
         if isinstance(sys.stdout, io.TextIOWrapper):  # else the end of Python tries, and complains, again
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if error.errno == errno.EPIPE:
-            raise
-        raise OSError(error.errno, f"standard output: {error.strerror}") from None
+        raise
 
 
 def short_of_memory(error: BaseException) -> bool:

@@ -325,7 +325,7 @@ def _from_pairs(job: Job, flow: Flow, name: str) -> tuple[Objective, Batches, Ba
         dtype=model_dtype(job.config),
         device=job.fabric.device,
     )
-    validation = Batch((validation.marginals[0], validation.target.to(job.fabric.device)))
+    validation = Batch(tuple(rows.to(job.fabric.device) for rows in validation.marginals))
     return straight_objective(job.config, name), batches, validation
 
 

@@ -37,7 +37,8 @@ def in_model_space(
     if preprocess is None:
         x = target.x
     else:
-        x = preprocess.inverse(target.x, target.condition, seeded(seed, "preprocess", "whole"))
+        generator = seeded(seed, "preprocess", "whole", device=target.x.device)
+        x = preprocess.inverse(target.x, target.condition, generator)
     return Rows(x.to(dtype), target.condition, target.mask, target.weight).to(device)
 
 

@@ -39,6 +39,7 @@ __all__ = [
     "remove",
     "replacing",
     "summed",
+    "tidy",
     "write_json",
     "write_tensors",
     "write_text",
@@ -126,6 +127,14 @@ def is_leaving(name: str) -> bool:
     (True, False)
     """
     return _LEAVING.fullmatch(name) is not None
+
+
+def tidy(folder: Path) -> None:
+    """Delete what writes that were cut off have left in ``folder`` itself, which nobody writes to now."""
+    if folder.is_dir() and not folder.is_symlink():
+        for entry in [*folder.iterdir()]:
+            if is_leaving(entry.name):
+                remove(entry)
 
 
 def write_text(path: Path, text: str) -> None:

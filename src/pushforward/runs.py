@@ -29,11 +29,11 @@ from .data.condition_spec import check_condition
 from .data.fingerprint import changed, digest, fingerprint, of_module
 from .files import (
     check_sum,
-    is_leaving,
     read_json,
     read_tensors,
     remove,
     summed,
+    tidy,
     write_json,
     write_tensors,
 )
@@ -249,20 +249,21 @@ class RunFolder:
                 file = figures / name
                 if not any(place.is_symlink() for place in (figures, file.parent, file)) and file.is_file():
                     file.unlink()
-        for folder in (figures / "narrow", figures):
+        for folder in self.figure_folders():
+            tidy(folder)
             if folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir()):
                 folder.rmdir()
 
     def tidy(self) -> None:
-        """Delete what writes that were cut off have left, in the folder and those of its stages."""
+        """Delete what writes that were cut off have left, in the folder and those of stages and figures."""
         stages = self.path / "stages"
-        folders = [self.path]
-        if stages.is_dir() and not stages.is_symlink():
-            folders += [stages, *(f for f in stages.iterdir() if f.is_dir() and not f.is_symlink())]
-        for folder in folders:
-            for entry in [*folder.iterdir()]:
-                if is_leaving(entry.name):
-                    remove(entry)
+        inner = stages.iterdir() if stages.is_dir() and not stages.is_symlink() else ()
+        for folder in (self.path, stages, *inner, *self.figure_folders()):
+            tidy(folder)
+
+    def figure_folders(self) -> tuple[Path, Path]:
+        """Where the figures of the report are, the inner folder first."""
+        return self.path / "figures" / "narrow", self.path / "figures"
 
     def begin(
         self,

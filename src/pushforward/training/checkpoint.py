@@ -93,11 +93,13 @@ def restore_optimiser(
     optimiser: torch.optim.Optimizer,
     names: Mapping[Tensor, str],
     tensors: Mapping[str, Tensor],
-    prefix: str = "",
+    prefix: str,
+    steps: int,
 ) -> None:
     """Put back what :func:`optimiser_tensors` took, read from ``path`` under names beginning with ``prefix``.
 
-    Raises ValueError, which names the file and the entry, for the state of other parameters.
+    Raises ValueError, which names the file and the entry, for the state of other parameters, and for one after
+    more than ``steps`` steps.
     """
     parameters = {name: parameter for parameter, name in names.items()}
     for key, value in tensors.items():
@@ -111,8 +113,13 @@ def restore_optimiser(
         check_like(where, value, torch.zeros(()) if entry == "step" else parameter)
         if not bool(value.isfinite().all()):
             raise ValueError(f"{where}: holds values that are not finite")
-        home = "cpu" if entry == "step" and not optimiser.defaults.get("fused") else parameter.device
-        optimiser.state[parameter][entry] = value.to(home)
+        if entry == "step" and float(value) > steps:
+            raise ValueError(f"{where}: is {float(value):g}, in a state of step {steps}")
+        if entry == "step":
+            value = value.to(parameter.device if optimiser.defaults.get("fused") else "cpu")
+        else:  # with the strides of the weights, which a fused optimiser takes for granted
+            value = torch.empty_like(parameter).copy_(value)
+        optimiser.state[parameter][entry] = value
 
 
 def untied(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -451,7 +451,7 @@ class Trainer:
         if self.ema is not None:
             put_weights(file, self.ema.models, tensors, "ema/")
         for name, (_, optimiser) in self._phases.items():
-            restore_optimiser(file, optimiser, self.names, groups.get(name, {}), f"{name}/")
+            restore_optimiser(file, optimiser, self.names, groups.get(name, {}), f"{name}/", facts["step"])
         for name, values in groups.get("pending", {}).items():
             self._pending[name] = list(values.to(self.device))
         if self.best is not None:

@@ -77,7 +77,7 @@ def bijection_from_json(data: Mapping[str, Any], where: str = "preprocess") -> B
             _no_others(data, ("class", *names), where)
             return _made(where, cls, **{key: _entry(data, key, float, where) for key in names if key in data})
     known = ", ".join(each.__name__ for each in (Chain, *_TENSORS, *_OPTIONS))
-    raise ValueError(f"{where}: class: expected one of {known}, got {shown(name)}")
+    raise ValueError(f"{where}.class: expected one of {known}, got {shown(name)}")
 
 
 def _entry(data: Mapping[str, Any], key: str, hint: Any, where: str) -> Any:

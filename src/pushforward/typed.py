@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import json
 import math
 import types
@@ -140,6 +141,7 @@ def _is_object(hint: Any) -> bool:
     return (isinstance(hint, type) and dataclasses.is_dataclass(hint)) or typing.is_typeddict(hint)
 
 
+@functools.cache
 def _entries(kind: Any) -> tuple[dict[str, Any], set[str]]:
     """The hints of an object's entries, and which of them have to be there."""
     hints = typing.get_type_hints(kind, include_extras=True)

@@ -28,6 +28,8 @@ WRONG: dict[str, list[Any]] = {
     "list": [[], [None], [-1], ["a", "b", "c"], [[[1]]]],
     "object": [{}, {"a": 1}],
 }
+#: What stands for a value of another type as well.
+NUMBER = {"float": "int"}
 #: What a byte level damage makes of a file, by name.
 CUTS = range(0, 100, 10)
 
@@ -161,7 +163,7 @@ def wrong(data: Any) -> Iterator[tuple[str, Any, bool]]:
     for path in [*_paths(data)]:
         where, own = ".".join(map(str, path)), _at(data, path)
         for value in _wrong_for(own):
-            fits = value is None or own is None or _kind(value) == _kind(own)
+            fits = value is None or own is None or _kind(value) in (_kind(own), NUMBER.get(_kind(own)))
             yield f"{where} is {_told(value)}", _with(data, path, value), fits
         yield f"{where} is gone", _without(data, path), True
         if isinstance(own, dict):

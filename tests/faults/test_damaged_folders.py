@@ -34,7 +34,7 @@ if ALL:
     COUNT = {name: 10 * count for name, count in COUNT.items()}
 #: What is done with each.
 COMMANDS = {
-    "labels": ("sample", "score", "push", "info", "compare", "report", "train"),
+    "labels": ("sample", "score", "info", "compare", "report", "train"),
     "flow": ("sample", "score", "push", "info"),
     "distilled": ("sample", "info"),
     "bridge": ("sample", "score", "info"),
@@ -155,12 +155,15 @@ def cut_off(arguments: list[str], step: int) -> None:
 def made(name: str, place: Path) -> Base:
     """The run of a name, and what commands make of it."""
     draw = np.random.default_rng(0)
-    rows = draw.normal(size=(200, 2)).cumsum(1)
+    points = draw.normal(size=(200, 2)).cumsum(1).tolist()
     kinds, dose = draw.integers(0, 3, 200), draw.uniform(size=200)
     table, plain = place / "table.csv", place / "plain.csv"
-    lines = [f"{a},{b},{'abc'[k]},{c}" for (a, b), k, c in zip(rows.tolist(), kinds, dose.tolist())]
+    lines = [f"{a},{b},{'abc'[k]},{c}" for (a, b), k, c in zip(points, kinds, dose.tolist())]
     table.write_text("\n".join(["x,y,kind,dose", *lines]) + "\n")
-    plain.write_text("\n".join(["x,y", *(f"{a},{b}" for a, b in rows.tolist())]) + "\n")
+    plain.write_text("\n".join(["x,y", *(f"{a},{b}" for a, b in points)]) + "\n")
+    for path in (table, plain):  # to score
+        few = "\n".join(path.read_text().splitlines()[:21]) + "\n"
+        path.with_name(f"few-{path.name}").write_text(few)
     arguments = {
         "labels": [str(table), "--condition", "kind", "dose", "--network", "mlp,width=8,depth=1", *TINY],
         "flow": [str(plain), "--method", "nsf", "--flow", "nsf,layers=2,width=8", "--folds", "0", *TINY],
@@ -168,7 +171,8 @@ def made(name: str, place: Path) -> Base:
         "bridge": [str(plain), "--method", "sf2m", *SMALL],
         "stopped": [str(table), "--condition", "kind", *SMALL],
     }[name]
-    base = Base(place / name, table if "--condition" in arguments else plain, arguments, COMMANDS[name])
+    rows = place / f"few-{Path(arguments[0]).name}"
+    base = Base(place / name, rows, arguments, COMMANDS[name])
     quiet = io.StringIO()
     with contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
         if name == "stopped":

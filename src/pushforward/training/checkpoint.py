@@ -98,7 +98,7 @@ def restore_optimiser(
 ) -> None:
     """Put back what :func:`optimiser_tensors` took, read from ``path`` under names beginning with ``prefix``.
 
-    Raises ValueError, which names the file and the entry, for the state of other parameters, and for one after
+    Raises ValueError, which names the file and the entry, for the state of other parameters, and for one of
     more than ``steps`` steps.
     """
     parameters = {name: parameter for parameter, name in names.items()}

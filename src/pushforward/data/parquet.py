@@ -59,7 +59,8 @@ class ParquetTable:
         self, names: Sequence[str], rows: int, kinds: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """The columns ``names``, at most ``rows`` at a time, of the ``kinds`` where these are known."""
-        positions = {name: self.positions[self.names.index(name)] for name in names}
+        places = {name: i for name, i in reversed([*zip(self.names, self.positions)])}  # the first of each
+        positions = {name: places[name] for name in names}
         with _readable(self.path), _opened(self.path) as file:
             for batch in file.iter_batches(rows):
                 columns = {name: _values(batch.column(i)) for name, i in positions.items()}

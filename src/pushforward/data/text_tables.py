@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import functools
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 MOST_COMMENTS = 1_000_000
 #: Bytes that pyarrow parses at once, where no line is longer, and that one piece of a table holds at most.
 BLOCK, PIECE_BYTES = 2**20, 2**26
+#: Bytes of each column that are parsed at once, at least.
+COLUMN_BYTES = 400
 
 
 def read_csv(path: Path, max_size: float = MAX_SIZE) -> Raw:
@@ -80,7 +83,8 @@ class TextTable:
     ) -> Iterator[dict[str, np.ndarray]]:
         """The columns ``names``, at most ``rows`` at a time: integers or floats where every cell is a number
         or missing, else texts with None where empty; or of the ``kinds`` that are known."""
-        index = {name: self.names.index(name) for name in names}
+        places = {name: i for i, name in reversed([*enumerate(self.names)])}  # the first of each name
+        index = {name: places[name] for name in names}
         for piece in self.pieces(rows, sorted({*index.values()})):
             yield {
                 name: _column(piece.column(str(i)), None if kinds is None else kinds[name])
@@ -98,12 +102,13 @@ class TextTable:
 
         waiting: list[Any] = []
         count = size = 0
-        for batch in self._batches(columns):
+        for batch, block in self._batches(columns):
             start = 0
             while start < len(batch):
-                part = batch.slice(start, rows - count)
-                waiting.append(part)
-                start, count, size = start + len(part), count + len(part), size + part.nbytes
+                whole = start == 0 and len(batch) <= rows - count
+                waiting.append(batch if whole else batch.slice(start, rows - count))
+                taken = len(waiting[-1])
+                start, count, size = start + taken, count + taken, size + block * taken // len(batch)
                 if count == rows or size > PIECE_BYTES:
                     yield pa.Table.from_batches(waiting)
                     waiting, count, size = [], 0, 0
@@ -117,16 +122,18 @@ class TextTable:
                 return f"line {line + self.skipped}"
         return f"row {row + 1}"
 
-    def _batches(self, columns: Sequence[int]) -> Iterator[pa.RecordBatch]:
-        """Blocks of rows as pyarrow parses them: of small bytes, but longer than the longest record."""
+    def _batches(self, columns: Sequence[int]) -> Iterator[tuple[pa.RecordBatch, int]]:
+        """Blocks of rows as pyarrow parses them, and their bytes: few, but more than the longest record."""
         done = 0
-        block = min(self.longest, max(BLOCK, 64 * len(self.names)))
+        block = min(self.longest, max(BLOCK, COLUMN_BYTES * len(self.names)))
         while True:
             try:
                 for batch, end in self._parsed(columns, block):
-                    if end > done:
-                        yield batch.slice(max(0, len(batch) - (end - done)))
-                        done = end
+                    if end - done >= len(batch):
+                        yield batch, block
+                    elif end > done:
+                        yield batch.slice(len(batch) - (end - done)), block
+                    done = max(end, done)
                 return
             except _Straddles:
                 if block >= self.longest:
@@ -324,11 +331,11 @@ def _column(texts: pa.ChunkedArray, kind: str | None) -> np.ndarray:
 
     pc: Any = pyarrow.compute
     texts = pc.utf8_trim_whitespace(texts)
-    missing = pc.is_in(texts, value_set=_array_of_texts(MISSING))
+    missing = pc.is_in(texts, value_set=_array_of_texts(*MISSING))
     absent = pc.sum(missing).as_py() or 0
     try:
         if kind != "O" and (kind == "f" or absent < len(texts)):
-            filled = pc.if_else(missing, _array_of_texts(["nan"])[0], texts) if absent else texts
+            filled = pc.if_else(missing, _array_of_texts("nan")[0], texts) if absent else texts
             floats = _numbers(pc.cast(filled, pa.float64()), np.float64)
             if kind == "f" or absent:
                 return floats
@@ -343,14 +350,15 @@ def _column(texts: pa.ChunkedArray, kind: str | None) -> np.ndarray:
             raise ValueError("the file changed while it was read") from None
     values = np.empty(len(texts), dtype=object)
     nothing = pa.nulls(1, pa.string())[0]
-    values[:] = pc.if_else(pc.equal(texts, _array_of_texts([""])[0]), nothing, texts).to_pylist()
+    values[:] = pc.if_else(pc.equal(texts, _array_of_texts("")[0]), nothing, texts).to_pylist()
     return values
 
 
 # pyarrow's own ways from Python's values and to NumPy's arrays load pandas, which takes half a second.
 
 
-def _array_of_texts(texts: Sequence[str]) -> pa.Array:
+@functools.cache
+def _array_of_texts(*texts: str) -> pa.Array:
     import pyarrow as pa
 
     parts = [text.encode() for text in texts]

@@ -92,7 +92,9 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, SafetensorError) or (isinstance(error, OSError) and error.errno is None):
             raise OSError(f"{path}: cannot be written ({error})") from None
         if isinstance(error, OSError):
-            raise OSError(error.errno, f"{path}: cannot be written ({os.strerror(error.errno)})") from None
+            raise OSError(
+                error.errno, f"{path}: cannot be written ({os.strerror(error.errno or 0)})"
+            ) from None
         raise
 
 
@@ -191,7 +193,7 @@ def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> str:
     for name, value in sorted(tensors.items()):
         found = zlib.crc32(repr((name, str(value.dtype), tuple(value.shape))).encode(), found)
         if value.numel():
-            found = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+            found = zlib.crc32(value.contiguous().reshape(-1).view(torch.uint8).numpy().data, found)
     return f"{found:08x}"
 
 

@@ -304,7 +304,8 @@ class RunFolder:
 
     def check_whole(self) -> None:
         """Read what training goes on from, but for large tensors.  Raises ValueError for what is damaged."""
-        self.preprocess(), self.dtype(), self.source(), self.known(), self.conditions()
+        for read in (self.preprocess, self.dtype, self.source, self.known, self.conditions):
+            read()
         self.check_sum()
         stages = self.path / "stages"
         for place in (self.path, *(stages.iterdir() if stages.is_dir() else ())):

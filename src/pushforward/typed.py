@@ -9,7 +9,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NotRequired, Required, Union
 
 import msgspec
@@ -119,7 +119,7 @@ def _convert(data: Any, hint: Any, where: str, path: str) -> Any:
     return _leaf(data, hint, where, path, nullable)
 
 
-def _elements(data: Sequence[Any], kind: Any, where: str, path: str) -> list[Any]:
+def _elements(data: Any, kind: Any, where: str, path: str) -> list[Any]:
     if kind is float:  # lists of numbers are long
         try:
             found = msgspec.convert(data, list[float], strict=True)

@@ -92,8 +92,8 @@ def _figures(folder: RunFolder) -> list[tuple[str, str]]:
     numbers = folder.numbers()
     density = next((row for row in numbers.get("density") or [] if row.get("key") == "model"), None)
     found = []
-    if density is not None and density.get("mean") is not None:
-        mean, error = density["mean"], density.get("error")
+    if density is not None and (mean := density.get("mean")) is not None:
+        error = density.get("error")
         spread = "" if error is None else f" +- {error:.3f}"
         bound = ", a lower bound" if (numbers.get("density_facts") or {}).get("bound") else ""
         found.append(("held out", f"{mean:.3f}{spread} nats a row{bound}"))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import registry
 from ..config import RunConfig
+from ..contents import State
 from ..data import Dataset, Schema
 from ..data import load as load_data
 from ..files import read_tensors
@@ -214,7 +215,7 @@ def _newest(folder: RunFolder, config: RunConfig) -> str:
 
 def _checkpoint(
     place: RunFolder, summary: dict[str, Any], models: nn.ModuleDict, averaged: bool
-) -> dict[str, Any] | None:
+) -> State | None:
     """Load the weights of the last checkpoint and return its facts, where it is newer than those that were
     written when training ended; None where it is not."""
     if summary["finished"] or not has_state(place.path):

@@ -46,12 +46,10 @@ def quantities(report: Numbers) -> dict[Quantity, float | None]:
             if isinstance(others.get(key or ""), dict) and line["unit"] not in ("ratio",):
                 found[(f"{line['label']}, {name}", line["unit"], "")] = others[key or ""]["value"]
     for density in report.get("density") or []:
-        if density["key"] == best and density.get("gain") is not None:
-            found[("Log-density beyond the best baseline", "nats per row", "high")] = density["gain"]
-        if density["key"] == "model" and density.get("gap") is not None:
-            found[("Log-density of training rows beyond held-out rows", "nats per row", "low")] = density[
-                "gap"
-            ]
+        if density["key"] == best and (gain := density.get("gain")) is not None:
+            found[("Log-density beyond the best baseline", "nats per row", "high")] = gain
+        if density["key"] == "model" and (gap := density.get("gap")) is not None:
+            found[("Log-density of training rows beyond held-out rows", "nats per row", "low")] = gap
     motion: Mapping[str, Any] = report.get("motion") or {}
     for key, name, unit in (
         ("straightness", "Straightness S", "model units squared"),

@@ -158,8 +158,8 @@ def read_facts(folder: Path) -> State:
 
 def _checked(file: Path, facts: object) -> State:
     state = cast("State", as_type(facts, State, str(file)))
-    if state.get("best"):
-        as_type(state["best"], Best, f"{file}: best")
+    if best := state.get("best"):
+        as_type(best, Best, f"{file}: best")
     if state["step"] > state["total"]:
         raise ValueError(
             f"{file}: step: expected at most {state['total']}, the steps planned, got {state['step']}"

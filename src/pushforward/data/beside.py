@@ -100,7 +100,7 @@ def _open(source: str, text: bool, max_size: float) -> _Table:
         kept = open_parquet(file, max_size)
         names, parts = kept.names, kept.tables(at_once(len(kept.names), ROWS))
     else:
-        raw = open_source(source, None, random.seeded("read"), tested=False)[0]
+        raw = open_source(source, None, random.seeded("read"), tested=False, max_size=max_size)[0]
         if raw.kind != "table":
             raise ValueError(f"--keep: {raw.source} holds {raw.kind}s, which have no columns to keep")
         columns = {**raw.columns, **raw.extra}

@@ -46,8 +46,13 @@ def locked(folder: Path) -> Iterator[None]:
         if os.fstat(handle).st_nlink > 1:
             raise ValueError(f"{file}: is a hard link, expected a file that is the run's alone")
         _take(handle, folder)
-        _tell(handle, {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")})
         try:
+            try:
+                _tell(
+                    handle, {"process": os.getpid(), "host": platform.node(), "since": time.strftime("%F %T")}
+                )
+            except OSError as error:
+                raise OSError(error.errno, f"{file}: cannot be written ({error.strerror})") from None
             yield
         except BaseException:
             if made and [entry.name for entry in folder.iterdir()] == [LOCK]:

@@ -14,7 +14,7 @@ import torch
 from memory import little_memory
 
 from pushforward.couplings import Rows
-from pushforward.data import ConditionSpec, MixedConditionSpec, Schema, load, read_rows, toys
+from pushforward.data import ConditionSpec, MixedConditionSpec, Schema, load, read_rows, text_tables, toys
 from pushforward.data.pieces import cells_in_pieces, read_pieces
 from pushforward.data.text_tables import read_cells
 
@@ -208,6 +208,16 @@ def test_a_wrong_cell_of_the_last_piece_is_known_before_the_first(tmp_path):
         assert str(error.value) == f"{path}: {said}"
 
 
+def test_a_column_is_what_all_of_it_is(tmp_path):
+    """Texts of digits are texts in every piece where one of them is no number."""
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,kind\n" + "1,2,01\n" * 20 + "1,2,u\n" * 20)
+    schema = table(ConditionSpec(kind="labels", columns=("kind",), classes=("01", "1", "u")))
+    for rows in (7, 1000):
+        labels = joined([*read_pieces(path, schema, rows=rows)]).condition
+        assert torch.equal(labels, torch.tensor([0, 2]).repeat_interleave(20))
+
+
 def test_one_warning_counts_all_pieces(tmp_path):
     path = tmp_path / "t.csv"
     path.write_text("a,b,age\n" + "".join(f"1,2,{i % 10}\n" for i in range(100)))
@@ -233,6 +243,15 @@ def test_long_cells_among_many_rows(tmp_path):
     names, cells = cells_in_pieces(tmp_path / "t.csv")
     assert names == ("a", "note", "b")
     assert [row[1] for piece in cells for row in piece] == notes.tolist()
+
+
+def test_pieces_of_long_rows_are_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(text_tables, "PIECE_BYTES", 2**20)
+    path = tmp_path / "t.csv"
+    path.write_text("a,b,note\n" + "".join(f"{i}.5,2,{'x' * 10_000}\n" for i in range(1000)))
+    pieces = [*read_pieces(path, SCHEMAS["plain"])]
+    assert len(pieces) > 3
+    assert joined(pieces).x[:, 0].tolist() == [i + 0.5 for i in range(1000)]
 
 
 def test_cells_stay_as_they_stand(tmp_path):

@@ -60,7 +60,6 @@ class StoredArray:
         with _sound(self.where), self.opened() as file:
             _skip(file, self.start)
             values = _filled(file, math.prod(self.shape), self.dtype, self.where)
-            file.read(1)  # the end of a member, where its checksum is compared
         return values.reshape(self.shape[::-1]).T if self.fortran else values.reshape(self.shape)
 
     def rows(self, start: int, stop: int) -> np.ndarray:

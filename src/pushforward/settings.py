@@ -117,7 +117,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "threads": Whole(1, 10**9),  # and no more than the machine has processors
     # what is done with a run
     "n": Whole(1, 10**9),
-    "samples": Whole(1, 10_000_000),
+    "samples": Whole(5, 10_000_000),
     "bound_samples": Whole(1, 100_000),
     "flag_below": Number(0, 0.5, open_low=True, open_high=True),
 }

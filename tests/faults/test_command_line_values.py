@@ -88,7 +88,7 @@ REFUSED = [
     ("sample RUN --guidance inf", "--guidance: expected a number"),
     ("sample RUN --seed -1", "--seed: expected at least 0"),
     ("sample RUN -o /dev", "--out /dev: expected a file, and a folder is there"),
-    ("report RUN --samples 0", "--samples: expected at least 1"),
+    ("report RUN --samples 0", "--samples: expected at least 5"),
     (f"report RUN --samples {HUGE}", "--samples: expected at most"),
     ("score RUN x.csv --bound-samples 0", "--bound-samples: expected at least 1"),
     ("score RUN x.csv --flag-below 0.5", "--flag-below: expected a number in (0, 0.5)"),

@@ -11,6 +11,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from typing import NoReturn
 
 from .. import registry
 from .._version import __version__
@@ -56,22 +57,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signals = Signals()
     try:
         signals.watch()
-        return guarded(functools.partial(_run, sys.argv[1:]), _tell)
+        status = guarded(functools.partial(_run, sys.argv[1:]), _tell)
+        signals.forget()
+        return status
     except KeyboardInterrupt:
-        return _interrupted(signals)
+        _interrupted(signals)
     except Exception:
         if signals.received is None:
             raise
-        return _interrupted(signals)  # an import that was interrupted fails in its own way
-    finally:
-        signals.forget()
+        _interrupted(signals)  # an import that was interrupted fails in its own way
 
 
-def _interrupted(signals: Signals) -> int:
+def _interrupted(signals: Signals) -> NoReturn:
+    """End the process, at once: libraries that were interrupted do not always come to an end of their own."""
     number = signals.received or signal.SIGINT
     if number == signal.SIGINT and os.environ.get("LOCAL_RANK", "0") == "0":
         _tell("interrupted")
-    return 128 + number
+    os._exit(128 + number)
 
 
 def _tell(text: str) -> None:

@@ -91,9 +91,11 @@ def kind_of(hint: Any) -> Any:
     return options[0] if typing.get_origin(hint) in (typing.Union, types.UnionType) else hint
 
 
-def component(kind: str, draw: random.Random) -> str:
+def component(kind: str, draw: random.Random, sane: bool = False) -> str:
     """A component of the registry with good and bad options, or something else."""
     table = registry.KINDS[kind]
+    if sane:
+        return draw.choice(list(table))
     options = [
         "",
         ",steps=3",
@@ -120,18 +122,23 @@ def component(kind: str, draw: random.Random) -> str:
     return draw.choice(names) + draw.choice(options)
 
 
-def texts(flag: Flag, draw: random.Random, places: list[str]) -> list[str]:
+def texts(flag: Flag, draw: random.Random, places: list[str], sane: bool = False) -> list[str]:
     """Texts to follow the name of a flag: values of its type, edge values, and others."""
     kind = kind_of(flag.hint)
     if kind is bool:
-        return [] if draw.random() < 0.8 else [draw.choice(["True", "0", "x"])]
-    if draw.random() < 0.12:
+        return [] if sane or draw.random() < 0.8 else [draw.choice(["True", "0", "x"])]
+    if not sane and draw.random() < 0.12:
         return [draw.choice(ODD + NUMBERS + WHOLES)]
     if typing.get_origin(kind) is tuple:
-        return [draw.choice(["x1", "x2", "label", "0", *ODD]) for _ in range(draw.randrange(4))]
+        names = ["label"] if sane else ["x1", "x2", "label", "0", *ODD]
+        return [draw.choice(names) for _ in range(1 if sane else draw.randrange(4))]
     if typing.get_origin(kind) is typing.Literal:
         return [str(draw.choice(typing.get_args(kind)))]
     bounds = BOUNDS.get(flag.name)
+    if flag.name in GOOD and (sane or draw.random() < 0.5):
+        return [draw.choice(GOOD[flag.name])]
+    if kind is int and (sane or draw.random() < 0.5):
+        return [str(max(draw.choice([1, 2, 3, 7, 50]), bounds.low if isinstance(bounds, Whole) else 0))]
     if kind is int:
         ends = (
             [str(bounds.low), str(bounds.low - 1), str(bounds.high + 1)] if isinstance(bounds, Whole) else []
@@ -141,9 +148,31 @@ def texts(flag: Flag, draw: random.Random, places: list[str]) -> list[str]:
         ends = [] if bounds is None else [str(bounds.low), str(bounds.high), str(bounds.high * 2)]
         return [draw.choice(NUMBERS + ["0.1", "0.01"] * 3 + ends)]
     if flag.name.replace("_", "-") in registry.KINDS:
-        return [component(flag.name.replace("_", "-"), draw)]
+        return [component(flag.name.replace("_", "-"), draw, sane)]
     return [draw.choice([*places, *ODD[:8], "cpu", "auto", "cuda", "32-true", "ddp", "0.1"])]
 
+
+#: Values that a flag can use, where its type does not tell them.
+GOOD = {
+    "noise": ["auto", "scott", "0", "0.1"],
+    "source": ["normal", "baseline", "iris", "circles"],
+    "device": ["auto", "cpu"],
+    "precision": ["32-true", "64-true", "bf16-mixed"],
+    "strategy": ["auto", "ddp"],
+    "gamma": ["0", "0.5", "brownian,sigma=0.5"],
+    "sample_weight": ["x1", "label"],
+    "minutes": ["0.01", "0.03"],
+    "holdout": ["0", "0.5"],
+    "validation": ["0", "0.2"],
+    "drop_condition": ["0", "0.5"],
+    "guidance": ["1", "2"],
+    "lr": ["0.1", "0.001"],
+    "ema": ["0", "0.9"],
+    "flag_below": ["0.05"],
+    "max_size": ["1"],
+    "out": ["x.csv", "new/x.parquet", "x.npy"],
+    "solver": ["euler,steps=2", "dopri5", "rk4,steps=3"],
+}
 
 #: What keeps a training short, where nothing else is said.
 SHORT = {
@@ -156,26 +185,28 @@ SHORT = {
     "pairs": ["32"],
     "minutes": ["0.02"],
 }
-#: Flags that would start other processes, or a report, which is tried apart.
-APART = ("devices", "nodes", "report")
+#: Flags that would start other processes, a report or a compiler, which take long and are tried apart.
+APART = ("devices", "nodes", "report", "compile")
 
 
 def line(draw: random.Random, places: list[str], runs: list[str]) -> list[str]:
     """A random command line; ``places`` are files and folders to name, ``runs`` run folders."""
     command = draw.choice([*COMMANDS] + ["train"] * 6 + ["sample"] * 3 + ["score", "push"] * 2)
-    known = flags(command)
+    known, sane = flags(command), draw.random() < 0.6
     arguments = [command]
     for flag in known:
         if flag.positional:
-            good = runs if flag.name in ("run", "first", "second") else ["moons", "iris", *places]
-            arguments.append(draw.choice(good) if draw.random() < 0.9 else draw.choice(ODD + places))
-    chosen = draw.sample(known, min(len(known), draw.choice([0, 1, 1, 2, 3])))
-    named = [flag for flag in chosen if not flag.positional and flag.name not in APART]
+            data = ["moons", "iris", places[0]]
+            good = runs[:3] if flag.name in ("run", "first", "second") else data if sane else [*data, *places]
+            arguments.append(draw.choice(good) if sane or draw.random() < 0.8 else draw.choice(ODD + places))
+    chosen = draw.sample(known, min(len(known), draw.choice([0, 1, 2, 3, 5, 8])))
+    apart = (*APART, "trust", "teacher", "columns", "exclude") if sane else APART
+    named = [flag for flag in chosen if not flag.positional and flag.name not in apart]
     for flag in named:
         name = f"--{flag.name.replace('_', '-')}"
         if kind_of(flag.hint) is bool and draw.random() < 0.3:
             name = f"--no-{name[2:]}"
-        values = texts(flag, draw, places + runs)
+        values = texts(flag, draw, places + runs, sane)
         if len(values) == 1 and draw.random() < 0.2:
             arguments.append(f"{name}={values[0]}")
         else:
@@ -187,7 +218,7 @@ def line(draw: random.Random, places: list[str], runs: list[str]) -> list[str]:
         arguments.append("--no-report")
     if command == "sample" and "n" not in {flag.name for flag in named}:
         arguments += ["-n", "5"]
-    if draw.random() < 0.1:
+    if not sane and draw.random() < 0.2:
         at = draw.randrange(len(arguments) + 1)
         arguments.insert(at, draw.choice([*ODD, "--foo", "--step", "-x", "-h", "--help", "--version"]))
     return arguments

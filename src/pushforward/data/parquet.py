@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from .limits import MAX_SIZE, check_columns, check_regular, check_size
-from .raw import Raw, repeated_names
+from .raw import Raw
 from .stretches import whole
 from .tables import series_values
 
@@ -49,11 +48,6 @@ class ParquetTable:
     def source(self) -> str:
         """What messages call it."""
         return str(self.path)
-
-    @cached_property
-    def repeated(self) -> tuple[str, ...]:
-        """Names that several columns have; the first of each counts."""
-        return repeated_names(self.source, self.names)
 
     def stretches(
         self, names: Sequence[str], rows: int, kinds: Mapping[str, str] | None = None

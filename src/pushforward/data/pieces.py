@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -194,7 +193,6 @@ class _ArrayTable:
 
     stored: StoredArray
     named: bool = False
-    repeated: tuple[str, ...] = ()
     size: int = 0
 
     @property
@@ -202,16 +200,16 @@ class _ArrayTable:
         """What messages call it."""
         return self.stored.where
 
-    @cached_property
+    @property
     def names(self) -> tuple[str, ...]:
         """x1, x2, ..."""
         return default_names(math.prod(self.stored.shape[1:]))
 
     def stretches(
-        self, names: list[str], rows: int, kinds: Mapping[str, str] | None = None
+        self, names: Sequence[str], rows: int, kinds: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
         """The columns ``names``, at most ``rows`` at a time."""
-        for part in _parts(self.stored, at_once(len(self.names), rows)):
+        for part in _parts(self.stored, at_once(math.prod(self.stored.shape[1:]), rows)):
             columns = raw_array(part, source=self.source).columns
             yield {name: columns[name] for name in names}
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from .limits import check_size
-from .raw import MISSING, Raw
+from .raw import MISSING, Raw, repeated_names
 
 #: Cells that are held at once.
 CELLS = 2**23
@@ -33,11 +33,6 @@ class Stretched(Protocol):
     @property
     def named(self) -> bool:
         """Whether the names come from the file."""
-        ...
-
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """Names that several columns have; the first of each counts."""
         ...
 
     @property
@@ -120,7 +115,7 @@ def at_once(width: int, rows: int) -> int:
 
 def whole(table: Stretched, name: str, max_size: float, rows: int = 65_536) -> Raw:
     """All of a table.  Raises ValueError, before memory is taken, for more than ``max_size`` gigabytes."""
-    repeated, names = table.repeated, list(dict.fromkeys(table.names))
+    repeated, names = repeated_names(table.source, table.names), list(dict.fromkeys(table.names))
     seen = 0
 
     def look(part: dict[str, np.ndarray]) -> None:

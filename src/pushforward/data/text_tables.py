@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from .limits import LINE, MAX_SIZE, check_columns, check_regular, longest_line, raise_to
-from .raw import MISSING, Raw, repeated_names
+from .raw import MISSING, Raw
 from .stretches import whole
 from .tables import default_names
 from .text import number, quoted
@@ -72,11 +72,6 @@ class TextTable:
     def size(self) -> int:
         """Bytes of the file, the least that texts of it take."""
         return self.path.stat().st_size
-
-    @property
-    def repeated(self) -> tuple[str, ...]:
-        """Names that several columns have; the first of each counts."""
-        return repeated_names(self.source, self.names)
 
     def stretches(
         self, names: Sequence[str], rows: int, kinds: Mapping[str, str] | None = None

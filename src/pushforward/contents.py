@@ -188,7 +188,7 @@ class State(TypedDict):
     """The header of ``state.safetensors``: at which step of how many training was, after which time.
 
     rows: of ``metrics.jsonl`` then.  validated: rows that validations are of, once that is settled.
-    best: a :class:`Best`, empty before there was one.
+    run: which run and stage it is of.  best: a :class:`Best`, empty before there was one.
     """
 
     step: Count
@@ -196,4 +196,5 @@ class State(TypedDict):
     seconds: _Amount
     rows: Count
     validated: NotRequired[Count | None]
+    run: NotRequired[str]
     best: NotRequired[dict[str, Any]]

@@ -10,6 +10,8 @@ stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and 
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 import re
 import shlex
@@ -199,6 +201,12 @@ class RunFolder:
         facts = self.read("run.json", Summary)
         ended = facts.get("ended") or facts.get("finished")  # the latter in older runs
         return {**facts, "finished": bool(ended) and facts.get("planned", planned(config)) == planned(config)}
+
+    def identity(self, config: RunConfig, stage: str) -> str:
+        """What the checkpoint of a stage has to be of: the same data, seed and model."""
+        model = {k: v for k, v in config.to_json()["model"].items() if k not in ("solver", "guidance")}
+        told = [self._data().get("fingerprint"), config.seed, model, stage]
+        return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
 
     def numbers(self) -> Numbers:
         """What the report says.  Raises ValueError where there is none or it is damaged."""

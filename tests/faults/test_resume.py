@@ -272,3 +272,29 @@ def test_a_folder_that_a_killed_command_left_is_begun_anew(tmp_path):
     (out / "data.json").write_text('{"schema": ')
     assert main(["train", "moons", "--rows", "64", *TINY, "--steps", "2", "--out", str(out)]) == 0
     assert not [name for name in os.listdir(out) if name.startswith(".")]
+
+
+@pytest.mark.parametrize("flags", [["--seed", "1"], ["--prediction", "data"], ["--rows", "201"]])
+def test_the_state_of_another_run_of_the_same_shapes_is_refused(flags, tmp_path, capsys):
+    for name, own in (("run", []), ("other", flags)):
+        command = [
+            "train",
+            "moons",
+            "--rows",
+            "200",
+            *TINY,
+            *own,
+            "--steps",
+            "6",
+            "--out",
+            str(tmp_path / name),
+        ]
+        assert main(command) == 0
+    state = "state.safetensors"
+    (tmp_path / "run" / state).write_bytes((tmp_path / "other" / state).read_bytes())
+    (tmp_path / "run" / "run.json").unlink()
+    capsys.readouterr()
+    again = ["train", "moons", "--rows", "200", *TINY, "--steps", "6", "--out", str(tmp_path / "run")]
+    for command in (again, ["sample", str(tmp_path / "run"), "-o", str(tmp_path / "x.csv")]):
+        assert main(command) == 2
+        assert "is of another run" in capsys.readouterr().err

@@ -120,6 +120,7 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         seed=config.seed,
         fabric=job.fabric,
         folder=place.path,
+        run=job.folder.identity(config, place.path.name),
         validation=None if judge is not None else validation,
         judge=judge or by_loss(objective, validation, config.seed),
         validate_at=steps,

@@ -20,7 +20,7 @@ from ..files import read_tensors
 from ..flows import Transformed, load_flow
 from ..registry import Trust
 from ..runs import RunFolder
-from ..training import STATE, has_state, load_weights, read_facts, read_metrics, read_model
+from ..training import STATE, check_run, has_state, load_weights, read_facts, read_metrics, read_model
 from ..training.checkpoint import check_like
 from ..training.devices import find_device
 from .build import build_flow, build_models, check_components, stages
@@ -186,7 +186,7 @@ def reopen(
         raise ValueError(
             f"{place.path / 'run.json'}: stage: expected {stage} by config.json, got {summary['stage']}"
         )
-    facts = _checkpoint(place, summary, models, averaged)
+    facts = _checkpoint(place, summary, models, averaged, folder.identity(config, stage))
     if facts is None:
         last, average = place.path / "model.safetensors", left_in(place.path, config)
         weights = average if averaged else last
@@ -214,7 +214,7 @@ def _newest(folder: RunFolder, config: RunConfig) -> str:
 
 
 def _checkpoint(
-    place: RunFolder, summary: dict[str, Any], models: nn.ModuleDict, averaged: bool
+    place: RunFolder, summary: dict[str, Any], models: nn.ModuleDict, averaged: bool, run: str
 ) -> State | None:
     """Load the weights of the last checkpoint and return its facts, where it is newer than those that were
     written when training ended; None where it is not."""
@@ -223,6 +223,7 @@ def _checkpoint(
     facts = read_facts(place.path)
     if summary.get("ended") and summary.get("step") == facts["step"]:
         return None
+    check_run(place.path, facts, run)
     return load_weights(place.path, models, averaged)
 
 

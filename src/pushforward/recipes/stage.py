@@ -160,6 +160,7 @@ def fit(
         seconds=job.seconds,
         stop_at=None if choice is None else choice.steps,
         history=() if choice is None else choice.curve,
+        run=job.folder.identity(job.config, name),
         show_progress=job.show_progress,
     )
     facts = {**job.facts, "stage": name, "start": job.start.note}

@@ -3,6 +3,7 @@
 from .batches import PairedBatches as PairedBatches
 from .batches import in_model_space as in_model_space
 from .checkpoint import STATE as STATE
+from .checkpoint import check_run as check_run
 from .checkpoint import has_state as has_state
 from .checkpoint import load_weights as load_weights
 from .checkpoint import read_facts as read_facts
@@ -47,6 +48,7 @@ __all__ = [
     "check_count",
     "check_number",
     "check_optim",
+    "check_run",
     "gather_objects",
     "has_state",
     "in_model_space",

@@ -167,6 +167,12 @@ def _checked(file: Path, facts: object) -> State:
     return state
 
 
+def check_run(folder: Path, facts: State, run: str) -> None:
+    """Raise ValueError where the state in ``folder`` is of another run, or of another part of it."""
+    if facts.get("run", run) != run:
+        raise ValueError(f"{folder / STATE}: is of another run, or of another stage of this one")
+
+
 def has_state(folder: Path) -> bool:
     """Whether training in ``folder`` came to a checkpoint."""
     return (folder / STATE).exists()

@@ -23,6 +23,7 @@ from ..tensors import parameter_dtype
 from .best import Best
 from .checkpoint import (
     STATE,
+    check_run,
     check_weights,
     load_state,
     optimiser_tensors,
@@ -117,6 +118,7 @@ class Trainer:
         stop_at: train so many of the ``optim.steps`` that the learning rate is planned for.
         seconds: that training may take over all calls, validations included; None for as many as it takes.
         history: rows that ``metrics.jsonl`` begins with.
+        run: which run, and which part of it, the folder's checkpoint has to be of; kept in it.
 
     Validation takes a twentieth of the field evaluations: where it would take more, fewer rows are validated
     with, then less often.  Counts decide, and so results depend on no clock, but for a training that
@@ -146,6 +148,7 @@ class Trainer:
         stop_at: int | None = None,
         seconds: float | None = None,
         history: Sequence[dict[str, Any]] = (),
+        run: str = "",
         show_progress: bool = True,
         title: str = "training",
     ):
@@ -172,7 +175,7 @@ class Trainer:
         self.reached: dict[int, int] = {}
         #: what ``judge`` said, by step
         self.judged: dict[int, Tensor] = {}
-        self._given_history = list(history)
+        self._given_history, self.run = list(history), run
         self.models.to(self.device)
         self.dtype = parameter_dtype(self.models)
         self.names: dict[Tensor, str] = {p: name for name, p in self.models.named_parameters()}
@@ -416,6 +419,7 @@ class Trainer:
             "seconds": self._seconds(),
             "rows": len(self.history),
             "validated": self._settled_rows,
+            "run": self.run,
         }
         if self.best is not None:
             tensors |= {f"best/{name}": value for name, value in self.best.weights.items()}
@@ -433,6 +437,7 @@ class Trainer:
             if self.rank == 0:  # rows of steps that no checkpoint holds
                 remove(self.folder / METRICS)
             return 0
+        check_run(self.folder, saved[1], self.run)
         if saved[1]["total"] > self.total:
             raise ValueError(
                 f"{self.folder / STATE}: is of another run, of {saved[1]['total']} steps and not {self.total}"

@@ -119,7 +119,7 @@ def test_places_that_cannot_be_written_are_refused_at_once(run, tmp_path, capsys
         tmp_path / "pipe.csv": "expected a file to write",
         table / "x.csv": "in.csv",
         table / "deeper" / "x.csv": "in.csv",
-        tmp_path / f"{'x' * 300}.csv": "too long",
+        tmp_path / f"{'x' * 300}.csv": "255",
         tmp_path / "x": "without a suffix",
         tmp_path / "x.csv.gz": "cannot write '.gz'",
     }

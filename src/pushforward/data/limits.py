@@ -44,7 +44,7 @@ def check_columns(where: str, count: int, max_size: float) -> None:
 
     >>> check_columns("x.csv", 50_000_000, 2.0)
     Traceback (most recent call last):
-    ValueError: x.csv: 50,000,000 columns, more than 100,000; raise the limit with --max-size 1050
+    ValueError: x.csv: 50,000,000 columns, more than 100,000; raise the limit with --max-size 1010
     """
     most = int(max_size * 1e9 / COLUMN)
     if count > most:
@@ -55,11 +55,11 @@ def raise_to(size: float) -> str:
     """The end of an error message: the flag that allows ``size`` gigabytes, if that is a size of memory.
 
     >>> raise_to(3.0), raise_to(0.5), raise_to(1e9)
-    ('; raise the limit with --max-size 4', '; raise the limit with --max-size 0.53', '')
+    ('; raise the limit with --max-size 4', '; raise the limit with --max-size 0.51', '')
     """
     if size > LARGEST:
         return ""
-    enough = math.ceil(size * 1.05) if size > 1 else math.ceil(size * 105) / 100
+    enough = math.ceil(size * 1.01) if size > 1 else math.ceil(size * 101) / 100
     return f"; raise the limit with --max-size {enough}"
 
 

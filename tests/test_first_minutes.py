@@ -95,7 +95,11 @@ def test_info_tells_the_figures_of_the_report(run, capsys, tmp_path):
 
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    numbers = {"sentence": "It has learnt.", "density": [{"key": "model", "mean": -1.25, "error": 0.03125}]}
+    numbers = {
+        "verdict": [],
+        "sentence": "It has learnt.",
+        "density": [{"key": "model", "mean": -1.25, "error": 0.03125}],
+    }
     (copy / "report.json").write_text(json.dumps(numbers))
     assert main(["info", str(copy)]) == 0
     out = capsys.readouterr().out
@@ -337,10 +341,10 @@ def test_images_that_are_read_as_they_are_are_not_spoken_of(tmp_path, recwarn):
     ("arguments", "says"),
     [
         (["train", "moons", "--nonsense"], "--nonsense"),
-        (["train", "moons", "--steps", "abc"], "Error parsing --steps"),
+        (["train", "moons", "--steps", "abc"], "--steps: expected a whole number, got 'abc'"),
         (["train"], "Missing from pushforward train: DATA"),
         (["train", "moons", "--method"], "Missing value for argument '--method'"),
-        (["sample", "RUN", "-n", "x"], "invalid literal for int() with base 10: 'x'"),
+        (["sample", "RUN", "-n", "x"], "-n: expected a whole number, got 'x'"),
         (["sample", "nowhere"], "pushforward: nowhere: no such run folder"),
     ],
 )

@@ -151,7 +151,8 @@ def test_given_points_are_carried_over_and_back(tmp_path, capsys):
 def test_latent_points_of_images_are_not_written_as_images(tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8))
     train(tmp_path / "run", "--network", "mlp,width=16", data=str(tmp_path / "x.npy"))
-    fails(capsys, "push", str(tmp_path / "run"), str(tmp_path / "x.npy"), says="latent points of images")
+    push = ["push", str(tmp_path / "run"), str(tmp_path / "x.npy"), "-o", str(tmp_path / "moved.npy")]
+    fails(capsys, *push, says="latent points of images")
 
 
 def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_path, capsys):

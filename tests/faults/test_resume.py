@@ -298,3 +298,14 @@ def test_the_state_of_another_run_of_the_same_shapes_is_refused(flags, tmp_path,
     for command in (again, ["sample", str(tmp_path / "run"), "-o", str(tmp_path / "x.csv")]):
         assert main(command) == 2
         assert "is of another run" in capsys.readouterr().err
+
+
+def test_a_run_that_is_interrupted_before_its_first_step_loads_and_goes_on(tmp_path, monkeypatch):
+    from pushforward.training import trainer
+
+    command = ["train", "moons", "--rows", "64", *TINY, "--steps", "4", "--out", str(tmp_path / "run")]
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_stop", lambda self, interrupt: True)
+        assert main(command) == 130
+    assert main(["sample", str(tmp_path / "run"), "-n", "3", "-o", str(tmp_path / "x.csv")]) == 0
+    assert main(command) == 0

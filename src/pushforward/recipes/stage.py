@@ -29,6 +29,7 @@ from ..training import (
     Result,
     Trainer,
     gather_objects,
+    has_state,
     write_model,
 )
 from .build import build_coupling, build_objective, model_dtype
@@ -178,7 +179,8 @@ def fit(
         if learnt is None and result.kept in trainer.judged and 0 in trainer.judged:
             learnt = learnt_of(trainer.judged[result.kept] - trainer.judged[0], "validation rows")
         facts["learnt"] = learnt
-    if job.first and result.finished:
+    # who is interrupted before the first step has no checkpoint
+    if job.first and (result.finished or not has_state(place.path)):
         write_models(place, trainer.models, None if trainer.ema is None else trainer.ema.models)
     write_facts(place, models, facts, job.first)
     job.fabric.barrier()

@@ -86,13 +86,13 @@ BOUNDS: Mapping[str, Whole | Number] = {
     # data
     "holdout": Number(0, 0.9),
     "validation": Number(0, 0.9),
-    "rows": Whole(32, 10_000_000),
+    "rows": Whole(32, 1_000_000),
     "resize": Whole(1, 4096),
     "max_size": Number(0, 1e6, open_low=True),
     # model
     "plan": Whole(1, 100_000),
     "reuse": Whole(1, 1_000_000),
-    "reflow": Whole(0, 100),
+    "reflow": Whole(0, 5),
     "pairs": Whole(32, 10_000_000),
     "guidance": Number(-1000, 1000),
     "drop_condition": Number(0, 1, open_high=True),

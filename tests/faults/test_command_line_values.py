@@ -52,7 +52,7 @@ REFUSED = [
         "train moons --rows 100 --folds 60",
         "--folds 60: expected at least 2 training rows a fold, so at most 50",
     ),
-    ("train moons --rows 1000000000000", "--rows: expected at most 10,000,000"),
+    ("train moons --rows 1000000000000", "--rows: expected at most 1,000,000"),
     ("train moons --resize 1000000000", "--resize: expected at most 4,096"),
     ("train moons --plan 0", "--plan: expected at least 1"),
     ("train moons --reuse 0", "--reuse: expected at least 1"),

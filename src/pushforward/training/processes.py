@@ -28,6 +28,10 @@ GRACE = 5.0
 STARTERS = ("LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK")
 #: What the user tells each of several machines, and what a process tells those that it starts: its own id.
 MEETING, STARTED_BY = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"), "PUSHFORWARD_STARTED_BY"
+#: Words of errors of connections between processes.
+CONNECTIONS = ("gloo", "NCCL", "Connection closed", "Connection reset")
+#: What a loss leaves.
+REST = "what was saved is kept, and the same command goes on"
 
 
 class LostProcess(RuntimeError):
@@ -165,14 +169,13 @@ class _Peers(threading.Thread):
 
     def lost(self) -> str | None:
         """Who is gone, in words; None where everybody is there or has come to the end."""
-        rest = "what was saved is kept, and the same command goes on"
         if self.parent is not None and os.getppid() != self.parent:
-            return f"the first of {self.world} processes is gone; {rest}"
+            return f"the first of {self.world} processes is gone; {REST}"
         for number, other in enumerate(list(self.others), 2):
             code = other.poll()
             if code:
                 how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with exit status {code}"
-                return f"process {number} of {self.world} {how}; {rest}"
+                return f"process {number} of {self.world} {how}; {REST}"
         return None
 
     def loss(self) -> LostProcess | None:
@@ -237,6 +240,8 @@ def together() -> Iterator[None]:
             loss = peers.loss()
         peers.leave()
         peers.end()
+        if loss is None and any(word in str(error) for word in CONNECTIONS):
+            loss = LostProcess(f"a process of another machine is gone ({str(error)[:100]}...); {REST}")
         if loss is None or told or not isinstance(error, Exception):
             raise
         raise loss from error

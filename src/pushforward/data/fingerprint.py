@@ -24,7 +24,8 @@ def digest(values: Tensor) -> str:
     """
     array = values.detach().cpu().contiguous()
     found = hashlib.blake2b(repr((str(array.dtype), tuple(array.shape))).encode(), digest_size=12)
-    found.update(array.reshape(-1).view(torch.uint8).numpy() if array.numel() else b"")
+    if array.numel():
+        found.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
     return found.hexdigest()
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -343,6 +344,47 @@ def test_an_animation_is_its_first_frame(tmp_path):
 def test_what_is_called_an_image_and_is_none(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
     assert "a.png: not a readable image" in refused(lambda: load(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "suffix", ["csv", "npy", "npz", "parquet", "png", "jpg", "gif", "bmp", "tiff", "webp"]
+)
+def test_damaged_bytes_are_one_line_or_nothing(tmp_path, suffix, capfd):
+    g = np.random.default_rng(0)
+    x, pixels = g.normal(size=(40, 2)), g.integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    path = tmp_path / f"x.{suffix}"
+    makers = {
+        "csv": lambda: np.savetxt(path, x, delimiter=",", header="x1,x2", comments=""),
+        "npy": lambda: np.save(path, x),
+        "npz": lambda: np.savez_compressed(path, x=x, kind=np.array(["u", "v"] * 20)),
+        "parquet": lambda: pd.DataFrame({"x1": x[:, 0], "x2": x[:, 1], "k": ["u", "v"] * 20}).to_parquet(
+            path
+        ),
+    }
+    makers.get(suffix, lambda: Image.fromarray(pixels).save(path))()
+    good, damaged = path.read_bytes(), 0
+    source = path if suffix in makers else tmp_path
+    capfd.readouterr()
+    for _ in range(60):
+        content, place = bytearray(good), int(g.integers(len(good)))
+        way = int(g.integers(4))
+        content[place : place + (4, 1, len(good), 0)[way]] = (
+            b"\xff\xff\xff\x7f",
+            bytes(1),
+            b"",
+            content[:50],
+        )[way]
+        path.write_bytes(content)
+        with warnings.catch_warnings(), little_memory():
+            warnings.simplefilter("ignore")
+            try:
+                load(source)
+            except ValueError as error:
+                damaged += 1
+                assert str(error).startswith(str(tmp_path)) and "\n" not in str(error)
+                assert len(str(error)) < 600
+    assert damaged > 5
+    assert capfd.readouterr() == ("", "")
 
 
 def test_the_limit_can_be_raised_and_lowered(tmp_path):

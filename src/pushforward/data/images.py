@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import struct
 import warnings
 import zlib
@@ -104,7 +105,7 @@ def _read(path: Path, resize: int | None, max_size: float) -> tuple[np.ndarray, 
 
     try:
         check_size(str(path), BYTE * path.stat().st_size, max_size, "an image file")
-        with _our_limit(), Image.open(path, formats=FORMATS) as file:
+        with _quiet(), Image.open(path, formats=FORMATS) as file:
             what = f"memory for an image of {file.width:,} x {file.height:,} pixels"
             check_size(str(path), PIXEL * file.width * file.height, max_size, what)
             image = ImageOps.exif_transpose(file)
@@ -124,17 +125,23 @@ def _read(path: Path, resize: int | None, max_size: float) -> tuple[np.ndarray, 
             pixels = np.asarray(image)
     except (OSError, SyntaxError, EOFError, TypeError, IndexError, KeyError, struct.error, zlib.error):
         raise ValueError(f"{path}: not a readable image") from None
+    except ValueError as error:
+        ours = str(error).startswith(f"{path}: ")
+        raise error if ours else ValueError(f"{path}: not a readable image") from None
     return pixels[:, :, None] if grey else pixels, changed
 
 
 @contextlib.contextmanager
-def _our_limit() -> Iterator[None]:
-    """Pillow's own limit of pixels is for the moment none, since ours is looked at first."""
+def _quiet() -> Iterator[None]:
+    """Pillow's own limit of pixels is for the moment none, since ours is looked at first, and it logs to
+    handlers of the user alone."""
     from PIL import Image
 
-    before = Image.MAX_IMAGE_PIXELS
+    before, logger, nowhere = Image.MAX_IMAGE_PIXELS, logging.getLogger("PIL"), logging.NullHandler()
     Image.MAX_IMAGE_PIXELS = None
+    logger.addHandler(nowhere)
     try:
         yield
     finally:
         Image.MAX_IMAGE_PIXELS = before
+        logger.removeHandler(nowhere)

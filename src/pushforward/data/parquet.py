@@ -133,8 +133,14 @@ def _readable(path: Path) -> Iterator[None]:
         OverflowError,
         RecursionError,
     ) as error:
-        text = (str(error).splitlines() or [""])[0][:200]
-        raise ValueError(f"{path}: not a readable Parquet file: {text}") from None
+        raise _unreadable(path, error) from None
+    except ValueError as error:
+        raise error if str(error).startswith(f"{path}: ") else _unreadable(path, error) from None
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    text = (str(error).splitlines() or [""])[0][:200]
+    return ValueError(f"{path}: not a readable Parquet file: {text}")
 
 
 def _values(column: pa.Array) -> np.ndarray:

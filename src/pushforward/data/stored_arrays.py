@@ -110,7 +110,7 @@ def _sound(where: str) -> Iterator[None]:
         zipfile.BadZipFile,
     ) as error:
         kind = ".npz" if ".npz" in where else ".npy"
-        raise ValueError(f"{where}: not a readable {kind} file ({error})") from None
+        raise ValueError(f"{where}: not a readable {kind} file ({str(error)[:100]})") from None
 
 
 def open_npy(path: Path) -> StoredArray:

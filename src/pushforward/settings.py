@@ -49,9 +49,9 @@ class Whole:
         """
         if isinstance(value, bool) or not isinstance(value, Integral):
             raise ValueError(f"{name}: expected a whole number, got {shown(value)}")
-        if value < self.low:
+        if int(value) < self.low:
             raise ValueError(f"{name}: expected at least {self.low:,}, got {shown(value)}")
-        if value > self.high:
+        if int(value) > self.high:
             raise ValueError(f"{name}: expected at most {self.high:,}, got {shown(value)}")
 
 
@@ -72,12 +72,15 @@ class Number:
         ValueError: --ema: expected a number in [0, 1), got 1
         """
         number = isinstance(value, Real) and not isinstance(value, bool)
-        inside = number and self.low <= value <= self.high and math.isfinite(value)
+        inside = number and self._holds(value)
         excluded = (value == self.low and self.open_low) or (value == self.high and self.open_high)
         if inside and not excluded:
             return
         ends = f"{'(' if self.open_low else '['}{self.low:g}, {self.high:g}{')' if self.open_high else ']'}"
         raise ValueError(f"{name}: expected a number in {ends}, got {shown(value)}")
+
+    def _holds(self, value: Any) -> bool:
+        return self.low <= value <= self.high and math.isfinite(value)
 
 
 #: What the numbers may be, by the names of settings and flags.

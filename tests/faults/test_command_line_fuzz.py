@@ -17,7 +17,7 @@ from command_lines import Outcome, line, outcome
 
 ALL = os.environ.get("FAULTS") == "all"
 #: Seeds, and lines of each; those of the second number in processes of their own.
-SEEDS, LINES, PROCESSES = (range(3), 500, 60) if ALL else (range(1), 150, 8)
+SEEDS, LINES, PROCESSES = (range(3), 500, 60) if ALL else (range(1), 150, 5)
 #: What is told after files were written: nothing about the command line was wrong.
 LATE = ("not finite", "solver failed")
 

@@ -18,7 +18,7 @@ from ..config import ComputeConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-    from torch.distributed import TCPStore
+    from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 
 #: Seconds that the processes of a run wait for each other at its start.
 WAIT = 300.0
@@ -102,7 +102,7 @@ def _start_others(c: ComputeConfig, rank: int, say: Callable[[str], None]) -> TC
 
 def _meet(c: ComputeConfig, rank: int, say: Callable[[str], None]) -> TCPStore:
     """Where the processes of a run meet: the first one opens it, the others look for it."""
-    from torch.distributed import DistError, TCPStore
+    from torch.distributed import DistError, TCPStore  # type: ignore[reportPrivateImportUsage]
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     if c.nodes > 1 and os.environ["LOCAL_RANK"] == "0":

@@ -387,6 +387,21 @@ def test_damaged_bytes_are_one_line_or_nothing(tmp_path, suffix, capfd):
     assert capfd.readouterr() == ("", "")
 
 
+def test_libraries_are_not_heard(tmp_path, capfd):
+    """A wrong description in Parquet is no JSON, a wrong count of channels is what Pillow logs."""
+    path = tmp_path / "x.parquet"
+    pd.DataFrame({"x1": np.arange(40.0)}).to_parquet(path)
+    path.write_bytes(path.read_bytes().replace(b'"index_columns"', b'"index_columns#'))
+    assert f"{path}: not a readable Parquet file" in refused(lambda: load(path))
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.tiff")
+    content = (tmp_path / "a.tiff").read_bytes()
+    entry = struct.pack("<HHIH", 277, 3, 1, 3)
+    assert entry in content
+    (tmp_path / "a.tiff").write_bytes(content.replace(entry, struct.pack("<HHIH", 277, 3, 1, 2048)))
+    assert "a.tiff: not a readable image" in refused(lambda: load(tmp_path))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_the_limit_can_be_raised_and_lowered(tmp_path):
     x = np.random.default_rng(0).normal(size=(10_000, 3))
     np.save(tmp_path / "x.npy", x)

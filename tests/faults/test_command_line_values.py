@@ -12,6 +12,15 @@ from command_lines import Outcome, flags, kind_of, outcome
 
 import pushforward
 from pushforward.cli import COMMANDS
+from pushforward.training.processes import MEETING, STARTERS
+
+
+@pytest.fixture(autouse=True)
+def no_starter(monkeypatch):
+    """What a training on several processes has told this process is forgotten."""
+    for name in (*STARTERS, *MEETING):
+        monkeypatch.delenv(name, raising=False)
+
 
 HUGE = "1" + "0" * 30
 LONG = "a" * 300

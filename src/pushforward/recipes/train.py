@@ -302,7 +302,7 @@ def _do(
     choice = None
     if folds:
         if job.first and not has_state(place.path):  # what the flow starts from, while there is nothing else
-            write_models(job.folder, models)
+            write_models(job.folder, models, models if job.config.optim.ema else None)
             facts = {**job.facts, "stage": name, "start": job.start.note, "step": 0}
             write_facts(job.folder, models, facts, job.first)
         choice = cross_validate(job)

@@ -25,7 +25,7 @@ def digest(values: Tensor) -> str:
     array = values.detach().cpu().contiguous()
     found = hashlib.blake2b(repr((str(array.dtype), tuple(array.shape))).encode(), digest_size=12)
     if array.numel():
-        found.update(memoryview(array.reshape(-1).view(torch.uint8).numpy()))
+        found.update(array.reshape(-1).view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

@@ -322,3 +322,8 @@ def test_teachers_that_do_not_fit_are_refused(tmp_path, capsys):
     train(tmp_path / "labelled", "--condition", "label")
     common[-1] = str(tmp_path / "labelled")
     fails(capsys, *common, "--reflow", "1", says="expected the same --condition")
+
+
+def test_an_earlier_stage_of_a_finished_run_opens_without_a_warning(tmp_path):
+    train(tmp_path / "run", "--method", "rectified-flow", "--pairs", "64", "--rows", "100")
+    assert pushforward.load(tmp_path / "run", stage="train").sample(2).shape == (2, 2)

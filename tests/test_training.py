@@ -337,8 +337,8 @@ def test_a_batch_may_hold_more_rows_than_there_are():
             "target: expected finite numbers, got 1",
         ),
         (lambda: PairedBatches(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
-        (lambda: PairedBatches(Normal(2), data(), size=0), "size: expected at least 1, got 0"),
-        (lambda: PairedBatches(Normal(2), data(), size=2.5), "size: expected a whole number, got 2.5"),
+        (lambda: PairedBatches(Normal(2), data(), size=0), "size: expected an integer of at least 1, got 0"),
+        (lambda: PairedBatches(Normal(2), data(), size=2.5), "size: expected an integer of at least 1, got 2.5"),
         (
             lambda: PairedBatches(Normal(2), data(), "ot", size=4),
             "coupling: expected a Coupling or None, got",

@@ -169,7 +169,7 @@ class RunFolder:
         if data is None:
             return None
         file = self.path / "source.safetensors"
-        # a normal law is numbers alone, and has no file
+        # a normal distribution is numbers alone, and has no file
         tensors = {} if data.get("law") == "normal" else read_tensors(file)
         shape = self.schema().event_shape
         found = source_from_json(data, tensors, f"{name}.", f"{self._data_file}: {name}", str(file))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -183,77 +184,127 @@ def source_from_json(
     Raises ValueError, which says ``where`` the data stand or which tensor of ``file`` it is, for what it did
     not write.
     """
+    stored = _Stored(data, tensors, prefix, where, file)
+    name = stored.entry("law", str)
+    if name not in _SOURCES:
+        raise ValueError(f"{where}.law: expected one of {', '.join(_SOURCES)}, got {shown(name)}")
+    return _SOURCES[name](stored)
 
-    def entry(key: str, hint: Any) -> Any:
-        return _entry(data, key, hint, where)
 
-    def get(name: str, *shape: int | None) -> Tensor:
-        """A tensor of numbers; None in ``shape`` is any size."""
-        found = tensors.get(prefix + name)
+@dataclass(frozen=True)
+class _Stored:
+    """A source that was stored: its plain data, and its tensors among those of a file."""
+
+    data: Mapping[str, Any]
+    tensors: Mapping[str, Tensor]
+    prefix: str
+    where: str
+    file: str
+
+    def entry(self, key: str, hint: Any) -> Any:
+        """An entry that has to be there, as ``hint`` says."""
+        return _entry(self.data, key, hint, self.where)
+
+    def made(self, make: Any, *arguments: Any) -> Any:
+        """What ``make`` makes, its errors by where their cause stands."""
+        return _made(self.where, make, *arguments)
+
+    def inner(self, data: Mapping[str, Any], name: str, key: str) -> Source:
+        """A source within, whose tensors have ``name`` before theirs, and whose data stand at ``key``."""
+        where = f"{self.where}.{key}"
+        return source_from_json(data, self.tensors, f"{self.prefix}{name}.", where, self.file)
+
+    def wrong(self, name: str, what: str) -> ValueError:
+        """The error of a tensor."""
+        return ValueError(f"{self.file}: {self.prefix}{name}: {what}")
+
+    def tensor(self, name: str, *shape: int | None) -> Tensor:
+        """A tensor of ``shape``, in which None is any size; of any shape where none is said."""
+        found = self.tensors.get(self.prefix + name)
         if found is None:
-            raise ValueError(f"{file}: {prefix}{name}: is missing")
+            raise self.wrong(name, "is missing")
         fits = len(shape) == found.ndim and all(b in (None, a) for a, b in zip(found.shape, shape))
         if shape and not fits:
             sizes = ", ".join("n" if size is None else str(size) for size in shape)
-            raise ValueError(f"{file}: {prefix}{name}: expected shape ({sizes}), got {tuple(found.shape)}")
+            raise self.wrong(name, f"expected shape ({sizes}), got {tuple(found.shape)}")
         return found
 
-    def floats(name: str, *shape: int | None) -> Tensor:
-        found = get(name, *shape)
+    def floats(self, name: str, *shape: int | None) -> Tensor:
+        """A tensor of finite numbers."""
+        found = self.tensor(name, *shape)
         if found.dtype not in (torch.float32, torch.float64):
-            raise ValueError(f"{file}: {prefix}{name}: expected torch.float32 or float64, got {found.dtype}")
-        return check_finite(found, f"{file}: {prefix}{name}")
+            raise self.wrong(name, f"expected torch.float32 or float64, got {found.dtype}")
+        return check_finite(found, f"{self.file}: {self.prefix}{name}")
 
-    def logarithms(name: str, count: int) -> Tensor:
-        found = get(name, count)
+    def floats_if_there(self, name: str, *shape: int | None) -> Tensor | None:
+        """The same, None where there is none."""
+        return self.floats(name, *shape) if self.prefix + name in self.tensors else None
+
+    def logarithms(self, name: str, count: int) -> Tensor:
+        """Logarithms of ``count`` weights, of which some may be 0."""
+        found = self.tensor(name, count)
         if found.dtype not in (torch.float32, torch.float64) or not bool((found < torch.inf).all()):
-            raise ValueError(f"{file}: {prefix}{name}: expected logarithms of weights")
+            raise self.wrong(name, "expected logarithms of weights")
         return found
 
-    match entry("law", str):
-        case "normal":
-            shape = tuple(entry("event_shape", list[int]))
-            law = _made(where, Normal, shape, entry("scale", float), entry("loc", float))
-            return law.to(FLOATS[entry("dtype", _Float) if "dtype" in data else "float32"])
-        case "rows":
-            noise = entry("noise", float) if "noise" in data else 0.0
-            return _made(where, Empirical, floats("rows"), noise)
-        case "mixture":
-            means = floats("means")
-            size = event_size(means.shape[1:])
-            count = len(means) if means.ndim else 0
-            weights = logarithms("log_weights", count)
-            variances = floats("variances", count, size)
-            if bool((variances < 0).any()):
-                raise ValueError(f"{file}: {prefix}variances: expected numbers of at least 0")
-            axes, labels = floats("axes", count, size, size), get("labels", count)
-            if labels.dtype != torch.int64:
-                raise ValueError(f"{file}: {prefix}labels: expected torch.int64, got {labels.dtype}")
-            return _made(where, GaussianMixture.of_axes, means, axes, variances, weights, labels)
-        case "kernels":
-            rows = floats("rows")
-            size = event_size(rows.shape[1:])
-            widths = floats("widths", len(rows)) if prefix + "widths" in tensors else None
-            noise = floats("noise", size, size) if prefix + "noise" in tensors else None
-            return _made(where, Kernels.of_root, rows, floats("root", size, size), widths, noise)
-        case "blend":
-            parts = [
-                source_from_json(part, tensors, f"{prefix}{i}.", f"{where}.parts[{i}]", file)
-                for i, part in enumerate(entry("parts", list[dict[str, Any]]))
-            ]
-            law = _made(where, Blend, parts, floats("weights", len(parts)))
-            law.note = entry("note", str) if "note" in data else ""
-            return law
-        case "shift":
-            noise = source_from_json(
-                entry("noise", dict[str, Any]), tensors, f"{prefix}noise.", f"{where}.noise", file
-            )
-            classes = entry("classes", list[Count])
-            slope = floats("slope", event_size(noise.event_shape), None)
-            known = floats("known", None, slope.shape[1])
-            if sum(max(count, 1) for count in classes) > slope.shape[1]:
-                raise ValueError(f"{where}.classes: expected at most {slope.shape[1]} in all, got {classes}")
-            return LinearShift(noise, slope, classes, known)
-        case name:
-            known = "normal, rows, mixture, kernels, blend, shift"
-            raise ValueError(f"{where}.law: expected one of {known}, got {shown(name)}")
+
+def _normal(stored: _Stored) -> Source:
+    shape = tuple(stored.entry("event_shape", list[int]))
+    source = stored.made(Normal, shape, stored.entry("scale", float), stored.entry("loc", float))
+    return source.to(FLOATS[stored.entry("dtype", _Float) if "dtype" in stored.data else "float32"])
+
+
+def _rows(stored: _Stored) -> Source:
+    noise = stored.entry("noise", float) if "noise" in stored.data else 0.0
+    return stored.made(Empirical, stored.floats("rows"), noise)
+
+
+def _mixture(stored: _Stored) -> Source:
+    means = stored.floats("means")
+    count, size = len(means) if means.ndim else 0, event_size(means.shape[1:])
+    weights = stored.logarithms("log_weights", count)
+    variances = stored.floats("variances", count, size)
+    if bool((variances < 0).any()):
+        raise stored.wrong("variances", "expected numbers of at least 0")
+    axes, labels = stored.floats("axes", count, size, size), stored.tensor("labels", count)
+    if labels.dtype != torch.int64:
+        raise stored.wrong("labels", f"expected torch.int64, got {labels.dtype}")
+    return stored.made(GaussianMixture.of_axes, means, axes, variances, weights, labels)
+
+
+def _kernels(stored: _Stored) -> Source:
+    rows = stored.floats("rows")
+    size = event_size(rows.shape[1:])
+    widths = stored.floats_if_there("widths", len(rows))
+    noise = stored.floats_if_there("noise", size, size)
+    return stored.made(Kernels.of_root, rows, stored.floats("root", size, size), widths, noise)
+
+
+def _blend(stored: _Stored) -> Source:
+    data = stored.entry("parts", list[dict[str, Any]])
+    parts = [stored.inner(part, str(i), f"parts[{i}]") for i, part in enumerate(data)]
+    blend = stored.made(Blend, parts, stored.floats("weights", len(parts)))
+    blend.note = stored.entry("note", str) if "note" in stored.data else ""
+    return blend
+
+
+def _shift(stored: _Stored) -> Source:
+    noise = stored.inner(stored.entry("noise", dict[str, Any]), "noise", "noise")
+    classes = stored.entry("classes", list[Count])
+    slope = stored.floats("slope", event_size(noise.event_shape), None)
+    known = stored.floats("known", None, slope.shape[1])
+    if sum(max(count, 1) for count in classes) > slope.shape[1]:
+        at_most = f"expected at most {slope.shape[1]} in all, got {classes}"
+        raise ValueError(f"{stored.where}.classes: {at_most}")
+    return LinearShift(noise, slope, classes, known)
+
+
+#: How each kind of source is read, by the name that it is stored under.
+_SOURCES: dict[str, Callable[[_Stored], Source]] = {
+    "normal": _normal,
+    "rows": _rows,
+    "mixture": _mixture,
+    "kernels": _kernels,
+    "blend": _blend,
+    "shift": _shift,
+}

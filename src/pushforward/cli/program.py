@@ -26,6 +26,7 @@ SHORT_OF_MEMORY = (
 class _Heedless(io.FileIO):
     """A stream whose loss, with a full disk or a closed terminal, is no reason to stop."""
 
+    # bytes alone come here, where a raw stream takes any buffer
     def write(self, data: bytes) -> int:  # type: ignore[reportIncompatibleMethodOverride]
         try:
             return super().write(data) or 0
@@ -36,6 +37,7 @@ class _Heedless(io.FileIO):
 class _Named(io.FileIO):
     """Standard output, whose errors say so."""
 
+    # bytes alone come here, where a raw stream takes any buffer
     def write(self, data: bytes) -> int:  # type: ignore[reportIncompatibleMethodOverride]
         try:
             return super().write(data) or 0

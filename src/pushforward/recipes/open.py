@@ -172,7 +172,7 @@ def reopen(
         raise ValueError(
             f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
         )
-    stage = stage or _newest(folder, config)
+    asked, stage = stage is not None, stage or _newest(folder, config)
     place = place_of(folder, config, stage)
     source = folder.source()
     preprocess, dtype = folder.preprocess(), folder.dtype()
@@ -197,8 +197,8 @@ def reopen(
         read_model(weights, models)
     else:
         summary |= {"step": facts["step"], "kept_step": facts["step"], "seconds": facts["seconds"]}
-    last = stage == stages(config)[-1]
-    summary["finished"] = summary["finished"] and last
+    # a stage that is not asked for by name is the newest, and that of a finished run is the last
+    summary["finished"] = summary["finished"] and (asked or stage == stages(config)[-1])
     flow.eval().requires_grad_(False).to(where)
     return Run(folder.path, config, schema, flow, read_metrics(place.path), summary, trust=trusted)
 

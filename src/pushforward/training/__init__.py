@@ -9,8 +9,6 @@ from .checkpoint import load_weights as load_weights
 from .checkpoint import read_facts as read_facts
 from .checkpoint import read_model as read_model
 from .checkpoint import write_model as write_model
-from .checks import check_count as check_count
-from .checks import check_number as check_number
 from .checks import check_optim as check_optim
 from .devices import check_compute as check_compute
 from .devices import gather_objects as gather_objects
@@ -45,8 +43,6 @@ __all__ = [
     "Trainer",
     "affordable",
     "check_compute",
-    "check_count",
-    "check_number",
     "check_optim",
     "check_run",
     "gather_objects",

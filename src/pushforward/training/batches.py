@@ -9,11 +9,11 @@ from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
 from ..couplings import Coupling, Independent, Rows
+from ..nn.checks import check_count
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
 from ..sources import Source
 from ..tensors import condition_length, event_size, map_condition, to_tensor
-from .checks import check_count
 from .pools import Gather, Planned, PlansAhead, Pool
 
 #: About how many numbers are drawn at once.
@@ -108,7 +108,7 @@ class PairedBatches:
             raise ValueError(f"coupling: expected a Coupling or None, got {coupling!r}")
         for name, value in (("size", size), ("plan", plan), ("reuse", reuse), ("steps", steps)):
             if value is not None:
-                check_count(name, value, 1)
+                check_count(name, value)
         if not dtype.is_floating_point:
             raise ValueError(f"dtype: expected floats, got {dtype}")
         self.source, self.coupling, self.size, self.seed = source, coupling or Independent(), size, seed

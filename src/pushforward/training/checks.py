@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from numbers import Integral
 from typing import Any
 
 import torch
@@ -12,24 +10,9 @@ from torch import nn
 
 from ..config import OptimConfig
 from ..couplings import Rows
+from ..nn.checks import check_count
 from ..objectives import Batch, Objective
 from ..settings import check_settings
-
-
-def check_count(name: str, value: Any, low: int) -> None:
-    """Raise ValueError unless ``value`` is a whole number of at least ``low``."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        raise ValueError(f"{name}: expected a whole number, got {value!r}")
-    if value < low:
-        raise ValueError(f"{name}: expected at least {low}, got {value}")
-
-
-def check_number(name: str, value: Any, low: float, high: float) -> None:
-    """Raise ValueError unless ``value`` is a finite number from ``low`` to ``high``."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or not low <= value <= high:
-        bounds = "a finite number" if low == -math.inf else f"a number in [{low:g}, {high:g}]"
-        raise ValueError(f"{name}: expected {bounds}, got {value!r}")
 
 
 def check_optim(optim: OptimConfig, spell: Callable[[str], str] = "optim.{}".format) -> None:

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import nn
 
-from .checks import check_number
+from ..settings import Number
 
 
 class EMA:
@@ -18,7 +18,7 @@ class EMA:
     """
 
     def __init__(self, models: nn.ModuleDict, decay: float):
-        check_number("decay", decay, 0.0, 1.0)
+        Number(0.0, 1.0).check("decay", decay)
         self.decay = decay
         # one call for all parameters, as torch.optim's own averaging does
         self._lerp = vars(torch)["_foreach_lerp_"]

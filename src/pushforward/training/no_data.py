@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from ..couplings import Rows
+from ..nn.checks import check_count
 from ..objectives import Batch
-from .checks import check_count
 
 
 class NoData:
@@ -19,7 +19,7 @@ class NoData:
     """
 
     def __init__(self, size: int):
-        check_count("size", size, 1)
+        check_count("size", size)
         self.size = size
 
     def rows(self, rank: int, world: int) -> tuple[int, int]:

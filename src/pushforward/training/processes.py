@@ -18,6 +18,8 @@ from ..config import ComputeConfig
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+    # torch exports these without naming them in `__all__`
     from torch.distributed import TCPStore  # type: ignore[reportPrivateImportUsage]
 
 #: Seconds that the processes of a run wait for each other at its start.
@@ -102,6 +104,7 @@ def _start_others(c: ComputeConfig, rank: int, say: Callable[[str], None]) -> TC
 
 def _meet(c: ComputeConfig, rank: int, say: Callable[[str], None]) -> TCPStore:
     """Where the processes of a run meet: the first one opens it, the others look for it."""
+    # torch exports these without naming them in `__all__`
     from torch.distributed import DistError, TCPStore  # type: ignore[reportPrivateImportUsage]
 
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])

@@ -338,7 +338,10 @@ def test_a_batch_may_hold_more_rows_than_there_are():
         ),
         (lambda: PairedBatches(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
         (lambda: PairedBatches(Normal(2), data(), size=0), "size: expected an integer of at least 1, got 0"),
-        (lambda: PairedBatches(Normal(2), data(), size=2.5), "size: expected an integer of at least 1, got 2.5"),
+        (
+            lambda: PairedBatches(Normal(2), data(), size=2.5),
+            "size: expected an integer of at least 1, got 2.5",
+        ),
         (
             lambda: PairedBatches(Normal(2), data(), "ot", size=4),
             "coupling: expected a Coupling or None, got",

@@ -10,23 +10,10 @@ import sys
 import pytest
 from safetensors.torch import load_file
 
-SMALL = [
-    "--steps",
-    "12",
-    "--batch",
-    "91",
-    "--network",
-    "mlp,width=16,depth=2",
-    "--rows",
-    "200",
-    "--no-report",
-    "--log-every",
-    "1",
-    "--folds",
-    "0",
-    "--patience",
-    "0",
-]
+import pushforward
+
+SMALL = "--steps 12 --batch 91 --network mlp,width=16,depth=2 --rows 200 --no-report --log-every 1 --folds 0"
+SMALL = [*SMALL.split(), "--patience", "0"]
 
 
 def train(folder, *flags: str) -> subprocess.CompletedProcess:
@@ -91,3 +78,10 @@ def test_more_processes_than_the_machine_has_are_refused(tmp_path):
     assert done.returncode == 2 and "--devices 4096" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert not (tmp_path / "run").exists()
+
+
+def test_one_process_is_not_asked_to_meet_others(tmp_path):
+    """What the environment says, and that there is no group, is checked after every test."""
+    short = {"rows": 64, "steps": 2, "folds": 0, "network": "mlp,width=4,depth=1", "source": "normal"}
+    pushforward.train("moons", out=str(tmp_path / "run"), strategy="ddp", show_progress=False, **short)
+    assert (tmp_path / "run" / "model.safetensors").exists()

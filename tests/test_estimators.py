@@ -369,7 +369,7 @@ def test_score_flags_anomalies(tmp_path, capsys) -> None:
     scores = pd.read_csv(out)
     assert list(scores.columns) == ["log_prob", "flag"]
     assert scores["flag"].iloc[-2:].tolist() == [1, 1]
-    # the quantile of 100 held-out rows is that of the law within 4 standard errors
+    # the quantile of 100 held-out rows is that of the distribution within 4 standard errors
     assert scores["flag"][:400].mean() == pytest.approx(0.1, abs=4 * (0.09 / 100 + 0.09 / 400) ** 0.5)
     limit = scores["log_prob"][scores["flag"] == 1].max()
     assert (scores["log_prob"][scores["flag"] == 0] >= limit).all()
@@ -379,7 +379,7 @@ def test_score_flags_anomalies(tmp_path, capsys) -> None:
         and "the 0.1 quantile of 100 held-out rows" in said
     )
     assert main(["score", str(tmp_path / "run"), str(new), "--flag-below", "0.7"]) == 2
-    assert "--flag-below: expected a share in (0, 0.5), got 0.7" in capsys.readouterr().err
+    assert "--flag-below: expected a number in (0, 0.5), got 0.7" in capsys.readouterr().err
     assert main(["train", str(table), "--out", str(tmp_path / "all"), "--holdout", "0", *small]) == 0
     assert main(["score", str(tmp_path / "all"), str(new), "--flag-below", "0.1", "-o", str(out)]) == 2
     assert "holds no rows out" in capsys.readouterr().err

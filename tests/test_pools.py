@@ -187,8 +187,8 @@ def test_sample_weights_of_data_rows_are_kept_whichever_coupling():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plan": 0}, "plan: expected at least 1"),
-        ({"reuse": 0}, "reuse: expected at least 1"),
+        ({"plan": 0}, "plan: expected an integer of at least 1, got 0"),
+        ({"reuse": 0}, "reuse: expected an integer of at least 1, got 0"),
         ({"plan": 301}, "plan: expected at most the 300 rows of the target, got 301"),
     ],
 )

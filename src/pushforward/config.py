@@ -160,7 +160,7 @@ class ComputeConfig:
     nodes: int = 1
     """Machines."""
     strategy: str = "auto"
-    """How processes share the work: `auto`, `ddp`, `fsdp`."""
+    """How several processes share the work: `auto`, `ddp`, `fsdp`."""
     precision: str = "32-true"
     """`32-true`, `bf16-mixed`, `16-mixed`, `64-true`."""
     threads: int | None = None

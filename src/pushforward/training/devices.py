@@ -81,7 +81,8 @@ def make_fabric(c: ComputeConfig) -> Fabric:
             accelerator=device.type,
             devices=c.devices if device.index is None or device.type == "cpu" else [device.index],
             num_nodes=c.nodes,
-            strategy=c.strategy,
+            # one process shares nothing, and is asked for no port and no names in the environment
+            strategy=c.strategy if c.devices * c.nodes > 1 else "auto",
             precision=cast(Any, c.precision),
         )
     except (ValueError, RuntimeError, MisconfigurationException) as error:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -20,6 +21,7 @@ __all__ = [
     "arrays_in",
     "condition_length",
     "condition_to",
+    "differentiable",
     "drop_condition",
     "event_size",
     "every",
@@ -177,6 +179,14 @@ def every(x: Tensor) -> bool:
     while is_functorch_wrapped_tensor(x):
         x = get_unwrapped(x)
     return bool(x.all())
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Leave inference mode, whose tensors have no derivatives; gradients stay on or off."""
+    again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
+    with torch.inference_mode(False), torch.set_grad_enabled(again):
+        yield
 
 
 def event_size(shape: Sequence[int]) -> int:

@@ -12,7 +12,7 @@ from torch.func import jvp, vmap
 
 from .. import random
 from ..nn.checks import check_count, check_kind
-from ..tensors import Condition, every, sum_event
+from ..tensors import Condition, differentiable, every, sum_event
 from .base import Bijection
 from .roots import InverseFailed, smooth_inverse
 
@@ -125,15 +125,16 @@ def _largest(x: Tensor) -> Tensor:
 
 def _exact(g: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
     """g(x) and log|det(I + dg/dx)| from the whole Jacobian."""
-    x = x.clone()  # forward derivatives do not take expanded points
     size = x.shape[1:].numel()
-    eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
+    with differentiable():
+        x = x.clone()  # forward derivatives take neither expanded points nor those of inference mode
+        eye = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
 
-    def derivative(direction: Tensor) -> Tensor:
-        return jvp(g, (x,), (direction.expand_as(x),))[1]
+        def derivative(direction: Tensor) -> Tensor:
+            return jvp(g, (x,), (direction.expand_as(x),))[1]
 
-    jacobian = vmap(derivative, out_dims=-1)(eye).reshape(len(x), size, size)
-    return g(x), torch.linalg.slogdet(jacobian + eye.reshape(size, size)).logabsdet
+        jacobian = vmap(derivative, out_dims=-1)(eye).reshape(len(x), size, size)
+        return g(x), torch.linalg.slogdet(jacobian + eye.reshape(size, size)).logabsdet
 
 
 def _estimate(

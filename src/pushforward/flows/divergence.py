@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..tensors import event_size, flatten_event, sum_event
+from ..tensors import differentiable, event_size, flatten_event, sum_event
 
 
 @contextmanager
@@ -69,9 +69,7 @@ def divergence(
     >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
     (tensor([[1., 4.]]), tensor([6.]))
     """
-    # Nothing can be derived from inference tensors, so leave that mode and copy what came from it.
-    again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
-    with torch.inference_mode(False), torch.set_grad_enabled(again), _plain_attention():
+    with differentiable(), _plain_attention():
         if x.is_inference():
             x = x.clone()
         try:

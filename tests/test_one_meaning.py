@@ -14,7 +14,7 @@ import torch
 import pushforward
 from pushforward.cli import main
 from pushforward.config import ModelConfig, OptimConfig, RunConfig
-from pushforward.recipes import build_coupling, build_path, by_method, label
+from pushforward.recipes import by_method, label, recipe_of
 from pushforward.registry import METHODS
 
 IMAGES = {"glow": "glow,levels=1,steps=1,width=8", "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2"}
@@ -62,9 +62,9 @@ def test_three_forms_give_one_configuration_and_one_flow(method, tmp_path):
 
 def test_a_method_from_python_is_not_plain_flow_matching():
     config = by_method(RunConfig(target="moons", model=ModelConfig(method="ot-cfm", network="mlp")))
-    assert type(build_coupling(config)).__name__ == "MinibatchOT"
+    assert type(recipe_of(config).coupling).__name__ == "MinibatchOT"
     assert by_method(RunConfig.of("moons", method="vp")).model.prediction == "noise"
-    assert build_path(by_method(RunConfig.of("moons", method="i-cfm"))).gamma.value == 0.1
+    assert recipe_of(by_method(RunConfig.of("moons", method="i-cfm"))).path.gamma.value == 0.1
     assert by_method(RunConfig.of("moons", method="rectified-flow")).model.reflow == 1
 
 

@@ -202,11 +202,11 @@ def test_constant_noise_is_added_to_the_start_and_not_to_x0(tmp_path):
 
 def test_the_bridges_plan_has_the_epsilon_of_its_noise(tmp_path):
     from pushforward.config import ModelConfig, RunConfig
-    from pushforward.recipes import build_coupling, by_method
+    from pushforward.recipes import by_method, recipe_of
 
     def coupling(**model):
         config = RunConfig(target="moons", model=ModelConfig(coupling="sinkhorn", **model))
-        return build_coupling(by_method(config))
+        return recipe_of(by_method(config)).coupling
 
     matched = coupling(gamma="brownian,sigma=0.3")
     assert matched.epsilon == pytest.approx(2 * 0.3**2) and not matched.relative

@@ -14,11 +14,10 @@ import pushforward
 from pushforward.cli import main
 from pushforward.config import RunConfig
 from pushforward.metrics import fit_blend
-from pushforward.recipes import build_coupling, build_models, resolve
-from pushforward.recipes.build import inner_flow
+from pushforward.recipes import recipe_of, resolve
 from pushforward.recipes.choice import choose
 from pushforward.recipes.open import load_dataset
-from pushforward.recipes.start import build_start
+from pushforward.recipes.start import Start, build_start
 from pushforward.registry import METHODS
 from pushforward.solvers import Tsit5
 from pushforward.sources import Blend, Normal
@@ -34,10 +33,14 @@ def wine(columns: int = 4) -> np.ndarray:
 
 def untrained(config, dataset):
     """What a run starts from, and its flow before the first step."""
-    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
-    models = build_models(config, dataset.schema, "train", start.initial, start.known)
-    models.eval().requires_grad_(False)
-    return start, inner_flow(config, dataset.schema, models, start.initial, "train")
+    recipe = recipe_of(config)
+    start = build_start(recipe, dataset.train, dataset.preprocess)
+    return start, untrained_flow(recipe, dataset.schema, start)
+
+
+def untrained_flow(recipe, schema, start):
+    models = recipe.stages[0].models(schema, start).eval().requires_grad_(False)
+    return recipe.stages[0].flow(models, schema, start)
 
 
 @pytest.mark.parametrize("method", ANYWHERE)
@@ -48,11 +51,9 @@ def test_step_zero_is_the_baseline(method):
     dataset = load_dataset(config, x)
     config = resolve(config, dataset.schema)
     assert config.data.source == "baseline" and config.optim.folds == 5
-    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
-    models = (
-        build_models(config, dataset.schema, "train", start.initial, start.known).eval().requires_grad_(False)
-    )
-    flow = inner_flow(config, dataset.schema, models, start.initial, "train")
+    recipe = recipe_of(config)
+    start = build_start(recipe, dataset.train, dataset.preprocess)
+    flow = untrained_flow(recipe, dataset.schema, start)
     if hasattr(flow, "solver"):
         flow = flow.replace(solver=Tsit5(rtol=1e-5, atol=1e-5))
     z = dataset.preprocess.inverse(dataset.train.x[:50]).float()
@@ -70,11 +71,9 @@ def test_step_zero_is_the_baseline_under_conditions(method, kind):
     config = RunConfig.of("iris", method=method, holdout=0.0)
     dataset = load_dataset(config, (iris.data[:, :3], y))
     config = resolve(config, dataset.schema)
-    start = build_start(config, dataset.train, dataset.preprocess, build_coupling(config))
-    models = (
-        build_models(config, dataset.schema, "train", start.initial, start.known).eval().requires_grad_(False)
-    )
-    flow = inner_flow(config, dataset.schema, models, start.initial, "train")
+    recipe = recipe_of(config)
+    start = build_start(recipe, dataset.train, dataset.preprocess)
+    flow = untrained_flow(recipe, dataset.schema, start)
     z, c = dataset.preprocess.inverse(dataset.train.x[:50]).float(), dataset.train.condition[:50]
     torch.testing.assert_close(flow.log_prob(z, c), start.initial.log_prob(z, c), atol=2e-3, rtol=1e-3)
 
@@ -142,7 +141,9 @@ def test_interrupted_in_a_fold_the_folder_loads_and_goes_on(tmp_path, monkeypatc
     whole = pushforward.train(wine(), tmp_path / "whole", method="maf", steps=40, show_progress=False)
     fold = crossed._fold
     monkeypatch.setattr(
-        crossed, "_fold", lambda job, number, *rest: (None, True) if number == 2 else fold(job, number, *rest)
+        crossed,
+        "_fold",
+        lambda job, stage, number, *rest: (None, True) if number == 2 else fold(job, stage, number, *rest),
     )
     run = pushforward.train(wine(), tmp_path / "run", method="maf", steps=40, show_progress=False)
     assert not run.summary["finished"] and run.summary["step"] == 0
@@ -182,11 +183,12 @@ def test_no_method_can_only_be_gaussian_on_one_column(method, conditioned, rows)
     config = RunConfig.of("table", method=method)
     dataset = load_dataset(config, (x, y) if conditioned else x)
     config = resolve(config, dataset.schema)
+    stage = recipe_of(config).stages[0]
     if method in ("glow", "tarflow"):
         with pytest.raises(ValueError, match=r"expected images .* tables: nsf"):
-            build_models(config, dataset.schema)
+            stage.models(dataset.schema, Start(None, None))
         return
-    models = build_models(config, dataset.schema).double().eval().requires_grad_(False)
+    models = stage.models(dataset.schema, Start(None, None)).double().eval().requires_grad_(False)
     torch.manual_seed(0)
     for parameter in models.parameters():
         parameter += 0.3 * torch.randn_like(parameter)

@@ -18,6 +18,7 @@ __all__ = [
     "Method",
     "NETWORKS",
     "SCHEDULES",
+    "RECIPES",
     "SDE_SOLVERS",
     "SOLVERS",
     "TIMES",
@@ -289,17 +290,36 @@ BASES = {
 }
 
 
+RECIPES = {
+    "flow-matching": Entry(
+        "pushforward.recipes.matching:Matching",
+        "regression on the velocities of a path",
+        "Lipman et al. 2023, arXiv 2210.02747",
+    ),
+    "bridge-matching": Entry(
+        "pushforward.recipes.bridges:Bridges",
+        "regression on velocity and score of Brownian bridges",
+        "Tong et al. 2024, arXiv 2307.03672",
+    ),
+    "maximum-likelihood": Entry(
+        "pushforward.recipes.likelihood:Likelihood",
+        "minus the mean log-density of the data",
+        "Dinh et al. 2017, arXiv 1605.08803",
+    ),
+}
+
+
 @dataclass(frozen=True)
 class Method:
-    """A recipe: a name for a set of defaults, with the paper it comes from.
+    """A name for a set of defaults of a recipe, with the paper it comes from.
 
-    objective: what training descends, ``flow-matching``, ``bridge-matching`` or ``maximum-likelihood``.
+    recipe: the family that it is of, which trains it.
     """
 
     summary: str
     paper: str
     defaults: dict[str, Any] = field(default_factory=dict)
-    objective: str = "flow-matching"
+    recipe: str = "flow-matching"
     #: whether its flow may start from any distribution of data points
     starts_anywhere: bool = True
 
@@ -325,7 +345,7 @@ METHODS = {
         "velocity and score of the Schroedinger bridge; ODE, or SDE with --solver euler-maruyama",
         "Tong et al. 2024, arXiv 2307.03672",
         {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
-        objective="bridge-matching",
+        recipe="bridge-matching",
     ),
     "vp": Method(
         "variance preserving diffusion path, noise prediction",
@@ -410,6 +430,7 @@ KINDS = {
     "solver": SOLVERS,
     "sde-solver": SDE_SOLVERS,
     "method": METHODS,
+    "recipe": RECIPES,
 }
 
 #: The abstract class of each kind, of which a class of the user's own has to be a subclass.
@@ -424,4 +445,5 @@ ABSTRACT = {
     "weighting": "pushforward.objectives:Weighting",
     "solver": "pushforward.solvers:Solver",
     "sde-solver": "pushforward.solvers:StochasticSolver",
+    "recipe": "pushforward.recipes:Recipe",
 }

@@ -15,7 +15,7 @@ from . import random, registry
 from .couplings import Rows
 from .flows import Transformed, multi_sample_bound
 from .random import seeded
-from .recipes import Run, build_path
+from .recipes import Run
 from .runs import RunFolder
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import in_model_space
@@ -232,8 +232,7 @@ def carry_pieces(
             f"{run.path}: the latent points of images are no images; use flow.pull and flow.push"
         )
     flow = _adjusted(run, solver=solver)
-    with registry.trusting(run.trust):
-        scale = build_path(run.config).ends()[0].source_scale
+    scale = 1.0 if run.recipe.ends is None else run.recipe.ends[0].source_scale
 
     def carried(part: Rows, number: int) -> Tensor:
         generator = seeded(seed, "carry", number, device=run.device)

@@ -35,6 +35,7 @@ from .entries import GAMMAS as GAMMAS
 from .entries import KINDS as KINDS
 from .entries import METHODS as METHODS
 from .entries import NETWORKS as NETWORKS
+from .entries import RECIPES as RECIPES
 from .entries import SCHEDULES as SCHEDULES
 from .entries import SDE_SOLVERS as SDE_SOLVERS
 from .entries import SOLVERS as SOLVERS
@@ -48,7 +49,9 @@ __all__ = [
     "Trust",
     "check",
     "create",
+    "found",
     "is_number",
+    "is_stochastic_solver",
     "lookup",
     "own_classes",
     "parse",
@@ -276,6 +279,16 @@ def check(kind: str, spec: str, given: int = 0) -> tuple[Any, dict[str, Any]]:
         as_type(value, _plain(hints.get(option, Any)), f"{where}: {option}")
         _check_size(value, f"{where}: {option}")
     return make, options
+
+
+def found(kind: str, name: str) -> Any:
+    """The class registered as ``name``.  Raises ValueError that suggests the nearest known name."""
+    return _found(lookup(kind, name).target)
+
+
+def is_stochastic_solver(spec: Any) -> bool:
+    """Whether ``spec`` names a solver of stochastic differential equations."""
+    return isinstance(spec, str) and _split(spec)[0] in SDE_SOLVERS
 
 
 def _found(target: str) -> Any:

@@ -10,6 +10,7 @@ stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import math
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor
 
 from .bijections import Bijection
-from .config import RunConfig, changes, flatten
+from .config import ModelConfig, OptimConfig, RunConfig, changes, flatten
 from .contents import Data, Number, Numbers, Summary
 from .data import Dataset, Schema
 from .data.condition_spec import check_condition
@@ -190,22 +191,22 @@ class RunFolder:
     def _data(self) -> Data:
         return self.read("data.json", Data)
 
-    def summary(self, config: RunConfig) -> dict[str, Any]:
+    def summary(self, optim: OptimConfig) -> dict[str, Any]:
         """What ``run.json`` says, empty where there is none, and whether training is ``finished``.
 
-        It is where training has ended by itself and was planned as ``config`` has it; a run that is extended
+        It is where training has ended by itself and was planned as ``optim`` has it; a run that is extended
         is not finished until it has ended again.
         """
         if not (self.path / "run.json").exists():
             return {"finished": False}
         facts = self.read("run.json", Summary)
         ended = facts.get("ended") or facts.get("finished")  # the latter in older runs
-        return {**facts, "finished": bool(ended) and facts.get("planned", planned(config)) == planned(config)}
+        return {**facts, "finished": bool(ended) and facts.get("planned", planned(optim)) == planned(optim)}
 
-    def identity(self, config: RunConfig, stage: str) -> str:
+    def identity(self, seed: int, model: ModelConfig, stage: str) -> str:
         """What the checkpoint of a stage has to be of: the same data, seed and model."""
-        model = {k: v for k, v in config.to_json()["model"].items() if k not in ("solver", "guidance")}
-        told = [self._data().get("fingerprint"), config.seed, model, stage]
+        kept = {k: v for k, v in dataclasses.asdict(model).items() if k not in ("solver", "guidance")}
+        told = [self._data().get("fingerprint"), seed, kept, stage]
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
 
     def numbers(self) -> Numbers:
@@ -214,9 +215,9 @@ class RunFolder:
             raise ValueError(f"{self.path}: no such run folder")
         return read_numbers(self.path / "report.json")
 
-    def finished(self, config: RunConfig) -> bool:
-        """Whether training has come to the end that ``config`` plans."""
-        return self.summary(config)["finished"]
+    def finished(self, optim: OptimConfig) -> bool:
+        """Whether training has come to the end that ``optim`` plans."""
+        return self.summary(optim)["finished"]
 
     def is_ours(self) -> bool:
         """Whether the folder is a run: it has our lock or a configuration that can be read."""
@@ -377,9 +378,9 @@ def check_numbers(data: Any, where: str) -> Numbers:
     return found
 
 
-def planned(config: RunConfig) -> dict[str, Any]:
+def planned(optim: OptimConfig) -> dict[str, Any]:
     """How long training is to last: what it has to reach to be finished."""
-    return {"steps": config.optim.steps, "minutes": config.optim.minutes}
+    return {"steps": optim.steps, "minutes": optim.minutes}
 
 
 def _outside(source: Source | None, teacher: Flow | None) -> dict[str, str]:
@@ -427,7 +428,7 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     if (path / "state").is_dir():
         raise ValueError(f"{path}: state/ is of an older version, which alone can go on; use --overwrite")
     longer = (config.optim.minutes or math.inf) > (old.optim.minutes or math.inf)
-    finished = folder.finished(old)
+    finished = folder.finished(old.optim)
     if now > before or (finished and longer):
         return "extend"
     if finished and not (path / "report.html").exists():

@@ -11,7 +11,6 @@ from .independent import Independent as Independent
 from .minibatch_ot import MinibatchOT as MinibatchOT
 from .partial import PartialOT as PartialOT
 from .semidiscrete import SemidiscreteOT as SemidiscreteOT
-from .semidiscrete import check_source as check_source
 from .sinkhorn import SinkhornOT as SinkhornOT
 from .unbalanced import UnbalancedOT as UnbalancedOT
 
@@ -29,5 +28,4 @@ __all__ = [
     "SinkhornOT",
     "UnbalancedOT",
     "as_rows",
-    "check_source",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, overload
 
 import torch
@@ -141,6 +142,12 @@ class Coupling(ABC):
     looks: bool = True
     #: whether :meth:`pair` wants the whole data set as its target and finds a row of it for each source row
     whole: bool = False
+    #: whether each row is paired with a source point for its condition
+    keeps_condition: bool = False
+    #: whether :meth:`fit` takes so long that what it finds is kept in the run folder
+    fits_long: bool = False
+    #: figures of the fit
+    info: Mapping[str, Any] = MappingProxyType({})
     #: the pairs of two whole data sets, for couplings that hold them from the start or once fitted
     pairing: Pairing | None = None
 
@@ -170,6 +177,18 @@ class Coupling(ABC):
     ) -> Coupling:
         """A coupling fitted to whole data sets; those that need none return themselves."""
         return self
+
+    def check_source(self, source: Source | Rows | Tensor, targets: int) -> None:
+        """Raise ValueError for a source that :meth:`fit` cannot pair with ``targets`` rows."""
+        return
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """What a fit has found, as far as it is worth keeping."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Become the fitted coupling of :meth:`state_dict`.  Raises ValueError for missing entries."""
+        return
 
     @overload
     def __call__(

@@ -48,6 +48,8 @@ class ConditionalOT(Coupling):
     (tensor([0, 1]), tensor([1, 0]))
     """
 
+    keeps_condition = True
+
     def __init__(self, ratio: float = 0.02, weight: float | None = None):
         if not 0 < ratio < 1:
             raise ValueError(f"ratio: expected a share between 0 and 1, got {ratio}")

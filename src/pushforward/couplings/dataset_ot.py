@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..sources import Source
+from ..sources import Empirical, Source
 from .atoms import fingerprint
 from .base import Coupling, Pairing, Rows, as_rows
 from .minibatch_ot import MinibatchOT
@@ -30,6 +30,10 @@ class DatasetOT(Coupling):
         self.inner = inner or MinibatchOT()
         self.pairing: Pairing | None = None
         self._fingerprints: tuple[Tensor, Tensor] | None = None
+
+    def check_source(self, source: Source | Rows | Tensor, targets: int) -> None:
+        if isinstance(source, Source) and not isinstance(source, Empirical):
+            raise ValueError("source: expected the rows of a data set as --source")
 
     def fit(
         self,

@@ -52,6 +52,7 @@ class SemidiscreteOT(Coupling):
     """
 
     whole = True
+    fits_long = True
 
     def __init__(
         self,
@@ -70,6 +71,24 @@ class SemidiscreteOT(Coupling):
         self._fingerprint = torch.zeros(0, dtype=torch.uint8)
         self._ready: tuple[weakref.ref[Tensor], int, Atoms, Search] | None = None
 
+    def check_source(self, source: Source | Rows | Tensor, targets: int) -> None:
+        """Raise ValueError for a finite source of too few rows to share out among ``targets`` rows.
+
+        Each source row goes to one target row whole, so that n of them serve m rows evenly but for a part of
+        order m / n.
+        """
+        rows = None
+        if isinstance(source, Empirical):
+            rows = None if source.noise else len(source.rows)
+        elif not isinstance(source, Source):
+            rows = len(as_rows(source))
+        if rows is not None and rows < FINEST * targets:
+            raise ValueError(
+                f"source: semidiscrete transport to {targets:,} rows expected a distribution with a density, "
+                f"or at least {FINEST * targets:,} rows, got {rows:,}; two finite sets are paired by the "
+                "coupling `dataset`"
+            )
+
     def fit(
         self,
         source: Source | Rows | Tensor,
@@ -79,7 +98,7 @@ class SemidiscreteOT(Coupling):
         target = as_rows(target)
         atoms = Atoms(target)
         draw = drawing(source, tuple(target.x.shape[1:]), generator)
-        check_source(source, len(target))
+        self.check_source(source, len(target))
         # means of both sides are taken off, so that far offsets cost no accuracy
         centre = draw(4096).to(target.x.device).double().mean(0)
 
@@ -163,21 +182,3 @@ class SemidiscreteOT(Coupling):
         figures = {k.removeprefix("info."): v.item() for k, v in state.items() if k.startswith("info.")}
         kinds = {"iterations": int, "draws": int, "converged": bool}
         self.info = {k: kinds.get(k, float)(v) for k, v in figures.items()}
-
-
-def check_source(source: Source | Rows | Tensor, targets: int) -> None:
-    """Raise ValueError for a finite source of too few rows to share out among ``targets`` rows.
-
-    Each source row goes to one target row whole, so that n of them serve m rows evenly but for a part of
-    order m / n.
-    """
-    rows = None
-    if isinstance(source, Empirical):
-        rows = None if source.noise else len(source.rows)
-    elif not isinstance(source, Source):
-        rows = len(as_rows(source))
-    if rows is not None and rows < FINEST * targets:
-        raise ValueError(
-            f"source: semidiscrete transport to {targets:,} rows expected a law with a density, or at least "
-            f"{FINEST * targets:,} rows, got {rows:,}; two finite sets are paired by the coupling `dataset`"
-        )

@@ -78,6 +78,11 @@ class Schema:
         if self.levels is not None and not (self.levels[0] < self.levels[1] and self.levels[2] > 0):
             raise ValueError(f"schema: levels: expected (low, high, step) that rise, got {self.levels}")
 
+    @property
+    def network_spec(self) -> Any:
+        """What a network is told of the condition, None without one."""
+        return None if self.condition is None else self.condition.network_spec
+
     def labels(self, rows: Rows) -> Tensor | None:
         """The labels of ``rows``, by which a split takes its share of each; None without labels."""
         if self.condition is None or rows.condition is None:

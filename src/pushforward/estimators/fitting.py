@@ -108,7 +108,7 @@ def configuration(settings: Settings) -> RunConfig:
         "seed": settings.seed,
     }
     if rest:
-        if method.objective != "maximum-likelihood":
+        if "flow" not in method.defaults:
             raise ValueError(
                 f"method: only normalizing flows take options in their name, got {settings.method!r}; "
                 "see the argument options"

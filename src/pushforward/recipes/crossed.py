@@ -14,10 +14,11 @@ from ..objectives import Batch, Objective, Step
 from ..random import seeded
 from ..runs import RunFolder
 from ..training import Judge, Trainer
-from .build import build_models
+from .base import Stage
 from .choice import Choice, choose
+from .job import Job
 from .judge import build_judge
-from .stage import Job, close, from_data
+from .stage import close
 from .start import Start
 from .weights import calibrate, initialise
 
@@ -25,7 +26,7 @@ from .weights import calibrate, initialise
 GRID, WORSE = (0.08, 0.2, 0.4, 0.7, 1.0), 2
 
 
-def cross_validate(job: Job) -> Choice | None:
+def cross_validate(job: Job, stage: Stage) -> Choice | None:
     """Train once for each fold without its rows, and choose the steps that are best for these.
 
     Kept in the run folder, so that a resumed run does not choose again; a run that was stopped in a fold goes
@@ -33,7 +34,7 @@ def cross_validate(job: Job) -> Choice | None:
     take as long as the training that follows.
     """
     file = job.folder.path / "choice.json"
-    if not file.exists() and not _cross_validate(job, file):
+    if not file.exists() and not _cross_validate(job, stage, file):
         return None
     job.fabric.barrier()
     if job.first:
@@ -44,7 +45,7 @@ def cross_validate(job: Job) -> Choice | None:
     data = read_json(file)
     choice = Choice.from_json(data, str(file))
     check_sum(data, str(file))
-    total = job.config.optim.steps
+    total = job.recipe.optim.steps
     if total is not None and choice.steps > total:
         raise ValueError(f"{file}: steps: expected at most {total}, got {choice.steps}")
     return choice
@@ -55,15 +56,15 @@ def _place(job: Job, number: int) -> Path:
     return job.folder.path / "stages" / f"fold-{number + 1}"
 
 
-def _cross_validate(job: Job, file: Path) -> bool:
+def _cross_validate(job: Job, stage: Stage, file: Path) -> bool:
     """Do so, and let the first process write what it chose; whether it came to an end."""
-    total = job.config.optim.steps
+    total = job.recipe.optim.steps
     assert total is not None
     steps = sorted({0, *(max(1, round(part * total)) for part in GRID)})
     found: list[Tensor] = []
     density = True
     for number, (held, start) in enumerate(job.start.folds):
-        scores, exact = _fold(job, number, held, start, steps)
+        scores, exact = _fold(job, stage, number, held, start, steps)
         if scores is None:
             return False
         found.append(scores)
@@ -71,7 +72,7 @@ def _cross_validate(job: Job, file: Path) -> bool:
     if not job.first:
         return True
     scores = torch.cat(found, 1)
-    choice = choose(steps, scores, density, job.config.data.source == "baseline")
+    choice = choose(steps, scores, density, job.recipe.data.source == "baseline")
     if density:
         crossed = torch.full((len(job.dataset.train),), torch.nan, dtype=torch.float64)
         for (held, _), part in zip(job.start.folds, found):
@@ -82,7 +83,9 @@ def _cross_validate(job: Job, file: Path) -> bool:
     return True
 
 
-def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -> tuple[Tensor | None, bool]:
+def _fold(
+    job: Job, stage: Stage, number: int, held: Tensor, start: Start, steps: list[int]
+) -> tuple[Tensor | None, bool]:
     """Scores ``(len(steps), rows)`` of the rows ``held`` out, and whether they are log-densities."""
     rest = torch.ones(len(job.dataset.train), dtype=torch.bool)
     rest[held] = False
@@ -103,26 +106,24 @@ def _fold(job: Job, number: int, held: Tensor, start: Start, steps: list[int]) -
         folder=place,
         say=lambda text: None,
     )
-    config = job.config
-    models = build_models(config, job.dataset.schema, "train", start.initial, start.known)
+    recipe = job.recipe
+    models = stage.models(job.dataset.schema, start)
     calibrate(models, fold.dataset.train)
-    initialise(fold, models)
-    found = None
-    if start.note:
-        found = build_judge(config, fold.dataset, fold.validation, start.initial, "train", models)
+    initialise(fold, stage, models)
+    found = build_judge(fold, stage, models) if start.note else None
     judge = None if found is None else found[0]
-    objective, batches, validation = from_data(fold)
+    objective, (batches, validation) = stage.objective(), stage.batches(fold, None)
     trainer = Trainer(
         objective,
         models,
         batches,
-        dataclasses.replace(config.optim, patience=WORSE),
-        seed=config.seed,
+        dataclasses.replace(recipe.optim, patience=WORSE),
+        seed=recipe.seed,
         fabric=job.fabric,
         folder=place.path,
-        run=job.folder.identity(config, place.path.name),
+        run=job.folder.identity(recipe.seed, recipe.model, place.path.name),
         validation=None if judge is not None else validation,
-        judge=judge or by_loss(objective, validation, config.seed),
+        judge=judge or by_loss(objective, validation, recipe.seed),
         validate_at=steps,
         seconds=job.seconds,
         show_progress=job.show_progress,

@@ -11,7 +11,7 @@ from ..data import Schema
 from ..settings import Number, check_settings, shown
 from ..tensors import event_size
 from ..training import check_compute
-from .build import by_likelihood, needs_normal_source
+from .base import family, recipe_of
 from .sizes import by_size, is_small
 
 #: Rows that each fold of a cross-validation holds out at least.
@@ -45,13 +45,10 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
     """
     config = by_method(config)
     _check_with_data(config, schema)
-    likelihood = by_likelihood(config)
-    values = by_size(schema, likelihood)
-    model, data, optim = config.model, config.data, config.optim
-    small = is_small(schema)
+    recipe, small = family(config), is_small(schema)
+    values = by_size(schema) | recipe.by_size(schema, small)
+    model, data, optim = recipe.adapted(config.model, schema, small), config.data, config.optim
     values["source"] = "baseline" if small and _starts_anywhere(config, schema) else "normal"
-    if likelihood:
-        model = dataclasses.replace(model, flow=_flow_for(config, schema, small))
     if optim.patience == 0 or model.teacher is not None:
         values["folds"] = 0
     if optim.folds == 0 and small:
@@ -76,8 +73,6 @@ def _check_with_data(config: RunConfig, schema: Schema) -> None:
         )
     if model.guidance == 1:
         return
-    if by_likelihood(config):
-        raise ValueError(f"--guidance {model.guidance:g}: --method {model.method} takes none; leave it out")
     if schema.condition is None:
         raise ValueError(f"--guidance {model.guidance:g}: strengthens a condition; say --condition")
     if model.drop_condition == 0:
@@ -94,27 +89,10 @@ def _filled(part: Any, values: dict[str, Any]) -> Any:
 def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
     """Whether the flow may start from baselines: it has no learnt or hidden source of its own, and where the
     path asks for a normal source there are no conditions, which closed forms do not know."""
-    if not by_likelihood(config) and schema.condition is not None and needs_normal_source(config):
+    if schema.condition is not None and recipe_of(config).normal_source:
         return False
     entry = registry.METHODS[config.model.method]
     return config.model.base is None and config.model.teacher is None and entry.starts_anywhere
-
-
-def _flow_for(config: RunConfig, schema: Schema, small: bool) -> str:
-    """The normalizing flow as it was asked for, or the method's, a small one for few rows.
-
-    A single column takes the kin of a flow that needs two, or would be normal there whatever it learnt.
-    """
-    given = config.model.flow or registry.METHODS[config.model.method].defaults["flow"]
-    name, _, options = given.partition(",")
-    entry = registry.FLOWS.get(name)
-    if entry is None:  # a class of the user's own
-        return given
-    if schema.event_shape == (1,):
-        name = entry.one_column or name
-    if config.model.flow is None and small:
-        options = entry.small
-    return f"{name},{options}" if options else name
 
 
 def label(config: RunConfig) -> str:
@@ -128,15 +106,15 @@ def label(config: RunConfig) -> str:
     'flow-matching (path vp)'
     """
     entry = registry.lookup("method", config.model.method)
-    if entry.objective == "maximum-likelihood":
-        flow = config.model.flow or entry.defaults["flow"]
-        return flow.partition(",")[0]
+    named = family(config).label(config.model)
+    if named is not None:
+        return named
     parts = {key: getattr(config.model, key) for key in GENERIC}
     for name, method in registry.METHODS.items():
-        if method.objective == entry.objective and {**GENERIC, **method.defaults} == parts:
+        if method.recipe == entry.recipe and {**GENERIC, **method.defaults} == parts:
             return name
     told = ", ".join(f"{key} {value}" for key, value in parts.items() if value != GENERIC[key])
-    return f"{entry.objective} ({told})"
+    return f"{entry.recipe} ({told})"
 
 
 def told(config: RunConfig, schema: Schema) -> str:
@@ -189,24 +167,6 @@ def check(config: RunConfig) -> None:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
-    likelihood = by_likelihood(config)
-    if model.flow is not None and not likelihood:
-        known = ", ".join(registry.FLOWS)
-        raise ValueError(f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}")
-    if model.base is not None and not likelihood:
-        raise ValueError(
-            f"--base {model.base}: is for normalizing flows ({', '.join(registry.FLOWS)}), got --method "
-            f"{model.method}, which starts from --source"
-        )
-    if model.base is not None and data.source == "baseline":
-        raise ValueError(f"--base {model.base} and --source baseline: expected one of them, got both")
-    elsewhere = data.source not in (None, "normal", "baseline")
-    if likelihood and (model.reflow or model.distil or model.teacher or elsewhere):
-        raise ValueError(
-            f"--method {model.method}: a normalizing flow has its own source and no paths; "
-            "leave out --source, --reflow, --distil and --teacher"
-        )
+    family(config).refuse(config)
     if data.source == "baseline" and not registry.METHODS[model.method].starts_anywhere:
         raise ValueError(f"--source baseline: --method {model.method} has a source of its own")
-    if model.teacher is not None and not (model.reflow or model.distil):
-        raise ValueError("--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil")

@@ -11,7 +11,7 @@ from ..flows import DensityFlow
 from ..registry import DATASETS, Trust
 from ..runs import RunFolder
 from ..sources import Empirical
-from .build import own_classes
+from .components import own_classes
 from .defaults import label, told
 from .open import Run, reopen
 
@@ -24,7 +24,7 @@ def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]
     """
     folder = RunFolder(Path(path))
     config, schema = folder.config(), folder.schema()
-    summary = folder.summary(config)
+    summary = folder.summary(config.optim)
     for name in ("steps", "batch", "lr", "weight_decay", "ema"):
         if getattr(config.optim, name) is None:
             raise ValueError(f"{folder.path / 'config.json'}: optim.{name}: expected a number, got null")

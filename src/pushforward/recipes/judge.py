@@ -6,15 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections import is_stochastic
-from ..config import RunConfig
 from ..couplings import Rows
-from ..data import Dataset
 from ..data.dataset import sharp
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
 from ..solvers import RK4
-from ..sources import Empirical, Source
+from ..sources import Empirical
 from ..training import JUDGINGS, Judge, affordable
-from .build import by_likelihood, inner_flow, model_dtype
+from .base import Recipe, Stage
+from .job import Job
 
 #: Steps of the solver of densities that rank weights: a field gone wild costs no more than another.  Each is
 #: four field evaluations, and as many directional derivatives for every column; in large batches they take
@@ -29,54 +28,50 @@ LEAST, ENOUGH = 32, 200
 SETTLED = 1000
 
 
-def ranks_better(config: RunConfig, columns: int, started: bool) -> bool:
+def ranks_better(recipe: Recipe, columns: int, started: bool) -> bool:
     """Whether the likelihood should rank weights, and not the loss.
 
     It does where step 0 is a baseline (``started``), and where enough rows can be judged: on tables of 2,500
     to 8,000 rows it chose weights that are .03 to .25 nats denser on new rows.  A loss that is a likelihood
     already needs no judge.
     """
-    settles = (config.optim.steps or 0) >= SETTLED
-    return started or (settles and not by_likelihood(config) and columns * ENOUGH <= DERIVATIVES)
+    settles = (recipe.optim.steps or 0) >= SETTLED
+    return started or (settles and not recipe.descends_density and columns * ENOUGH <= DERIVATIVES)
 
 
 def build_judge(
-    config: RunConfig,
-    dataset: Dataset,
-    rows: Rows,
-    source: Source | None,
-    stage: str,
-    models: nn.ModuleDict,
-    often: bool = False,
+    job: Job, stage: Stage, models: nn.ModuleDict, often: bool = False
 ) -> tuple[Judge, int] | None:
-    """What the weights of ``stage`` are judged by, log-densities of ``rows`` in data units, and its cost.
+    """What the weights of ``stage`` are judged by and its cost: log-densities of the validation rows, in data
+    units.
 
     None where the flow has no density, or data are whole levels.  Of a continuous flow, whose exact
     divergence takes a derivative for every column, a part of the rows is judged.  The cost is in field
     evaluations; of one who is asked ``often``, during a training, fewer rows keep it low.
     """
-    preprocess = sharp(dataset.preprocess)
-    flow = inner_flow(config, dataset.schema, models, source, stage)
-    scored = dataset.schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
-    if not scored or isinstance(source, Empirical):
+    schema, rows, start, optim = job.dataset.schema, job.validation, job.start, job.recipe.optim
+    preprocess = sharp(job.dataset.preprocess)
+    flow = stage.flow(models, schema, start)
+    scored = schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
+    if not scored or isinstance(start.initial, Empirical):
         return None
     each = 1
     if isinstance(flow, ContinuousFlow):
-        each = 3 * STEPS * (1 + dataset.train.x.shape[1])
-        most = max(LEAST, DERIVATIVES // dataset.train.x.shape[1])
+        each = 3 * STEPS * (1 + job.dataset.train.x.shape[1])
+        most = max(LEAST, DERIVATIVES // job.dataset.train.x.shape[1])
         kept = min(len(rows), most, ROWS)
         if often:
-            assert config.optim.steps is not None and config.optim.batch is not None
-            kept, _ = affordable(kept, JUDGINGS, config.optim.steps, config.optim.batch, each, ENOUGH)
+            assert optim.steps is not None and optim.batch is not None
+            kept, _ = affordable(kept, JUDGINGS, optim.steps, optim.batch, each, ENOUGH)
         rows = rows.take(torch.arange(kept))
     elif not isinstance(flow, BijectiveFlow):
         return None
     z, log_det = preprocess.inverse_and_log_det(rows.x, rows.condition)
-    z = z.to(model_dtype(config))
+    z = z.to(job.recipe.dtype)
 
     def judge(models: nn.ModuleDict) -> Tensor:
         device = next(models.parameters()).device
-        flow = inner_flow(config, dataset.schema, models, source, stage)
+        flow = stage.flow(models, schema, start)
         assert isinstance(flow, DensityFlow)
         if isinstance(flow, ContinuousFlow):
             flow = flow.replace(solver=RK4(steps=STEPS))

@@ -16,6 +16,7 @@ from ..config import RunConfig
 from ..contents import State
 from ..data import Dataset, Schema
 from ..data import load as load_data
+from ..data.dataset import sharp
 from ..files import read_tensors
 from ..flows import Transformed, load_flow
 from ..registry import Trust
@@ -23,8 +24,10 @@ from ..runs import RunFolder
 from ..training import STATE, check_run, has_state, load_weights, read_facts, read_metrics, read_model
 from ..training.checkpoint import check_like
 from ..training.devices import find_device
-from .build import build_flow, build_models, check_components, stages
+from .base import Recipe, Stage, recipe_of
+from .components import check_components
 from .limits import to_hold
+from .start import Start
 from .weights import left_in
 
 #: Files of a run that hold its weights.
@@ -37,6 +40,7 @@ class Run:
 
     path: Path
     config: RunConfig
+    recipe: Recipe
     schema: Schema
     flow: Transformed
     history: list[dict[str, Any]]
@@ -115,9 +119,9 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     )
 
 
-def place_of(folder: RunFolder, config: RunConfig, stage: str) -> RunFolder:
+def place_of(folder: RunFolder, recipe: Recipe, stage: Stage) -> RunFolder:
     """Where a stage keeps its own: the last in the run folder itself, those before it under ``stages/``."""
-    return folder if stage == stages(config)[-1] else RunFolder(folder.path / "stages" / stage)
+    return folder if stage.name == recipe.stages[-1].name else RunFolder(folder.path / "stages" / stage.name)
 
 
 def open_run(
@@ -143,8 +147,7 @@ def open_run(
     if not run.summary["finished"]:
         step, total = run.summary.get("step", 0), run.config.optim.steps
         reached = f"step {step:,}" + (f" of {total:,}" if total else "")
-        names = stages(run.config)
-        reached += f" of stage {run.summary['stage']}" if len(names) > 1 else ""
+        reached += f" of stage {run.summary['stage']}" if len(run.recipe.stages) > 1 else ""
         warnings.warn(
             f"{run.path} is not finished: these are the weights of {reached}; the same command goes on",
             UserWarning,
@@ -166,29 +169,29 @@ def reopen(
     folder = RunFolder(Path(path))
     config = folder.config()
     with registry.trusting(trust) as trusted:
-        check_components(config, folder.path / "config.json")
+        recipe = _recipe(config, folder.path / "config.json")
     schema = folder.schema()
-    if stage is not None and stage not in stages(config):
-        raise ValueError(
-            f"{folder.path}: expected one of the stages {', '.join(stages(config))}, got {stage}"
-        )
-    asked, stage = stage is not None, stage or _newest(folder, config)
-    place = place_of(folder, config, stage)
+    if stage is not None and stage not in (known := [each.name for each in recipe.stages]):
+        raise ValueError(f"{folder.path}: expected one of the stages {', '.join(known)}, got {stage}")
+    this = _newest(folder, recipe) if stage is None else recipe.stage(stage)
+    place = place_of(folder, recipe, this)
     source = folder.source()
-    preprocess, dtype = folder.preprocess(), folder.dtype()
+    start, preprocess, dtype = Start(source, source, folder.known()), folder.preprocess(), folder.dtype()
     stored = next((f for name in WEIGHTS if (f := place.path / name).exists()), place.path / WEIGHTS[0])
     with registry.trusting(trusted), to_hold(stored):
-        models = build_models(config, schema, stage, source, folder.known())
-        flow = build_flow(config, schema, models, source, preprocess, dtype, stage)
+        models = this.models(schema, start)
+        inner = this.flow(models, schema, start)
+    flow = Transformed(inner.to(recipe.dtype), sharp(preprocess), dtype)
     folder.check_sum()
-    summary = {"stage": stage, **place.summary(config)}
-    if summary["stage"] != stage:
+    summary = {"stage": this.name, **place.summary(recipe.optim)}
+    if summary["stage"] != this.name:
         raise ValueError(
-            f"{place.path / 'run.json'}: stage: expected {stage} by config.json, got {summary['stage']}"
+            f"{place.path / 'run.json'}: stage: expected {this.name} by config.json, got {summary['stage']}"
         )
-    facts = _checkpoint(place, summary, models, averaged, folder.identity(config, stage))
+    identity = folder.identity(recipe.seed, recipe.model, this.name)
+    facts = _checkpoint(place, summary, models, averaged, identity)
     if facts is None:
-        last, average = place.path / "model.safetensors", left_in(place.path, config)
+        last, average = place.path / "model.safetensors", left_in(place.path, recipe.optim.ema)
         weights = average if averaged else last
         if not last.exists() and not average.exists():
             raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
@@ -198,19 +201,27 @@ def reopen(
     else:
         summary |= {"step": facts["step"], "kept_step": facts["step"], "seconds": facts["seconds"]}
     # a stage that is not asked for by name is the newest, and that of a finished run is the last
-    summary["finished"] = summary["finished"] and (asked or stage == stages(config)[-1])
+    summary["finished"] = summary["finished"] and (stage is not None or place == folder)
     flow.eval().requires_grad_(False).to(where)
-    return Run(folder.path, config, schema, flow, read_metrics(place.path), summary, trust=trusted)
+    return Run(folder.path, config, recipe, schema, flow, read_metrics(place.path), summary, trust=trusted)
 
 
-def _newest(folder: RunFolder, config: RunConfig) -> str:
+def _recipe(config: RunConfig, file: Path) -> Recipe:
+    """The recipe of a configuration.  Raises ValueError, by ``file``, where none can be made of it."""
+    check_components(config, file)
+    try:
+        return recipe_of(config)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _newest(folder: RunFolder, recipe: Recipe) -> Stage:
     """The last stage that has come to weights."""
-    names = stages(config)
-    for name in reversed(names):
-        place = place_of(folder, config, name).path
+    for stage in reversed(recipe.stages):
+        place = place_of(folder, recipe, stage).path
         if has_state(place) or (place / "model.safetensors").exists():
-            return name
-    return names[-1]
+            return stage
+    return recipe.stages[-1]
 
 
 def _checkpoint(

@@ -22,12 +22,10 @@ def is_small(schema: Schema) -> bool:
     return schema.kind == "table" and FEWEST <= schema.rows_train < SMALL
 
 
-def by_size(schema: Schema, likelihood: bool) -> dict[str, Any]:
+def by_size(schema: Schema) -> dict[str, Any]:
     """What a configuration leaves open, for the training rows of ``schema``.
 
-    likelihood: whether training is by maximum likelihood, a regression otherwise.  A regression on noisy
-    targets takes more steps than a likelihood.  What there is to learn grows with the rows, but slower than
-    they do: steps grow with their root.
+    What there is to learn grows with the rows, but slower than they do: steps grow with their root.
     """
     n = max(1, schema.rows_train)
     share = min(VALIDATION_SHARE, VALIDATION_ROWS / n)
@@ -47,12 +45,11 @@ def by_size(schema: Schema, likelihood: bool) -> dict[str, Any]:
     if schema.kind == "array":
         sized = {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3, "reuse": 16, "pairs": 20_000}
         return {**common, **sized, "ema": 0.999}
-    steps = int(np.clip((20 if likelihood else 80) * n**0.5, 100, 8_000))
     table = {
         **common,
         "network": "resmlp,width=128,depth=3",
-        "steps": steps,
-        "batch": 256 if likelihood else 512,
+        "steps": int(np.clip(80 * n**0.5, 100, 8_000)),
+        "batch": 512,
         "lr": 2e-3,
         "times": "late,power=3",
         "threads": 1,

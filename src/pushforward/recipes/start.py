@@ -11,8 +11,7 @@ from torch import Tensor
 
 from .. import registry
 from ..bijections import Affine, Bijection, Chain, Whiten
-from ..config import RunConfig
-from ..couplings import Coupling, Rows
+from ..couplings import Rows
 from ..data import load as load_data
 from ..data.dataset import whitening
 from ..metrics.baselines.blend import cross_fit
@@ -21,7 +20,7 @@ from ..random import derive_seed, seeded
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
 from ..tensors import event_size
 from ..training import in_model_space
-from .build import build_path, by_likelihood, model_dtype, needs_normal_source
+from .base import Recipe
 from .sizes import FOLDS
 
 
@@ -55,55 +54,54 @@ class Start:
         return replace(self, source=moved(self.source), initial=moved(self.initial), known=known, folds=folds)
 
 
-def build_start(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
-    """The start of a resolved configuration for training rows ``target`` in data units.
+def build_start(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
+    """The start of a recipe for training rows ``target`` in data units.
 
     Raises ValueError for a source of other events and one that the path cannot start from.
     """
-    if config.data.source == "baseline":
-        return _baseline(config, target, preprocess, coupling)
-    if by_likelihood(config):
+    if recipe.data.source == "baseline":
+        return _baseline(recipe, target, preprocess)
+    if recipe.own_source:
         start = Start(None, None)
     else:
-        source = _given_source(config, target, preprocess)
-        start = Start(source, _initial(config, source, target, preprocess))
-    return _folded(config, start, target, preprocess)
+        source = _given_source(recipe, target, preprocess)
+        start = Start(source, _initial(recipe, source, target, preprocess))
+    return _folded(recipe, start, target, preprocess)
 
 
-def _baseline(config: RunConfig, target: Rows, preprocess: Bijection, coupling: Coupling) -> Start:
+def _baseline(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
     """A stack of baselines, as the source, or where that must be normal as what the field starts at."""
-    dtype = model_dtype(config)
-    rows = target.thinned(seeded(config.seed, "baseline"))
-    z = in_model_space(rows, preprocess, torch.float64, config.seed)
-    normal = not by_likelihood(config) and needs_normal_source(config)
+    dtype, seed, normal, coupling = recipe.dtype, recipe.seed, recipe.normal_source, recipe.coupling
+    z = in_model_space(target.thinned(seeded(seed, "baseline")), preprocess, torch.float64, seed)
     if normal and z.condition is not None:
         raise ValueError(
-            f"--source baseline: --path {config.model.path} with --prediction {config.model.prediction} "
+            f"--source baseline: --path {recipe.model.path} with --prediction {recipe.model.prediction} "
             "starts from baselines without a condition alone"
         )
     # who pairs with the whole data set draws source points under no condition
-    condition = None if coupling.whole else z.condition
+    condition = None if coupling is not None and coupling.whole else z.condition
     names = ("Gaussian", "mixture") if normal else None
     x, units = _not_whitened(z.x, preprocess)
-    crossed = cross_fit(x, condition, config.optim.folds or FOLDS, config.seed, names)
+    crossed = cross_fit(x, condition, recipe.optim.folds or FOLDS, seed, names)
 
     def start(blend: Blend, preprocess: Bijection) -> Start:
         note, blend = blend.note, blend.affine(*_whitened(units, preprocess))
         if normal:
             source, known = Normal(target.x.shape[1:]).to(dtype), as_mixture(blend)
-            end, _ = build_path(config).ends()
+            assert recipe.ends is not None
+            end, _ = recipe.ends
             initial = known.convolved(end.target_scale, math.hypot(end.source_scale, end.noise_scale))
             return Start(source, initial.to(dtype), known.to(dtype), note, preprocess)
-        if by_likelihood(config):
+        if recipe.own_source:
             return Start(None, blend.to(dtype), None, note, preprocess)
-        initial = _initial(config, blend, target, preprocess).to(dtype)
+        initial = _initial(recipe, blend, target, preprocess).to(dtype)
         return Start(blend.to(dtype), initial, None, note, preprocess)
 
     whole = start(crossed.source, preprocess)
-    if not config.optim.folds:
+    if not recipe.optim.folds:
         return whole
     if len(z.x) < len(target):  # rows drawn by their weights: folds are those of all rows
-        return _folded(config, whole, target, preprocess)
+        return _folded(recipe, whole, target, preprocess)
     folds = tuple(
         (fold.held, start(fold.source, _without(fold.held, target, preprocess))) for fold in crossed.folds
     )
@@ -167,34 +165,34 @@ def as_mixture(blend: Blend) -> GaussianMixture:
     )
 
 
-def _folded(config: RunConfig, start: Start, target: Rows, preprocess: Bijection) -> Start:
+def _folded(recipe: Recipe, start: Start, target: Rows, preprocess: Bijection) -> Start:
     """``start`` with folds of the rows that all start like it."""
-    if not config.optim.folds:
+    if not recipe.optim.folds:
         return start
-    order = torch.randperm(len(target), generator=seeded(config.seed, "folds"))
-    parts = order.tensor_split(config.optim.folds)
+    order = torch.randperm(len(target), generator=seeded(recipe.seed, "folds"))
+    parts = order.tensor_split(recipe.optim.folds)
     # what was fitted to all rows is known in the coordinates of all rows alone
     fitted = bool(start.note)
     own = (preprocess if fitted else _without(held, target, preprocess) for held in parts)
     return replace(start, folds=tuple(zip(parts, (replace(start, preprocess=p) for p in own))))
 
 
-def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Source:
+def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source:
     """The distribution of x0 that is not fitted: normal, or rows of data.
 
     Raises ValueError for events of another shape and paths that need a normal source.
     """
-    dtype, d = model_dtype(config), config.data
+    dtype, d = recipe.dtype, recipe.data
     if d.source == "normal":
         return Normal(target.x.shape[1:]).to(dtype)
     assert d.source is not None, "resolve the configuration first"
-    if needs_normal_source(config):
+    if recipe.normal_source:
         raise ValueError(
-            f"--source {d.source}: --path {config.model.path} with --prediction "
-            f"{config.model.prediction} needs a normal source; any source will do for velocities along "
+            f"--source {d.source}: --path {recipe.model.path} with --prediction "
+            f"{recipe.model.prediction} needs a normal source; any source will do for velocities along "
             "linear, lipman, trig, polynomial and follmer"
         )
-    seed = derive_seed(config.seed, "source") % 2**31
+    seed = derive_seed(recipe.seed, "source") % 2**31
     entry = registry.DATASETS.get(d.source)
     rows = d.rows if entry is not None and ".toys:" in entry.target else None
     columns, exclude = (d.columns, d.exclude) if entry is None else ((), ())
@@ -218,24 +216,25 @@ def _given_source(config: RunConfig, target: Rows, preprocess: Bijection) -> Sou
             f"got {tuple(found.train.x.shape[1:])}"
         )
     start = Rows(found.train.x.to(target.x.dtype))
-    return Empirical(in_model_space(start, preprocess, dtype, config.seed).x)
+    return Empirical(in_model_space(start, preprocess, dtype, recipe.seed).x)
 
 
-def _initial(config: RunConfig, source: Source, target: Rows, preprocess: Bijection) -> Source:
+def _initial(recipe: Recipe, source: Source, target: Rows, preprocess: Bijection) -> Source:
     """The distribution of the path at t = 0, from which the flow starts, given that of x0.
 
     Where the target enters it (variance exploding paths, a little also variance preserving ones) the
     normal distribution of the same mean and variance stands for the mixture, as is customary; far rows of
     tables count as :func:`~pushforward.metrics.baselines.coordinates.drawn_in`.
     """
-    start, _ = build_path(config).ends()
+    assert recipe.ends is not None
+    start, _ = recipe.ends
     if not isinstance(source, Normal):
         alike = start.source_scale == 1 and start.noise_scale == 0
         return source if alike else source.convolved(start.source_scale, start.noise_scale)
     spread, mean = start.source_scale**2 + start.noise_scale**2, 0.0
-    dtype = model_dtype(config)
+    dtype = recipe.dtype
     if start.target_scale != 0:
-        x = in_model_space(target, preprocess, dtype, config.seed).x.double()
+        x = in_model_space(target, preprocess, dtype, recipe.seed).x.double()
         x = drawn_in(x) if x.ndim == 2 else x
         mean = start.target_scale * float(x.mean())
         spread += start.target_scale**2 * float((x - x.mean()).square().mean())

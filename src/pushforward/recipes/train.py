@@ -15,21 +15,17 @@ from torch import nn
 
 from ..bijections import is_stochastic
 from ..config import RunConfig
-from ..couplings import Coupling, DatasetOT, Rows, SemidiscreteOT, check_source
+from ..couplings import Rows
 from ..data import Dataset
 from ..data.atoms import check_atoms
 from ..data.split import split
 from ..files import ensure_folder, write_json
 from ..flows import Flow, Transformed
-from ..objectives import Batch, Objective
 from ..random import derive_seed
 from ..registry import Trust, trusting
 from ..runs import RunFolder, check_out
 from ..settings import check_place, check_text
-from ..sources import Empirical
 from ..training import (
-    Batches,
-    PairedBatches,
     Result,
     has_state,
     is_first_process,
@@ -39,22 +35,14 @@ from ..training import (
     together,
 )
 from ..training.lock import locked
-from .build import (
-    build_coupling,
-    build_models,
-    build_objective,
-    by_likelihood,
-    inner_flow,
-    model_dtype,
-    own_classes,
-    stages,
-)
+from .base import Recipe, Stage, recipe_of
+from .components import own_classes
 from .crossed import cross_validate
 from .defaults import check, resolve, told
+from .job import Job
 from .open import Run, load_dataset, open_run, place_of, reopen
-from .reflow import draw_pairs, held_out, straight_objective
 from .spelling import as_argument, as_keywords
-from .stage import Job, batch_size, fit, from_data, write_facts, write_models
+from .stage import fit, write_facts, write_models
 from .start import Start, build_start
 from .weights import calibrate, initialise, left_in
 
@@ -146,29 +134,28 @@ def _train(
         dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
     config = resolve(config, dataset.schema)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
-    names = stages(config)
-    if decision == "extend" and len(names) > 1:
+    recipe = recipe_of(config)
+    stages = recipe.stages
+    if decision == "extend" and len(stages) > 1:
         raise ValueError(f"{folder.path}: --steps and --minutes cannot change in a run of several stages")
     if decision == "extend" and config.optim.folds:
         raise ValueError(
             f"{folder.path}: --steps and --minutes cannot change in a run whose steps were cross-validated"
         )
     loaded = dataset
-    if by_likelihood(config) and is_first_process() and not is_stochastic(dataset.preprocess):
+    if recipe.descends_density and is_first_process() and not is_stochastic(dataset.preprocess):
         check_atoms(dataset.schema.source, dataset.train.x.numpy(), dataset.schema.columns)
     dataset, validation = _set_apart(config, dataset)
     # whatever cannot be built is refused before anything is written
-    coupling = build_coupling(config)
-    build_objective(config)
     teacher = None if config.model.teacher is None else _teacher(config, dataset)
     if teacher is None:
-        start = build_start(config, dataset.train, dataset.preprocess, coupling)
+        start = build_start(recipe, dataset.train, dataset.preprocess)
     else:  # in the teacher's space, from the teacher's source
         start = Start(teacher.flow.source, teacher.flow.source)
         dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
-    _check_coupling(config, coupling, start, len(dataset.train))
-    models = build_models(config, dataset.schema, names[-1], start.initial, start.known)
-    inner_flow(config, dataset.schema, models, start.initial, names[-1])
+    _check_coupling(recipe, start, len(dataset.train))
+    last = recipe.stages[-1]
+    last.flow(last.models(dataset.schema, start), dataset.schema, start)
 
     if config.compute.threads is not None:
         torch.set_num_threads(config.compute.threads)
@@ -196,7 +183,7 @@ def _train(
         fabric.barrier()
         facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}
         start = start.to(fabric.device)
-        job = Job(config, dataset, validation, start, fabric, folder, facts, show_progress, say)
+        job = Job(recipe, dataset, validation, start, fabric, folder, facts, show_progress, say)
         run_stages(job, teacher, began)
         fabric.barrier()
     return dataclasses.replace(reopen(folder.path), loaded=loaded)
@@ -229,21 +216,25 @@ def _set_apart(config: RunConfig, dataset: Dataset) -> tuple[Dataset, Rows]:
     return dataclasses.replace(dataset, train=rows.take(train)), rows.take(held)
 
 
-def _check_coupling(config: RunConfig, coupling: Coupling, start: Start, rows: int) -> None:
-    if isinstance(coupling, DatasetOT) and not isinstance(start.source, Empirical):
-        raise ValueError(f"--coupling {config.model.coupling}: expected the rows of a data set as --source")
-    if isinstance(coupling, SemidiscreteOT) and start.source is not None:
-        check_source(start.source, rows)
+def _check_coupling(recipe: Recipe, start: Start, rows: int) -> None:
+    coupling = recipe.coupling
+    if coupling is None or start.source is None:
+        return
+    try:
+        coupling.check_source(start.source, rows)
+    except ValueError as error:
+        raise ValueError(f"--coupling {recipe.model.coupling}: {error}") from None
 
 
-def _seconds(job: Job, stages: int, folds: int, began: float) -> float | None:
+def _seconds(job: Job, folds: int, began: float) -> float | None:
     """What each fit of a stage may take of a time budget; None without one.
 
     Stages have equal shares, less what has gone since ``began``; folds and the fit after them likewise.
     """
-    if job.config.optim.minutes is None:
+    minutes = job.recipe.optim.minutes
+    if minutes is None:
         return None
-    share = TRAINED * 60 * job.config.optim.minutes / stages - (time.monotonic() - began)
+    share = TRAINED * 60 * minutes / len(job.recipe.stages) - (time.monotonic() - began)
     return max(share / (folds + 1), 1e-3)
 
 
@@ -252,81 +243,58 @@ def run_stages(job: Job, teacher: Transformed | None, began: float) -> Result | 
 
     began: when the command did, on the monotonic clock.
     """
-    names, start = stages(job.config), job.start
+    recipe, start = job.recipe, job.start
+    stages = recipe.stages
     models: nn.ModuleDict | None = None
     flow = None if teacher is None else teacher.flow
     result: Result | None = None
-    for number, name in enumerate(names):
-        place = place_of(job.folder, job.config, name)
+    for number, stage in enumerate(stages):
+        place = place_of(job.folder, recipe, stage)
         if job.first and place != job.folder:
             ensure_folder(place.path.parent)
             ensure_folder(place.path)
-        models = _models(job, place, name, models)
-        if place != job.folder and place.finished(job.config):
-            read_model(left_in(place.path, job.config), models)
-        else:
-            if len(names) > 1:
-                job.say(f"stage {number + 1} of {len(names)}: {name}")
-            result = _do(job, place, name, models, flow, began)
+        models = _models(job, place, stage, models)
+        if not (place != job.folder and place.finished(recipe.optim)):
+            if len(stages) > 1:
+                job.say(f"stage {number + 1} of {len(stages)}: {stage.name}")
+            result = _do(job, place, stage, models, flow, began)
             if result is None or not result.finished:
                 return result
-            read_model(left_in(place.path, job.config), models)
             began = time.monotonic()
-        flow = inner_flow(job.config, job.dataset.schema, models, start.initial, name)
+        read_model(left_in(place.path, recipe.optim.ema), models)
+        flow = stage.flow(models, job.dataset.schema, start)
     return result
 
 
-def _models(job: Job, place: RunFolder, name: str, before: nn.ModuleDict | None) -> nn.ModuleDict:
+def _models(job: Job, place: RunFolder, stage: Stage, before: nn.ModuleDict | None) -> nn.ModuleDict:
     """The models of a stage, with the weights of the stage ``before`` where they are the same networks."""
-    fresh = build_models(job.config, job.dataset.schema, name, job.start.initial, job.start.known)
+    fresh = stage.models(job.dataset.schema, job.start)
     if before is not None and _same(before, fresh):
         fresh.load_state_dict(before.state_dict())
     else:
         calibrate(fresh, job.dataset.train)
         if not has_state(place.path):
-            initialise(job, fresh)
+            initialise(job, stage, fresh)
     return fresh
 
 
 def _do(
-    job: Job, place: RunFolder, name: str, models: nn.ModuleDict, flow: Flow | None, began: float
+    job: Job, place: RunFolder, stage: Stage, models: nn.ModuleDict, flow: Flow | None, began: float
 ) -> Result | None:
-    """Train one stage, the first from data, others on pairs of ``flow``; None where folds were stopped."""
-    count, folds = len(stages(job.config)), len(job.start.folds) if name == "train" else 0
-    if name != "train":
-        assert flow is not None
-        objective, batches, validation = _from_pairs(job, flow, name)
-        job = dataclasses.replace(job, seconds=_seconds(job, count, folds, began))
-        return fit(job, place, name, objective, models, batches, validation)
-    job = dataclasses.replace(job, seconds=_seconds(job, count, folds, began))
+    """Train one stage; None where folds were stopped."""
+    folds = len(job.start.folds) if stage.from_data else 0
+    pairs = None if stage.from_data else stage.batches(job, flow)
+    job = dataclasses.replace(job, seconds=_seconds(job, folds, began))
     choice = None
     if folds:
         if job.first and not has_state(place.path):  # what the flow starts from, while there is nothing else
-            write_models(job.folder, models, models if job.config.optim.ema else None)
-            facts = {**job.facts, "stage": name, "start": job.start.note, "step": 0}
+            write_models(job.folder, models, models if job.recipe.optim.ema else None)
+            facts = {**job.facts, "stage": stage.name, "start": job.start.note, "step": 0}
             write_facts(job.folder, models, facts, job.first)
-        choice = cross_validate(job)
+        choice = cross_validate(job, stage)
         if choice is None:
             return None
-    objective, batches, validation = from_data(job)
-    return fit(job, place, name, objective, models, batches, validation, choice)
-
-
-def _from_pairs(job: Job, flow: Flow, name: str) -> tuple[Objective, Batches, Batch]:
-    """Objective, batches and validation pairs of a stage that learns where ``flow`` carries its starts."""
-    pairs = draw_pairs(job.config, job.dataset, flow, job.folder, name, job.fabric, job.show_progress)
-    kept, validation = held_out(pairs, job.config.seed)
-    batches = PairedBatches(
-        Rows(kept.source),
-        kept.target,
-        kept.coupling,
-        size=batch_size(job.config),
-        seed=job.config.seed,
-        dtype=model_dtype(job.config),
-        device=job.fabric.device,
-    )
-    validation = Batch(tuple(rows.to(job.fabric.device) for rows in validation.marginals))
-    return straight_objective(job.config, name), batches, validation
+    return fit(job, place, stage, models, pairs or stage.batches(job, flow), choice)
 
 
 def _same(models: nn.ModuleDict, other: nn.ModuleDict) -> bool:

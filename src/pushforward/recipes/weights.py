@@ -7,13 +7,11 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..config import RunConfig
 from ..couplings import Rows
-from ..flows import BijectiveFlow
 from ..nn import ConditionEmbedding
 from ..training import in_model_space
-from .build import by_likelihood, model_dtype
-from .stage import Job
+from .base import Stage
+from .job import Job
 
 #: Training rows that a flow's data-driven initialisation sees.
 INITIAL_ROWS = 512
@@ -26,18 +24,17 @@ def calibrate(models: nn.Module, rows: Rows) -> None:
             module.calibrate(rows.condition)
 
 
-def initialise(job: Job, models: nn.ModuleDict) -> None:
-    """Let a normalizing flow take from the first training rows what it takes from data.
+def initialise(job: Job, stage: Stage, models: nn.ModuleDict) -> None:
+    """Let a stage take from the first training rows what it takes from data.
 
     One that starts from baselines takes nothing: it is to begin at the identity.
     """
-    flow = models["flow"] if by_likelihood(job.config) else None
-    if isinstance(flow, BijectiveFlow) and not job.start.note:
+    if stage.from_data and not job.start.note:
         first = job.dataset.train.take(torch.arange(min(len(job.dataset.train), INITIAL_ROWS)))
-        rows = in_model_space(first, job.dataset.preprocess, model_dtype(job.config), job.config.seed)
-        flow.initialise(rows.x, rows.condition)
+        recipe = job.recipe
+        stage.initialise(models, in_model_space(first, job.dataset.preprocess, recipe.dtype, recipe.seed))
 
 
-def left_in(folder: Path, config: RunConfig) -> Path:
-    """The weights that a stage left: their average, where the configuration has one."""
-    return folder / ("model.safetensors" if config.optim.ema == 0 else "ema.safetensors")
+def left_in(folder: Path, ema: float | None) -> Path:
+    """The weights that a stage left: their average, where it has one (``ema``)."""
+    return folder / ("model.safetensors" if ema == 0 else "ema.safetensors")

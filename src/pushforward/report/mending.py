@@ -10,8 +10,7 @@ from typing import Any
 
 from .. import registry
 from ..config import ModelConfig, RunConfig, flatten
-from ..recipes import by_method
-from ..recipes.build import by_likelihood, needs_normal_source
+from ..recipes import by_method, recipe_of
 from .headline import ROWS, Kind
 from .history import Course
 from .run import RunLike
@@ -62,8 +61,7 @@ def _may_start(run: RunLike) -> bool:
         return False
     if run.schema.kind != "table" or not entry.starts_anywhere or model.base or model.teacher:
         return False
-    normal = not by_likelihood(config) and needs_normal_source(config)
-    return not (normal and run.schema.condition is not None)
+    return run.schema.condition is None or not recipe_of(config).normal_source
 
 
 def _noise(run: RunLike) -> dict[str, str]:

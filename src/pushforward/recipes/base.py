@@ -1,0 +1,151 @@
+"""What a recipe is: a family of methods, the stages that it trains, and the flow that comes of each."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import nn
+
+from .. import registry
+from ..config import ModelConfig, RunConfig
+from ..couplings import Coupling, Rows
+from ..data import Schema
+from ..flows import Flow
+from ..objectives import Batch, Objective
+from ..paths import End
+from ..random import derive_seed
+from ..training import Batches
+from .limits import create_module
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .start import Start
+
+__all__ = ["Recipe", "Stage", "family", "recipe_of"]
+
+#: Rows whose loss is taken at each validation.
+VALIDATION_ROWS = 2000
+
+
+class Stage(ABC):
+    """One training of a recipe: its networks, its objective, its batches, and the flow that comes of them.
+
+    name: what its folder under ``stages/`` is called.
+    """
+
+    name: str
+    #: whether it learns from data, and not from what the stage before has learnt
+    from_data: ClassVar[bool] = False
+
+    @abstractmethod
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        """New networks, by the names that the objective knows them by, their weights drawn from the seed."""
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """What training descends."""
+
+    @abstractmethod
+    def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
+        """Batches to train on and one to validate with, None without validation rows.
+
+        flow: that of the stage before, or of a teacher; None for a stage that learns from data.
+        """
+
+    @abstractmethod
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        """The flow that ``models`` make, in the space of the model."""
+
+    def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
+        """Let ``models`` take from the first training rows, in their space, what they take from data."""
+        return
+
+
+class Recipe(ABC):
+    """How the methods of one family are trained: from a configuration to stages.
+
+    The class knows what a configuration leaves open and what it may not say; an instance holds the components
+    of a resolved one, built.  A new family is a subclass and one line in the registry.
+    """
+
+    #: settings of the model that no configuration may leave open
+    needs: ClassVar[tuple[str, ...]] = ()
+    #: whether training descends minus a log-density, which ranks weights and has no bound at atoms
+    descends_density: ClassVar[bool] = False
+    #: whether flows have a source of their own, and take none
+    own_source: ClassVar[bool] = False
+
+    def __init__(self, config: RunConfig) -> None:
+        self.seed, self.data, self.model, self.optim = config.seed, config.data, config.model, config.optim
+        self.dtype = torch.float64 if config.compute.precision == "64-true" else torch.float32
+        self.compiles = config.compute.compile
+
+    @property
+    @abstractmethod
+    def stages(self) -> tuple[Stage, ...]:
+        """What is trained, in order."""
+
+    def stage(self, name: str) -> Stage:
+        """The stage of that name.  Raises ValueError for another."""
+        known = {stage.name: stage for stage in self.stages}
+        if name not in known:
+            raise ValueError(f"expected one of the stages {', '.join(known)}, got {name}")
+        return known[name]
+
+    @property
+    def coupling(self) -> Coupling | None:
+        """How source and data are paired, new for each caller; None where they are not."""
+        return None
+
+    @property
+    def normal_source(self) -> bool:
+        """Whether there are formulas for a normal source alone."""
+        return False
+
+    @property
+    def ends(self) -> tuple[End, End] | None:
+        """What the path makes of source, data and noise at both ends; None without a path."""
+        return None
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        """Raise ValueError, by its flag, for what does not go with these methods."""
+        return
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        """Settings for the data at hand, other than :func:`~pushforward.recipes.sizes.by_size` has them."""
+        return {}
+
+    @classmethod
+    def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
+        """``model`` for the data at hand."""
+        return model
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        """What these settings train, where it is no matter of coupling, path and prediction."""
+        return None
+
+    def network(self, schema: Schema, seed: str = "network") -> nn.Module:
+        """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
+        assert self.model.network is not None, "resolve the configuration first"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.seed, seed))
+            return create_module("network", self.model.network, schema.event_shape, schema.network_spec)
+
+
+def family(config: RunConfig) -> type[Recipe]:
+    """The recipe of a configuration's method.  Raises ValueError for an unknown method."""
+    method = registry.lookup("method", config.model.method)
+    return registry.found("recipe", method.recipe)
+
+
+def recipe_of(config: RunConfig) -> Recipe:
+    """The recipe of a configuration with its components built.
+
+    Raises ValueError for a component that is unknown, refuses its options, or does not go with the others.
+    """
+    return family(config)(config)

@@ -1,0 +1,64 @@
+"""Bridge matching: velocity and score of a Schroedinger bridge, as an ODE or an SDE."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from .. import registry
+from ..config import RunConfig
+from ..data import Schema
+from ..fields import BridgeField
+from ..flows import DiffusionFlow, Flow
+from ..flows.base import condition_shape
+from ..objectives import BridgeMatching, Objective
+from ..paths import Brownian
+from .base import Stage
+from .matching import Matching, MatchingStage
+
+if TYPE_CHECKING:
+    from .start import Start
+
+
+class Bridges(Matching):
+    """Simulation-free Schroedinger bridges (Tong et al. 2024, arXiv 2307.03672)."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        model, gamma = config.model, self.path.gamma
+        if not isinstance(gamma, Brownian) or model.path != "linear":
+            raise ValueError(
+                f"--method {model.method}: expected --path linear and --gamma brownian,sigma=..., "
+                f"got {model.path} and {model.gamma}"
+            )
+        self.sigma = gamma.sigma
+
+    @property
+    def first(self) -> Stage:
+        return BridgeStage(self)
+
+
+class BridgeStage(MatchingStage):
+    """Training from data along Brownian bridges."""
+
+    recipe: Bridges
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        models = super().models(schema, start)
+        models["score"] = self._network(schema, "score")
+        return models.to(self.recipe.dtype)
+
+    def objective(self) -> Objective:
+        return BridgeMatching(self.recipe.sigma, self.recipe.model.drop_condition, self.recipe.times)
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        recipe, text = self.recipe, self.recipe.model.solver
+        field, score, sigma = models["field"], models["score"], recipe.sigma
+        if not registry.is_stochastic_solver(text):
+            return recipe.ode(BridgeField(field, score, sigma=sigma), schema, start)
+        assert start.initial is not None
+        drift = BridgeField(field, score, sigma=sigma, output="drift")
+        solver = registry.create("sde-solver", text)
+        shape = condition_shape(schema.network_spec)
+        return DiffusionFlow(drift, sigma, solver, start.initial, condition_shape=shape)

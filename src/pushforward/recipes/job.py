@@ -1,0 +1,59 @@
+"""What the stages of a run share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..bijections import Blur, Chain
+from ..couplings import Rows
+from ..data import Dataset
+from ..runs import RunFolder
+from .base import Recipe
+from .start import Start
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is trained, on what, where, and who hears of it.
+
+    dataset: its ``train`` rows are trained on.  validation: rows that choose the weights.  start: what the
+    flow starts from.
+    """
+
+    recipe: Recipe
+    dataset: Dataset
+    validation: Rows
+    start: Start
+    fabric: Fabric
+    folder: RunFolder
+    facts: dict[str, Any]
+    show_progress: bool
+    say: Callable[[str], None]
+    #: that each fit may take, None for as many as it takes
+    seconds: float | None = None
+
+    @property
+    def first(self) -> bool:
+        """Whether this process is the one that writes."""
+        return self.fabric.global_rank == 0
+
+    @property
+    def size(self) -> int:
+        """Rows of a step over all processes."""
+        assert self.recipe.optim.batch is not None, "resolve the configuration first"
+        return self.recipe.optim.batch
+
+    def options(self, jitter: float | None = None) -> dict[str, Any]:
+        """What batches of data rows need; ``jitter`` is noise in the space of the model."""
+        preprocess = self.dataset.preprocess
+        return {
+            "preprocess": Chain(Blur(jitter), preprocess) if jitter else preprocess,
+            "dtype": self.recipe.dtype,
+            "device": self.fabric.device,
+            "seed": self.recipe.seed,
+        }

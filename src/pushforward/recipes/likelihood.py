@@ -1,0 +1,132 @@
+"""Maximum likelihood: normalizing flows and autoencoders, which have a density or a bound of it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import registry
+from ..config import ModelConfig, RunConfig
+from ..couplings import Rows
+from ..data import Schema
+from ..flows import BijectiveFlow, DensityFlow, Flow
+from ..objectives import Batch, MaximumLikelihood, Objective
+from ..random import derive_seed
+from ..training import Batches, PairedBatches
+from .base import VALIDATION_ROWS, Recipe, Stage
+from .limits import create_module
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .start import Start
+
+
+class Likelihood(Recipe):
+    """One stage: the flow is its own and only network."""
+
+    needs = ("flow",)
+    descends_density = True
+    own_source = True
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (LikelihoodStage(self),)
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        model, data = config.model, config.data
+        if model.base is not None and data.source == "baseline":
+            raise ValueError(f"--base {model.base} and --source baseline: expected one of them, got both")
+        elsewhere = data.source not in (None, "normal", "baseline")
+        if model.reflow or model.distil or model.teacher or elsewhere:
+            raise ValueError(
+                f"--method {model.method}: a normalizing flow has its own source and no paths; "
+                "leave out --source, --reflow, --distil and --teacher"
+            )
+        if model.guidance != 1:
+            raise ValueError(
+                f"--guidance {model.guidance:g}: --method {model.method} takes none; leave it out"
+            )
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        """A regression on noisy targets takes more steps than a likelihood."""
+        if schema.kind != "table" or small:
+            return {}
+        return {"steps": int(np.clip(20 * max(1, schema.rows_train) ** 0.5, 100, 8_000)), "batch": 256}
+
+    @classmethod
+    def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
+        """The flow as it was asked for, or the method's, a small one for few rows.
+
+        A single column takes the kin of a flow that needs two, or would be normal there whatever it learnt.
+        """
+        given = _text(model)
+        name, _, options = given.partition(",")
+        entry = registry.FLOWS.get(name)
+        if entry is None:  # a class of the user's own
+            return dataclasses.replace(model, flow=given)
+        if schema.event_shape == (1,):
+            name = entry.one_column or name
+        if model.flow is None and small:
+            options = entry.small
+        return dataclasses.replace(model, flow=f"{name},{options}" if options else name)
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        return _text(model).partition(",")[0]
+
+
+class LikelihoodStage(Stage):
+    """Training from data."""
+
+    name, from_data = "train", True
+
+    def __init__(self, recipe: Likelihood) -> None:
+        self.recipe = recipe
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        """Raises ValueError for a base under a model that has hidden variables instead."""
+        model = self.recipe.model
+        assert model.flow is not None, "resolve the configuration first"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "flow"))
+            flow = create_module("flow", model.flow, schema.event_shape, schema.network_spec)
+            if model.base is not None:
+                if not isinstance(flow, BijectiveFlow):
+                    raise ValueError(
+                        f"--base {model.base}: is for flows that are bijections, got {model.flow}"
+                    )
+                # its shape need not be that of the data: images are squeezed into patches or flattened
+                flow.source = create_module("base", model.base, flow.source.event_shape)
+        if start.initial is not None:
+            assert isinstance(flow, BijectiveFlow)
+            flow.source = start.initial
+        return nn.ModuleDict({"flow": flow}).to(self.recipe.dtype)
+
+    def objective(self) -> Objective:
+        return MaximumLikelihood()
+
+    def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
+        jittered, scored = job.options(self.recipe.optim.jitter), min(len(job.validation), VALIDATION_ROWS)
+        batches = PairedBatches(None, job.dataset.train, size=job.size, **jittered)
+        held = PairedBatches(None, job.validation, size=scored, **job.options())(0) if scored else None
+        return batches, held
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        flow = models["flow"]
+        assert isinstance(flow, DensityFlow)
+        return flow
+
+    def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
+        flow = models["flow"]
+        if isinstance(flow, BijectiveFlow):
+            flow.initialise(rows.x, rows.condition)
+
+
+def _text(model: ModelConfig) -> str:
+    return model.flow or registry.METHODS[model.method].defaults["flow"]

@@ -1,0 +1,244 @@
+"""Flow matching along interpolants: coupling, path, prediction, and reflow and distillation after it."""
+
+from __future__ import annotations
+
+import copy
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, cast
+
+from torch import nn
+
+from .. import registry
+from ..config import ModelConfig, RunConfig
+from ..couplings import Coupling, MinibatchOT, Rows
+from ..data import Schema
+from ..fields import Around, BestLinear, Field, Parameterised, Scaled
+from ..files import read_tensors, write_tensors
+from ..flows import ContinuousFlow, Flow
+from ..flows.base import condition_shape
+from ..nn import Network
+from ..objectives import Batch, FlowMatching, Objective
+from ..oracles import GaussianMixtureOracle, OracleOutput
+from ..paths import Brownian, End, Gamma, Interpolant
+from ..random import seeded
+from ..solvers import Solver
+from ..sources import Empirical
+from ..training import Batches, PairedBatches, gather_objects
+from .base import VALIDATION_ROWS, Recipe, Stage
+from .reflow import Distil, Reflow
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .start import Start
+
+#: How far from t = 0 or t = 1 a flow stops where its prediction gives no velocity there.
+MARGIN = 1e-3
+
+
+class Matching(Recipe):
+    """Flow matching (Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482)."""
+
+    needs = ("network", "coupling", "path", "gamma", "prediction")
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        model = config.model
+        assert model.prediction is not None, "resolve the configuration first"
+        self.path, self.prediction = build_path(model), cast(Prediction, model.prediction)
+        self._coupling = build_coupling(model, self.path.gamma)
+        self.times = registry.create("times", model.times or "uniform")
+        # none rather than a factor of 1, which would cost a small network a hundredth of its step
+        uniform = model.weighting == "uniform"
+        self.weighting = None if uniform else registry.create("weighting", model.weighting)
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        model = self.model
+        trained = () if model.teacher else (self.first,)
+        rounds = (Reflow(self, number + 1) for number in range(model.reflow or 0))
+        return (*trained, *rounds, *((Distil(self),) if model.distil else ()))
+
+    @property
+    def first(self) -> Stage:
+        """What learns from data."""
+        return MatchingStage(self)
+
+    @cached_property
+    def solver(self) -> Solver:
+        """The solver of its ODE.  Raises ValueError for one of stochastic differential equations."""
+        if registry.is_stochastic_solver(self.model.solver):
+            raise ValueError(f"--solver {self.model.solver}: only --method sf2m has a stochastic flow")
+        return registry.create("solver", self.model.solver)
+
+    @property
+    def coupling(self) -> Coupling:
+        return copy.deepcopy(self._coupling)
+
+    @cached_property
+    def ends(self) -> tuple[End, End]:
+        return self.path.ends()
+
+    @property
+    def normal_source(self) -> bool:
+        return self.ends[0].target_scale != 0 or self.prediction != "velocity"
+
+    @classmethod
+    def refuse(cls, config: RunConfig) -> None:
+        model, known = config.model, ", ".join(registry.FLOWS)
+        if model.flow is not None:
+            raise ValueError(
+                f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}"
+            )
+        if model.base is not None:
+            raise ValueError(
+                f"--base {model.base}: is for normalizing flows ({known}), got --method {model.method}, "
+                "which starts from --source"
+            )
+        if model.teacher is not None and not (model.reflow or model.distil):
+            raise ValueError(
+                "--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil"
+            )
+
+    def ode(
+        self, field: Field, schema: Schema, start: Start, interval: tuple[float, float] = (0.0, 1.0)
+    ) -> ContinuousFlow:
+        """The flow of a velocity field."""
+        assert start.initial is not None
+        return ContinuousFlow(
+            field,
+            self.solver,
+            start.initial,
+            condition_shape=condition_shape(schema.network_spec),
+            guidance=self.model.guidance,
+            interval=interval,
+        )
+
+
+class MatchingStage(Stage):
+    """Training from data along the path."""
+
+    name, from_data = "train", True
+
+    def __init__(self, recipe: Matching) -> None:
+        self.recipe = recipe
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        recipe, path = self.recipe, self.recipe.path
+        network = self._network(schema)
+        # large noise would swamp a network that sees x as it is
+        field = Scaled(network, path) if recipe.ends[0].target_scale != 0 else network
+        if start.known is not None:
+            oracle = GaussianMixtureOracle(start.known, path)
+            field = Around(OracleOutput(oracle, recipe.prediction), field)
+        elif self._from_baseline and not recipe.coupling.looks and path.open_ends == (False, False):
+            field = Around(BestLinear(path), field)
+        return nn.ModuleDict({"field": field}).to(recipe.dtype)
+
+    def _network(self, schema: Schema, seed: str = "network") -> nn.Module:
+        """A network that is nothing at first, where the flow starts from a baseline."""
+        network = self.recipe.network(schema, seed)
+        if self._from_baseline and isinstance(network, Network):
+            network.start_at_zero()
+        return network
+
+    @property
+    def _from_baseline(self) -> bool:
+        return self.recipe.data.source == "baseline"
+
+    def objective(self) -> Objective:
+        recipe = self.recipe
+        return FlowMatching(
+            recipe.path,
+            recipe.prediction,
+            recipe.model.drop_condition,
+            recipe.times,
+            weighting=recipe.weighting,
+        )
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        kind, path = self.recipe.prediction, self.recipe.path
+        if kind == "velocity":
+            return self.recipe.ode(models["field"], schema, start)
+        open_start, open_end = path.open_ends
+        lo = MARGIN if kind in ("noise", "score") or open_start else 0.0
+        hi = 1.0 - MARGIN if kind == "data" or open_end else 1.0
+        return self.recipe.ode(Parameterised(models["field"], kind, path), schema, start, (lo, hi))
+
+    def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
+        recipe, start = self.recipe, job.start.source
+        model, optim = recipe.model, recipe.optim
+        assert optim.steps is not None and model.reuse is not None and start is not None
+        options, jittered = job.options(), job.options(optim.jitter)
+        rows = PairedBatches(start, job.dataset.train, size=job.size, **options).whole_target()
+        coupling = fitted(job, recipe.coupling, rows)
+        if rows.condition is not None and coupling.looks and not coupling.keeps_condition:
+            job.say(f"note: --coupling {model.coupling} ignores the condition, which biases it; see c2ot")
+        source = start
+        if coupling.pairing is not None and isinstance(start, Empirical):
+            source = Rows(start.rows)
+        batches = PairedBatches(
+            source,
+            job.dataset.train,
+            coupling,
+            size=job.size,
+            plan=model.plan,
+            reuse=model.reuse,
+            steps=optim.steps,
+            gather=gather_objects(job.fabric),
+            **jittered,
+        )
+        return batches, _held_out(job, coupling, options)
+
+
+def _held_out(job: Job, coupling: Coupling, options: dict[str, Any]) -> Batch | None:
+    """Validation rows, paired."""
+    scored, start = min(len(job.validation), VALIDATION_ROWS), job.start.source
+    if not scored:
+        return None
+    # held-out rows are not among those that a coupling of whole data sets was fitted to
+    held = MinibatchOT() if coupling.whole or coupling.pairing is not None else coupling
+    batches = PairedBatches(start, job.validation, held, size=scored, plan=scored, steps=1, **options)
+    validation = batches(0)
+    batches.close()
+    return validation
+
+
+def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
+    """The coupling as fitted to the whole data; what it found is kept in the run folder for resuming."""
+    start, generator = job.start.source, seeded(job.recipe.seed, "coupling")
+    assert start is not None
+    source = Rows(start.rows) if isinstance(start, Empirical) else start
+    if not coupling.fits_long:
+        return coupling.fit(source, target, generator)
+    file = job.folder.path / "coupling.safetensors"
+    if job.first and not file.exists():
+        job.say(f"fitting the plan to all {len(target):,} rows")
+        coupling = coupling.fit(start, target, generator)
+        job.say(f"chi^2 {coupling.info['chi_square']:.3f} after {coupling.info['seconds']:.0f} s")
+        write_tensors(file, coupling.state_dict())
+    job.fabric.barrier()
+    # also where it has just been fitted: numbers read back are those of a resumed run
+    coupling.load_state_dict(read_tensors(file))
+    return coupling
+
+
+def build_path(model: ModelConfig) -> Interpolant:
+    """The path of a model's settings."""
+    gamma: Gamma | float
+    assert model.gamma is not None and model.path is not None, "resolve the configuration first"
+    gamma = float(model.gamma) if registry.is_number(model.gamma) else registry.create("gamma", model.gamma)
+    return Interpolant(registry.create("path", model.path), gamma)
+
+
+def build_coupling(model: ModelConfig, gamma: Gamma) -> Coupling:
+    """The coupling of a model's settings.
+
+    ``sinkhorn`` without an epsilon, along a Brownian path, takes the one of the Schroedinger bridge:
+    2 sigma^2 for the cost |x0 - x1|^2.
+    """
+    assert model.coupling is not None, "resolve the configuration first"
+    defaults: dict[str, Any] = {}
+    target, options = registry.parse("coupling", model.coupling)
+    if target.endswith(":SinkhornOT") and isinstance(gamma, Brownian) and "epsilon" not in options:
+        defaults = {"epsilon": 2 * gamma.sigma**2, "relative": False}
+    return registry.create("coupling", model.coupling, **defaults)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
@@ -12,7 +12,7 @@ from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..couplings import Coupling, MinibatchOT, Rows
 from ..data import Schema
-from ..fields import Around, BestLinear, Field, Parameterised, Scaled
+from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scaled
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
 from ..flows.base import condition_shape
@@ -44,7 +44,8 @@ class Matching(Recipe):
         super().__init__(config)
         model = config.model
         assert model.prediction is not None, "resolve the configuration first"
-        self.path, self.prediction = build_path(model), cast(Prediction, model.prediction)
+        self.path = build_path(model)
+        self.prediction: Prediction = model.prediction
         self._coupling = build_coupling(model, self.path.gamma)
         self.times = registry.create("times", model.times or "uniform")
         # none rather than a factor of 1, which would cost a small network a hundredth of its step

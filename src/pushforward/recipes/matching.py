@@ -46,6 +46,7 @@ class Matching(Recipe):
         assert model.prediction is not None, "resolve the configuration first"
         self.path = build_path(model)
         self.prediction: Prediction = model.prediction
+        self._ends = self.path.ends()
         self._coupling = build_coupling(model, self.path.gamma)
         self.times = registry.create("times", model.times or "uniform")
         # none rather than a factor of 1, which would cost a small network a hundredth of its step
@@ -75,9 +76,9 @@ class Matching(Recipe):
     def coupling(self) -> Coupling:
         return copy.deepcopy(self._coupling)
 
-    @cached_property
+    @property
     def ends(self) -> tuple[End, End]:
-        return self.path.ends()
+        return self._ends
 
     @property
     def normal_source(self) -> bool:

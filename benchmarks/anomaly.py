@@ -57,14 +57,14 @@ def moons(seed: int, rows: int, judged: int, **options: Any) -> dict[str, Any]:
     x = make_moons(rows, noise=0.1, random_state=3 * seed)[0]
     normal = make_moons(judged, noise=0.1, random_state=3 * seed + 1)[0]
     anomalous = np.random.default_rng(3 * seed + 2).uniform(x.min(0), x.max(0), (judged, 2))
-    law = TwoMoons(0.1)
+    distribution = TwoMoons(0.1)
     start = time.process_time()
     flow = FlowOutlierDetector("nsf", contamination=CONTAMINATION, noise=0.0, random_state=seed, **options)
     flow.fit(x)
     seconds = time.process_time() - start
 
     def truth(points: np.ndarray) -> np.ndarray:
-        return law.log_prob(torch.from_numpy(points)).numpy()
+        return distribution.log_prob(torch.from_numpy(points)).numpy()
 
     row: dict[str, Any] = {"what": "moons", "seed": seed, "rows": rows, "seconds": round(seconds, 1)}
     for name, score, threshold in (

@@ -1,10 +1,10 @@
-"""How near learnt Schroedinger bridges between normal laws come to the exact one.
+"""How near learnt Schroedinger bridges between normal distributions come to the exact one.
 
 python benchmarks/bridges.py [--seeds N] [--dims 1 5 20 50] [--sigmas 0.5 1 2] [--out FILE]
 
 From N(-0.1, I) to N(0.1, I) in d dimensions, the benchmark of Tong et al. 2024 (arXiv 2307.03672) and Shi et
 al. 2023 (arXiv 2303.16852).  The learnt SDE starts at fresh draws of the source; at 19 times from 0.05 to
-0.95 a normal law is fitted to its rows and KL(fitted | exact marginal) is taken.
+0.95 a normal distribution is fitted to its rows and KL(fitted | exact marginal) is taken.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from pushforward.sources import GaussianMixture
 from pushforward.training import PairedBatches, Trainer
 
 TIMES = [round(0.05 * i, 2) for i in range(1, 20)]
-#: rows of the target law that training sees
+#: rows of the target distribution that training sees
 ROWS = 100_000
 #: mean KL at sigma 1 of [SF]2M with exact minibatch plans, as published by Tong et al. 2024
 PUBLISHED = {50: 0.258}
@@ -40,8 +40,8 @@ PUBLISHED = {50: 0.258}
 def problem(d: int, sigma: float) -> tuple[GaussianBridge, GaussianMixture, GaussianMixture]:
     """The exact bridge, its source and its target."""
     mean, eye = 0.1 * torch.ones(d), torch.eye(d)
-    laws = [GaussianMixture(m[None], eye[None]) for m in (-mean, mean)]
-    return GaussianBridge(-mean, eye, mean, eye, sigma), laws[0], laws[1]
+    distributions = [GaussianMixture(m[None], eye[None]) for m in (-mean, mean)]
+    return GaussianBridge(-mean, eye, mean, eye, sigma), distributions[0], distributions[1]
 
 
 def matching(d: int, sigma: float, seed: int, steps: int) -> Field:
@@ -158,9 +158,10 @@ def main() -> None:
             print(rows[-1], flush=True)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     page = {
-        "title": "Schroedinger bridges between normal laws",
-        "note": "From N(-0.1, I) to N(0.1, I). KL(normal law fitted to the rows | exact marginal), mean over "
-        f"19 times from 0.05 to 0.95, of {args.draws:,} fresh draws of the learnt SDE ({args.sde_steps} "
+        "title": "Schroedinger bridges between normal distributions",
+        "note": "From N(-0.1, I) to N(0.1, I). KL(normal distribution fitted to the rows | exact "
+        f"marginal), mean over 19 times from 0.05 to 0.95, of {args.draws:,} fresh draws of the "
+        f"learnt SDE ({args.sde_steps} "
         "Euler-Maruyama steps); the floor is that of as many draws of the exact marginals. Bridge matching: "
         "two perceptrons of two layers of 128, entropic plans of 2,048 rows at epsilon 2 sigma^2; light "
         f"bridge: 10 diagonal components. Both see {ROWS:,} rows of the target, {args.steps:,} steps of 512. "

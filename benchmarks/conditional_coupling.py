@@ -53,14 +53,14 @@ class EightGaussians(Source):
     def __init__(self):
         super().__init__()
         angle = torch.arange(8) * (math.pi / 4)
-        self.law = GaussianMixture(5.0 * torch.stack([angle.cos(), angle.sin()], 1), 0.1**0.25)
+        self.distribution = GaussianMixture(5.0 * torch.stack([angle.cos(), angle.sin()], 1), 0.1**0.25)
         self.event_shape = (2,)
 
     def sample(self, n, condition=None, generator=None):
-        return self.law.sample(n, None, generator)
+        return self.distribution.sample(n, None, generator)
 
     def log_prob(self, x, condition=None):
-        return self.law.log_prob(x)
+        return self.distribution.log_prob(x)
 
 
 def moons(n: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -86,10 +86,10 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
     for module in net.modules():
         if isinstance(module, ConditionEmbedding) and target.condition is not None:
             module.calibrate(target.condition)
-    law = EightGaussians()
+    distribution = EightGaussians()
     start = time.perf_counter()
     batches = PairedBatches(
-        law, target, COUPLINGS[coupling](), size=BATCH, seed=seed, plan=PLAN, reuse=16, steps=steps
+        distribution, target, COUPLINGS[coupling](), size=BATCH, seed=seed, plan=PLAN, reuse=16, steps=steps
     )
     optim = OptimConfig(steps=steps, batch=BATCH, lr=6e-4, log_every=200)
     trainer = Trainer(FlowMatching(), net, batches, optim, seed=seed, show_progress=False)
@@ -102,12 +102,12 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
     flow = ContinuousFlow(
         trainer.ema.models["field"],
         Euler(steps=1),
-        law,
+        distribution,
         condition_shape=spec if isinstance(spec, tuple) else (),
     )
     fresh = seeded("conditional test", seed)
     test = rows(SIZE, condition, fresh)
-    x0 = law.sample(SIZE, generator=fresh)
+    x0 = distribution.sample(SIZE, generator=fresh)
     with torch.inference_mode():
         one = flow.push(x0, test.condition)
         many = flow.replace(solver=Dopri5(rtol=1e-4, atol=1e-4)).push(x0, test.condition)

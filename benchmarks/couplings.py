@@ -61,7 +61,7 @@ def row(part: str, case: str, rows: int, ours: float, peer: str, theirs: float, 
 
 
 def clouds(n: int) -> dict[str, tuple[Tensor, Tensor]]:
-    """Pairs of clouds in the plane: a normal law to eight spots, and to two moons."""
+    """Pairs of clouds in the plane: a normal distribution to eight spots, and to two moons."""
     g = random.seeded("benchmark", n)
     source = random.normal((n, 2), g, torch.float64)
     return {

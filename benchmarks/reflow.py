@@ -27,11 +27,11 @@ NETWORK, STEPS, BATCH, PAIRS = "resmlp,width=128,depth=3", 10_000, 512, 100_000
 
 
 def config(system: str, seed: int, folder: Path, teacher: str, **model: Any) -> RunConfig:
-    target, law = files(system, seed, folder)
+    target, distribution = files(system, seed, folder)
     return RunConfig(
         target=target,
         seed=seed,
-        data=DataConfig(source=law, preprocess="none", holdout=0.0),
+        data=DataConfig(source=distribution, preprocess="none", holdout=0.0),
         model=ModelConfig(
             method=teacher, network=NETWORK, solver="euler,steps=100", times="uniform", **model
         ),

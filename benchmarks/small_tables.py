@@ -78,7 +78,7 @@ def divided(x: np.ndarray, rows: int | None, seed: int) -> tuple[np.ndarray, np.
 
 
 def gaussian(z: np.ndarray) -> Density:
-    """The normal law of maximum likelihood."""
+    """The normal distribution of maximum likelihood."""
     return GaussianMixture(1, reg_covar=1e-6).fit(z).score_samples
 
 
@@ -205,7 +205,7 @@ def page() -> None:
     write_page(
         NAME,
         "Small tables",
-        "Held-out log-density in nats a row of `pushforward train table.csv` with no flag but the seed "
+        "Held-out log-density in nats per row of `pushforward train table.csv` with no flag but the seed "
         "and `--holdout 0`, beside a Gaussian, scikit-learn's Gaussian mixture (components and "
         "covariances by BIC) and kernel density (width by cross-validated likelihood) on standardised "
         "rows, and zuko's spline flow with the best weights by a fifth of the rows. In brackets what "

@@ -54,14 +54,14 @@ PUBLISHED = {
 
 
 def ring(n: int, radius: float, deviation: float, generator: torch.Generator) -> Tensor:
-    """Eight normal laws on a circle, components drawn at random."""
+    """Eight normal distributions on a circle, components drawn at random."""
     angle = torch.randint(8, (n,), generator=generator) * (math.pi / 4)
     centre = radius * torch.stack([angle.cos(), angle.sin()], 1)
     return centre + deviation * torch.randn(n, 2, generator=generator)
 
 
 def source(system: str, n: int, seed: int) -> Tensor:
-    """``n`` points of the law at t = 0."""
+    """``n`` points of the distribution at t = 0."""
     if system.startswith("N-"):
         return torch.randn(n, 2, generator=seeded("2-D source", seed))
     x = torch.tensor(make_moons(n, noise=0.1, random_state=seed)[0], dtype=torch.float32)
@@ -69,7 +69,7 @@ def source(system: str, n: int, seed: int) -> Tensor:
 
 
 def target(system: str, n: int, seed: int) -> Tensor:
-    """``n`` points of the law at t = 1."""
+    """``n`` points of the distribution at t = 1."""
     generator = seeded("2-D target", seed)
     if system == "N-8g":
         return ring(n, 5.0, 1.0, generator)

@@ -1,4 +1,5 @@
-"""Held-out log-likelihood of real tables: flows beside a normal law, mixtures, kernels and zuko's NSF.
+"""Held-out log-likelihood of real tables: flows beside a normal distribution, mixtures, kernels and zuko's
+NSF.
 
     python benchmarks/tabular_density.py run --data DIR
     python benchmarks/tabular_density.py page
@@ -36,7 +37,7 @@ STEPS, BATCH, LR, HOLDOUT, LAYERS, WIDTH = 4000, 512, 5e-3, 0.1, 3, 64
 VALIDATIONS = 25
 
 #: What each flow is chosen from on each table, by the likelihood of the held-out share in a run of an eighth
-#: of the steps: bins, and the law it starts from; zuko's NSF starts from a normal one.
+#: of the steps: bins, and the distribution it starts from; zuko's NSF starts from a normal one.
 SETTINGS = ((16, "normal"), (64, "normal"), (16, "mixture,components=512"))
 
 Scores = tuple[np.ndarray, str]
@@ -55,9 +56,9 @@ def table(name: str, folder: Path) -> np.ndarray:
 
 
 def normal(train: np.ndarray, test: np.ndarray) -> Scores:
-    """The normal law of the same mean and covariance."""
-    law = stats.multivariate_normal(train.mean(0), np.cov(train.T))
-    return law.logpdf(test), "mean and covariance"
+    """The normal distribution of the same mean and covariance."""
+    distribution = stats.multivariate_normal(train.mean(0), np.cov(train.T))
+    return distribution.logpdf(test), "mean and covariance"
 
 
 def mixture(train: np.ndarray, test: np.ndarray) -> Scores:
@@ -212,7 +213,7 @@ def run(name: str, folder: Path, steps: int, rows: int | None = None) -> dict[st
 
 
 LABELS = {
-    "normal": "normal law",
+    "normal": "normal distribution",
     "mixture": "Gaussian mixture (BIC)",
     "kernels": "kernel density (cross-validated)",
     "zuko_nsf": "zuko NSF",
@@ -247,8 +248,8 @@ def page() -> None:
         f"{LAYERS} layers and 2 x {WIDTH} units, {STEPS:,} steps of {BATCH} rows with the same schedule, "
         f"learning rate {LR:g}, best weights on {HOLDOUT:.0%} of the training rows. By the likelihood of "
         "these in a run of an eighth of the steps each chooses between 16 and 64 bins, ours also 16 bins and "
-        "a base of 512 learnt normal laws, which zuko's NSF does not have; its seconds are those of all its "
-        "runs.",
+        "a base of 512 learnt normal distributions, which zuko's NSF does not have; its seconds are those "
+        "of all its runs.",
         "python benchmarks/tabular_density.py run --data DIR && python benchmarks/tabular_density.py page",
         lines,
     )

@@ -55,25 +55,25 @@ NORMAL_ONLY = ("vp", "ve", "semidiscrete-ot")
 
 def config(recipe: str, system: str, seed: int, steps: int, folder: Path) -> RunConfig:
     """The run of a recipe; points that are not drawn from N(0, I) are read from files in ``folder``."""
-    target, law = files(system, seed, folder)
+    target, distribution = files(system, seed, folder)
     defaults = {**registry.lookup("method", recipe).defaults, **RECIPES[recipe]}
     model = {"network": "mlp,width=64,depth=3,activation=selu", "solver": f"euler,steps={EULER}", **defaults}
     return RunConfig(
         target=target,
         seed=seed,
-        data=DataConfig(source=law, preprocess="none", holdout=0.0),
+        data=DataConfig(source=distribution, preprocess="none", holdout=0.0),
         model=ModelConfig(method=recipe, times="uniform", reuse=32, **model),
         optim=OptimConfig(steps=steps, batch=BATCH, lr=2e-3, checkpoint_every=10 * STEPS, log_every=200),
         compute=ComputeConfig(threads=1),
     )
 
 
-def start_of(law: Source, x0: Tensor, seed: int) -> Tensor:
+def start_of(distribution: Source, x0: Tensor, seed: int) -> Tensor:
     """Where a recipe's path starts for source points x0: with noise, or far out along diffusion paths."""
-    if isinstance(law, Normal):
-        return law.loc + law.scale * x0
-    assert isinstance(law, Empirical)
-    return x0 + law.noise * torch.randn(x0.shape, generator=seeded("start", seed))
+    if isinstance(distribution, Normal):
+        return distribution.loc + distribution.scale * x0
+    assert isinstance(distribution, Empirical)
+    return x0 + distribution.noise * torch.randn(x0.shape, generator=seeded("start", seed))
 
 
 @torch.inference_mode()

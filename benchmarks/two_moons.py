@@ -6,9 +6,9 @@ python benchmarks/two_moons.py picture
 python benchmarks/two_moons.py page
 
 50,000 points of scikit-learn's make_moons (noise 0.1) to train on, 10,000 to test.  The gap is the mean
-negative log-likelihood of the test points under a model less that under the true law, so that the luck of
-the draw cancels.  A budget is wall time on one thread; the learning rate falls to nothing along a cosine
-by the time it is spent.  Rows are added to results/rows/two_moons.jsonl one by one, libraries in turn.
+negative log-likelihood of the test points under a model less that under the true distribution, so that the
+luck of the draw cancels.  A budget is wall time on one thread; the learning rate falls to nothing along a
+cosine by the time it is spent.  Rows are added to results/rows/two_moons.jsonl one by one, libraries in turn.
 """
 
 from __future__ import annotations
@@ -185,13 +185,15 @@ def page() -> None:
     write_page(
         NAME,
         "Two moons: nats above the entropy",
-        f"How far the held-out negative log-likelihood of {TESTED:,} points is above that of the true law on "
-        f"the same points, in nats, after so many seconds of training on {TRAINED:,} points (noise {NOISE}), "
-        "one thread, each budget a run of its own whose learning rate falls to nothing along a cosine; both "
+        f"How far the held-out negative log-likelihood of {TESTED:,} points is above that of the "
+        f"true distribution on the same points, in nats, after so many seconds of training on "
+        f"{TRAINED:,} points (noise {NOISE}), one thread, each budget a run of its own whose learning rate "
+        "falls to nothing along a cosine; both "
         "libraries in turn with the same loop, batches, rates and sizes, neither compiled (couplings: 4 "
         "layers of 8 bins and 2 x 64 units; autoregressive: 3 such layers; RealNVP: 12 of 2 x 32). Means "
-        f"over {seeds} seeds with standard errors. The true law's entropy is 1.0076 nats, by quadrature. A "
-        "variational autoencoder only bounds its likelihood, so that its gap is part bound, part model.",
+        f"over {seeds} seeds with standard errors. The true distribution's entropy is 1.0076 nats, "
+        "by quadrature. A variational autoencoder only bounds its likelihood, so that its gap is part bound, "
+        "part model.",
         "python benchmarks/two_moons.py run && python benchmarks/two_moons.py vae && "
         "python benchmarks/two_moons.py page",
         table,

@@ -1,4 +1,4 @@
-"""Laws and points that the tests of bridges share."""
+"""Distributions and points that the tests of bridges share."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ DOUBLE = torch.float64
 SIGMA = 0.8
 
 
-def laws(d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def distributions(d: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     g = torch.Generator().manual_seed(seed)
     means = torch.randn(2, d, generator=g, dtype=DOUBLE)
     roots = torch.randn(2, d, d, generator=g, dtype=DOUBLE)

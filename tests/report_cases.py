@@ -47,7 +47,7 @@ def plane_mixture() -> GaussianMixture:
 
 
 def plane_run(path: Path, rows: int = 400, solver=None, **changes):
-    """A flow with the exact field of the law that its data are drawn from, in units of its own."""
+    """A flow with the exact field of the distribution that its data are drawn from, in units of its own."""
     mixture, units = plane_mixture(), Affine(*torch.tensor([[10.0, -3.0], [2.0, 1.0]]).double().unbind(0))
     inner = ContinuousFlow(
         GaussianMixtureOracle(mixture), solver or Dopri5(rtol=1e-4, atol=1e-4), Normal(2).double()

@@ -85,7 +85,7 @@ def test_entries_that_no_mask_holds(bijection: Bijection, left: list[int]) -> No
             BijectiveFlow(bijection, Normal(3))
     else:
         BijectiveFlow(bijection, Normal(3))
-    # the truth: noise in every parameter, and whose law of the data is some entry's of the source
+    # the truth: noise in every parameter, and whose distribution of the data is some entry's of the source
     with torch.no_grad():
         for parameter in bijection.parameters():
             parameter += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1))

@@ -68,9 +68,9 @@ def test_a_gaussian_of_many_unlike_columns_is_the_closed_form():
 
 def test_singular_covariances_are_shrunk_and_said():
     x = torch.randn(20, 30, generator=gen(), dtype=DOUBLE)
-    law = fit_gaussian(x)
-    assert law.note.startswith("singular covariance, shrunk by")
-    assert bool(law.log_prob(torch.randn(5, 30, generator=gen(1), dtype=DOUBLE)).isfinite().all())
+    distribution = fit_gaussian(x)
+    assert distribution.note.startswith("singular covariance, shrunk by")
+    assert bool(distribution.log_prob(torch.randn(5, 30, generator=gen(1), dtype=DOUBLE)).isfinite().all())
     twice = torch.cat([x[:, :2], x[:, :1]], 1)
     assert fit_gaussian(twice).note
     assert bool(fit_blend(twice).log_prob(twice).isfinite().all())
@@ -78,11 +78,11 @@ def test_singular_covariances_are_shrunk_and_said():
 
 def test_a_mixture_finds_the_components_and_is_scikit_learns():
     x, y = clusters(600), clusters(400, 1)
-    law = fit_mixture(x)
-    assert law.note == "3 components"
+    distribution = fit_mixture(x)
+    assert distribution.note == "3 components"
     peer = ScikitMixture(3, random_state=0).fit(x.numpy())
     # both are maximum likelihood on 600 rows, with diagonal or full covariances: within .03 nats
-    assert float(law.log_prob(y).mean()) == pytest.approx(peer.score(y.numpy()), abs=0.03)
+    assert float(distribution.log_prob(y).mean()) == pytest.approx(peer.score(y.numpy()), abs=0.03)
 
 
 def test_kernels_are_scipys():
@@ -144,27 +144,28 @@ SOURCES = {
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_draws_follow_the_density(name):
-    law = SOURCES[name]()
+    distribution = SOURCES[name]()
     side = torch.linspace(-40, 40, 801, dtype=DOUBLE)
     grid = torch.cartesian_prod(side, side)
-    mass = law.log_prob(grid).exp() * 0.01
+    mass = distribution.log_prob(grid).exp() * 0.01
     assert float(mass.sum()) == pytest.approx(1, abs=1e-6)
-    x = law.sample(40_000, generator=gen(3))
+    x = distribution.sample(40_000, generator=gen(3))
     mean, second = (mass[:, None] * grid).sum(0), (mass[:, None] * grid**2).sum(0)
-    # five standard errors; the fourth moments of these laws are below 4 times their squared second ones
+    # five standard errors; the fourth moments of these distributions are below 4 times their squared second
+    # ones
     assert bool(((x.mean(0) - mean).abs() < 5 * (second / 40_000).sqrt()).all())
     assert bool(((x.square().mean(0) - second).abs() < 5 * second * (3 / 40_000) ** 0.5).all())
 
 
 @pytest.mark.parametrize("name", ["mixture", "kernels", "kernels of unlike widths", "blend", "normal"])
 def test_noise_added_is_a_convolution(name):
-    law = SOURCES[name]()
-    wide = law.convolved(0.5, 0.8)
+    distribution = SOURCES[name]()
+    wide = distribution.convolved(0.5, 0.8)
     y = 0.4 * clusters(5, 2)
     noise = torch.randn(200_000, 2, generator=gen(), dtype=DOUBLE)
     # p(y) = E p_0.5x(y - 0.8 n), by Monte Carlo to about half a percent
     for row in y:
-        mean = (law.log_prob((row - 0.8 * noise) / 0.5).exp() / 0.25).mean()
+        mean = (distribution.log_prob((row - 0.8 * noise) / 0.5).exp() / 0.25).mean()
         assert float(wide.log_prob(row[None]).exp()) == pytest.approx(float(mean), rel=0.05, abs=1e-7)
 
 
@@ -211,14 +212,18 @@ def test_linear_maps_of_sources_change_the_density_by_the_determinant():
     offset = torch.tensor([1.0, -2.0], dtype=DOUBLE)
     x, condition = clusters(5, 1), torch.tensor([[0.5], [-1.0], [2.0], [0.0], [1.0]], dtype=DOUBLE)
     shifted = LinearShift(mixture, torch.tensor([[1.0], [3.0]], dtype=DOUBLE))
-    for law, given in ((mixture, None), (Blend([mixture, kernels], [0.3, 0.7]), None), (shifted, condition)):
-        moved = law.affine(matrix, offset).log_prob(x @ matrix.T + offset, given)
-        torch.testing.assert_close(moved, law.log_prob(x, given) - torch.linalg.slogdet(matrix)[1])
+    for distribution, given in (
+        (mixture, None),
+        (Blend([mixture, kernels], [0.3, 0.7]), None),
+        (shifted, condition),
+    ):
+        moved = distribution.affine(matrix, offset).log_prob(x @ matrix.T + offset, given)
+        torch.testing.assert_close(moved, distribution.log_prob(x, given) - torch.linalg.slogdet(matrix)[1])
 
 
 def test_a_source_of_points_with_noise():
-    law = Empirical(clusters(4)).convolved(2.0, 0.5)
-    assert law.noise == 0.5 and bool((law.rows == 2 * clusters(4)).all())
+    distribution = Empirical(clusters(4)).convolved(2.0, 0.5)
+    assert distribution.noise == 0.5 and bool((distribution.rows == 2 * clusters(4)).all())
 
 
 def test_weights_of_a_stack_are_those_of_most_likelihood():
@@ -237,7 +242,8 @@ def test_a_blend_is_no_worse_than_its_parts_on_new_rows():
         train, test = x[order[36:]], x[order[:36]]
         rows = [fit_blend(train).log_prob(test)]
         rows += [
-            law.log_prob(test) for law in (fit_gaussian(train), fit_mixture(train), KernelDensity(train))
+            distribution.log_prob(test)
+            for distribution in (fit_gaussian(train), fit_mixture(train), KernelDensity(train))
         ]
         found.append(torch.stack(rows, 1))
     scores = torch.cat(found)
@@ -277,18 +283,20 @@ def test_conditions_of_every_kind(name, kind):
     parts = list(c.values()) if isinstance(c, dict) else [c]
     shift = sum(part.double().reshape(400, -1).sum(1) for part in parts)
     x = clusters(400) + 5 * shift[:, None]
-    law = FITS[name](x, c)
+    distribution = FITS[name](x, c)
     blind = float(FITS[name](x).log_prob(x).mean())
-    assert float(law.log_prob(x, c).mean()) > blind + 0.3
-    assert law.sample(400, c, gen()).shape == (400, 2)
+    assert float(distribution.log_prob(x, c).mean()) > blind + 0.3
+    assert distribution.sample(400, c, gen()).shape == (400, 2)
     if isinstance(c, dict):
         turned = dict(reversed(c.items()))
-        torch.testing.assert_close(law.log_prob(x, turned), law.log_prob(x, c))
+        torch.testing.assert_close(distribution.log_prob(x, turned), distribution.log_prob(x, c))
     # without a condition, or where it is absent, the density is that of all rows
-    assert law.sample(10, None, gen()).shape == (10, 2)
-    assert float(law.log_prob(x).mean()) > blind - 0.5
+    assert distribution.sample(10, None, gen()).shape == (10, 2)
+    assert float(distribution.log_prob(x).mean()) > blind - 0.5
     absent = drop_condition(c)
-    torch.testing.assert_close(law.log_prob(x, absent), law.log_prob(x), atol=1e-9, rtol=1e-9)
+    torch.testing.assert_close(
+        distribution.log_prob(x, absent), distribution.log_prob(x), atol=1e-9, rtol=1e-9
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Laws that normalizing flows start from, chosen on the command line."""
+"""Distributions that normalizing flows start from, chosen on the command line."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_double_precision_reaches_a_base_of_parameters_alone(tmp_path: Path) -> 
 def test_heavy_tails_are_better_fitted_from_student_t(tmp_path: Path) -> None:
     """Two columns of t with 5 degrees of freedom, 2,000 rows to train on; scored on 20,000 others.
 
-    With fewer than 5 the log-density of a normal law, a square, has no variance to tell errors from.
+    With fewer than 5 the log-density of a normal distribution, a square, has no variance to tell errors from.
     """
     x = stats.t.rvs(5, size=(2000, 2), random_state=0)
     new = stats.t.rvs(5, size=(20_000, 2), random_state=1)

@@ -151,7 +151,7 @@ def test_density_integrates_to_one(case: Case, scale: float) -> None:
     bijection = perturbed(case, 0.5 if wide else scale, dim=2, fixed=wide)
     domain = bijection.domain
     circle = math.isfinite(domain.low)
-    # beyond 5.5 deviations there is less than 1e-7 of a normal law
+    # beyond 5.5 deviations there is less than 1e-7 of a normal distribution
     low, high = (domain.low, domain.high) if circle else (-5.5, 5.5)
     n = 240 if wide else 120
     line = torch.linspace(low, high, n, dtype=DOUBLE)

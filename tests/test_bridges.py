@@ -14,7 +14,7 @@ from scipy.stats import multivariate_normal
 from torch import Tensor, nn
 from torch.func import jacrev, vmap
 
-from bridge_cases import DOUBLE, SIGMA, laws, places
+from bridge_cases import DOUBLE, SIGMA, distributions, places
 from pushforward.config import OptimConfig
 from pushforward.couplings import Rows, SinkhornOT
 from pushforward.fields import BridgeField, TwoHeads
@@ -30,7 +30,7 @@ from pushforward.training import PairedBatches, Trainer
 
 @pytest.fixture
 def bridge() -> GaussianBridge:
-    return GaussianBridge(*laws(), sigma=SIGMA)
+    return GaussianBridge(*distributions(), sigma=SIGMA)
 
 
 # -- the normal bridge ---------------------------------------------------------------------------------
@@ -38,7 +38,7 @@ def bridge() -> GaussianBridge:
 
 @pytest.mark.parametrize("sigma", [0.5, 1.0, 2.0])
 def test_cross_covariance_is_that_of_sinkhorn_on_a_grid(sigma) -> None:
-    """Normal laws on a fine grid, where sums are integrals to all digits."""
+    """Normal distributions on a fine grid, where sums are integrals to all digits."""
     m0, v0, m1, v1 = -0.3, 0.6, 0.5, 1.4
     x, y = np.linspace(m0 - 6, m0 + 6, 240), np.linspace(m1 - 9, m1 + 9, 240)
     p, q = (np.exp(-0.5 * (g - m) ** 2 / v) for g, m, v in ((x, m0, v0), (y, m1, v1)))
@@ -63,7 +63,7 @@ def test_cross_covariance_is_that_of_sinkhorn_on_a_grid(sigma) -> None:
 @pytest.mark.parametrize("sigma", [0.3, 0.8, 2.0])
 def test_plan_has_the_form_of_an_entropic_plan(sigma) -> None:
     """Only exp(<x0, x1> / sigma^2) joins its ends: that block of its precision is -I / sigma^2."""
-    bridge = GaussianBridge(*laws(), sigma=sigma)
+    bridge = GaussianBridge(*distributions(), sigma=sigma)
     joint = torch.cat(
         [torch.cat([bridge.cov0, bridge.cross], 1), torch.cat([bridge.cross.T, bridge.cov1], 1)]
     )
@@ -141,7 +141,7 @@ def test_drift_points_to_the_expected_end(bridge) -> None:
 
 
 def test_without_noise_it_is_optimal_transport() -> None:
-    m0, a, m1, b = laws()
+    m0, a, m1, b = distributions()
     bridge = GaussianBridge(m0, a, m1, b, sigma=0.0)
     root = np.real(np.asarray(sqrtm(a.numpy())))
     inverse = np.linalg.inv(root)
@@ -153,7 +153,7 @@ def test_without_noise_it_is_optimal_transport() -> None:
 
 def test_a_point_may_be_the_source() -> None:
     """From a point the bridge is the Foellmer process, whose coupling is trivial."""
-    m0, _, m1, b = laws()
+    m0, _, m1, b = distributions()
     bridge = GaussianBridge(m0, 0.0, m1, b, sigma=1.0)
     assert float(bridge.cross.abs().max()) == 0
     x0, _, x1 = bridge.sample(0.5, 10, seeded(0))
@@ -162,7 +162,7 @@ def test_a_point_may_be_the_source() -> None:
 
 
 def test_wrong_bridges_are_refused() -> None:
-    m0, a, m1, b = laws()
+    m0, a, m1, b = distributions()
     for arguments, message in (
         ((m0, a, m1[:2], b), "mean0, mean1: expected one dimension and equal shapes"),
         ((m0, a[:2], m1, b), r"cov0: expected a number or shape \(3, 3\), got \(2, 3\)"),
@@ -180,7 +180,7 @@ def test_wrong_bridges_are_refused() -> None:
 
 
 class Exact(nn.Module):
-    """The two minimisers of bridge matching, by conditioning the joint normal law of x0, x1 and x_t."""
+    """The two minimisers of bridge matching, by conditioning the joint normal distribution of x0, x1, x_t."""
 
     def __init__(self, bridge: GaussianBridge):
         super().__init__()
@@ -303,7 +303,7 @@ def kl(x: Tensor, bridge: GaussianBridge, t: float) -> float:
 @pytest.mark.slow
 @pytest.mark.parametrize("heads", ["two networks", "two heads"])
 def test_bridge_matching_finds_the_bridge(heads) -> None:
-    """Trained on entropic plans of batches, its SDE and its ODE have the bridge's laws at all times."""
+    """Trained on entropic plans of batches, SDE and ODE have the bridge's distributions at all times."""
     bridge = GaussianBridge(torch.zeros(2), 1.0, torch.tensor([1.0, -1.0]), 0.25, 0.5)
     source = GaussianMixture(torch.zeros(1, 2), 1.0)
     data = GaussianMixture(torch.tensor([[1.0, -1.0]]), 0.5).sample(20_000, generator=seeded("data"))

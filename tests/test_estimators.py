@@ -37,7 +37,7 @@ EXPECTED = {"check_sample_weight_equivalence_on_dense_data": WEIGHTS}
 
 @pytest.fixture(scope="module")
 def normal() -> np.ndarray:
-    """300 rows of a correlated normal law far from 0, in unlike units."""
+    """300 rows of a correlated normal distribution far from 0, in unlike units."""
     g = np.random.default_rng(0)
     return g.multivariate_normal([1e4, -2.0], [[100.0, 0.6], [0.6, 0.01]], 300)
 
@@ -57,10 +57,11 @@ def test_learns_a_normal_law_in_data_units(normal: np.ndarray, method: str) -> N
     options = {"network": "mlp,width=32,depth=2", "solver": "rk4,steps=8"} if method == "fm" else None
     steps, lr = (400, 1e-2) if method == "fm" else (60, 2e-3)
     density = FlowDensity(method, options=options, steps=steps, lr=lr, random_state=0).fit(normal)
-    law = stats.multivariate_normal([1e4, -2.0], [[100.0, 0.6], [0.6, 0.01]])
-    new = law.rvs(500, random_state=1)
-    # 240 rows determine a normal law up to 5 / 480 = 0.01 nats; the rest is what a short training may lose
-    assert law.logpdf(new).mean() - density.score(new) == pytest.approx(0.04, abs=0.06)
+    distribution = stats.multivariate_normal([1e4, -2.0], [[100.0, 0.6], [0.6, 0.01]])
+    new = distribution.rvs(500, random_state=1)
+    # 240 rows determine a normal distribution up to 5 / 480 = 0.01 nats; the rest is what a short training
+    # may lose
+    assert distribution.logpdf(new).mean() - density.score(new) == pytest.approx(0.04, abs=0.06)
     assert density.score_samples(new).dtype == np.float64
     assert density.score(new) == pytest.approx(density.score_samples(new).mean())
 
@@ -308,8 +309,8 @@ def test_whitening_is_the_covariance_of_the_rows(normal: np.ndarray) -> None:
 
 
 def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.ndarray) -> None:
-    # the flow is N(0, 1), the blur 0.5: the law that it bounds is N(0, 1.25), and the bound, a mean over the
-    # noise, is log N(x; 0, 1) - 0.25 / 2
+    # the flow is N(0, 1), the blur 0.5: the distribution that it bounds is N(0, 1.25), and the bound, a mean
+    # over the noise, is log N(x; 0, 1) - 0.25 / 2
     flow = Transformed(BijectiveFlow(Chain(), Normal(1).double()), Blur(0.5), torch.float64)
     x = torch.full((20_000, 1), 0.7, dtype=torch.float64)
     bound = flow.log_prob(x, None, seeded(0))

@@ -103,7 +103,7 @@ def test_info_tells_the_figures_of_the_report(run, capsys, tmp_path):
     (copy / "report.json").write_text(json.dumps(numbers))
     assert main(["info", str(copy)]) == 0
     out = capsys.readouterr().out
-    assert "-1.250 +- 0.031 nats a row" in out and "It has learnt." in out
+    assert "-1.250 +- 0.031 nats per row" in out and "It has learnt." in out
 
 
 def test_info_of_a_run_that_has_not_begun_to_train(run, capsys, tmp_path):

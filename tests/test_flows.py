@@ -85,12 +85,12 @@ def test_continuous_conditions_are_told_by_their_shape():
 
 def test_distribution_interface(flow, mixture):
     labels = torch.tensor([0, 1, 2])
-    law = flow.given(labels, gen())
-    assert law.batch_shape == (3,) and law.event_shape == (2,)
-    x = law.sample((4,))
-    assert x.shape == (4, 3, 2) and law.log_prob(x).shape == (4, 3)
-    assert torch.allclose(law.log_prob(x)[:, 1], mixture.log_prob(x[:, 1], torch.ones(4)), atol=1e-5)
-    wide = law.expand((5, 3))
+    distribution = flow.given(labels, gen())
+    assert distribution.batch_shape == (3,) and distribution.event_shape == (2,)
+    x = distribution.sample((4,))
+    assert x.shape == (4, 3, 2) and distribution.log_prob(x).shape == (4, 3)
+    assert torch.allclose(distribution.log_prob(x)[:, 1], mixture.log_prob(x[:, 1], torch.ones(4)), atol=1e-5)
+    wide = distribution.expand((5, 3))
     assert wide.sample((2,)).shape == (2, 5, 3, 2) and wide.log_prob(x[0]).shape == (5, 3)
     plain = flow.given()
     assert (
@@ -98,7 +98,7 @@ def test_distribution_interface(flow, mixture):
     )
     y, log_p = plain.rsample_and_log_prob((6,))
     assert torch.allclose(log_p, mixture.log_prob(y), atol=1e-5)
-    independent = torch.distributions.Independent(law, 1)
+    independent = torch.distributions.Independent(distribution, 1)
     assert independent.log_prob(x).shape == (4,)
 
 

@@ -53,7 +53,7 @@ def test_below_takes_more_than_a_standard_error():
     assert below(density(gain=-0.1, error=0.12)) is None
     cause = below(density(gain=-0.2, error=0.1))
     assert cause is not None and not cause.clear
-    assert cause.text == "held-out rows have 0.20 ± 0.10 nats a row less than under the Gaussian"
+    assert cause.text == "held-out rows have 0.20 ± 0.10 nats per row less than under the Gaussian"
     cause = below(density(gain=-0.4, error=0.1), density("mixture", gain=-0.5, error=0.1, mean=-1.5))
     assert cause is not None and cause.clear and "under the Gaussian mixture" in cause.text
     # Small differences must be beyond doubt, and rounding is none.
@@ -67,7 +67,7 @@ def test_gap_must_exceed_noise_that_of_the_baseline_and_the_gain():
         return headline.overfitted([model(wide), *found], NAMES, started)
 
     accused = gap(1.0, density(gain=-0.5, gap=0.1, excess=0.9))
-    assert accused is not None and "1.00 ± 0.10 nats a row more" in accused.text
+    assert accused is not None and "1.00 ± 0.10 nats per row more" in accused.text
     assert "under the Gaussian 0.10" in accused.text
     assert gap(0.15, density(excess=0.9)) is None, "within two standard errors"
     assert gap(1.0, density(gap=0.9, excess=0.1)) is None, "fitting a Gaussian to so few rows does as much"
@@ -146,7 +146,7 @@ def test_what_was_learnt_beyond_the_start():
     learnt = {"gain": 0.21, "error": 0.05, "rows": 114, "how": "cross-validation"}
     text = learnt_beyond({**start, "learnt": learnt})
     assert text == (
-        "It has learnt 0.210 ± 0.050 nats a row beyond the baseline it started from (a stack of baselines: "
+        "It has learnt 0.210 ± 0.050 nats per row beyond the baseline it started from (a stack of baselines: "
         "51% mixture), by cross-validation of 114 rows."
     )
     nothing = "It has learnt nothing beyond the baseline it started from (a stack of baselines: 51% mixture)."
@@ -194,7 +194,7 @@ def test_course_of_the_validation_loss(tmp_path):
     # The negative log-density has a panel of its own where it was measured.
     run.history = [{**row, "val_nll": 2 * row["val_loss"]} for row in run.history]
     upper, lower = training(Subject(run))[0].figure.axes
-    assert lower.get_ylabel() == "nats a row" and len(upper.lines) == 4 and len(lower.lines) == 2
+    assert lower.get_ylabel() == "nats per row" and len(upper.lines) == 4 and len(lower.lines) == 2
 
 
 def test_course_of_cross_validation(tmp_path):
@@ -222,7 +222,7 @@ def test_course_of_cross_validation(tmp_path):
     found, (picture,) = ran(0, history=[*curve[:3], {"step": 30}])
     assert found is not None and found.kept == 0 and not found.risen
     (axes,) = picture.figure.axes
-    assert marks(axes) == [0] and axes.get_ylabel() == "nats a row"
+    assert marks(axes) == [0] and axes.get_ylabel() == "nats per row"
     assert "the flow is what it started from" in picture.caption and "flow matching" not in picture.caption
     # where the last number of steps was best, more of them may help
     found, _ = ran(30, history=[{"step": row["step"], "val_nll": -row["step"] / 10} for row in curve])

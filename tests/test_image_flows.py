@@ -286,7 +286,7 @@ def test_levels_get_a_normal_law_each_where_they_hold_many_pixels():
     groups = [pixels == 0, (pixels > 0) & (pixels < 4), pixels == 4, pixels > 4]
     for here, deviation in zip(groups, (1.0, 2.5, 1.0, 2.5)):
         own = z[here].double().numpy()
-        # neighbours lie 2.3 deviations of both apart, so that 1 % of a law falls to its neighbour
+        # neighbours lie 2.3 deviations of both apart, so that 1 % of a distribution falls to its neighbour
         assert stats.kstest((own - np.median(own)) / deviation, "norm").statistic < 0.05
     assert (torch.stack([z[here].median() for here in groups]).diff() > 2).all()
 
@@ -398,15 +398,15 @@ def test_mistakes_are_refused(make, says):
 class Given(Source):
     """Every element from a torch distribution."""
 
-    def __init__(self, shape: tuple[int, ...], law: torch.distributions.Distribution):
+    def __init__(self, shape: tuple[int, ...], distribution: torch.distributions.Distribution):
         super().__init__()
-        self.event_shape, self.law = shape, law
+        self.event_shape, self.distribution = shape, distribution
 
     def sample(self, n, condition=None, generator=None):
         raise NotImplementedError  # only densities are asked of it
 
     def log_prob(self, x, condition=None):
-        return self.law.log_prob(x.double()).flatten(1).sum(1).to(x)
+        return self.distribution.log_prob(x.double()).flatten(1).sum(1).to(x)
 
 
 def test_a_uniform_density_on_the_cube_takes_eight_bits():
@@ -417,10 +417,13 @@ def test_a_uniform_density_on_the_cube_takes_eight_bits():
         torch.distributions.Uniform(low[1], high), [torch.distributions.SigmoidTransform().inv]
     )
     # the margin of the logit lies outside of [0, 256), so that a share of .1 is wasted
-    laws = {"auto": (torch.distributions.Uniform(low[0], high), 8.0), "logit": (logistic, 8 - math.log2(0.9))}
-    for preprocess, (law, expected) in laws.items():
+    distributions = {
+        "auto": (torch.distributions.Uniform(low[0], high), 8.0),
+        "logit": (logistic, 8 - math.log2(0.9)),
+    }
+    for preprocess, (distribution, expected) in distributions.items():
         data = load(images, preprocess=preprocess)
-        flow = Transformed(BijectiveFlow(Chain(), Given((1, 6, 6), law)), data.preprocess)
+        flow = Transformed(BijectiveFlow(Chain(), Given((1, 6, 6), distribution)), data.preprocess)
         bits = bits_per_dim(flow.log_prob(data.train.x, generator=gen()), 36)
         assert isinstance(bits, Tensor) and flow.density == "bound"
         torch.testing.assert_close(bits, torch.full((len(data.train),), expected))
@@ -433,8 +436,10 @@ def test_the_bound_rises_with_samples_to_the_probability_of_the_cell():
     ).double()
     flow.dtype = DOUBLE
     x = torch.tensor([[0.0, 3.0], [1.0, 2.0], [3.0, 3.0]], dtype=DOUBLE)[:, None, None]
-    law = stats.norm(2, 0.7)
-    exact = torch.from_numpy(np.log(law.cdf(x.numpy() + 1) - law.cdf(x.numpy())).sum((1, 2, 3)))
+    distribution = stats.norm(2, 0.7)
+    exact = torch.from_numpy(
+        np.log(distribution.cdf(x.numpy() + 1) - distribution.cdf(x.numpy())).sum((1, 2, 3))
+    )
     repeats = x.repeat(4000, 1, 1, 1)
     gaps = []
     for samples in (1, 4, 32):

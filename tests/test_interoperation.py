@@ -143,11 +143,11 @@ def test_a_transformed_distribution_of_ours_is_our_flow() -> None:
     bijection = layer_of_ours()
     flow = BijectiveFlow(bijection, NormalSource(3).double())
     base = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
-    law = TransformedDistribution(base, [to_torch(bijection)])
+    distribution = TransformedDistribution(base, [to_torch(bijection)])
     x = draws(6, 3)
-    assert law.event_shape == (3,) and law.batch_shape == ()
-    assert torch.allclose(law.log_prob(x), flow.log_prob(x), atol=1e-9)
-    assert law.sample((5, 2)).shape == (5, 2, 3)
+    assert distribution.event_shape == (3,) and distribution.batch_shape == ()
+    assert torch.allclose(distribution.log_prob(x), flow.log_prob(x), atol=1e-9)
+    assert distribution.sample((5, 2)).shape == (5, 2, 3)
     # with a memory the density asks for one inverse, none forward
     calls = []
     handle = to_torch(bijection, cache_size=1)
@@ -277,15 +277,15 @@ def flow_of(condition: int | None = None) -> BijectiveFlow:
 
 def test_a_flow_within_distributions_of_torch() -> None:
     flow, labels, x = flow_of(3), torch.arange(3), draws(5, 3)
-    law = flow.given(labels)
+    distribution = flow.given(labels)
     by_label = flow.log_prob(x[:, None], labels)
-    mixture = MixtureSameFamily(Categorical(probs=torch.tensor([0.2, 0.3, 0.5]).double()), law)
+    mixture = MixtureSameFamily(Categorical(probs=torch.tensor([0.2, 0.3, 0.5]).double()), distribution)
     weighted = by_label + torch.tensor([0.2, 0.3, 0.5]).double().log()
     assert torch.allclose(mixture.log_prob(x), weighted.logsumexp(1))
     assert mixture.sample((4,)).shape == (4, 3)
-    joint = Independent(law, 1)
+    joint = Independent(distribution, 1)
     assert torch.allclose(joint.log_prob(x[:, None].expand(5, 3, 3)), by_label.sum(1))
-    inside = TransformedDistribution(law, [T.SigmoidTransform()])
+    inside = TransformedDistribution(distribution, [T.SigmoidTransform()])
     y = torch.sigmoid(x[:, None])
     assert torch.allclose(inside.log_prob(y), by_label - (y * (1 - y)).log().sum(-1))
     assert inside.support.check(inside.sample((2,))).all()
@@ -293,32 +293,32 @@ def test_a_flow_within_distributions_of_torch() -> None:
 
 def test_shapes_copies_and_refusals_of_a_flow_as_a_distribution() -> None:
     flow, labels, x = flow_of(3), torch.arange(3), draws(3)
-    law = FlowDistribution(flow, labels, validate_args=True)  # which zuko turns off for all
+    distribution = FlowDistribution(flow, labels, validate_args=True)  # which zuko turns off for all
     for shape in ((), (2,), (2, 4), (0,)):
-        assert law.sample(shape).shape == (*shape, 3, 3)
+        assert distribution.sample(shape).shape == (*shape, 3, 3)
         assert flow_of().given().rsample_and_log_prob(shape)[1].shape == shape
-    wide = law.expand((2, 3))
+    wide = distribution.expand((2, 3))
     assert wide.batch_shape == (2, 3) and wide.sample((4,)).shape == (4, 2, 3, 3)
-    assert torch.allclose(wide.log_prob(x)[1], law.log_prob(x))
-    copied = pickle.loads(pickle.dumps(law))
-    assert torch.equal(copied.log_prob(x), law.log_prob(x)) and "batch_shape=(3,)" in repr(copied)
+    assert torch.allclose(wide.log_prob(x)[1], distribution.log_prob(x))
+    copied = pickle.loads(pickle.dumps(distribution))
+    assert torch.equal(copied.log_prob(x), distribution.log_prob(x)) and "batch_shape=(3,)" in repr(copied)
     with pytest.raises(ValueError, match="batch_shape"):
-        law.expand((2,))
+        distribution.expand((2,))
     with pytest.raises(ValueError, match="batch_shape"):
         flow_of().given().expand((2,)).expand((3,))
     with pytest.raises(ValueError, match="event_shape"):
-        law.log_prob(draws(4))
+        distribution.log_prob(draws(4))
     with pytest.raises(ValueError, match="batch_shape"):
-        law.log_prob(draws(2, 3))
+        distribution.log_prob(draws(2, 3))
 
 
 def test_the_support_of_a_flow_is_where_it_ends() -> None:
     flow = BijectiveFlow(Chain(Affine(0.0, 2.0), Sigmoid(-1.0, 3.0)), NormalSource(2).double())
-    law = FlowDistribution(flow, validate_args=True)
-    assert law.support.check(torch.tensor([[0.0, 2.0], [0.0, 3.5]])).tolist() == [True, False]
-    assert law.has_rsample and law.support.check(law.sample((50,))).all()
+    distribution = FlowDistribution(flow, validate_args=True)
+    assert distribution.support.check(torch.tensor([[0.0, 2.0], [0.0, 3.5]])).tolist() == [True, False]
+    assert distribution.has_rsample and distribution.support.check(distribution.sample((50,))).all()
     with pytest.raises(ValueError, match="support"):
-        law.log_prob(torch.tensor([0.0, 3.5]))
+        distribution.log_prob(torch.tensor([0.0, 3.5]))
     whole = BijectiveFlow(Chain(Sigmoid(0.0, 16.0), Dequantise(0.0, 15.0)), NormalSource(2).double())
     assert not FlowDistribution(whole).has_rsample
 
@@ -328,9 +328,9 @@ def test_conditions_go_with_the_last_batch_dimension() -> None:
     c = torch.arange(3)
     flow = BijectiveFlow(bijection, NormalSource(3).double())
     base = Independent(Normal(torch.zeros(3, 3).double(), torch.ones(3, 3).double()), 1)
-    law = TransformedDistribution(base, [to_torch(bijection, c)])
+    distribution = TransformedDistribution(base, [to_torch(bijection, c)])
     x = draws(4, 3, 3)
-    assert torch.allclose(law.log_prob(x), flow.log_prob(x, c), atol=1e-9)
+    assert torch.allclose(distribution.log_prob(x), flow.log_prob(x, c), atol=1e-9)
     single = to_torch(bijection, c[1:2])
     assert torch.allclose(single(x[:, 0]), bijection.forward(x[:, 0], torch.ones(4).long()))
     with pytest.raises(ValueError, match=r"\(\.\.\., 3, \*event\)"):

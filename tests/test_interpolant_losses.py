@@ -1,4 +1,4 @@
-"""Losses along interpolants against closed forms, laws of times against integrals, weights one by another."""
+"""Losses along interpolants against closed forms; distributions of times against integrals; weights."""
 
 from __future__ import annotations
 
@@ -265,7 +265,8 @@ def test_unknown_models_are_refused(names):
         InterpolantMatching(Interpolant(gamma=1)).loss(models, gaussian_batch(4, 0), Step())
 
 
-# -- laws of times -----------------------------------------------------------------------------------
+# -- distributions of times
+# -----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("mean", "std"), [(0.0, 1.0), (-0.4, 1.0), (0.6, 1.6)])
@@ -288,9 +289,9 @@ def test_u_shaped_quantiles_integrate_to_their_level(a):
 
 @pytest.mark.parametrize("name", list(registry.TIMES))
 def test_every_law_covers_the_unit_interval(name):
-    law = registry.create("times", name)
+    distribution = registry.create("times", name)
     for dtype in (torch.float32, DOUBLE):
-        t = law.quantile(torch.linspace(0, 1, 1001, dtype=dtype))
+        t = distribution.quantile(torch.linspace(0, 1, 1001, dtype=dtype))
         assert t.dtype == dtype and t[0] == 0 and t[-1] == 1 and (t.diff() >= 0).all()
 
 
@@ -301,22 +302,22 @@ def test_rounding_takes_no_time_below_zero():
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, DOUBLE])
 def test_times_keep_away_from_open_ends_only(dtype):
-    like, law = torch.zeros(1000, dtype=dtype), Late(200.0)
+    like, distribution = torch.zeros(1000, dtype=dtype), Late(200.0)
     for open_ends in ((False, False), (True, False), (False, True), (True, True)):
         for t in (
-            law.draw(like, Step(generator=gen()), 1e-5, open_ends),
+            distribution.draw(like, Step(generator=gen()), 1e-5, open_ends),
             At(0.0).draw(like, Step(), 1e-5, open_ends),
         ):
             assert bool((t == 0).any()) <= (not open_ends[0]) and bool((t == 1).any()) <= (not open_ends[1])
             assert t.min() >= 0 and t.max() <= 1
-    assert float(law.draw(like, Step(generator=gen()), 0.2, (True, True)).max()) == pytest.approx(
+    assert float(distribution.draw(like, Step(generator=gen()), 0.2, (True, True)).max()) == pytest.approx(
         0.8, abs=1e-3
     )
     u = torch.linspace(0, 1, 7, dtype=DOUBLE)
     plain, squeezed = (
         Late().draw(u, Step(generator=gen()), 0.1, open_ends) for open_ends in ((False,) * 2, (True, False))
     )
-    # affinely, so that the law within the interval keeps its shape
+    # affinely, so that the distribution within the interval keeps its shape
     assert torch.allclose(squeezed, 0.1 + 0.9 * plain)
 
 

@@ -10,7 +10,7 @@ from scipy.integrate import quad
 from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
-from bridge_cases import DOUBLE, SIGMA, laws, places
+from bridge_cases import DOUBLE, SIGMA, distributions, places
 from pushforward.config import OptimConfig
 from pushforward.couplings import Rows
 from pushforward.objectives import Batch, LightSB, LightSBPotential, Step
@@ -78,7 +78,7 @@ def test_drift_is_that_of_a_bridge(covariance) -> None:
 
 @pytest.mark.parametrize("covariance", ["diagonal", "full"])
 def test_plan_has_the_moments_of_its_normaliser(covariance) -> None:
-    """E[x1 | x0] = eps grad log C and Cov[x1 | x0] = eps^2 hessian log C; the SDE arrives at the same law."""
+    """E[x1 | x0] = eps grad log C and Cov[x1 | x0] = eps^2 hessian log C; the SDE ends there, too."""
     made = potential(covariance)
     place = torch.tensor([0.4, -0.6], dtype=DOUBLE)
     n = 20_000
@@ -104,7 +104,7 @@ def test_plan_has_the_moments_of_its_normaliser(covariance) -> None:
 def test_training_finds_the_normal_optimum(covariance) -> None:
     """With one component S = A^-1 C and r = m1 - S m0; the drift is then the oracle's."""
     d = 1 if covariance == "diagonal" else 2
-    m0, a, m1, b = laws(d, seed=3)
+    m0, a, m1, b = distributions(d, seed=3)
     bridge = GaussianBridge(m0, a, m1, b, SIGMA)
     x0, _, x1 = bridge.sample(0.0, 4000, seeded("rows"))
     # whiten the draws, so that their moments are exact and the optimum is known without sampling error

@@ -350,22 +350,24 @@ def test_bits_per_dim_of_uniform_levels():
 
 def test_gaussian_against_scipy():
     x, y = draw(300, 3) @ draw(3, 3, seed=5), draw(20, 3, seed=1)
-    law = metrics.fit_gaussian(x.reshape(300, 1, 3))
+    distribution = metrics.fit_gaussian(x.reshape(300, 1, 3))
     expected = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T.numpy(), bias=True)).logpdf(y.numpy())
-    np.testing.assert_allclose(law.log_prob(y.reshape(20, 1, 3)), expected, rtol=1e-9)
+    np.testing.assert_allclose(distribution.log_prob(y.reshape(20, 1, 3)), expected, rtol=1e-9)
     labels = (x[:, 0] > 0).long() * 7
-    law = metrics.fit_gaussian(x, labels)
+    distribution = metrics.fit_gaussian(x, labels)
     parts = [
         scipy.stats.multivariate_normal(rows.mean(0), np.cov(rows.T.numpy(), bias=True))
         for rows in (x[labels == 0], x[labels == 7])
     ]
     share = float((labels == 7).double().mean())
-    np.testing.assert_allclose(law.log_prob(y, torch.full((20,), 7)), parts[1].logpdf(y.numpy()), rtol=1e-9)
+    np.testing.assert_allclose(
+        distribution.log_prob(y, torch.full((20,), 7)), parts[1].logpdf(y.numpy()), rtol=1e-9
+    )
     both = np.logaddexp(
         math.log(1 - share) + parts[0].logpdf(y.numpy()), math.log(share) + parts[1].logpdf(y.numpy())
     )
-    np.testing.assert_allclose(law.log_prob(y), both, rtol=1e-9)
-    drawn = law.sample(50, torch.full((50,), 7), random.seeded(0))
+    np.testing.assert_allclose(distribution.log_prob(y), both, rtol=1e-9)
+    drawn = distribution.sample(50, torch.full((50,), 7), random.seeded(0))
     assert drawn.dtype == torch.float64
     assert float((drawn[:, 0] > 0).double().mean()) > 0.8
 
@@ -374,15 +376,15 @@ def test_gaussian_that_follows_a_condition():
     c, noise = draw(4000, 2), draw(4000, 2, seed=1)
     slope = torch.tensor([[2.0, 0.0], [1.0, -3.0]]).double()
     x = 5 + c @ slope.T + 0.5 * noise
-    law = metrics.fit_gaussian(x, c)
+    distribution = metrics.fit_gaussian(x, c)
     # Coefficients of a regression on 4,000 rows: .5 / sqrt(4000) = .008, so four deviations are .032.
-    assert isinstance(law, Mapped) and isinstance(law.source, LinearShift)
+    assert isinstance(distribution, Mapped) and isinstance(distribution.source, LinearShift)
     scale = x.std(0, correction=0)[:, None]
-    torch.testing.assert_close(scale * law.source.slope, slope, atol=0.032, rtol=0)
+    torch.testing.assert_close(scale * distribution.source.slope, slope, atol=0.032, rtol=0)
     # Per row, log p falls short of the true one by half the number of fitted parameters over the rows (.001).
     truth = Normal(2, 0.5).double().log_prob(x - 5 - c @ slope.T)
-    torch.testing.assert_close(law.log_prob(x, c).mean(), truth.mean(), atol=0.005, rtol=0)
-    drawn = law.sample(4000, c, random.seeded(3))
+    torch.testing.assert_close(distribution.log_prob(x, c).mean(), truth.mean(), atol=0.005, rtol=0)
+    drawn = distribution.sample(4000, c, random.seeded(3))
     torch.testing.assert_close(
         (drawn - 5 - c @ slope.T).std(0), 0.5 * torch.ones(2).double(), atol=0.03, rtol=0
     )

@@ -1,4 +1,4 @@
-"""The exact law of two moons against quadrature by SciPy and data by scikit-learn."""
+"""The exact distribution of two moons against quadrature by SciPy and data by scikit-learn."""
 
 from __future__ import annotations
 
@@ -69,57 +69,61 @@ def test_integrates_to_one(label: int | None) -> None:
 
 
 def test_labels_are_the_two_halves() -> None:
-    law, x = TwoMoons(), torch.tensor(POINTS[:4], dtype=torch.float64)
-    first, second = (law.log_prob(x, torch.full((4,), label)) for label in (0, 1))
-    torch.testing.assert_close(torch.logaddexp(first, second) - math.log(2), law.log_prob(x))
-    torch.testing.assert_close(law.log_prob(x, torch.full((4,), -1)), law.log_prob(x))
+    distribution, x = TwoMoons(), torch.tensor(POINTS[:4], dtype=torch.float64)
+    first, second = (distribution.log_prob(x, torch.full((4,), label)) for label in (0, 1))
+    torch.testing.assert_close(torch.logaddexp(first, second) - math.log(2), distribution.log_prob(x))
+    torch.testing.assert_close(distribution.log_prob(x, torch.full((4,), -1)), distribution.log_prob(x))
     # the arcs change places under the point reflection at (1/2, 1/4)
-    torch.testing.assert_close(law.log_prob(torch.tensor([1.0, 0.5]) - x, torch.ones(4).long()), first)
-    drawn = law.double().sample(1000, torch.zeros(1000).long(), seeded(0))
-    assert bool((law.log_prob(drawn, torch.zeros(1000).long()) > -20).all())
+    torch.testing.assert_close(
+        distribution.log_prob(torch.tensor([1.0, 0.5]) - x, torch.ones(4).long()), first
+    )
+    drawn = distribution.double().sample(1000, torch.zeros(1000).long(), seeded(0))
+    assert bool((distribution.log_prob(drawn, torch.zeros(1000).long()) > -20).all())
 
 
 @pytest.mark.parametrize("noise", [0.05, 0.1, 0.3])
 def test_entropy_is_that_of_data_from_scikit_learn_and_of_own_draws(noise: float) -> None:
-    law = TwoMoons(noise).double()
+    distribution = TwoMoons(noise).double()
     made = torch.from_numpy(make_moons(20_000, noise=noise, random_state=1)[0])
-    for x in (made, law.sample(20_000, None, seeded(2))):
-        nll = -law.log_prob(x)
+    for x in (made, distribution.sample(20_000, None, seeded(2))):
+        nll = -distribution.log_prob(x)
         assert nll.dtype == torch.float64
         # 4 standard errors of the mean
-        assert float(nll.mean()) == pytest.approx(law.entropy(), abs=4 * float(nll.std()) / 20_000**0.5)
+        assert float(nll.mean()) == pytest.approx(
+            distribution.entropy(), abs=4 * float(nll.std()) / 20_000**0.5
+        )
 
 
 def test_wide_noise_is_nearly_normal() -> None:
-    # mean and covariance of the two arcs, see pushforward.data.toys.moons; at noise 30 the law is normal
-    # with them up to terms of order noise^-4
-    law, c = TwoMoons(30.0), (0.5 - 4 / math.pi) / 4
+    # mean and covariance of the two arcs, see pushforward.data.toys.moons; at noise 30 the distribution is
+    # normal with them up to terms of order noise^-4
+    distribution, c = TwoMoons(30.0), (0.5 - 4 / math.pi) / 4
     v = 0.5 - 4 / math.pi**2 + (4 / math.pi - 0.5) ** 2 / 4
     covariance = torch.tensor([[0.75, c], [c, v]]).double() + 900 * torch.eye(2).double()
     normal = torch.distributions.MultivariateNormal(torch.tensor([0.5, 0.25]).double(), covariance)
-    assert law.entropy() == pytest.approx(float(normal.entropy()), abs=1e-6)
+    assert distribution.entropy() == pytest.approx(float(normal.entropy()), abs=1e-6)
 
 
 def test_score_against_differences() -> None:
-    law, x = TwoMoons(), torch.tensor(POINTS, dtype=torch.float64, requires_grad=True)
-    score = torch.autograd.grad(law.log_prob(x).sum(), x)[0]
+    distribution, x = TwoMoons(), torch.tensor(POINTS, dtype=torch.float64, requires_grad=True)
+    score = torch.autograd.grad(distribution.log_prob(x).sum(), x)[0]
     for i in range(2):
         step = torch.zeros(2, dtype=torch.float64)
         step[i] = 1e-5
         with torch.no_grad():
-            slope = (law.log_prob(x + step) - law.log_prob(x - step)) / 2e-5
+            slope = (distribution.log_prob(x + step) - distribution.log_prob(x - step)) / 2e-5
         torch.testing.assert_close(score[:, i], slope, rtol=1e-5, atol=1e-4)
 
 
 def test_dtype_and_mistakes() -> None:
-    law = TwoMoons()
-    assert law.log_prob(torch.zeros(3, 2)).dtype == torch.float32
-    assert law.sample(3).dtype == torch.float32
-    assert law.log_prob(torch.zeros(0, 2)).shape == (0,)
+    distribution = TwoMoons()
+    assert distribution.log_prob(torch.zeros(3, 2)).dtype == torch.float32
+    assert distribution.sample(3).dtype == torch.float32
+    assert distribution.log_prob(torch.zeros(0, 2)).shape == (0,)
     for noise in (0.0, -1.0, math.inf):
         with pytest.raises(ValueError, match="noise: expected a positive number"):
             TwoMoons(noise)
     with pytest.raises(ValueError, match="expected 2 labels of an arc"):
-        law.sample(2, torch.zeros(3).long())
+        distribution.sample(2, torch.zeros(3).long())
     with pytest.raises(ValueError, match="labels 0 and 1"):
-        law.log_prob(torch.zeros(2, 2), torch.tensor([0, 2]))
+        distribution.log_prob(torch.zeros(2, 2), torch.tensor([0, 2]))

@@ -316,7 +316,8 @@ def test_squared_distances_keep_their_digits_far_away():
     assert single.dtype == DOUBLE
 
 
-# -- minibatches of normal laws ------------------------------------------------------------------------------
+# -- minibatches of normal distributions
+# ------------------------------------------------------------------------------
 
 
 def expected_cost(n):

@@ -32,7 +32,7 @@ def test_every_flow_is_here() -> None:
     assert {spec.partition(",")[0] for spec, _ in SMALL.values()} == set(registry.FLOWS)
 
 
-def law(kind: str, event: tuple[int, ...], n: int, seed: int) -> tuple[Tensor, Tensor]:
+def distribution(kind: str, event: tuple[int, ...], n: int, seed: int) -> tuple[Tensor, Tensor]:
     """Rows N(m, 1/4) with m of one label or of the second of two numbers: -2, 0 or 2."""
     g = torch.Generator().manual_seed(seed)
     label = torch.randint(CLASSES, (n,), generator=g)
@@ -57,14 +57,14 @@ def test_flows_follow_their_condition(name: str, kind: str) -> None:
     optimiser = torch.optim.Adam(flow.parameters(), 1e-2)
     for step in range(60):
         optimiser.zero_grad()
-        (-flow(*law(kind, event, 128, step)).mean()).backward()
+        (-flow(*distribution(kind, event, 128, step)).mean()).backward()
         optimiser.step()
     for embedding in embeddings:  # the last gradients; the first are zero where the last layer is
         grads = [p.grad for p in embedding.parameters() if p.grad is not None]
         assert any(float(g.abs().max()) > 0 for g in grads) and all(bool(g.isfinite().all()) for g in grads)
 
     flow.eval()
-    x, _ = law(kind, event, 1, 99)
+    x, _ = distribution(kind, event, 1, 99)
     each = given(kind, torch.arange(CLASSES))
     g = torch.Generator().manual_seed(0)
     with torch.no_grad():

@@ -96,12 +96,12 @@ def test_times_and_weightings_train(flags, tmp_path):
 
 def test_a_source_by_name_is_where_the_flow_starts(tmp_path, capsys):
     flow = train(tmp_path / "run", "--source", "8gaussians", "--method", "ot-cfm", "--preprocess", "none")
-    law = flow.source
-    assert isinstance(law, Empirical) and law.rows.shape == (300, 2)
+    distribution = flow.source
+    assert isinstance(distribution, Empirical) and distribution.rows.shape == (300, 2)
     # eight modes at radius 5
-    assert float(law.rows.norm(dim=1).mean()) == pytest.approx(5, abs=0.2)
-    rows = {tuple(row) for row in law.rows.tolist()}
-    assert all(tuple(row) in rows for row in law.sample(50).tolist())
+    assert float(distribution.rows.norm(dim=1).mean()) == pytest.approx(5, abs=0.2)
+    rows = {tuple(row) for row in distribution.rows.tolist()}
+    assert all(tuple(row) in rows for row in distribution.sample(50).tolist())
     fails(capsys, "score", str(tmp_path / "run"), "moons", says="known only by its samples")
 
 
@@ -270,7 +270,8 @@ def test_reflow_straightens_and_distillation_takes_one_step(tmp_path):
     with torch.no_grad():
         x = distilled.sample(2000, generator=torch.Generator().manual_seed(1))
         other = teacher.sample(2000, generator=torch.Generator().manual_seed(2))
-    # two samples of one law of 2,000 points each: their energy distance is near (1/n + 1/m) E|X - X'|
+    # two samples of one distribution of 2,000 points each: their energy distance is near (1/n + 1/m) E|X -
+    # X'|
     assert energy_distance(x, other) < 5 * 2 / 2000 * float(torch.cdist(other, other).mean())
     with pytest.raises(ValueError, match="no inverse and no density"):
         distilled.log_prob(x)

@@ -35,7 +35,7 @@ def trained(steps: int = 80, **options: Any) -> tuple[BijectiveFlow, list[Tensor
 def test_it_learns_and_its_density_integrates_to_one() -> None:
     flow, losses = trained(steps=80)
     assert flow.density == "exact"
-    # no normal law of these rows comes below half the logarithm of det(2 pi e cov), 2.73 nats
+    # no normal distribution of these rows comes below half the logarithm of det(2 pi e cov), 2.73 nats
     assert float(torch.stack(losses[-20:]).mean()) < 2.5
     line = torch.linspace(-4, 4, 121)
     with torch.no_grad():

@@ -251,9 +251,9 @@ def oracle() -> GaussianMixtureOracle:
 
 @pytest.mark.parametrize("level", [0.0, 0.5, 2.0])
 def test_drift_keeps_the_marginals_of_the_flow(oracle, level) -> None:
-    """Noise of any size leaves the law at t = 1, and each between, as the oracle has it."""
+    """Noise of any size leaves the distribution at t = 1, and each between, as the oracle has it."""
     n = 5000
-    # g vanishes at t = 1, where the score of a sharp law would be infinite
+    # g vanishes at t = 1, where the score of a sharp distribution would be infinite
     drift = Drift(oracle, oracle.score, lambda t: level * (1 - t).sqrt())
     flow = DiffusionFlow(drift, lambda t: level * (1 - t).sqrt(), EulerMaruyama(50), Normal(2).double())
     x = flow.sample(n, generator=seeded("flow"))
@@ -310,7 +310,7 @@ def test_a_diffusion_flow_has_no_density() -> None:
     assert not isinstance(flow, InvertibleFlow)
     with pytest.raises(ValueError, match="a DiffusionFlow has no density"):
         flow.log_prob(torch.zeros(1, 2))
-    with pytest.raises(ValueError, match="source: expected the law at t = 0"):
+    with pytest.raises(ValueError, match="source: expected the distribution at t = 0"):
         DiffusionFlow(lambda t, x, condition: -x)
     wild = DiffusionFlow(lambda t, x, condition: x / 0, 1.0, source=Empirical(torch.ones(2, 1)))
     with pytest.raises(SolverFailure, match="non_finite"):

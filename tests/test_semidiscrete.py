@@ -306,8 +306,8 @@ def test_mistakes_are_named(plane):
     with pytest.raises(ValueError, match="finite"):
         SemidiscreteOT().fit(Normal(2), torch.full((4, 2), torch.nan))
     with pytest.raises(ValueError, match="without a condition"):
-        law = linear_gaussian(torch.zeros(2), torch.ones(2, 1), torch.eye(2))
-        SemidiscreteOT().fit(law, data)
+        distribution = linear_gaussian(torch.zeros(2), torch.ones(2, 1), torch.eye(2))
+        SemidiscreteOT().fit(distribution, data)
     with pytest.raises(ValueError, match="tolerance"):
         SemidiscreteOT(tolerance=0.0)
     with pytest.raises(ValueError, match="max_iterations"):

@@ -211,13 +211,16 @@ def test_entropy_runs_from_a_permutation_to_independence() -> None:
 
 def test_partners_have_the_law_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = sinkhorn(table(6, 5), 1.0)
-    law = (plan.log_plan().exp() / plan.rows[:, None]).numpy()
+    distribution = (plan.log_plan().exp() / plan.rows[:, None]).numpy()
     g, draws = gen(), 4000
     partners = torch.stack([plan.partners(g) for _ in range(draws)])
     for i in range(6):
         share = np.bincount(partners[:, i].numpy(), minlength=5) / draws
         # five standard errors of a share
-        assert (np.abs(share - law[i]) < 5 * np.sqrt(law[i] * (1 - law[i]) / draws) + 1e-12).all()
+        assert (
+            np.abs(share - distribution[i])
+            < 5 * np.sqrt(distribution[i] * (1 - distribution[i]) / draws) + 1e-12
+        ).all()
     # rows draw independently of each other
     alike = sinkhorn(torch.tensor([[0.0, 1.0]], dtype=DOUBLE).expand(draws, 2), 1.0)
     chosen = alike.partners(gen()).double().mean()
@@ -269,17 +272,19 @@ def test_unbalanced_pairs_follow_the_plan() -> None:
     x1[-1] = 30.0
     table = ot.dist(x0.numpy(), x1.numpy())
     plan = unbalanced(torch.from_numpy(table), 1.0, 2.0)
-    law = (plan.log_plan().exp() / plan.mass()).numpy()
+    distribution = (plan.log_plan().exp() / plan.mass()).numpy()
     g, counts, draws = gen(), np.zeros((8, 6)), 2000
     for _ in range(draws):
         np.add.at(counts, tuple(plan.pairs(8, g).T.numpy()), 1)
     # five standard errors of independent draws; evenly spread rows only lower them
-    assert (np.abs(counts / (8 * draws) - law) < 5 * np.sqrt(law / (8 * draws)) + 1e-12).all()
+    assert (
+        np.abs(counts / (8 * draws) - distribution) < 5 * np.sqrt(distribution / (8 * draws)) + 1e-12
+    ).all()
     coupling = UnbalancedOT(1.0, 2.0, relative=False)
     pairing = coupling.pair(x0, x1, gen(7))
     assert torch.equal(pairing.indices, plan.pairs(8, gen(7))) and int(pairing.indices[:, 1].max()) < 5
     assert pairing.info["mass"] == pytest.approx(float(plan.mass()), rel=1e-6)
-    assert pairing.info["cost"] == pytest.approx((law * table).sum(), rel=1e-6)
+    assert pairing.info["cost"] == pytest.approx((distribution * table).sum(), rel=1e-6)
     heavy = Rows(x0, weight=torch.full((8,), 2.0))
     assert coupling.pair(heavy, x1, gen()).info["mass"] > pairing.info["mass"]
 
@@ -442,7 +447,9 @@ def test_dataset_plan_by_another_coupling() -> None:
     assert DatasetOT().pairing is None
     with pytest.raises(ValueError, match="call fit"):
         DatasetOT().pair(x0, x1)
-    with pytest.raises(ValueError, match="source: expected the rows of a data set, got the law Normal"):
+    with pytest.raises(
+        ValueError, match="source: expected the rows of a data set, got the distribution Normal"
+    ):
         DatasetOT().fit(Normal(2), x1)
 
 

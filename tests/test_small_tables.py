@@ -84,8 +84,8 @@ def test_nothing_to_learn_is_said_and_keeps_the_baseline(tmp_path):
     run = pushforward.train(x, tmp_path / "run", method="fm", steps=100, show_progress=False)
     learnt = run.summary["learnt"]
     assert run.summary["kept_step"] == 0 and learnt["gain"] == 0 and learnt["how"] == "cross-validation"
-    law = run.flow.flow.source
-    assert isinstance(law, Blend)
+    distribution = run.flow.flow.source
+    assert isinstance(distribution, Blend)
     # fitted in other coordinates the stack is another, but about as good
     found = run.flow.log_prob(run.dataset.test.x).mean()
     alone = fit_blend(run.dataset.train.x).log_prob(run.dataset.test.x).mean()

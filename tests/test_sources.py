@@ -1,4 +1,4 @@
-"""Laws at t = 0 with parameters: densities against SciPy, draws against densities."""
+"""Distributions at t = 0 with parameters: densities against SciPy, draws against densities."""
 
 from __future__ import annotations
 
@@ -18,45 +18,50 @@ def gen(seed: int = 0) -> torch.Generator:
 
 
 def student() -> StudentT:
-    law = StudentT(2, df=3.0).double()
+    distribution = StudentT(2, df=3.0).double()
     with torch.no_grad():
-        law.loc.copy_(torch.tensor([1.0, -2.0]))
-        law.log_scale.copy_(torch.tensor([0.5, -0.3]))
-        law.log_df.copy_(torch.tensor([0.7, 2.0]))
-    return law
+        distribution.loc.copy_(torch.tensor([1.0, -2.0]))
+        distribution.log_scale.copy_(torch.tensor([0.5, -0.3]))
+        distribution.log_df.copy_(torch.tensor([0.7, 2.0]))
+    return distribution
 
 
 def mixture() -> LearntMixture:
-    law = LearntMixture(2, components=3).double()
+    distribution = LearntMixture(2, components=3).double()
     with torch.no_grad():
-        for p in law.parameters():
+        for p in distribution.parameters():
             p.copy_(torch.randn(p.shape, generator=gen(p.numel()), dtype=DOUBLE))
-    return law
+    return distribution
 
 
 def test_student_t_is_scipys():
-    law = student()
+    distribution = student()
     x = 5 * torch.randn(50, 2, dtype=DOUBLE, generator=gen())
-    df, loc, scale = (v.detach().numpy() for v in (law.log_df.exp(), law.loc, law.log_scale.exp()))
+    df, loc, scale = (
+        v.detach().numpy()
+        for v in (distribution.log_df.exp(), distribution.loc, distribution.log_scale.exp())
+    )
     truth = stats.t.logpdf(x.numpy(), df, loc, scale).sum(1)
-    assert np.allclose(law.log_prob(x).detach().numpy(), truth, rtol=1e-12)
-    draws = law.sample(20_000, generator=gen(1)).detach().numpy()
+    assert np.allclose(distribution.log_prob(x).detach().numpy(), truth, rtol=1e-12)
+    draws = distribution.sample(20_000, generator=gen(1)).detach().numpy()
     for i in range(2):
         # a level of 1e-3 for one fixed seed
         assert stats.kstest(draws[:, i], stats.t(df[i], loc[i], scale[i]).cdf).pvalue > 1e-3
 
 
 def test_a_mixture_is_the_sum_of_its_parts():
-    law = mixture()
+    distribution = mixture()
     x = 2 * torch.randn(50, 2, dtype=DOUBLE, generator=gen())
-    w = torch.softmax(law.logits.detach(), 0).numpy()
+    w = torch.softmax(distribution.logits.detach(), 0).numpy()
     parts = [
         w[k] * stats.norm.pdf(x.numpy(), m, s).prod(1)
-        for k, (m, s) in enumerate(zip(law.means.detach().numpy(), law.log_scales.detach().exp().numpy()))
+        for k, (m, s) in enumerate(
+            zip(distribution.means.detach().numpy(), distribution.log_scales.detach().exp().numpy())
+        )
     ]
-    assert np.allclose(law.log_prob(x).exp().detach().numpy(), np.sum(parts, 0), rtol=1e-12)
-    draws = law.sample(20_000, generator=gen(1)).detach()
-    mean = torch.from_numpy(w) @ law.means.detach()
+    assert np.allclose(distribution.log_prob(x).exp().detach().numpy(), np.sum(parts, 0), rtol=1e-12)
+    draws = distribution.sample(20_000, generator=gen(1)).detach()
+    mean = torch.from_numpy(w) @ distribution.means.detach()
     # five standard errors of the mean of independent draws
     assert ((draws.mean(0) - mean).abs() < 5 * draws.std(0) / len(draws) ** 0.5).all()
 
@@ -70,48 +75,53 @@ def test_a_mixture_starts_on_the_rows_that_a_flow_is_given():
         30, 2, dtype=DOUBLE, generator=gen()
     )
     flow.initialise(x)
-    law = flow.source
-    assert isinstance(law, LearntMixture)
+    distribution = flow.source
+    assert isinstance(distribution, LearntMixture)
     start = flow.pull(x).detach()
-    assert torch.allclose(law.means.detach(), start[torch.arange(40) % 30])
+    assert torch.allclose(distribution.means.detach(), start[torch.arange(40) % 30])
     # 40 boxes of a component's deviations are as large as one of the data's
     spread = start.std(0, correction=0)
-    assert torch.allclose(40 * law.log_scales.detach().sum(1).exp(), spread.prod())
-    assert torch.allclose((law.log_scales[:, 0] - law.log_scales[:, 1]).exp(), spread[0] / spread[1])
-    # one component stays the normal law that the data were whitened for, and equal rows have a density
+    assert torch.allclose(40 * distribution.log_scales.detach().sum(1).exp(), spread.prod())
+    assert torch.allclose(
+        (distribution.log_scales[:, 0] - distribution.log_scales[:, 1]).exp(), spread[0] / spread[1]
+    )
+    # one component stays the normal distribution that the data were whitened for, and equal rows have a
+    # density
     one = LearntMixture(2, components=1)
     one.initialise(torch.ones(5, 2))
     assert torch.equal(one.means.detach(), torch.zeros(1, 2))
-    law.initialise(torch.ones(5, 2, dtype=DOUBLE))
-    assert bool(law.log_prob(x).isfinite().all())
+    distribution.initialise(torch.ones(5, 2, dtype=DOUBLE))
+    assert bool(distribution.log_prob(x).isfinite().all())
 
 
-@pytest.mark.parametrize("law", [student, mixture], ids=["student-t", "mixture"])
-def test_draws_follow_the_generator_and_carry_gradients(law):
-    law = law()
-    assert torch.equal(law.sample(5, generator=gen(3)), law.sample(5, generator=gen(3)))
-    flow = nsf(2, source=law, layers=2, bins=4).double()
+@pytest.mark.parametrize("distribution", [student, mixture], ids=["student-t", "mixture"])
+def test_draws_follow_the_generator_and_carry_gradients(distribution):
+    distribution = distribution()
+    assert torch.equal(distribution.sample(5, generator=gen(3)), distribution.sample(5, generator=gen(3)))
+    flow = nsf(2, source=distribution, layers=2, bins=4).double()
     x, log_p = flow.sample_and_log_prob(16, generator=gen())
     (log_p.mean() + x.square().mean()).backward()
-    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in law.parameters())
+    assert all(p.grad is not None and bool(p.grad.isfinite().all()) for p in distribution.parameters())
     assert torch.allclose(flow.log_prob(x.detach()), log_p, atol=1e-9)
 
 
 def test_a_heavy_tailed_source_learns_its_tail():
     """Maximum likelihood on 20,000 draws of t with 3 degrees of freedom, against SciPy's own fit."""
     x = torch.from_numpy(stats.t.rvs(3, size=(20_000, 1), random_state=0))
-    law = StudentT(1, df=20.0).double()
-    optimiser = torch.optim.LBFGS(law.parameters(), max_iter=100, line_search_fn="strong_wolfe")
+    distribution = StudentT(1, df=20.0).double()
+    optimiser = torch.optim.LBFGS(distribution.parameters(), max_iter=100, line_search_fn="strong_wolfe")
 
     def loss():
         optimiser.zero_grad()
-        value = -law.log_prob(x).mean()
+        value = -distribution.log_prob(x).mean()
         value.backward()
         return value
 
     optimiser.step(loss)
     df, loc, scale = stats.t.fit(x.numpy()[:, 0])
-    found = [float(p.detach()) for p in (law.log_df.exp(), law.log_scale.exp(), law.loc)]
+    found = [
+        float(p.detach()) for p in (distribution.log_df.exp(), distribution.log_scale.exp(), distribution.loc)
+    ]
     assert found[:2] == pytest.approx([df, scale], rel=1e-3)
     assert found[2] == pytest.approx(loc, abs=1e-3)
 

@@ -1,4 +1,4 @@
-"""Built-in data: the laws of the toys by quadrature, draws by seed, names that load."""
+"""Built-in data: the distributions of the toys by quadrature, draws by seed, names that load."""
 
 import math
 import subprocess
@@ -72,7 +72,7 @@ def test_toys_have_the_first_and_second_moments_of_their_law(name):
     x = draw(getattr(toys, name)).numpy()
     mean, second = MOMENTS[name]()
     products = x[:, :, None] * x[:, None, :]
-    # Standard errors of the sample's own averages; 9 laws x 6 numbers within 4.5 of them: p = 4e-4.
+    # Standard errors of the sample's own averages; 9 distributions x 6 numbers within 4.5 of them: p = 4e-4.
     assert np.all(np.abs(x.mean(0) - mean) < 4.5 * x.std(0) / math.sqrt(N))
     assert np.all(np.abs(products.mean(0) - second) < 4.5 * products.std(0) / math.sqrt(N))
 

@@ -236,10 +236,14 @@ def test_metrics_are_json_lines(tmp_path):
     assert all(len(row["val_loss_by_time"]) == 10 for row in rows if "val_loss" in row)
 
 
-@pytest.mark.parametrize(("law", "mean"), [(Uniform(), 1 / 2), (Late(2.0), 2 / 3), (Late(3.0), 3 / 4)])
-def test_times_follow_their_law_in_strata(law, mean):
+@pytest.mark.parametrize(
+    ("distribution", "mean"), [(Uniform(), 1 / 2), (Late(2.0), 2 / 3), (Late(3.0), 3 / 4)]
+)
+def test_times_follow_their_law_in_strata(distribution, mean):
     """E[1 - w^p] = p / (p + 1); strata leave an error of order n^-3/2."""
-    t = law.draw(torch.zeros(10_000, dtype=torch.float64), Step(generator=torch.Generator().manual_seed(0)))
+    t = distribution.draw(
+        torch.zeros(10_000, dtype=torch.float64), Step(generator=torch.Generator().manual_seed(0))
+    )
     assert float(t.mean()) == pytest.approx(mean, abs=1e-4)
     assert t.min() >= 0 and t.max() <= 1 and bool((t.diff() > 0).all())
 

@@ -28,10 +28,10 @@ def quick(**changes) -> OptimConfig:
 
 def test_reverse_kl_finds_the_evidence_of_a_gaussian():
     """p~ is 7 times a correlated normal density, so that the evidence is log 7."""
-    law = MultivariateNormal(torch.tensor([1.0, -1.0]), torch.tensor([[1.0, 0.8], [0.8, 1.5]]))
+    distribution = MultivariateNormal(torch.tensor([1.0, -1.0]), torch.tensor([[1.0, 0.8], [0.8, 1.5]]))
 
     def log_density(x):
-        return law.log_prob(x) + math.log(7)
+        return distribution.log_prob(x) + math.log(7)
 
     torch.manual_seed(0)
     flow = realnvp(2, layers=4, width=32)
@@ -77,7 +77,7 @@ def test_weights_that_say_nothing_are_refused(log_w, says):
 
 
 def linear_vae() -> tuple[VAE, MultivariateNormal]:
-    """x = a z + b + s e, whose law is N(b, a a^T + s^2 I), with an encoder that is not the posterior."""
+    """x = a z + b + s e, with distribution N(b, a a^T + s^2 I), and an encoder that is not the posterior."""
     vae = VAE(2, latent=1, width=8, depth=1).double()
     vae.encoder.layers = torch.nn.Linear(2, 2).double()
     vae.decoder.layers = torch.nn.Linear(1, 4).double()
@@ -122,7 +122,7 @@ def test_it_trains_by_the_same_objective_as_a_flow():
     vae = VAE(2, latent=1, width=32)
     batches = PairedBatches(None, Rows(x), size=256)
     result = Trainer(MaximumLikelihood(), vae, batches, quick(), show_progress=False).fit()
-    # the data lie on a line, so that the model gains without end; independent normal laws have 1.07
+    # the data lie on a line, so that the model gains without end; independent normal distributions have 1.07
     assert result.history[-1]["loss"] < 0.0
     drawn = vae.sample(2000, generator=gen(1)).detach()
     off = drawn[:, 1] - 2.0 - 0.5 * drawn[:, 0]

@@ -39,7 +39,7 @@ class Data(TypedDict):
 
 
 class Learnt(TypedDict):
-    """What was learnt beyond the baselines, in nats a row."""
+    """What was learnt beyond the baselines, in nats per row."""
 
     gain: AnyNumber
     error: AnyNumber

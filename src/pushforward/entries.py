@@ -276,7 +276,9 @@ FLOWS = {
 }
 
 BASES = {
-    "normal": Entry("pushforward.sources:Normal", "the standard normal law, which flows take by themselves"),
+    "normal": Entry(
+        "pushforward.sources:Normal", "the standard normal distribution, which flows take by themselves"
+    ),
     "student-t": Entry(
         "pushforward.sources:StudentT",
         "heavy tails, of learnt degrees of freedom",
@@ -284,7 +286,7 @@ BASES = {
     ),
     "mixture": Entry(
         "pushforward.sources:LearntMixture",
-        "several normal laws, learnt",
+        "several normal distributions, learnt",
         "Izmailov et al. 2020, arXiv 1912.13025",
     ),
 }
@@ -376,7 +378,9 @@ METHODS = {
 
 DATASETS = {
     "moons": Entry("pushforward.data.toys:moons", "two half circles that interlock, 2 labels"),
-    "8gaussians": Entry("pushforward.data.toys:eight_gaussians", "eight normal laws on a circle, 8 labels"),
+    "8gaussians": Entry(
+        "pushforward.data.toys:eight_gaussians", "eight normal distributions on a circle, 8 labels"
+    ),
     "circles": Entry("pushforward.data.toys:circles", "two rings, 2 labels"),
     "checkerboard": Entry("pushforward.data.toys:checkerboard", "uniform on eight squares"),
     "pinwheel": Entry(
@@ -385,7 +389,7 @@ DATASETS = {
     "spirals": Entry("pushforward.data.toys:spirals", "two spiral arms, 2 labels"),
     "swissroll": Entry("pushforward.data.toys:swissroll", "the side of a Swiss roll"),
     "scurve": Entry("pushforward.data.toys:scurve", "the letter S"),
-    "gaussian": Entry("pushforward.data.toys:gaussian", "one correlated normal law"),
+    "gaussian": Entry("pushforward.data.toys:gaussian", "one correlated normal distribution"),
     "digits": Entry(
         "pushforward.data.builtin:digits",
         "1,797 handwritten digits, 8 x 8 pixels, 10 labels",

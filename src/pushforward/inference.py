@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from . import random, registry
-from .couplings import Rows
 from .flows import Transformed, multi_sample_bound
 from .random import seeded
 from .recipes import Run
+from .rows import Rows
 from .runs import RunFolder
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import in_model_space

@@ -171,7 +171,7 @@ class RunFolder:
             return None
         file = self.path / "source.safetensors"
         # a normal distribution is numbers alone, and has no file
-        tensors = {} if data.get("law") == "normal" else read_tensors(file)
+        tensors = {} if data.get("distribution", data.get("law")) == "normal" else read_tensors(file)
         shape = self.schema().event_shape
         found = source_from_json(data, tensors, f"{name}.", f"{self._data_file}: {name}", str(file))
         numbers = [t for key, t in tensors.items() if t.is_floating_point() and key.startswith(f"{name}.")]
@@ -290,8 +290,8 @@ class RunFolder:
         tensors: dict[str, Tensor] = {}
         named = {"source": source, "known": known}
         told = {
-            name: None if law is None else source_to_json(law, tensors, f"{name}.")
-            for name, law in named.items()
+            name: None if distribution is None else source_to_json(distribution, tensors, f"{name}.")
+            for name, distribution in named.items()
         }
         rows = dataset.train
         if tensors:

@@ -146,28 +146,33 @@ def source_to_json(source: Source, tensors: dict[str, Tensor], prefix: str = "")
         case Normal():
             dtype = str(source.loc.dtype).removeprefix("torch.")
             numbers = {"loc": float(source.loc), "scale": float(source.scale)}
-            return {"law": "normal", "event_shape": list(source.event_shape), **numbers, "dtype": dtype}
+            return {
+                "distribution": "normal",
+                "event_shape": list(source.event_shape),
+                **numbers,
+                "dtype": dtype,
+            }
         case Empirical():
             put(rows=source.rows)
-            return {"law": "rows", "noise": source.noise}
+            return {"distribution": "rows", "noise": source.noise}
         case GaussianMixture():
             means = source.means.reshape(-1, *source.event_shape)
             put(means=means, axes=source.axes, variances=source.variances)
             put(log_weights=source.log_weights, labels=source.labels)
-            return {"law": "mixture"}
+            return {"distribution": "mixture"}
         case Kernels():
             put(rows=source.rows.reshape(-1, *source.event_shape), root=source.root, widths=source.widths)
             if source.noise is not None:
                 put(noise=source.noise)
-            return {"law": "kernels"}
+            return {"distribution": "kernels"}
         case Blend():
             put(weights=source.log_weights.exp())
             parts = [source_to_json(part, tensors, f"{prefix}{i}.") for i, part in enumerate(source.sources)]
-            return {"law": "blend", "note": source.note, "parts": parts}
+            return {"distribution": "blend", "note": source.note, "parts": parts}
         case LinearShift():
             put(slope=source.slope, known=source.known)
             noise = source_to_json(source.noise, tensors, f"{prefix}noise.")
-            return {"law": "shift", "classes": list(source.classes), "noise": noise}
+            return {"distribution": "shift", "classes": list(source.classes), "noise": noise}
         case _:
             raise ValueError(f"a {type(source).__name__} is no source that a run can store")
 
@@ -185,9 +190,10 @@ def source_from_json(
     not write.
     """
     stored = _Stored(data, tensors, prefix, where, file)
-    name = stored.entry("law", str)
+    key = "distribution" if "distribution" in data or "law" not in data else "law"  # the latter in older runs
+    name = stored.entry(key, str)
     if name not in _SOURCES:
-        raise ValueError(f"{where}.law: expected one of {', '.join(_SOURCES)}, got {shown(name)}")
+        raise ValueError(f"{where}.distribution: expected one of {', '.join(_SOURCES)}, got {shown(name)}")
     return _SOURCES[name](stored)
 
 

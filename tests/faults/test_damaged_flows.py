@@ -119,7 +119,7 @@ def test_what_cross_validation_left_is_read_or_refused(run: Run, tmp_path: Path)
         ("data.json", "schema.kind", None, "schema.kind: expected one of table, image, array, got null"),
         ("data.json", "dtype", "int8", "dtype: expected one of float16, bfloat16, float32, float64"),
         ("data.json", "preprocess.class", "os:system", "preprocess.class: expected one of Chain"),
-        ("data.json", "source.law", "os:system", "source.law: expected one of normal"),
+        ("data.json", "source.distribution", "os:system", "source.distribution: expected one of normal"),
         ("run.json", "step", "many", 'run.json: step: expected a whole number of at least 0, got "many"'),
         ("run.json", "stage", "reflow-1", "run.json: stage: expected train by config.json, got reflow-1"),
     ],

@@ -11,9 +11,9 @@ from torch import Tensor
 from ..tensors import Condition, sum_event
 from .base import Bijection
 
-#: a level that holds more than this share of all pixels has a normal law of its own
+#: a level that holds more than this share of all pixels has a normal distribution of its own
 ATOM = 0.05
-#: deviation of the law of other levels, and how many deviations of both two laws lie apart
+#: deviation of the distribution of other levels, and how many deviations of both two distributions lie apart
 WIDE, APART = 2.5, 2.3
 #: knots of a fitted polygon, how many deviations it reaches out, and the least step in units of a level
 KNOTS, REACH, LEAST = 256, 4.0, 1e-3
@@ -46,13 +46,14 @@ class PiecewiseLinear(Bijection):
 
     @classmethod
     def of_levels(cls, values: Tensor, low: float, high: float, step: float = 1.0) -> Self:
-        """The map to dequantised pixels in [low, high + step) from normal laws, fitted to pixels ``values``.
+        """The map to dequantised pixels in [low, high + step) from normal distributions, fitted to pixels
+        ``values``.
 
         Each level that holds over 5 % of all pixels, such as the black of drawings, is carried to from a
-        normal law of deviation 1, the levels between them from one of deviation 2.5, far enough apart not to
-        mix: with F the distribution function of the dequantised pixels, all positions together, and G that
-        of the mixture, y = F^-1(G(x)) at 256 knots.  So the noise within a level, which no model can
-        foretell, is normal; cf. Chen & Gopinath 2000 (Gaussianization).
+        normal distribution of deviation 1, the levels between them from one of deviation 2.5, far enough
+        apart not to mix: with F the distribution function of the dequantised pixels, all positions together,
+        and G that of the mixture, y = F^-1(G(x)) at 256 knots.  So the noise within a level, which no model
+        can foretell, is normal; cf. Chen & Gopinath 2000 (Gaussianization).
 
         Raises ValueError for no values, and for values that are no levels from ``low`` to ``high``.
 
@@ -71,7 +72,7 @@ class PiecewiseLinear(Bijection):
         # one more of each level, so that every one is reached
         share = torch.bincount(place, minlength=levels).double() + 1
         share = share / share.sum()
-        weight, scale = _laws(share.tolist())
+        weight, scale = _normals(share.tolist())
         centre = torch.cat([scale.new_zeros(1), APART * (scale[1:] + scale[:-1])]).cumsum(0)
         first, last = float(-REACH * scale[0]), float(centre[-1] + REACH * scale[-1])
         x = torch.linspace(first, last, KNOTS, dtype=torch.float64)
@@ -107,8 +108,8 @@ class PiecewiseLinear(Bijection):
         return self._through(y, self.y, self.x)
 
 
-def _laws(shares: Sequence[float]) -> tuple[Tensor, Tensor]:
-    """Weights and deviations of normal laws: one for each atom, one for each run of levels between atoms."""
+def _normals(shares: Sequence[float]) -> tuple[Tensor, Tensor]:
+    """Weights and deviations of normal distributions: one for each atom and each run of levels between."""
     weights: list[float] = []
     scales: list[float] = []
     alone = True

@@ -15,7 +15,7 @@ from .permutation import Permutation, Reverse
 
 
 def untouched(bijection: Bijection) -> list[int]:
-    """Entries of an event that every coupling of a chain passes on: nothing is learnt of their law.
+    """Entries of an event that every coupling of a chain passes on: nothing is learnt of their distribution.
 
     Entries are those along the first dimension on the data's side.  Permutations carry them elsewhere; a
     chain with any other layer that learns is taken to move all.

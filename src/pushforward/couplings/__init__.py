@@ -1,9 +1,9 @@
 """Rules that pair source rows with target rows."""
 
+from ..rows import Rows as Rows
+from ..rows import as_rows as as_rows
 from .base import Coupling as Coupling
 from .base import Pairing as Pairing
-from .base import Rows as Rows
-from .base import as_rows as as_rows
 from .conditional_ot import ConditionalOT as ConditionalOT
 from .dataset_ot import DatasetOT as DatasetOT
 from .given import GivenPairs as GivenPairs

@@ -1,4 +1,4 @@
-"""A data set as points with masses, and a law as draws: what semidiscrete transport starts from."""
+"""A data set as points with masses, and a distribution as draws: what semidiscrete transport starts from."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from torch import Tensor
 
 from .. import random
 from ..plans.search import FEW_DIMENSIONS
+from ..rows import Rows, as_rows
 from ..sources import Source
 from ..tensors import flatten_event
-from .base import Rows, as_rows
 
 
 class Atoms:
@@ -72,11 +72,11 @@ def drawing(
             source.sample(1, generator=generator)
         except ValueError as error:
             raise ValueError(
-                "source: semidiscrete transport needs one law that draws without a condition, but "
+                "source: semidiscrete transport needs one distribution that draws without a condition, but "
                 f"{type(source).__name__} does not: {error}"
             ) from error
-        law = source
-        return lambda n: law.sample(n, generator=generator).detach().reshape(n, -1)
+        distribution = source
+        return lambda n: distribution.sample(n, generator=generator).detach().reshape(n, -1)
     rows = as_rows(source)
     if tuple(rows.x.shape[1:]) != event or len(rows) == 0:
         raise ValueError(

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from ..plans.exact import exact, exact_of_costs
-from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from ..rows import Rows, both_sides, masses_of
+from .base import Coupling, Pairing
 from .conditions import Sides, classes, compare
 from .minibatch_ot import MinibatchOT
 from .sinkhorn import costs

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..rows import Rows
 from ..tensors import Condition
-from .base import Rows
 
 #: A kind of condition on both sides.
 Sides = tuple[Rows, Rows]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ..rows import Rows, as_rows
 from ..sources import Empirical, Source
 from .atoms import fingerprint
-from .base import Coupling, Pairing, Rows, as_rows
+from .base import Coupling, Pairing
 from .minibatch_ot import MinibatchOT
 
 
@@ -18,7 +19,8 @@ class DatasetOT(Coupling):
     fitted coupling holds the pairs as :attr:`pairing`, whose indices are rows of the two data sets; trainers
     take them from there in fresh orders, and :meth:`pair` returns them for the data sets it was fitted to.
 
-    Raises ValueError where it is not fitted, is fitted to a law instead of rows, or is handed other data.
+    Raises ValueError where it is not fitted, is fitted to a distribution instead of rows, or is handed other
+    data.
 
     >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.1], [0.1]])
     >>> DatasetOT().fit(x0, x1).pairing.indices
@@ -42,7 +44,9 @@ class DatasetOT(Coupling):
         generator: torch.Generator | None = None,
     ) -> DatasetOT:
         if isinstance(source, Source):
-            raise ValueError(f"source: expected the rows of a data set, got the law {type(source).__name__}")
+            raise ValueError(
+                f"source: expected the rows of a data set, got the distribution {type(source).__name__}"
+            )
         fitted = DatasetOT(self.inner)
         fitted.pairing = self.inner.pair(source, target, generator)
         fitted._fingerprints = fingerprint(as_rows(source)), fingerprint(as_rows(target))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Coupling, Pairing, Rows, both_sides
+from ..rows import Rows, both_sides
+from .base import Coupling, Pairing
 
 
 class GivenPairs(Coupling):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .base import Coupling, Pairing, Rows, both_sides
+from ..rows import Rows, both_sides
+from .base import Coupling, Pairing
 
 
 class Independent(Coupling):
-    """Pairs row i with row i: the product law q0 x q1, as the rows were drawn independently.
+    """Pairs row i with row i: the product distribution q0 x q1, as the rows were drawn independently.
 
     Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482, section 3.2.1.  Raises
     ValueError where the two batches differ in length or event.

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ..plans import exact
-from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from ..rows import Rows, both_sides, masses_of
+from .base import Coupling, Pairing
 
 
 class MinibatchOT(Coupling):

@@ -1,4 +1,4 @@
-"""Optimal transport from a law to a whole data set."""
+"""Optimal transport from a distribution to a whole data set."""
 
 from __future__ import annotations
 
@@ -13,16 +13,18 @@ from torch import Tensor
 
 from ..plans.ascent import ascend
 from ..plans.search import Search, make_search
+from ..rows import Rows, as_rows, both_sides
 from ..sources import Empirical, Source
 from .atoms import Atoms, drawing, fingerprint
-from .base import Coupling, Pairing, Rows, as_rows, both_sides
+from .base import Coupling, Pairing
 
 #: rows that a finite source must have for each row of the data
 FINEST = 10
 
 
 class SemidiscreteOT(Coupling):
-    """The optimal plan between the source's law and all rows y_j of the data, for c(x, y) = |x - y|^2 / 2.
+    """The optimal plan between the source's distribution and all rows y_j of the data, for c(x, y) = |x -
+    y|^2 / 2.
 
     :meth:`fit` finds potentials g that maximise E_x[-max_j (g_j - c(x, y_j))] + sum_j b_j g_j
     (Mousavi-Hosseini et al. 2025, arXiv 2509.25519), with b the rows' weights, equal where there are none;

@@ -12,7 +12,8 @@ from torch import Tensor
 from ..plans import EntropicPlan, sinkhorn
 from ..plans.cost import check_table, moved_together, squared_distances
 from ..plans.entropic import warn_of
-from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from ..rows import Rows, both_sides, masses_of
+from .base import Coupling, Pairing
 
 #: Entries of the costs of plans that are solved together.
 TOGETHER = 2**24

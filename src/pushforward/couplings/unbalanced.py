@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..plans import unbalanced
 from ..plans.entropic import warn_of
-from .base import Coupling, Pairing, Rows, both_sides, masses_of
+from ..rows import Rows, both_sides, masses_of
+from .base import Coupling, Pairing
 from .sinkhorn import costs, figures, positive, spread
 
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from ..bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
-from ..couplings import Rows
 from ..metrics.baselines.coordinates import deviations, drawn_in, shrunk_covariance
+from ..rows import Rows
 from .noise import resolution
 from .schema import Schema
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..couplings import Rows
+from ..rows import Rows
 from ..tensors import Condition
 from .columns import choose, warn_of_identifiers
 from .conditions import ConditionKind, fit_condition, pair_columns

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..couplings import Rows
 from ..registry import DATASETS
+from ..rows import Rows
 from ..tensors import condition_length, map_condition
 from .arrays import ArrayTally, as_numpy, raw_array
 from .limits import MAX_SIZE, check_columns, check_size, checked_max_size

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
-from ..couplings import Rows
+from ..rows import Rows
 from ..typed import as_type
 from .condition_spec import AnyConditionSpec
 from .text import is_whole

@@ -1,9 +1,10 @@
-"""Two-dimensional laws to try things on: each is sampled exactly, and its law is written down.
+"""Two-dimensional distributions to try things on: each is sampled exactly, and its distribution is written
+down.
 
-Every function draws ``n`` independent points, ``(n, 2)``, of ``dtype`` (default: torch's).  Laws that are
-mixtures take ``label`` ``(n,)``, the component of every row, and then draw from that component; without
-it components are drawn uniformly.  ``noise`` is the deviation of an independent N(0, noise^2 I) that is
-added.  All raise ValueError for ``n`` below 1, a negative noise and labels that do not exist.
+Every function draws ``n`` independent points, ``(n, 2)``, of ``dtype`` (default: torch's).  Distributions
+that are mixtures take ``label`` ``(n,)``, the component of every row, and then draw from that component;
+without it components are drawn uniformly.  ``noise`` is the deviation of an independent N(0, noise^2 I) that
+is added.  All raise ValueError for ``n`` below 1, a negative noise and labels that do not exist.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ __all__ = [
     "swissroll",
 ]
 
-#: How many components each of the labelled laws has, by the name of its function.
+#: How many components each of the labelled distributions has, by the name of its function.
 LABELS = {"moons": 2, "eight_gaussians": 8, "circles": 2, "pinwheel": 5, "spirals": 2}
 
 
@@ -100,7 +101,7 @@ def eight_gaussians(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """Eight normal laws on a circle: label k is N(radius (cos(k pi/4), sin(k pi/4)), noise^2 I).
+    """Eight normal distributions on a circle: label k is N(radius (cos(k pi/4), sin(k pi/4)), noise^2 I).
 
     Mean 0; covariance (radius^2 / 2 + noise^2) I.
 
@@ -239,7 +240,7 @@ def gaussian(
     generator: torch.Generator | None = None,
     dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """One normal law with mean (1, -1), unit variances and ``correlation``.
+    """One normal distribution with mean (1, -1), unit variances and ``correlation``.
 
     Raises ValueError for a correlation outside (-1, 1).
 

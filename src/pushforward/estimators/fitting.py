@@ -12,11 +12,11 @@ from torch import Tensor
 
 from .. import registry
 from ..config import RunConfig
-from ..couplings import Rows
 from ..data import Dataset, Schema
 from ..data.dataset import fit_preprocess
 from ..flows import InvertibleFlow, Transformed
 from ..recipes import Run, train
+from ..rows import Rows
 
 #: Rows scored at once.
 CHUNK = 4096

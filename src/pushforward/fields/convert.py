@@ -85,7 +85,7 @@ class Parameterised(nn.Module):
 
 
 class ScoreFromEta(nn.Module):
-    """The score of an interpolant's law, -eta / gamma, from a field eta that predicts its noise z.
+    """The score of an interpolant's distribution, -eta / gamma, from a field eta that predicts its noise z.
 
     It holds for every coupling (Albergo et al. 2023, arXiv 2303.08797), and the velocity without the noise
     is b + gamma' gamma * score.  Not defined where gamma = 0 (nan or inf).

@@ -1,4 +1,4 @@
-"""Normalizing flows: a bijection of a law with a density."""
+"""Normalizing flows: a bijection of a distribution with a density."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .base import ConditionShape, InvertibleFlow
 
 
 class BijectiveFlow(InvertibleFlow):
-    """The law of f(x0), x0 drawn from ``source`` and f a learnt ``bijection``: a normalizing flow.
+    """The distribution of f(x0), x0 drawn from ``source`` and f a learnt ``bijection``: a normalizing flow.
 
     log p(x) = log p_source(f^-1(x)) + log|det df^-1/dx| (Rezende & Mohamed 2015, arXiv 1505.05770).  The
     source may have parameters of its own, which are learnt too.
 
-    Raises ValueError for a chain of couplings whose masks all leave out the same entry: its law would stay
-    that of the source, unless that is learnt.
+    Raises ValueError for a chain of couplings whose masks all leave out the same entry: its distribution
+    would stay that of the source, unless that is learnt.
 
     >>> from pushforward.bijections import Elementwise
     >>> from pushforward.sources import Normal

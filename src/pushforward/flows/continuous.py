@@ -46,7 +46,7 @@ class ContinuousFlow(InvertibleFlow):
     ):
         super().__init__()
         if source is None:
-            raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
+            raise ValueError("source: expected the distribution at t = 0, for example Normal(event_shape)")
         self.field, self.solver, self.source = as_field(field), solver or Dopri5(), source
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")

@@ -205,5 +205,7 @@ def _flow(
 ) -> BijectiveFlow:
     """``links`` run from the data to the source, whose events are of ``shape``."""
     last = [Elementwise(shape, RationalQuadratic(bins))] if bins else []
-    law = source or Normal(shape)
-    return BijectiveFlow(Inverse(Chain(*links, *last)), law, condition_shape=condition_shape(condition))
+    distribution = source or Normal(shape)
+    return BijectiveFlow(
+        Inverse(Chain(*links, *last)), distribution, condition_shape=condition_shape(condition)
+    )

@@ -246,7 +246,7 @@ def _flow(
 ) -> BijectiveFlow:
     """``links`` run from the data to the source, or with ``inverse=False`` the other way."""
     chain = Chain(*links)
-    law = source or Normal(dim)
+    distribution = source or Normal(dim)
     return BijectiveFlow(
-        Inverse(chain) if inverse else chain, law, condition_shape=condition_shape(condition)
+        Inverse(chain) if inverse else chain, distribution, condition_shape=condition_shape(condition)
     )

@@ -55,5 +55,5 @@ def residual(
     for _ in range(layers):
         network = LipschitzPerceptron(dim, condition, width, depth, lipschitz)
         links += [ActNorm(dim), Residual(network, terms)]
-    law = source or Normal(dim)
-    return BijectiveFlow(Inverse(Chain(*links)), law, condition_shape=condition_shape(condition))
+    distribution = source or Normal(dim)
+    return BijectiveFlow(Inverse(Chain(*links)), distribution, condition_shape=condition_shape(condition))

@@ -44,7 +44,7 @@ class DiffusionFlow(Flow):
     ):
         super().__init__()
         if source is None:
-            raise ValueError("source: expected the law at t = 0, for example Normal(event_shape)")
+            raise ValueError("source: expected the distribution at t = 0, for example Normal(event_shape)")
         self.drift, self.diffusion = as_field(drift, "drift"), diffusion
         self.solver, self.source = solver or EulerMaruyama(), source
         self.condition_shape = condition_shape

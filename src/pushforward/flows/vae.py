@@ -21,7 +21,8 @@ SPREAD = 5.0
 
 
 class VAE(DensityFlow):
-    r"""x = m(z) + s(z) e with z ~ N(0, I) and e ~ N(0, I): a law whose density is an integral over z.
+    r"""x = m(z) + s(z) e with z ~ N(0, I) and e ~ N(0, I): a distribution whose density is an integral over
+    z.
 
     Training raises the evidence lower bound (Kingma & Welling 2014, arXiv 1312.6114, eq. 10 with the KL
     divergence in closed form),
@@ -107,7 +108,7 @@ class VAE(DensityFlow):
 
 
 def _law(network: Perceptron, given: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
-    """Mean and log-deviation of a normal law, the latter within (-SPREAD, SPREAD)."""
+    """Mean and log-deviation of a normal distribution, the latter within (-SPREAD, SPREAD)."""
     mean, raw = network(given, condition).chunk(2, -1)
     return mean, SPREAD * torch.tanh(raw / SPREAD)
 

@@ -58,7 +58,7 @@ def two_sample_accuracy(
 def label_accuracy(
     train_x: Tensor, train_y: Tensor, x: Tensor, y: Tensor, standardise: bool | None = None
 ) -> float:
-    """Share of rows ``x`` read as the label ``y`` by an RBF support vector machine trained on real data.
+    """Share of rows ``x`` given their label ``y`` by an RBF support vector machine trained on real data.
 
     ``train_x`` ``(N, *event)`` with labels ``train_y`` ``(N,)``, ``x`` ``(n, *event)`` with ``y`` ``(n,)``,
     the class that was asked for.  Real held-out rows give the figure to compare with.  ``standardise`` as

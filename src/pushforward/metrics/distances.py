@@ -55,7 +55,7 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     In the units of the data (it is the square of a metric on distributions; no root is taken).  By default
     the V-statistic: pairs of a row with itself count, so it is the exact energy distance of the two samples,
     never negative, and for two samples of one distribution about (1/n + 1/m) E|X - X'|.
-    ``unbiased`` leaves these pairs out: then its mean is that of the laws and it may be negative.
+    ``unbiased`` leaves these pairs out: then its mean is that of the distributions and it may be negative.
 
     Raises ValueError for empty clouds, events that differ, and one row where ``unbiased``.  Szekely &
     Rizzo 2013, doi 10.1016/j.jspi.2013.03.018, eq. 5 and 6.
@@ -141,8 +141,8 @@ def memorisation_share(
     """Share of ``samples`` nearer to a row of ``train`` than training rows are to each other.
 
     The share with min_j |s_i - x_j| < q, q the ``quantile`` of the leave-one-out nearest distances of the
-    training rows (or ``threshold``, if known).  Draws of the law itself give about ``quantile``; a model
-    that repeats its training rows gives 1.  Where training rows repeat, q may be 0 and so is the share.
+    training rows (or ``threshold``, if known).  Draws of the distribution itself give about ``quantile``; a
+    model that repeats its training rows gives 1.  Where training rows repeat, q may be 0 and so is the share.
 
     >>> train = torch.tensor([[0.0], [1.0], [3.0]])
     >>> memorisation_share(torch.tensor([[0.1], [6.0]]), train)

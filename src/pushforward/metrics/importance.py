@@ -1,4 +1,4 @@
-"""What importance weights say of a normaliser and of the law they were drawn from."""
+"""What importance weights say of a normaliser and of the distribution they were drawn from."""
 
 from __future__ import annotations
 

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from .. import random
-from ..couplings import Rows
 from ..fields.base import Field, Unconditional, as_field
+from ..rows import Rows
 from ..tensors import Condition, drop_condition, to_tensor
 
 

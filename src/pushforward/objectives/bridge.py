@@ -32,7 +32,7 @@ class BridgeMatching(Objective):
     Raises ValueError for a sigma that is not positive and a probability outside [0, 1].
 
     >>> import torch
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> from pushforward.nn import MLP
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
     >>> models = nn.ModuleDict({"field": MLP(2), "score": MLP(2)})

@@ -15,7 +15,7 @@ class Distillation(Objective):
     ``models`` holds ``"field"``; follow it with :class:`~pushforward.flows.OneStep`.
 
     >>> import torch
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
     >>> field = nn.Module()
     >>> field.forward = lambda t, x, condition: torch.ones_like(x)

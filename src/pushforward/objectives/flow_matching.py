@@ -72,7 +72,7 @@ class FlowMatching(Objective):
     Raises ValueError for an unknown prediction, one that the path has no formula for, a probability
     outside [0, 1], a ``margin`` outside (0, 1/2) and a ``huber`` that is not positive.
 
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> from pushforward.nn import MLP
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
     >>> FlowMatching().loss(nn.ModuleDict({"field": MLP(2)}), batch, Step()).per_sample.shape

@@ -43,7 +43,7 @@ class InterpolantMatching(Objective):
     Raises ValueError for a path without noise, a ``margin`` outside (0, 1/2), a probability outside
     [0, 1], and for models of other names or none.
 
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> from pushforward.nn import MLP
     >>> from pushforward.paths import Brownian
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))

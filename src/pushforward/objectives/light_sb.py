@@ -158,7 +158,7 @@ class LightSB(Objective):
     :class:`LightSBPotential`; rows need no pairing.  Raises ValueError
     for another model.
 
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> potential = LightSBPotential(torch.zeros(4, 2))
     >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
     >>> LightSB().loss(nn.ModuleDict({"potential": potential}), batch, Step()).per_sample.shape

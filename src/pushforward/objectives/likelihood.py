@@ -15,7 +15,7 @@ class MaximumLikelihood(Objective):
     events of any size; multiply by the size for nats per event.
 
     >>> import torch
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> from pushforward.bijections import Elementwise
     >>> from pushforward.flows import BijectiveFlow
     >>> from pushforward.sources import Normal

@@ -24,7 +24,7 @@ class ReverseKL(Objective):
     Raises ValueError for what is no function, and for another model.
 
     >>> import torch
-    >>> from pushforward.couplings import Rows
+    >>> from pushforward import Rows
     >>> from pushforward.flows import iaf
     >>> objective = ReverseKL(lambda x: -0.5 * x.square().sum(1))
     >>> models = nn.ModuleDict({"flow": iaf(2, layers=1)})

@@ -1,4 +1,4 @@
-"""Closed forms to hold code against: laws for which everything is known exactly."""
+"""Closed forms to hold code against: distributions for which everything is known exactly."""
 
 from .bridge import GaussianBridge as GaussianBridge
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle

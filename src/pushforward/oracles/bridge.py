@@ -1,4 +1,4 @@
-"""The Schroedinger bridge between two normal laws."""
+"""The Schroedinger bridge between two normal distributions."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class GaussianBridge(nn.Module):
         eye = torch.eye(len(mean0), dtype=torch.float64, device=mean0.device)
         values, vectors = torch.linalg.eigh(4 * root @ b @ root)
         denominator = (values.clamp(min=0) + sigma**4).sqrt() + sigma**2
-        # a direction that neither law occupies, without noise: any finite factor will do
+        # a direction that neither distribution occupies, without noise: any finite factor will do
         inverse = vectors @ torch.diag(1 / torch.where(denominator > 0, denominator, 1.0)) @ vectors.T
         cross = 2 * root @ inverse @ root @ b
         for name, value in {"mean0": mean0, "mean1": mean1, "cov0": a, "cov1": b, "cross": cross}.items():

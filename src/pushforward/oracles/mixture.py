@@ -30,8 +30,8 @@ class OracleOutput(nn.Module):
 class GaussianMixtureOracle(nn.Module):
     """The exact marginal field of ``path`` from N(0, I) to ``mixture`` under the independent coupling.
 
-    With s^2 = sigma^2 + gamma^2, component k of the law at t is N(alpha mu_k, alpha^2 S_k + s^2 I); its
-    responsibilities give E[x1 | x_t = x] and E[n | x_t = x], and u = alpha' E[x1|x] + s' E[n|x].
+    With s^2 = sigma^2 + gamma^2, component k of the distribution at t is N(alpha mu_k, alpha^2 S_k + s^2 I);
+    its responsibilities give E[x1 | x_t = x] and E[n | x_t = x], and u = alpha' E[x1|x] + s' E[n|x].
     Calling the oracle gives the velocity, so it is a field like any other; a flow built on it has the
     mixture's exact density.  ``condition``: labels of the mixture's components.
 

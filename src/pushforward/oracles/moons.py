@@ -1,4 +1,4 @@
-"""The exact law of the two moons."""
+"""The exact distribution of the two moons."""
 
 from __future__ import annotations
 
@@ -20,11 +20,12 @@ CHUNK = 8192
 
 
 class TwoMoons(Source):
-    """Two half circles that interlock, blurred by N(0, noise^2 I): the law of scikit-learn's ``make_moons``.
+    """Two half circles that interlock, blurred by N(0, noise^2 I): the distribution of scikit-learn's
+    ``make_moons``.
 
     With a ~ U[0, pi] arc 0 is (cos a, sin a) and arc 1 is (1 - cos a, 1/2 - sin a), each with probability
-    1/2; ``make_moons`` puts its points at equal steps of a instead, which is the same law for many of them.
-    For a point at distance r from the centre of an arc, in direction phi,
+    1/2; ``make_moons`` puts its points at equal steps of a instead, which is the same distribution for many
+    of them. For a point at distance r from the centre of an arc, in direction phi,
 
         p(x | arc) = exp(-(r - 1)^2 / 2 noise^2) / (2 pi^2 noise^2) * int_0^pi exp(-k (1 - cos(a - phi))) da
 

@@ -18,8 +18,8 @@ class MapPath(Path):
 
     ``curve`` takes t as a scalar, or in a shape that broadcasts against the rows ``(B, *event)``, and
     returns rows; as a Module it lends its parameters to the path, and x and velocity can be
-    differentiated in them.  ``ends`` states the laws at t = 0 and 1: by default curve(0, x0, x1) = x0 and
-    curve(1, x0, x1) = x1, which :meth:`check` verifies on points.
+    differentiated in them.  ``ends`` states the distributions at t = 0 and 1: by default curve(0, x0, x1) =
+    x0 and curve(1, x0, x1) = x1, which :meth:`check` verifies on points.
 
     >>> arc = MapPath(lambda t, x0, x1: (1 - t**2) * x0 + t**2 * x1)
     >>> point = arc.sample(torch.tensor(0.5), torch.zeros(1, 2), torch.ones(1, 2))

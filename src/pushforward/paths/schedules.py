@@ -93,9 +93,9 @@ class VarianceExploding(Schedule):
     """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^(1 - t): data with less and less noise.
 
     The path starts at x1 + sigma_max x0, noise for all practical purposes, and ends at x1 + sigma_min x0
-    (Lipman et al. 2023, arXiv 2210.02747, eq. 16 and 17; the law of sigma is that of Song & Ermon 2019,
-    arXiv 1907.05600).  With ``clean`` sigma^2 is less by sigma_min^2, as in the diffusion that starts at
-    the data themselves (Song et al. 2021, arXiv 2011.13456): the path ends at x1, with infinite slope.
+    (Lipman et al. 2023, arXiv 2210.02747, eq. 16 and 17; the distribution of sigma is that of Song & Ermon
+    2019, arXiv 1907.05600).  With ``clean`` sigma^2 is less by sigma_min^2, as in the diffusion that starts
+    at the data themselves (Song et al. 2021, arXiv 2011.13456): the path ends at x1, with infinite slope.
     Raises ValueError unless 0 < sigma_min < sigma_max.
 
     >>> VarianceExploding(0.01, 100.0)(torch.tensor([0.0, 0.5, 1.0]))[1]

@@ -1,4 +1,4 @@
-"""Potentials that make every point win its share of a law: stochastic Newton ascent on the dual."""
+"""Potentials that make every point win its share of a distribution: stochastic Newton ascent on the dual."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .heights import first_heights, refine_heights
 from .newton import Neighbours
 from .search import FEW_DIMENSIONS, Winners, make_search, partition
 
-#: Draws ``(n, d)`` of the law that is to be divided.
+#: Draws ``(n, d)`` of the distribution that is to be divided.
 Draw = Callable[[int], Tensor]
 #: Elements of draws held at once.
 BATCH = 1 << 24

@@ -109,7 +109,7 @@ class EntropicPlan:
     def pairs(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``(count, 2)`` pairs drawn from the normalised plan, which must not be a batch.
 
-        Each pair has the plan's law; rows are spread as evenly as their masses allow.
+        Each pair has the plan's distribution; rows are spread as evenly as their masses allow.
         """
         assert self.epsilon.ndim == 0, "pairs are drawn from one plan"
         cumulative = self.log_rows.double().softmax(0).cumsum(0)

@@ -47,8 +47,8 @@ class ExactPlan:
     def pairs(self, count: int, generator: torch.Generator | None = None) -> Tensor:
         """``(count, 2)`` pairs of rows and columns; a permutation of ``count`` rows is returned as it is.
 
-        Otherwise they are drawn from the plan: each pair has its law, and pairs and rows are spread as
-        evenly as their masses allow.
+        Otherwise they are drawn from the plan: each pair has its distribution, and pairs and rows are spread
+        as evenly as their masses allow.
         """
         every = torch.stack([self.rows, self.columns], 1)
         if count == len(self.rows) and self.permutation is not None:

@@ -12,8 +12,8 @@ def first_heights(points: Tensor, x: Tensor, weights: Tensor) -> Tensor:
     """A start: the transport of Gaussians in few dimensions, else equal chances for independent scores."""
     if points.shape[1] <= FEW_DIMENSIONS:
         # the map from N(0, S_y) to N(0, S_x) is A = S_y^-1/2 (S_y^1/2 S_x S_y^1/2)^1/2 S_y^-1/2
-        law = torch.einsum("n,nd,ne->de", weights, points, points)
-        root, inverse = _roots(law)
+        distribution = torch.einsum("n,nd,ne->de", weights, points, points)
+        root, inverse = _roots(distribution)
         middle, _ = _roots(root @ (x.T @ x / len(x)) @ root)
         return -0.5 * ((points @ inverse @ middle @ inverse) * points).sum(1)
     scores = (x[:256].to(points) @ points.T).double()

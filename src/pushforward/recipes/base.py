@@ -10,12 +10,13 @@ from torch import nn
 
 from .. import registry
 from ..config import ModelConfig, RunConfig
-from ..couplings import Coupling, Rows
+from ..couplings import Coupling
 from ..data import Schema
 from ..flows import Flow
 from ..objectives import Batch, Objective
 from ..paths import End
 from ..random import derive_seed
+from ..rows import Rows
 from ..training import Batches
 from .limits import create_module
 

@@ -21,7 +21,7 @@ class Choice:
     """The number of steps that cross-validation chose, and why.
 
     steps: 0 where no number of steps is better than none by more than :data:`SURE` standard errors.
-    learnt: mean gain over no steps in nats a row, its standard error, and from how many rows; None without
+    learnt: mean gain over no steps in nats per row, its standard error, and from how many rows; None without
     densities.  curve: rows of a history, the mean negative log-density (or loss) of rows that were held out.
     """
 

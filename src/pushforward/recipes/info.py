@@ -96,7 +96,7 @@ def _figures(folder: RunFolder) -> list[tuple[str, str]]:
         error = density.get("error")
         spread = "" if error is None else f" +- {error:.3f}"
         bound = ", a lower bound" if (numbers.get("density_facts") or {}).get("bound") else ""
-        found.append(("held out", f"{mean:.3f}{spread} nats a row{bound}"))
+        found.append(("held out", f"{mean:.3f}{spread} nats per row{bound}"))
     return [*found, ("headline", str(numbers.get("sentence", "")))]
 
 
@@ -104,7 +104,7 @@ def learnt_in_words(learnt: dict[str, object] | None) -> str:
     """What was learnt beyond the baselines that a flow starts from.
 
     >>> learnt_in_words({"gain": 0.21, "error": 0.05, "rows": 142, "how": "cross-validation"})
-    '0.210 +- 0.050 nats a row beyond the baselines it starts from (142 rows, cross-validation)'
+    '0.210 +- 0.050 nats per row beyond the baselines it starts from (142 rows, cross-validation)'
     """
     if not learnt:
         return ""
@@ -112,5 +112,5 @@ def learnt_in_words(learnt: dict[str, object] | None) -> str:
     assert isinstance(gain, float) and isinstance(error, float)
     if gain == 0:
         return f"nothing beyond the baselines it starts from ({learnt['rows']} rows, {learnt['how']})"
-    beyond = "nats a row beyond the baselines it starts from"
+    beyond = "nats per row beyond the baselines it starts from"
     return f"{gain:.3f} +- {error:.3f} {beyond} ({learnt['rows']} rows, {learnt['how']})"

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..bijections import Blur, Chain
-from ..couplings import Rows
 from ..data import Dataset
+from ..rows import Rows
 from ..runs import RunFolder
 from .base import Recipe
 from .start import Start

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections import is_stochastic
-from ..couplings import Rows
 from ..data.dataset import sharp
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
+from ..rows import Rows
 from ..solvers import RK4
 from ..sources import Empirical
 from ..training import JUDGINGS, Judge, affordable

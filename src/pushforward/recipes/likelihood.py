@@ -11,11 +11,11 @@ from torch import nn
 
 from .. import registry
 from ..config import ModelConfig, RunConfig
-from ..couplings import Rows
 from ..data import Schema
 from ..flows import BijectiveFlow, DensityFlow, Flow
 from ..objectives import Batch, MaximumLikelihood, Objective
 from ..random import derive_seed
+from ..rows import Rows
 from ..training import Batches, PairedBatches
 from .base import VALIDATION_ROWS, Recipe, Stage
 from .limits import create_module

@@ -10,7 +10,7 @@ from torch import nn
 
 from .. import registry
 from ..config import ModelConfig, RunConfig
-from ..couplings import Coupling, MinibatchOT, Rows
+from ..couplings import Coupling, MinibatchOT
 from ..data import Schema
 from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scaled
 from ..files import read_tensors, write_tensors
@@ -21,6 +21,7 @@ from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import Brownian, End, Gamma, Interpolant
 from ..random import seeded
+from ..rows import Rows
 from ..solvers import Solver
 from ..sources import Empirical
 from ..training import Batches, PairedBatches, gather_objects

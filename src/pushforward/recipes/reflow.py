@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from ..couplings import GivenPairs, Rows
+from ..couplings import GivenPairs
 from ..data import Schema
 from ..files import ensure_folder, read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow, OneStep
 from ..flows.base import condition_shape
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
+from ..rows import Rows
 from ..tensors import condition_length, condition_to, pack_condition, take_condition, unpack_condition
 from ..training import Batches, PairedBatches, progress
 from .base import Stage

@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .. import registry
 from ..bijections import Affine, Bijection, Chain, Whiten
-from ..couplings import Rows
 from ..data import load as load_data
 from ..data.dataset import whitening
 from ..metrics.baselines.blend import cross_fit
 from ..metrics.baselines.coordinates import drawn_in
 from ..random import derive_seed, seeded
+from ..rows import Rows
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
 from ..tensors import event_size
 from ..training import in_model_space

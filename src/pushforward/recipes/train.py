@@ -15,7 +15,6 @@ from torch import nn
 
 from ..bijections import is_stochastic
 from ..config import RunConfig
-from ..couplings import Rows
 from ..data import Dataset
 from ..data.atoms import check_atoms
 from ..data.split import split
@@ -23,6 +22,7 @@ from ..files import ensure_folder, write_json
 from ..flows import Flow, Transformed
 from ..random import derive_seed
 from ..registry import Trust, trusting
+from ..rows import Rows
 from ..runs import RunFolder, check_out
 from ..settings import check_place, check_text
 from ..training import (

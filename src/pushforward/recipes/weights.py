@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..couplings import Rows
 from ..nn import ConditionEmbedding
+from ..rows import Rows
 from ..training import in_model_space
 from .base import Stage
 from .job import Job

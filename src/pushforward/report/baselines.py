@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..couplings import Rows
 from ..metrics import KernelDensity, fit_gaussian, fit_mixture
 from ..metrics.baselines.kernel import Kernel
+from ..rows import Rows
 from ..sources import Source
 from ..tensors import Condition
 from .subject import Subject

@@ -61,7 +61,7 @@ def _loss(
     if nats:
         folds = subject.run.config.optim.folds
         who = f"rows left out of {folds} folds" if folds else "held-out rows"
-        below = dress(axes[-1, 0], "Held-out negative log-density", "optimiser step", "nats a row")
+        below = dress(axes[-1, 0], "Held-out negative log-density", "optimiser step", "nats per row")
         _settled(below, _checked(below, nats, "val_nll", who))
         marked = _mark_kept(below, subject)
         legend(below, loc="best")

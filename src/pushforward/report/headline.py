@@ -137,7 +137,7 @@ def below(densities: Sequence[Density], names: Mapping[str, str]) -> Cause | Non
     best = max(above, key=lambda d: d.mean)
     assert best.gain is not None
     amount = nats(-best.gain, best.gain_error)
-    text = f"held-out rows have {amount} nats a row less than under the {names[best.key]}"
+    text = f"held-out rows have {amount} nats per row less than under the {names[best.key]}"
     return Cause("below", text, -best.gain > max(MATERIAL, DOUBTLESS * (best.gain_error or 0.0)))
 
 
@@ -177,7 +177,7 @@ def overfitted(densities: Sequence[Density], names: Mapping[str, str], started: 
     wide = gap.value > noise and other.excess > ERRORS * (other.excess_error or 0.0)
     if not wide or other.excess <= max(MATERIAL, other.gain):
         return None
-    text = f"training rows have {pair(gap)} nats a row more than held-out rows"
+    text = f"training rows have {pair(gap)} nats per row more than held-out rows"
     if other.gap is not None:
         text += f" (under the {names[other.key]} {number(max(other.gap, 0.0), 2)})"
     return Cause("gap", text)
@@ -248,7 +248,7 @@ def noise_of(line: Line, *others: str) -> float:
 def beaten(line: Line, names: Mapping[str, str]) -> Cause | None:
     """Whether the draws of a baseline are nearer to held-out rows than the samples, beyond noise.
 
-    Labels are to be read as well as those of real rows.
+    Classifier accuracy on samples is to be that on real rows.
     """
     mine, sign = line.values["model"].value, 1 if line.better == "low" else -1
     others = {key: value for key, value in line.values.items() if key in names}

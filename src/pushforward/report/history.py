@@ -8,7 +8,7 @@ from typing import Any
 
 from .run import RunLike
 
-#: A validation loss has risen when it has lost this share of what it had fallen by, and so many nats a row.
+#: A validation loss has risen when it has lost this share of what it had fallen by, and so many nats per row.
 RISE, NATS = 0.1, 0.05
 
 

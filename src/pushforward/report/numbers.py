@@ -206,7 +206,7 @@ def _measures(subject: Subject) -> list[Measure]:
 
 
 def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
-    """How often samples are read as the label that was asked for."""
+    """How often a classifier gives samples the label that they were drawn under."""
     have, want = subject.labels(subject.train), subject.sampled_condition
     if have is None or not isinstance(want, Tensor) or len(have.unique()) < 2:
         return []
@@ -223,7 +223,7 @@ def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
     real_labels = subject.labels(real)
     assert real_labels is not None
     values["real"] = read(real.x, real_labels)
-    label = "Read as the label asked for"
+    label = "Classifier accuracy on samples"
     return [Line("label_accuracy", label, "share", "high", values, "labels read right")]
 
 

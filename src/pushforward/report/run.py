@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from ..config import RunConfig
-from ..couplings import Rows
 from ..data import Schema
 from ..flows import Flow
 from ..recipes import by_method, label
 from ..registry import Trust
+from ..rows import Rows
 
 
 class Loaded(Protocol):

@@ -47,14 +47,14 @@ def praise(
     elif density.gain > max(TRIFLE, density.gain_error or 0.0):
         amount = nats(density.gain, density.gain_error)
         first = (
-            f"The model beats every baseline: held-out rows have {amount} nats a row more than under the "
+            f"The model beats every baseline: held-out rows have {amount} nats per row more than under the "
             f"best one, the {names[best]}."
         )
     else:
         amount = nats(density.gain, density.gain_error)
         first = (
             f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
-            f"held-out rows differ by {amount} nats a row."
+            f"held-out rows differ by {amount} nats per row."
         )
     judged = [line for line in lines if line.short and line.better == "low"]
     behind = [
@@ -82,4 +82,4 @@ def learnt_beyond(summary: Mapping[str, Any]) -> str:
     if gain <= error:
         return nothing
     amount = pair(Value(gain, error))
-    return f"It has learnt {amount} nats a row beyond the baseline it started from{origin}{how}."
+    return f"It has learnt {amount} nats per row beyond the baseline it started from{origin}{how}."

@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
-from ..couplings import Rows
 from ..flows import ContinuousFlow, InvertibleFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
+from ..rows import Rows
 from ..solvers import ODE, Adaptive, Solver, Tsit5
 from ..tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .attempt import LeftOut

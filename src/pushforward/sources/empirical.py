@@ -16,7 +16,7 @@ from .base import Source
 
 
 class Empirical(Source):
-    """The uniform law on the rows of ``x`` ``(N, *event)``, optionally smoothed by N(0, noise^2 I).
+    """The uniform distribution on the rows of ``x`` ``(N, *event)``, optionally smoothed by N(0, noise^2 I).
 
     Has no density here: :meth:`log_prob` raises ValueError.  Raises ValueError for no rows, values that are
     not finite and negative noise.

@@ -1,4 +1,4 @@
-"""A mixture of axis-parallel normal laws with learnt parameters."""
+"""A mixture of axis-parallel normal distributions with learnt parameters."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from .base import Source
 
 
 class LearntMixture(Source):
-    """sum_k w_k N(mu_k, diag(s_k^2)) with w, mu and s learnt: as a source, a normal law for one component.
+    """sum_k w_k N(mu_k, diag(s_k^2)) with w, mu and s learnt: as a source, a normal distribution for one
+    component.
 
-    A flow from several components need not tear one law apart where the data have several modes (Izmailov
-    et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws of
-    N(0, 1), or where :meth:`initialise` sees training rows at those.  Gradients of draws reach means and
+    A flow from several components need not tear one distribution apart where the data have several modes
+    (Izmailov et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws
+    of N(0, 1), or where :meth:`initialise` sees training rows at those.  Gradients of draws reach means and
     scales, not the weights.  Raises ValueError for fewer than one component.
 
     >>> LearntMixture(2, components=1).log_prob(torch.zeros(3, 2)).shape

@@ -28,7 +28,7 @@ class StudentT(Source):
     (Bailey 1994, doi 10.1090/S0025-5718-1994-1197233-X), with gradients to all parameters.  Raises
     ValueError for ``df`` that is not positive.
 
-    >>> StudentT(2, df=1.0).log_prob(torch.zeros(1, 2))  # -2 log pi, a Cauchy law
+    >>> StudentT(2, df=1.0).log_prob(torch.zeros(1, 2))  # -2 log pi, a Cauchy distribution
     tensor([-2.2895], grad_fn=...)
     """
 

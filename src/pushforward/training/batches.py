@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection, is_stochastic
-from ..couplings import Coupling, Independent, Rows
+from ..couplings import Coupling, Independent
 from ..nn.checks import check_count
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
+from ..rows import Rows
 from ..sources import Source
 from ..tensors import condition_length, event_size, map_condition, to_tensor
 from .pools import Gather, Planned, PlansAhead, Pool

@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from ..config import OptimConfig
-from ..couplings import Rows
 from ..nn.checks import check_count
 from ..objectives import Batch, Objective
+from ..rows import Rows
 from ..settings import check_settings
 
 

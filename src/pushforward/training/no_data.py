@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import torch
 
-from ..couplings import Rows
 from ..nn.checks import check_count
 from ..objectives import Batch
+from ..rows import Rows
 
 
 class NoData:

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..couplings import Coupling, Pairing, Rows
+from ..couplings import Coupling, Pairing
 from ..random import seeded
+from ..rows import Rows
 
 #: Hands every process's object to every process, in the order of ranks.
 Gather = Callable[[Any], Sequence[Any]]

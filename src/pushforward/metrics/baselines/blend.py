@@ -108,10 +108,13 @@ def cross_fit(
 
 def _mixed(parts: Mapping[str, Source], weights: Mapping[str, float]) -> Blend:
     """The named parts under their weights, and a note of both."""
-    law, total = Blend([parts[name] for name in weights], list(weights.values())), sum(weights.values())
+    distribution, total = (
+        Blend([parts[name] for name in weights], list(weights.values())),
+        sum(weights.values()),
+    )
     notes = {name: f" ({parts[name].note})" if parts[name].note else "" for name in weights}
-    law.note = ", ".join(f"{w / total:.0%} {name}{notes[name]}" for name, w in weights.items())
-    return law
+    distribution.note = ", ".join(f"{w / total:.0%} {name}{notes[name]}" for name, w in weights.items())
+    return distribution
 
 
 def stacked(log_prob: Tensor, rounds: int = 500) -> Tensor:
@@ -156,9 +159,9 @@ def _shifted(fit: Fit) -> Fit:
     def fitted(z: Tensor, condition: Condition | None) -> Source:
         assert condition is not None
         residual, slope, classes, known = regress(z.reshape(len(z), -1), condition)
-        law = fit(residual.reshape(z.shape), None)
-        shifted = LinearShift(law, slope, classes, known)
-        shifted.note = law.note
+        distribution = fit(residual.reshape(z.shape), None)
+        shifted = LinearShift(distribution, slope, classes, known)
+        shifted.note = distribution.note
         return shifted
 
     return fitted
@@ -169,11 +172,11 @@ def _blind(fit: Fit) -> Fit:
 
     def fitted(z: Tensor, condition: Condition | None) -> Source:
         assert condition is not None
-        law, classes = fit(z, None), count_classes(condition)
+        distribution, classes = fit(z, None), count_classes(condition)
         numbers = features(condition, classes)[:1]
-        slope = torch.zeros(event_size(law.event_shape), numbers.shape[1], dtype=numbers.dtype)
-        blind = LinearShift(law, slope, classes, numbers)
-        blind.note = law.note
+        slope = torch.zeros(event_size(distribution.event_shape), numbers.shape[1], dtype=numbers.dtype)
+        blind = LinearShift(distribution, slope, classes, numbers)
+        blind.note = distribution.note
         return blind
 
     return fitted

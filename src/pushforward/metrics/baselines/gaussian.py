@@ -19,8 +19,8 @@ def linear_gaussian(mean: Tensor, slope: Tensor, covariance: Tensor) -> LinearSh
 
     mean: ``(*event)``; slope: ``(d, k)``; covariance: ``(d, d)``; conditions are ``(B,)`` or ``(B, k)``.
 
-    >>> law = linear_gaussian(torch.zeros(1), torch.ones(1, 1), torch.eye(1))
-    >>> law.log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))
+    >>> distribution = linear_gaussian(torch.zeros(1), torch.ones(1, 1), torch.eye(1))
+    >>> distribution.log_prob(torch.tensor([[2.0]]), torch.tensor([2.0]))
     tensor([-0.9189])
     """
     return LinearShift(GaussianMixture(mean[None], covariance[None]), slope)
@@ -38,8 +38,8 @@ def fit_gaussian(x: Tensor, condition: Condition | None = None, shrink: bool = F
 
     Raises ValueError for conditions that do not fit and fewer than two rows.
 
-    >>> law = fit_gaussian(torch.tensor([[1.0], [3.0], [11.0], [13.0]]), torch.tensor([0, 0, 1, 1]))
-    >>> law.log_prob(torch.tensor([[2.0]]), torch.tensor([0]))
+    >>> distribution = fit_gaussian(torch.tensor([[1.0], [3.0], [11.0], [13.0]]), torch.tensor([0, 0, 1, 1]))
+    >>> distribution.log_prob(torch.tensor([[2.0]]), torch.tensor([0]))
     tensor([-0.9189])
     """
     z, units = standard(x)
@@ -51,7 +51,7 @@ def gaussian(z: Tensor, condition: Condition | None, shrink: bool) -> Source:
     event, rows = z.shape[1:], z.reshape(len(z), -1)
     if condition is None:
         mean, covariance, note = _moments(rows, shrink)
-        law: Source = GaussianMixture(mean.reshape(1, *event), covariance[None])
+        distribution: Source = GaussianMixture(mean.reshape(1, *event), covariance[None])
     elif isinstance(condition, Tensor) and not condition.is_floating_point():
         labels, counts = _labels(condition, len(z)).unique(return_counts=True)
         own = torch.stack([rows[condition == k].mean(0) for k in labels])
@@ -59,13 +59,17 @@ def gaussian(z: Tensor, condition: Condition | None, shrink: bool) -> Source:
         parts = [_moments(rows[condition == k], shrink, pooled[1]) for k in labels]
         means = torch.stack([part[0] for part in parts]).reshape(-1, *event)
         note = next((part[2] for part in parts if part[2]), "")
-        law = GaussianMixture(means, torch.stack([part[1] for part in parts]), counts.double(), labels)
+        distribution = GaussianMixture(
+            means, torch.stack([part[1] for part in parts]), counts.double(), labels
+        )
     else:
         residual, slope, classes, known = regress(rows, condition)
         mean, covariance, note = _moments(residual, shrink)
-        law = LinearShift(GaussianMixture(mean.reshape(1, *event), covariance[None]), slope, classes, known)
-    law.note = note
-    return law
+        distribution = LinearShift(
+            GaussianMixture(mean.reshape(1, *event), covariance[None]), slope, classes, known
+        )
+    distribution.note = note
+    return distribution
 
 
 def _labels(condition: Tensor, rows: int) -> Tensor:

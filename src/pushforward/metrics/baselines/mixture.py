@@ -57,13 +57,13 @@ def fit_mixture(x: Tensor, condition: Condition | None = None, seed: int = 0) ->
     """
     z, units = standard(x)
     if condition is None:
-        law: Source = mixture(z.reshape(x.shape), choose_shape(z, seed), seed)
+        distribution: Source = mixture(z.reshape(x.shape), choose_shape(z, seed), seed)
     else:
         residual, slope, classes, known = regress(z, condition)
-        law = mixture(residual.reshape(x.shape), choose_shape(residual, seed), seed)
-        law, note = LinearShift(law, slope, classes, known), law.note
-        law.note = note
-    return in_units(law, units)
+        distribution = mixture(residual.reshape(x.shape), choose_shape(residual, seed), seed)
+        distribution, note = LinearShift(distribution, slope, classes, known), distribution.note
+        distribution.note = note
+    return in_units(distribution, units)
 
 
 def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:

@@ -18,7 +18,7 @@ from pushforward.bijections import (
     Bijection,
     Chain,
     Conditional,
-    Coupling,
+    CouplingLayer,
     Elementwise,
     Haar,
     Inverse,
@@ -148,7 +148,7 @@ CASES: dict[str, Case] = {
         lambda d: Chain(Elementwise(d), Reverse(), LULinear(d), Planar(d), Inverse(Radial(d))), single=False
     ),
     "inverse": Case(
-        lambda d: Inverse(Coupling(every_other(d), ScaleShift(), perceptron)),
+        lambda d: Inverse(CouplingLayer(every_other(d), ScaleShift(), perceptron)),
     ),
 }
 for _name, _family in FAMILIES.items():
@@ -158,7 +158,7 @@ for _name, _family in FAMILIES.items():
             lambda d, f=_family: Elementwise(d, f()), scales=(0.1, 1.0, 5.0, 20.0), magnitude=_size
         ),
         f"coupling, {_name}": Case(
-            lambda d, f=_family: Coupling(every_other(d), f(), perceptron), magnitude=_size
+            lambda d, f=_family: CouplingLayer(every_other(d), f(), perceptron), magnitude=_size
         ),
         f"autoregressive, {_name}": Case(
             lambda d, f=_family: Autoregressive(d, f(), masked), magnitude=_size
@@ -166,7 +166,7 @@ for _name, _family in FAMILIES.items():
     }
 CASES |= {
     "coupling given labels": Case(
-        lambda d: Coupling(every_other(d), ScaleShift(), partial(perceptron, condition=LABELS)),
+        lambda d: CouplingLayer(every_other(d), ScaleShift(), partial(perceptron, condition=LABELS)),
         conditional=True,
     ),
     "autoregressive given labels": Case(
@@ -206,7 +206,9 @@ def perturbed(case: Case, scale: float, dim: int = 3, seed: int = 0, fixed: bool
             parameter += scale * torch.randn(parameter.shape, generator=g, dtype=DOUBLE)
         if fixed:
             for layer in bijection.modules():
-                if isinstance(layer, Coupling | Autoregressive | TransformerAutoregressive | Conditional):
+                if isinstance(
+                    layer, CouplingLayer | Autoregressive | TransformerAutoregressive | Conditional
+                ):
                     last = [m for m in layer.network.modules() if isinstance(m, nn.Linear)][-1]
                     last.weight.zero_()
     return bijection

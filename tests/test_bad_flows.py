@@ -16,7 +16,7 @@ from pushforward.bijections import (
     Autoregressive,
     Bijection,
     Chain,
-    Coupling,
+    CouplingLayer,
     Elementwise,
     Inverse,
     LULinear,
@@ -54,8 +54,8 @@ def numbers(n: int, seed: int) -> np.ndarray:
 # -- layers ------------------------------------------------------------------------------------------
 
 
-def coupling(*active: int) -> Coupling:
-    return Coupling([bool(i) for i in active], ScaleShift(), Perceptron)
+def coupling(*active: int) -> CouplingLayer:
+    return CouplingLayer([bool(i) for i in active], ScaleShift(), Perceptron)
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_entries_that_no_mask_holds(bijection: Bijection, left: list[int]) -> No
         y = bijection.forward(x)
         scales = [y[:, i, None] / x for i in range(3)]
         kept = [i for i in range(3) if bool((scales[i].std(0) < 1e-5).any())]
-    assert kept == left or not any(isinstance(m, Coupling) for m in bijection.modules())
+    assert kept == left or not any(isinstance(m, CouplingLayer) for m in bijection.modules())
 
 
 def test_an_entry_may_keep_the_law_of_a_source_that_is_learnt() -> None:
@@ -108,7 +108,7 @@ def test_a_coupling_needs_two_columns(tmp_path: Path, capsys) -> None:
         assert main(["train", path, "--method", method, "--out", str(out), *QUICK]) == 0
         assert "nsf-ar for 80 rows" in capsys.readouterr().err
     with pytest.raises(ValueError, match="active: expected booleans, some true and some false"):
-        Coupling([True], ScaleShift(), Perceptron)
+        CouplingLayer([True], ScaleShift(), Perceptron)
     with pytest.raises(ValueError, match="at least 2 dimensions, got 1"):
         nsf(1)
 

@@ -20,7 +20,7 @@ from pushforward.bijections import (
     Affine,
     Bijection,
     Chain,
-    Coupling,
+    CouplingLayer,
     Dequantise,
     Haar,
     Inverse,
@@ -70,7 +70,7 @@ BIJECTIONS = {
         MultiScale([Chain(Squeeze(2), InvertibleConv1x1(8)), Haar(), ActNorm(8)], (2, 4, 4)),
         (2, 4, 4),
     ),
-    "coupling": lambda: (Coupling([True, False, True], ScaleShift(), CONV), (3, 4, 4)),
+    "coupling": lambda: (CouplingLayer([True, False, True], ScaleShift(), CONV), (3, 4, 4)),
     "transformer": lambda: (TransformerAutoregressive((2, 2, 2), SMALL), (2, 2, 2)),
     "transformer in reverse": lambda: (TransformerAutoregressive((2, 2, 3), SMALL, reverse=True), (2, 2, 3)),
     "transformer of splines": lambda: (
@@ -297,7 +297,7 @@ def test_what_leaves_is_moved_by_what_stays(make):
     scales = next(module for module in chain.modules() if isinstance(module, MultiScale))
     assert [part[0] for part in scales.parts] == [4, 16]
     last = scales.levels[0].links[-1]
-    assert isinstance(last, Coupling) and last.active.tolist() == [0, 1, 2, 3]
+    assert isinstance(last, CouplingLayer) and last.active.tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("reverse", [False, True])

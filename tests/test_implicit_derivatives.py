@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, jacfwd, jacrev, jvp, stack_module_state, vmap
 
 from bijection_cases import draws, noisy
-from pushforward.bijections import Autoregressive, Bijection, Coupling, Residual
+from pushforward.bijections import Autoregressive, Bijection, CouplingLayer, Residual
 from pushforward.bijections.monotone import MonotoneNetwork, ScaleShift
 from pushforward.nn import LipschitzPerceptron, MaskedPerceptron, Perceptron
 
@@ -24,7 +24,7 @@ def iterated(condition: tuple[int, ...] | None = (1,)) -> dict[str, Bijection]:
     layers = {
         "fixed point": Autoregressive(2, ScaleShift(), partial(masked, width=6, activation="tanh")),
         "contraction": Residual(LipschitzPerceptron(2, condition, width=6)),
-        "bracketed": Coupling(
+        "bracketed": CouplingLayer(
             [True, False], MonotoneNetwork(2), partial(perceptron, width=6, activation="tanh")
         ),
     }

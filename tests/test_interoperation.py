@@ -16,7 +16,7 @@ from pushforward.bijections import (
     Affine,
     Autoregressive,
     Chain,
-    Coupling,
+    CouplingLayer,
     Dequantise,
     Elementwise,
     Inverse,
@@ -96,7 +96,7 @@ def layer_of_ours(condition: int | None = None) -> Chain:
     torch.manual_seed(0)
     layers = [
         Planar(3),
-        Coupling([True, False, True], RationalQuadratic(), lambda i, o: Perceptron(i, o, condition)),
+        CouplingLayer([True, False, True], RationalQuadratic(), lambda i, o: Perceptron(i, o, condition)),
         Inverse(Autoregressive(3, ScaleShift(), lambda d, s: MaskedPerceptron(d, s, condition))),
     ]
     chain = Chain(*layers)

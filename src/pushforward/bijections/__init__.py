@@ -12,7 +12,7 @@ from .compose import Chain as Chain
 from .compose import Inverse as Inverse
 from .conditional import Conditional as Conditional
 from .conv1x1 import InvertibleConv1x1 as InvertibleConv1x1
-from .coupling import Coupling as Coupling
+from .coupling import CouplingLayer as CouplingLayer
 from .dequantise import Dequantise as Dequantise
 from .elementwise import Elementwise as Elementwise
 from .haar import Haar as Haar
@@ -43,7 +43,7 @@ __all__ = [
     "Blur",
     "Chain",
     "Conditional",
-    "Coupling",
+    "CouplingLayer",
     "Dequantise",
     "Domain",
     "Elementwise",

@@ -17,7 +17,7 @@ from .shapes import check_entries, take_entries
 MakeNetwork = Callable[[int, int], nn.Module]
 
 
-class Coupling(Bijection):
+class CouplingLayer(Bijection):
     """y_passive = x_passive, y_active = f(x_active; net(x_passive, condition)), element by element.
 
     ``active`` says which of the entries along the first dimension of an event move (features of a vector,
@@ -30,7 +30,7 @@ class Coupling(Bijection):
 
     >>> from pushforward.bijections.monotone import ScaleShift
     >>> from pushforward.nn import Perceptron
-    >>> layer = Coupling(torch.tensor([False, True]), ScaleShift(), Perceptron)
+    >>> layer = CouplingLayer(torch.tensor([False, True]), ScaleShift(), Perceptron)
     >>> layer.forward(torch.ones(1, 2))
     tensor([[1., 1.]], grad_fn=...)
     """

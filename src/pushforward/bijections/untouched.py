@@ -9,7 +9,7 @@ import torch
 from .affine import Affine
 from .base import Bijection
 from .compose import Chain, Inverse
-from .coupling import Coupling
+from .coupling import CouplingLayer
 from .logit import Sigmoid
 from .permutation import Permutation, Reverse
 
@@ -22,13 +22,13 @@ def untouched(bijection: Bijection) -> list[int]:
 
     >>> from pushforward.bijections.monotone import ScaleShift
     >>> from pushforward.nn import Perceptron
-    >>> layer = Coupling([True, False, True], ScaleShift(), Perceptron)
+    >>> layer = CouplingLayer([True, False, True], ScaleShift(), Perceptron)
     >>> untouched(Chain(layer, Reverse(), layer)), untouched(Chain(layer, Permutation([1, 0, 2]), layer))
     ([1], [])
     """
     moved = None
     for link, inverse in _links(bijection, False):
-        if isinstance(link, Coupling):
+        if isinstance(link, CouplingLayer):
             mask = torch.zeros(len(link.back), dtype=torch.bool)
             mask[link.active.cpu()] = True
             moved = mask if moved is None else moved | mask

@@ -17,7 +17,7 @@ from ..bijections import (
     ActNorm,
     Bijection,
     Chain,
-    Coupling,
+    CouplingLayer,
     Elementwise,
     Inverse,
     InvertibleConv1x1,
@@ -68,7 +68,7 @@ def glow(
 
     def step(number: int, shape: tuple[int, ...], network: MakeNetwork) -> list[Bijection]:
         moves = torch.arange(shape[0]) >= shape[0] // 2
-        return [ActNorm(shape[0]), InvertibleConv1x1(shape[0]), Coupling(moves, ScaleShift(), network)]
+        return [ActNorm(shape[0]), InvertibleConv1x1(shape[0]), CouplingLayer(moves, ScaleShift(), network)]
 
     network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
     bijection = _scales("glow", step, network, tuple(event_shape), levels, steps)
@@ -96,7 +96,7 @@ def realnvp_images(
     """
 
     def step(number: int, shape: tuple[int, ...], network: MakeNetwork) -> list[Bijection]:
-        return [ActNorm(shape[0]), Coupling(block_mask(shape[0], number), ScaleShift(), network)]
+        return [ActNorm(shape[0]), CouplingLayer(block_mask(shape[0], number), ScaleShift(), network)]
 
     check_count("steps", steps, 2)  # so that every channel moves
     network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
@@ -178,7 +178,7 @@ def _scales(
         links = [link for number in range(steps) for link in step(number, shape, here)]
         if level < levels - 1:
             leaves = torch.arange(shape[0]) < shape[0] // 2
-            links += [ActNorm(shape[0]), Coupling(leaves, ScaleShift(), here)]
+            links += [ActNorm(shape[0]), CouplingLayer(leaves, ScaleShift(), here)]
             shape = (shape[0] - shape[0] // 2, *shape[1:])
         made.append(Chain(Squeeze(2), *links))
     return MultiScale(made, event_shape)

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ..bijections import Autoregressive, Bijection, Chain, Coupling, Elementwise, Inverse, Permutation
+from ..bijections import Autoregressive, Bijection, Chain, CouplingLayer, Elementwise, Inverse, Permutation
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..nn.checks import check_sizes
@@ -209,7 +209,7 @@ def _couplings(
             shuffle = shuffled(dim, i // 2)
             links.append(Permutation(shuffle))
             order = order[shuffle]
-        links.append(Coupling(~moves if i % 2 else moves, monotone, network))
+        links.append(CouplingLayer(~moves if i % 2 else moves, monotone, network))
     if bool((order != torch.arange(dim)).any()):
         # back in their places, so that layers near the identity make a flow near the identity
         links.append(Permutation(order.argsort()))

@@ -18,7 +18,6 @@ from .base import Stage
 from .choice import Choice, choose
 from .job import Job
 from .judge import build_judge
-from .stage import close
 from .start import Start
 from .weights import calibrate, initialise
 
@@ -132,7 +131,7 @@ def _fold(
     try:
         result = trainer.fit()
     finally:
-        close(batches)
+        batches.close()
     if not result.finished:
         return None, True
     if not job.first:  # who does not validate has no scores

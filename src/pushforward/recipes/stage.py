@@ -14,7 +14,7 @@ from ..files import write_json
 from ..objectives import Batch
 from ..runs import RunFolder, planned
 from ..tensors import event_size
-from ..training import Batches, NonFiniteLoss, PairedBatches, Result, Trainer, has_state, write_model
+from ..training import Batches, NonFiniteLoss, Result, Trainer, has_state, write_model
 from .base import Stage
 from .choice import Choice, learnt_of
 from .job import Job
@@ -69,7 +69,7 @@ def fit(
         write_facts(place, models, facts, job.first)
         raise
     finally:
-        close(batches)
+        batches.close()
     facts |= {"ended": result.ended, "planned": planned(optim)}
     facts |= {"step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
     if job.start.note:
@@ -83,12 +83,6 @@ def fit(
     write_facts(place, models, facts, job.first)
     job.fabric.barrier()
     return result
-
-
-def close(batches: Batches) -> None:
-    """Stop what makes batches in the background."""
-    if isinstance(batches, PairedBatches):
-        batches.close()
 
 
 def write_models(folder: RunFolder, models: nn.ModuleDict, average: nn.ModuleDict | None = None) -> None:

@@ -26,6 +26,9 @@ class NoData:
         """First and last row of the global batch that process ``rank`` computes."""
         return self.size * rank // world, self.size * (rank + 1) // world
 
+    def close(self) -> None:
+        """There is nothing to stop."""
+
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The rows of process ``rank`` of ``world``."""
         start, stop = self.rows(rank, world)

@@ -68,6 +68,10 @@ class Batches(Protocol):
         """The part of the batch of ``step`` that belongs to process ``rank``."""
         ...
 
+    def close(self) -> None:
+        """Stop what makes batches in the background."""
+        ...
+
 
 #: The log-density of held-out rows under given models, ``(n,)`` in nats.
 Judge = Callable[[nn.ModuleDict], Tensor]

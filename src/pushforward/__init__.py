@@ -16,7 +16,7 @@ from ._version import __version__ as __version__
 _WHERE = {
     "bijections": "Affine Bijection Chain Dequantise Inverse Sigmoid Surjection",
     "couplings": (
-        "ConditionalOT Coupling DatasetOT GivenPairs Independent MinibatchOT Pairing PartialOT Rows "
+        "ConditionalOT Coupling DatasetOT GivenPairs Independent MinibatchOT Pairing PartialOT "
         "SemidiscreteOT SinkhornOT UnbalancedOT"
     ),
     "estimators": "FlowDensity FlowOutlierDetector",
@@ -33,6 +33,7 @@ _WHERE = {
         "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
     ),
     "recipes": "load train",
+    "rows": "Rows",
     "solvers": (
         "AB2 ODE RK4 SDE Dopri5 Euler EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5"
     ),
@@ -59,7 +60,6 @@ if TYPE_CHECKING:
     from .couplings import MinibatchOT as MinibatchOT
     from .couplings import Pairing as Pairing
     from .couplings import PartialOT as PartialOT
-    from .couplings import Rows as Rows
     from .couplings import SemidiscreteOT as SemidiscreteOT
     from .couplings import SinkhornOT as SinkhornOT
     from .couplings import UnbalancedOT as UnbalancedOT
@@ -114,6 +114,7 @@ if TYPE_CHECKING:
     from .paths import VariancePreserving as VariancePreserving
     from .recipes import load as load
     from .recipes import train as train
+    from .rows import Rows as Rows
     from .solvers import AB2 as AB2
     from .solvers import ODE as ODE
     from .solvers import RK4 as RK4

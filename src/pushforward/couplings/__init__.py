@@ -23,9 +23,7 @@ __all__ = [
     "MinibatchOT",
     "Pairing",
     "PartialOT",
-    "Rows",
     "SemidiscreteOT",
     "SinkhornOT",
     "UnbalancedOT",
-    "as_rows",
 ]

@@ -23,7 +23,9 @@ __all__ = [
     "MinibatchOT",
     "Pairing",
     "PartialOT",
+    "Rows",
     "SemidiscreteOT",
     "SinkhornOT",
     "UnbalancedOT",
+    "as_rows",
 ]

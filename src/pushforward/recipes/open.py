@@ -171,9 +171,10 @@ def reopen(
     with registry.trusting(trust) as trusted:
         recipe = _recipe(config, folder.path / "config.json")
     schema = folder.schema()
-    if stage is not None and stage not in (known := [each.name for each in recipe.stages]):
-        raise ValueError(f"{folder.path}: expected one of the stages {', '.join(known)}, got {stage}")
-    this = _newest(folder, recipe) if stage is None else recipe.stage(stage)
+    try:
+        this = _newest(folder, recipe) if stage is None else recipe.stage(stage)
+    except ValueError as error:
+        raise ValueError(f"{folder.path}: {error}") from None
     place = place_of(folder, recipe, this)
     source = folder.source()
     start, preprocess, dtype = Start(source, source, folder.known()), folder.preprocess(), folder.dtype()

@@ -32,6 +32,7 @@ _WHERE = {
         "Brownian Follmer Gamma Interpolant Linear LipmanOT MapPath Path Polynomial Quadratic "
         "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
     ),
+    "plugins": "register",
     "recipes": "load train",
     "rows": "Rows",
     "solvers": (
@@ -112,6 +113,7 @@ if TYPE_CHECKING:
     from .paths import Trigonometric as Trigonometric
     from .paths import VarianceExploding as VarianceExploding
     from .paths import VariancePreserving as VariancePreserving
+    from .plugins import register as register
     from .recipes import load as load
     from .recipes import train as train
     from .rows import Rows as Rows

@@ -56,6 +56,7 @@ __all__ = [
     "own_classes",
     "parse",
     "quoted",
+    "remember",
     "suggest",
     "trusted_class",
     "trusting",
@@ -67,6 +68,8 @@ LONGEST, LARGEST = 1000, 10**6
 DATA = ("event_shape", "condition")
 #: How a class of the user's own is written.
 _OWN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
+#: Components that a user has registered, by what their entries call them.
+_registered: dict[str, Any] = {}
 #: Types of which a value can be written as text.
 _PLAIN = (bool, int, float, str)
 
@@ -291,7 +294,18 @@ def is_stochastic_solver(spec: Any) -> bool:
     return isinstance(spec, str) and _split(spec)[0] in SDE_SOLVERS
 
 
+def remember(kind: str, target: str, component: Any) -> None:
+    """Let ``target`` be this component of the user's, wherever its module is.
+
+    Raises ValueError for one that is none of its kind.
+    """
+    _check_kind(kind, component, f"{_flag(kind)} {quoted(target)}")
+    _registered[target] = component
+
+
 def _found(target: str) -> Any:
+    if target in _registered:
+        return _registered[target]
     module, _, name = target.partition(":")
     return getattr(importlib.import_module(module), name)
 
@@ -308,6 +322,11 @@ def trusted_class(trusted: Trust) -> type:
 def _own(kind: str, name: str, where: str) -> Any:
     """A class of the user's own, or a function that says it returns such.  Raises ValueError for another."""
     found = _trusted.get().get(name) or _same_class(name) or _imported(name, where)
+    _check_kind(kind, found, where)
+    return found
+
+
+def _check_kind(kind: str, found: Any, where: str) -> None:
     wanted = _found(ABSTRACT[kind])
     makes = found
     if isinstance(found, types.FunctionType):  # as most flows of the registry are
@@ -315,7 +334,6 @@ def _own(kind: str, name: str, where: str) -> Any:
     if not (isinstance(makes, type) and issubclass(makes, wanted)):
         module, _, base = ABSTRACT[kind].partition(":")
         raise ValueError(f"{where}: expected a subclass of {module}.{base}, got {quoted(found)}")
-    return found
 
 
 def _imported(name: str, where: str) -> Any:

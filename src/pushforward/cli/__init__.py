@@ -42,6 +42,7 @@ usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its opt
 commands:
 {chr(10).join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())}
 
+--plugin FILE, with any of them, runs a file of Python that registers parts of your own.
 pushforward --print-completion bash|zsh writes what completes commands and flags in that shell.
 """
 
@@ -82,6 +83,7 @@ def _tell(text: str) -> None:
 
 
 def _run(args: list[str]) -> int:
+    command_line, args = args, _plugged(args)
     if not args or args[0] in ("-h", "--help", "help"):
         print(HELP, end="")
         return 0
@@ -102,4 +104,25 @@ def _run(args: list[str]) -> int:
         warnings.simplefilter("default")
         warnings.showwarning = show_warning
         command = getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), name)
-        return command(rest, f"pushforward {shlex.join(args)}") or 0
+        return command(rest, f"pushforward {shlex.join(command_line)}") or 0
+
+
+def _plugged(args: list[str]) -> list[str]:
+    """The arguments without ``--plugin FILE``, each of which has been loaded."""
+    rest, files = [], []
+    given = iter(args)
+    for argument in given:
+        name, equals, value = argument.partition("=")
+        if name != "--plugin":
+            rest.append(argument)
+            continue
+        file = value if equals else next(given, None)
+        if not file:
+            raise ValueError("--plugin: expected a file of Python, such as my_parts.py")
+        files.append(file)
+    if files:
+        from ..plugins import load_plugin
+
+        for file in files:
+            load_plugin(file)
+    return rest

@@ -27,7 +27,7 @@ def check_components(config: RunConfig, file: Path) -> None:
     try:
         recipe = family(config)
     except ValueError as error:
-        raise ValueError(f"{file}: model.method: {error}") from None
+        raise ValueError(f"{file}: model.method: {error}{_hint(error)}") from None
     if model.teacher is not None and not (model.reflow or model.distil):
         raise ValueError(f"{file}: model.teacher: goes with reflow or distil, got neither")
     for key in recipe.needs:
@@ -41,4 +41,9 @@ def check_components(config: RunConfig, file: Path) -> None:
         try:
             registry.check(kind, text)
         except ValueError as error:
-            raise ValueError(f"{file}: model.{key}: {error}") from None
+            raise ValueError(f"{file}: model.{key}: {error}{_hint(error)}") from None
+
+
+def _hint(error: ValueError) -> str:
+    """What opens a run that names parts of the user's."""
+    return "; a part of your own needs its --plugin FILE" if str(error).startswith("unknown ") else ""

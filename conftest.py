@@ -1,4 +1,4 @@
-"""What holds for every test."""
+"""What holds for every test and every example of a docstring."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from pushforward.entries import KINDS
 from pushforward.training.processes import MEETING, STARTED_BY, STARTERS
 
 # what is started in the background ignores signals, and so would what the tests start
@@ -26,7 +27,10 @@ def told_of_processes() -> dict[str, str]:
 
 @pytest.fixture(autouse=True)
 def leaves_the_process_alone() -> Iterator[None]:
-    """The tests after this one find one process, as it did."""
-    before = told_of_processes()
+    """The tests after this one find one process, and what is registered, as it did."""
+    before, registered = told_of_processes(), {kind: dict(table) for kind, table in KINDS.items()}
     yield
+    for kind, table in registered.items():
+        for name in set(KINDS[kind]) - set(table):
+            del KINDS[kind][name]
     assert told_of_processes() == before and not torch.distributed.is_initialized()

@@ -131,11 +131,14 @@ def is_leaving(name: str) -> bool:
     return _LEAVING.fullmatch(name) is not None
 
 
-def tidy(folder: Path) -> None:
-    """Delete what writes that were cut off have left in ``folder`` itself, which nobody writes to now."""
+def tidy(folder: Path, stem: str = "") -> None:
+    """Delete what writes that were cut off have left in ``folder`` itself, which nobody writes to now.
+
+    stem: only of files whose names begin with it.
+    """
     if folder.is_dir() and not folder.is_symlink():
         for entry in [*folder.iterdir()]:
-            if is_leaving(entry.name):
+            if is_leaving(entry.name) and entry.name.startswith(f".{stem}"):
                 remove(entry)
 
 

@@ -246,7 +246,11 @@ class RunFolder:
             remove(self.path / name)
 
     def remove_figures(self, keep: Container[str] = ()) -> None:
-        """Delete the figures that the report says it has made, but those to ``keep``, and none by a link."""
+        """Delete the figures that the report says it has made, but those to ``keep``, and none by a link.
+
+        What reports that were cut off have left goes too.
+        """
+        tidy(self.path, "report.")
         try:
             told = read_json(self.path / REPORT_FILES[0])
         except (OSError, ValueError):

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -77,22 +77,47 @@ def points(everyone: Sequence[int], name: str, few: int) -> list[int]:
     return [*everyone] if ALL else sorted(random.Random(name).sample(everyone, min(few, len(everyone))))
 
 
+def killed(
+    server: Server, command: list[str], out: Path, copies: Path, name: str, few: int
+) -> tuple[dict[str, object], Iterator[int]]:
+    """What ``command`` makes of ``out``, and then ``out`` as each kill leaves it, by operation."""
+    whole = server.run(command, out, copies=copies)
+    assert whole.status == 0, whole.error
+    expected, left = content(out), states(copies)
+    assert expected and not [file for file in expected if "partial" in file]
+
+    def each() -> Iterator[int]:
+        for at in points([*left], name, few):
+            shutil.rmtree(out)
+            shutil.copytree(left[at], out)
+            yield at
+
+    return expected, each()
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_killed_training_goes_on_to_the_same_weights(name, server, pictures, tmp_path):
     data = [str(pictures)] if name in ("glow", "tarflow") else ["moons", "--rows", "64"]
-    command = ["train", *data, *CASES[name], "--no-report", "--out", str(tmp_path / "run")]
-    out, copies = tmp_path / "run", tmp_path / "copies"
-    whole = server.run(command, out, copies=copies)
-    assert whole.status == 0, whole.error
-    expected, killed = content(out), states(copies)
-    assert expected and not [file for file in expected if "partial" in file]
-    for at in points([*killed], name, FEW):
-        shutil.rmtree(out)
-        shutil.copytree(killed[at], out)
+    out = tmp_path / "run"
+    command = ["train", *data, *CASES[name], "--no-report", "--out", str(out)]
+    expected, kills = killed(server, command, out, tmp_path / "copies", name, FEW)
+    for at in kills:
         again = server.run(command, out)
         finished = again.status == 2 and "trained; `pushforward report" in again.error
         assert (again.status == 0 or finished) and "Traceback" not in again.error, (at, again)
         assert not differences(expected, content(out)), (at, differences(expected, content(out)))
+
+
+def test_a_kill_leaves_what_was_there_at_that_operation(server, tmp_path):
+    """A process that dies at an operation and the copy made at it hold the same files."""
+    out, copies = tmp_path / "run", tmp_path / "copies"
+    command = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
+    server.run(command, out, copies=copies)
+    left = states(copies)
+    for at in random.Random(0).sample([*left], 3):
+        shutil.rmtree(out)
+        assert server.run(command, out, kill_at=at).status == KILLED
+        assert not differences(content(left[at]), content(out)), at
 
 
 def test_an_extended_run_that_was_killed_goes_on(server, tmp_path):
@@ -101,14 +126,8 @@ def test_an_extended_run_that_was_killed_goes_on(server, tmp_path):
     short = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
     long = [*short, "--steps", "8"]
     assert server.run(short, out).status == 0
-    shutil.copytree(out, tmp_path / "short")
-    whole = server.run(long, out)
-    assert whole.status == 0, whole.error
-    expected = content(out)
-    for at in points(range(1, whole.operations + 1), "extended", 6):
-        shutil.rmtree(out)
-        shutil.copytree(tmp_path / "short", out)
-        assert server.run(long, out, kill_at=at).status == KILLED
+    expected, kills = killed(server, long, out, tmp_path / "copies", "extended", 6)
+    for at in kills:
         drawn = server.run(["sample", str(out), "-n", "3", "-o", str(samples)], out)
         assert drawn.status == 0, drawn.error
         again = server.run(long, out)
@@ -127,13 +146,8 @@ def test_a_replaced_run_that_was_killed_is_the_old_or_the_new(server, tmp_path):
     old = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
     new = [*old, "--seed", "1", "--overwrite"]
     assert server.run(old, out).status == 0
-    shutil.copytree(out, tmp_path / "old")
-    whole = server.run(new, out)
-    expected = content(out)
-    for at in points(range(1, whole.operations + 1), "replaced", 6):
-        shutil.rmtree(out)
-        shutil.copytree(tmp_path / "old", out)
-        assert server.run(new, out, kill_at=at).status == KILLED
+    expected, kills = killed(server, new, out, tmp_path / "copies", "replaced", 6)
+    for at in kills:
         again = server.run(new, out)
         assert again.status == 0, again.error
         assert not differences(expected, content(out)), at
@@ -145,15 +159,9 @@ def test_a_report_that_was_killed_is_made_again(server, tmp_path):
     train = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
     report = ["report", str(out), "--samples", "40"]
     assert server.run(train, out).status == 0
-    shutil.copytree(out, tmp_path / "trained")
-    whole = server.run(report, out)
-    assert whole.status == 0, whole.error
-    expected = content(out)
+    expected, kills = killed(server, report, out, tmp_path / "copies", "report", 2)
     assert any(name.endswith(".png") for name in expected)
-    for at in points(range(1, whole.operations + 1), "report", 2):
-        shutil.rmtree(out)
-        shutil.copytree(tmp_path / "trained", out)
-        assert server.run(report, out, kill_at=at).status == KILLED
+    for at in kills:
         told = server.run(train, out)
         there = (out / "report.html").exists()
         assert told.status == 2 and ("finished run is there" if there else "makes its report") in told.error

@@ -8,9 +8,12 @@ import subprocess
 import sys
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 import pushforward
+from pushforward.data import load
+from pushforward.flows import nsf
 
 SMALL = "--steps 12 --batch 91 --network mlp,width=16,depth=2 --rows 200 --no-report --log-every 1 --folds 0"
 SMALL = [*SMALL.split(), "--patience", "0"]
@@ -85,3 +88,27 @@ def test_one_process_is_not_asked_to_meet_others(tmp_path):
     short = {"rows": 64, "steps": 2, "folds": 0, "network": "mlp,width=4,depth=1", "source": "normal"}
     pushforward.train("moons", out=str(tmp_path / "run"), strategy="ddp", show_progress=False, **short)
     assert (tmp_path / "run" / "model.safetensors").exists()
+
+
+def test_a_batch_in_two_parts_trains_a_spline_flow_as_the_whole_does():
+    """No operation of the flow amplifies rounding: at a rate small for the loss's curvature it stays rounding.
+
+    The bound is twenty times the 6e-17 that 30 steps showed; at a rate of 1e-2 they come to 4e-15.
+    """
+    x = load("moons", rows=500).train.x.double()
+
+    def trained(parts: int) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        flow = nsf((2,), layers=2, width=16).double()
+        optimiser = torch.optim.AdamW(flow.parameters(), 1e-4, betas=(0.9, 0.99))
+        draw = torch.Generator().manual_seed(0)
+        for _ in range(30):
+            batch = x[torch.randint(len(x), (64,), generator=draw)]
+            optimiser.zero_grad()
+            for part in batch.chunk(parts):
+                (-flow.log_prob(part).mean() / parts).backward()
+            optimiser.step()
+        return [p.detach() for p in flow.parameters()]
+
+    apart = max((a - b).abs().max() for a, b in zip(trained(1), trained(2)))
+    assert 0 < apart < 1.2e-15

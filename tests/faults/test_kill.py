@@ -21,6 +21,8 @@ from pushforward.registry import METHODS
 ALL = os.environ.get("FAULTS") == "all"
 #: Operations at which each recipe is killed in a quick run.
 FEW = 3
+#: Tests among which the kills of a report are shared out.
+PARTS = 8 if ALL else 1
 
 STEPS = ["--steps", "4", "--checkpoint-every", "2", "--log-every", "2", "--batch", "16"]
 PLAIN = [*STEPS, "--folds", "0", "--validation", "0.2", "--patience", "9", "--validate-every", "2"]
@@ -78,16 +80,25 @@ def points(everyone: Sequence[int], name: str, few: int) -> list[int]:
 
 
 def killed(
-    server: Server, command: list[str], out: Path, copies: Path, name: str, few: int
+    server: Server,
+    command: list[str],
+    out: Path,
+    copies: Path,
+    name: str,
+    few: int,
+    part: slice = slice(None),
 ) -> tuple[dict[str, object], Iterator[int]]:
-    """What ``command`` makes of ``out``, and then ``out`` as each kill leaves it, by operation."""
+    """What ``command`` makes of ``out``, and then ``out`` as each kill leaves it, by operation.
+
+    part: which of these kills, where a test takes long.
+    """
     whole = server.run(command, out, copies=copies)
     assert whole.status == 0, whole.error
     expected, left = content(out), states(copies)
     assert expected and not [file for file in expected if "partial" in file]
 
     def each() -> Iterator[int]:
-        for at in points([*left], name, few):
+        for at in points([*left], name, few)[part]:
             shutil.rmtree(out)
             shutil.copytree(left[at], out)
             yield at
@@ -153,13 +164,14 @@ def test_a_replaced_run_that_was_killed_is_the_old_or_the_new(server, tmp_path):
         assert not differences(expected, content(out)), at
 
 
-def test_a_report_that_was_killed_is_made_again(server, tmp_path):
+@pytest.mark.parametrize("part", range(PARTS))
+def test_a_report_that_was_killed_is_made_again(part, server, tmp_path):
     """The run says that it is trained, and the report made again has the same figures and numbers."""
     out = tmp_path / "run"
     train = ["train", "moons", "--rows", "64", *flags("fm"), "--no-report", "--out", str(out)]
     report = ["report", str(out), "--samples", "40"]
     assert server.run(train, out).status == 0
-    expected, kills = killed(server, report, out, tmp_path / "copies", "report", 2)
+    expected, kills = killed(server, report, out, tmp_path / "copies", "report", 2, slice(part, None, PARTS))
     assert any(name.endswith(".png") for name in expected)
     for at in kills:
         told = server.run(train, out)

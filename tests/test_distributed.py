@@ -91,7 +91,7 @@ def test_one_process_is_not_asked_to_meet_others(tmp_path):
 
 
 def test_a_batch_in_two_parts_trains_a_spline_flow_as_the_whole_does():
-    """No operation of the flow amplifies rounding: at a rate small for the loss's curvature it stays rounding.
+    """No operation of the flow amplifies rounding: at a small rate it stays what it is.
 
     The bound is twenty times the 6e-17 that 30 steps showed; at a rate of 1e-2 they come to 4e-15.
     """

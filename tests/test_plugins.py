@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
@@ -97,6 +98,10 @@ def test_what_cannot_be_registered() -> None:
         (("path", "linear", Fine), "path 'linear': is registered already"),
         (("path", "fine", Euler), "expected a subclass of pushforward.paths.Schedule"),
         (("path", "fine", 3), "component: expected a class or a function, got 3"),
+        (
+            ("path", "fine", functools.partial(Fine)),
+            "component: expected a class or a function, got functools",
+        ),
         (("method", "fine", Fine), "component: expected a Method"),
     ]:
         with pytest.raises(ValueError, match=says):

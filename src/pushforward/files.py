@@ -134,11 +134,12 @@ def is_leaving(name: str) -> bool:
 def tidy(folder: Path, stem: str = "") -> None:
     """Delete what writes that were cut off have left in ``folder`` itself, which nobody writes to now.
 
-    stem: only of files whose names begin with it.
+    stem: only of files whose names begin with it.  Folders and links of such a name are not ours and stay.
     """
     if folder.is_dir() and not folder.is_symlink():
         for entry in [*folder.iterdir()]:
-            if is_leaving(entry.name) and entry.name.startswith(f".{stem}"):
+            ours = is_leaving(entry.name) and entry.name.startswith(f".{stem}")
+            if ours and entry.is_file() and not entry.is_symlink():
                 remove(entry)
 
 

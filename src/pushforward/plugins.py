@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def register(
             raise ValueError(f"component: expected a Method, got {quoted(component)}")
         entry: Entry | Method = component
     else:
-        if not callable(component):
+        if not isinstance(component, type | types.FunctionType):
             raise ValueError(f"component: expected a class or a function, got {quoted(component)}")
         entry = Entry(f"{component.__module__}:{component.__qualname__}", summary, paper)
     if KINDS[kind].get(name, entry) != entry:

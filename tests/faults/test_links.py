@@ -131,6 +131,10 @@ def test_a_report_deletes_what_it_has_made_and_nothing_else(place):
     figures = place / "run" / "figures"
     for name in ("holiday.png", "narrow/holiday.png", "samples.jpg", "old.png"):
         (figures / name).write_bytes(b"mine")
+    for folder in (place / "run", figures):  # named as files on their way, but nothing that we have made
+        (folder / ".report.0a1b2c3d.partial.json").mkdir()
+        (folder / ".report.0a1b2c3d.partial.json" / "mine.txt").write_text("mine")
+        (folder / ".report.1a1b2c3d.partial.html").symlink_to(place / "theirs")
     report = place / "run" / "report.json"
     told = report.read_text()
     assert '"samples.png"' in told

@@ -43,6 +43,7 @@ _WHERE = {
 }
 _NAMES = {name: module for module, names in _WHERE.items() for name in names.split()}
 #: What ``from pushforward import *`` brings.
+# type checkers want a list written out; a test holds this one to the lines that they read
 __all__ = ["__version__", *_NAMES]  # type: ignore[reportUnsupportedDunderAll]
 
 if TYPE_CHECKING:

@@ -108,6 +108,7 @@ def takes_arrays(function: _Function) -> _Function:
             options = {name: _as_tensors(value, name, dtype) for name, value in options.items()}
         return function(*args, **options)
 
+    # its type stays that of ``function``, though it takes arrays and tables as well
     return wrapped  # type: ignore[return-value]
 
 

@@ -11,15 +11,15 @@ from pushforward.config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.couplings import Rows
 from pushforward.data import Schema
 from pushforward.report import headline
-from pushforward.report.curves import training
 from pushforward.report.densities import Density
-from pushforward.report.history import Course, course
+from pushforward.report.figures.curves import training
+from pushforward.report.formatting import Value
 from pushforward.report.lines import Line
-from pushforward.report.mending import mending
-from pushforward.report.numbers import judge
+from pushforward.report.loaded_run import LoadedRun
+from pushforward.report.remedy import remedy
 from pushforward.report.sentences import learnt_beyond
-from pushforward.report.subject import Subject
-from pushforward.report.words import Value
+from pushforward.report.validation import Course, course
+from pushforward.report.verdict import judge
 from pushforward.sources import GaussianMixture, Normal
 from report_cases import make_run, table_run
 
@@ -32,7 +32,7 @@ def ring() -> GaussianMixture:
 
 
 def verdict_of(run):
-    return judge(Subject(run))
+    return judge(LoadedRun(run))
 
 
 # -- the rules on numbers ------------------------------------------------------------------------------------
@@ -180,7 +180,7 @@ def test_course_of_the_validation_loss(tmp_path):
 
     rising, run = ran([3.0, 1.0, 1.5, 2.0, 2.5])
     assert rising == Course(20, 50, 50, 2.0, 1.5) and rising.risen
-    (axes,) = training(Subject(run))[0].figure.axes
+    (axes,) = training(LoadedRun(run))[0].figure.axes
     assert [mark.get_xdata()[0] for mark in axes.lines if mark.get_linestyle() == "--"] == [50]
     kept, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=10)
     assert kept is not None and kept.kept == 20 and not kept.risen
@@ -193,7 +193,7 @@ def test_course_of_the_validation_loss(tmp_path):
     assert ran([])[0] is None
     # The negative log-density has a panel of its own where it was measured.
     run.history = [{**row, "val_nll": 2 * row["val_loss"]} for row in run.history]
-    upper, lower = training(Subject(run))[0].figure.axes
+    upper, lower = training(LoadedRun(run))[0].figure.axes
     assert lower.get_ylabel() == "nats per row" and len(upper.lines) == 4 and len(lower.lines) == 2
 
 
@@ -207,7 +207,7 @@ def test_course_of_cross_validation(tmp_path):
         run = table_run(tmp_path, Normal(2).double(), x[20:], x[:20], config=config)
         run.history = [*curve, *losses] if history is None else history
         run.summary = {"kept_step": kept, "finished": True, "start": "100% Gaussian"}
-        return course(run), training(Subject(run))
+        return course(run), training(LoadedRun(run))
 
     def marks(axes):
         return [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--"]
@@ -245,7 +245,7 @@ def test_command_that_mends(tmp_path):
         run = table_run(
             tmp_path / "a", Normal(2).double(), x[20:], x[:20], command=command, config=config, schema=schema
         )
-        return mending(kind, run, ran).replace(str(tmp_path), "runs")
+        return remedy(kind, run, ran).replace(str(tmp_path), "runs")
 
     start = "pushforward train 'my wine.csv' --method nsf"
     long = OptimConfig(steps=100, patience=10)
@@ -277,7 +277,7 @@ def test_command_that_mends(tmp_path):
     config = RunConfig(target="moons", data=DataConfig(rows=500), optim=OptimConfig(steps=7))
     run = make_run(tmp_path / "b", None, None, Rows(x), Rows(x), config=config, command="")
     run.schema = SimpleNamespace(duplicates=0, kind="table", condition=None)
-    found = mending("copies", run)
+    found = remedy("copies", run)
     assert found == (
         f"pushforward train moons --method fm --rows 500 --steps 7 --noise 0.05 --out {tmp_path / 'b-noise'}"
     )

@@ -19,9 +19,10 @@ from pushforward.data import ConditionSpec, Schema
 from pushforward.flows import ContinuousFlow, Transformed
 from pushforward.metrics import fit_gaussian
 from pushforward.oracles import GaussianMixtureOracle
-from pushforward.report import build, compare, compare_text, densities, plane, subject
-from pushforward.report.numbers import judge
-from pushforward.report.subject import Subject
+from pushforward.report import build, compare, compare_text, densities, loaded_run
+from pushforward.report.figures import planar
+from pushforward.report.loaded_run import LoadedRun
+from pushforward.report.verdict import judge
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal
 from report_cases import image_run, labelled_plane, make_run, plane_mixture, plane_run
@@ -47,7 +48,7 @@ class Loads(HTMLParser):
 @pytest.fixture(autouse=True)
 def dear(monkeypatch):
     """Let a field evaluation count as dear, so that grids are coarse and the tests quick."""
-    monkeypatch.setattr(Subject, "cost", subject.BUDGET / 1e5)
+    monkeypatch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e5)
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def oracle(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(build.__globals__, "draw", spy)
-        patch.setattr(Subject, "cost", subject.BUDGET / 1e6)
+        patch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e6)
         page = build(run)
     return SimpleNamespace(
         run=run, figures=drawn, page=page, numbers=json.loads((run.path / "report.json").read_text())
@@ -165,7 +166,7 @@ def test_oracle_motion_and_round_trip(oracle):
 
 def test_same_seed_same_numbers(tmp_path):
     def numbers(**options):
-        verdict = judge(Subject(plane_run(tmp_path, rows=40, solver=Heun(steps=2)), samples=50, **options))
+        verdict = judge(LoadedRun(plane_run(tmp_path, rows=40, solver=Heun(steps=2)), samples=50, **options))
         return [line.to_json() for line in verdict.lines] + [d.to_json() for d in verdict.densities]
 
     first = numbers()
@@ -174,16 +175,16 @@ def test_same_seed_same_numbers(tmp_path):
 
 
 def test_density_of_labels_on_a_map(tmp_path):
-    about = Subject(labelled_plane(tmp_path))
+    about = LoadedRun(labelled_plane(tmp_path))
     # Latitude comes first in the data, and is drawn upwards.
-    pictures = [*plane.scatter(about), plane.trajectories(about)]
+    pictures = [*planar.scatter(about), planar.trajectories(about)]
     for picture in pictures:
         assert (picture.figure.axes[0].get_xlabel(), picture.figure.axes[0].get_ylabel()) == ("lon", "lat")
     data = about.reference.x.numpy()
     offsets = np.asarray(pictures[0].figure.axes[0].collections[0].get_offsets())
     np.testing.assert_allclose(offsets, data[:, ::-1])
     ranges = [(-1.8, 1.2), (-1.5, 1.7)]
-    z = plane.grid_density(about, ranges, 21, 1.0)
+    z = planar.grid_density(about, ranges, 21, 1.0)
     lon, lat = np.meshgrid(np.linspace(*ranges[0], z.shape[1]), np.linspace(*ranges[1], z.shape[0]))
     distribution, count = plane_mixture(), about.train.condition.bincount().double()
     distribution = GaussianMixture(distribution.means, 0.25, count)
@@ -215,7 +216,7 @@ def test_images(tmp_path):
 
 def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
     # Without labels the distribution has two modes, so the Jacobian is not diagonal and signs matter.
-    about = Subject(image_run(tmp_path / "run", labelled=False), samples=80)
+    about = LoadedRun(image_run(tmp_path / "run", labelled=False), samples=80)
     exact, _ = densities.log_prob(about, about.test.x, None)
     monkeypatch.setattr(densities, "EXACT_SIZE", 0)
     estimated, _ = densities.log_prob(about, about.test.x, None)
@@ -227,7 +228,7 @@ def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
 
 
 def test_density_at_earlier_times(tmp_path):
-    about = Subject(plane_run(tmp_path / "run", rows=20))
+    about = LoadedRun(plane_run(tmp_path / "run", rows=20))
     oracle = about.run.flow.flow.field
     y = random.normal((20, 2), random.seeded("early"), torch.float64)
     x = about.outwards(y)
@@ -286,13 +287,13 @@ def test_series(tmp_path):
 def test_budget_bounds_rows_and_loosens_the_solver(tmp_path, monkeypatch):
     monkeypatch.undo()
     run = plane_run(tmp_path / "run", rows=50)
-    generous = Subject(run)
+    generous = LoadedRun(run)
     assert generous.solver is run.flow.flow.solver and generous.samples == 2000
-    monkeypatch.setattr(Subject, "cost", subject.BUDGET / 1e4)
-    tight = Subject(run)
+    monkeypatch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e4)
+    tight = LoadedRun(run)
     assert repr(tight.solver) == "Tsit5(rtol=0.001, atol=0.001)"
     assert tight.samples == 100
-    assert Subject(run, samples=333).samples == 333
+    assert LoadedRun(run, samples=333).samples == 333
 
 
 def test_too_little_data(tmp_path):

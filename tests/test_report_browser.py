@@ -16,8 +16,8 @@ from pushforward.data import Schema
 from pushforward.flows import ContinuousFlow
 from pushforward.oracles import GaussianMixtureOracle
 from pushforward.report import build, compare
+from pushforward.report.loaded_run import BUDGET, LoadedRun
 from pushforward.report.page import Section, Table, page
-from pushforward.report.subject import BUDGET, Subject
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal
 from report_cases import image_run, labelled_plane, make_run, table_run
@@ -98,7 +98,7 @@ def seen(tmp_path_factory):
         "columns": table_run(folder / "columns", Normal(4).double(), *rows, schema=columns),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Subject, "cost", BUDGET / 1e5)
+        patch.setattr(LoadedRun, "cost", BUDGET / 1e5)
         pages = {name: build(run, samples=60).read_text() for name, run in runs.items()}
     both = compare(runs["plane"].path, runs["columns"].path, folder / "both.html")
     pages["comparison"] = both.read_text()

@@ -14,14 +14,15 @@ from pushforward.couplings import Rows
 from pushforward.data import Schema
 from pushforward.flows import BijectiveFlow, ContinuousFlow
 from pushforward.metrics import fit_gaussian
-from pushforward.report import build, conclusion, numbers, style
-from pushforward.report.attempt import LeftOut
+from pushforward.report import build, conclusion, verdict
 from pushforward.report.densities import log_prob
+from pushforward.report.figures import style
 from pushforward.report.headline import kind_of, wrong_mass
+from pushforward.report.left_out import LeftOut
+from pushforward.report.loaded_run import LoadedRun
 from pushforward.report.mass import Mass
 from pushforward.report.notes import verdict_notes
-from pushforward.report.numbers import judge
-from pushforward.report.subject import Subject
+from pushforward.report.verdict import judge
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal, Source
 from report_cases import labelled_plane, make_run, table_run
@@ -113,7 +114,7 @@ def test_field_without_derivative_leaves_the_density_out(tmp_path):
 
 def test_estimated_density_takes_any_derivative(tmp_path):
     d = 20
-    about = Subject(field_run(tmp_path, Still(OldStyle), d), samples=50)
+    about = LoadedRun(field_run(tmp_path, Still(OldStyle), d), samples=50)
     found, _ = log_prob(about, about.test.x, None)
     # dx/dt = x / 2 backwards: two Heun steps shrink by (1 - 1/4 + 1/32)^2, their divergences add up to d / 2
     truth = Normal(d).double().log_prob(about.test.x * (1 - 1 / 4 + 1 / 32) ** 2) - d / 2
@@ -164,7 +165,7 @@ def test_samples_that_are_not_finite(tmp_path):
 
 
 def test_programming_errors_are_seen_by_tests(tmp_path, monkeypatch):
-    monkeypatch.setattr(numbers, "energy_distance", lambda x, y: undefined)  # noqa: F821
+    monkeypatch.setattr(verdict, "energy_distance", lambda x, y: undefined)  # noqa: F821
     _, found = report_of(normal_run(tmp_path))
     assert found["left_out"] == {"Energy distance": "NameError: name 'undefined' is not defined"}
 
@@ -208,7 +209,7 @@ def ring() -> GaussianMixture:
 @pytest.mark.parametrize("by", [0.0, math.log(2), -math.log(2)])
 def test_mass_of_a_density(tmp_path, by):
     x = ring().sample(300, None, random.seeded("mass"))
-    about = Subject(table_run(tmp_path, Off(ring(), by), x[60:], x[:60]))
+    about = LoadedRun(table_run(tmp_path, Off(ring(), by), x[60:], x[:60]))
     verdict = judge(about)
     mass = verdict.mass
     assert mass is not None and mass.told and mass.error < 0.06
@@ -232,13 +233,13 @@ def test_mass_of_a_model_that_is_not_like_the_data(tmp_path, d):
     flow = BijectiveFlow(Affine(torch.full((d,), 3.0).double(), torch.ones(d).double()), source)
     run = table_run(tmp_path, source, x[40:], x[:40])
     run.flow = flow
-    mass = judge(Subject(run, samples=400)).mass
+    mass = judge(LoadedRun(run, samples=400)).mass
     assert mass is not None and (not mass.told or abs(mass.value - 1) < max(0.05, 4 * mass.error))
 
 
 def test_mass_under_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr(Subject, "cost", 1e-7)
-    mass = judge(Subject(labelled_plane(tmp_path))).mass
+    monkeypatch.setattr(LoadedRun, "cost", 1e-7)
+    mass = judge(LoadedRun(labelled_plane(tmp_path))).mass
     assert mass is not None and mass.told and mass.value == pytest.approx(1, abs=4 * mass.error + 0.02)
 
 
@@ -259,7 +260,7 @@ def test_mass_that_cannot_be_told():
 def test_rows_without_density_are_never_praised(tmp_path):
     x = random.uniform((300, 2), random.seeded("box"), torch.float64)
     x[:3] += 1.0
-    verdict = judge(Subject(table_run(tmp_path, Box(), x[60:], x[:60])))
+    verdict = judge(LoadedRun(table_run(tmp_path, Box(), x[60:], x[:60])))
     assert verdict.densities[0].mean == -math.inf
     (cause,) = [cause for cause in verdict.headline.causes if cause.key == "below"]
     assert cause.text == "3 of 60 held-out rows have no density at all"
@@ -296,14 +297,14 @@ def test_few_held_out_rows(tmp_path, held):
 
 
 def test_slow_field_is_asked_for_fewer_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("pushforward.report.subject.BUDGET", 0.5)
+    monkeypatch.setattr("pushforward.report.loaded_run.BUDGET", 0.5)
 
     def slow(t, x, condition):
         time.sleep(2e-5 * len(x))
         return torch.zeros_like(x)
 
     run = field_run(tmp_path, slow)
-    about = Subject(run)
+    about = LoadedRun(run)
     begin = time.perf_counter()
     assert about.cost >= 2e-5 and about.samples < 2000
     assert "samples" in about.cuts

@@ -19,9 +19,9 @@ from pushforward.flows import BijectiveFlow, ContinuousFlow, Transformed
 from pushforward.metrics import KernelDensity, fit_gaussian
 from pushforward.recipes import train
 from pushforward.report import build, compare_text
+from pushforward.report.loaded_run import LoadedRun
 from pushforward.report.notes import verdict_notes
-from pushforward.report.numbers import judge
-from pushforward.report.subject import Subject
+from pushforward.report.verdict import judge
 from pushforward.solvers import Heun
 from pushforward.sources import Empirical, GaussianMixture, Kernels, Normal
 from report_cases import labelled_plane, make_run, plane_run, table_run
@@ -35,7 +35,7 @@ def ring() -> GaussianMixture:
 
 
 def verdict_of(run):
-    return judge(Subject(run))
+    return judge(LoadedRun(run))
 
 
 # -- models whose fault is known -----------------------------------------------------------------------------
@@ -123,7 +123,7 @@ def test_gaussian_of_gaussian_rows_is_not_accused(tmp_path, rows, seed):
     x = random.normal((rows, 3), generator, torch.float64) @ root.T
     held = rows // 5
     run = table_run(tmp_path, fit_gaussian(x[held:]), x[held:], x[:held])
-    verdict = judge(Subject(run, samples=800))
+    verdict = judge(LoadedRun(run, samples=800))
     assert verdict.headline.kind == "good" and not verdict.headline.causes
     assert "as good as the best baseline" in verdict.sentence or verdict.best != "gaussian"
 
@@ -163,7 +163,7 @@ def test_too_few_held_out_rows_are_never_praised(tmp_path):
 def test_gaussian_of_breast_cancer_is_the_closed_form(tmp_path):
     x = torch.from_numpy(load_breast_cancer().data)
     x = x[torch.from_numpy(np.random.default_rng(0).permutation(len(x)))]
-    verdict = judge(Subject(table_run(tmp_path, fit_gaussian(x[114:]), x[114:], x[:114]), samples=300))
+    verdict = judge(LoadedRun(table_run(tmp_path, fit_gaussian(x[114:]), x[114:], x[:114]), samples=300))
     seen = x[114:].numpy()
     # at unit deviation, without which SciPy takes the covariance for singular
     mean, scale = seen.mean(0), seen.std(0)
@@ -214,7 +214,7 @@ def test_one_outlier_hides_nothing(tmp_path, row):
     x[row, 0] = 1e6
 
     def judged(model):
-        about = Subject(table_run(tmp_path, model, x[100:], x[:100]))
+        about = LoadedRun(table_run(tmp_path, model, x[100:], x[:100]))
         verdict = judge(about)
         assert any("c0 (1) lie more than 20 deviations" in note for note in verdict_notes(about, verdict))
         return verdict.headline.kind
@@ -226,7 +226,7 @@ def test_one_outlier_hides_nothing(tmp_path, row):
 def test_atoms_and_repeats_leave_log_densities_out(tmp_path):
     x = random.normal((400, 2), random.seeded("atoms"), torch.float64)
     x[:, 1] = x[:, 1].clamp(min=0.0)
-    about = Subject(table_run(tmp_path, fit_gaussian(x[80:]), x[80:], x[:80]))
+    about = LoadedRun(table_run(tmp_path, fit_gaussian(x[80:]), x[80:], x[:80]))
     verdict = judge(about)
     assert verdict.headline.kind != "good" and "below" not in {c.key for c in verdict.headline.causes}
     assert any(
@@ -251,7 +251,7 @@ def test_baselines_that_cannot_be_fitted_are_named(tmp_path):
 def test_label_that_training_has_not_seen(tmp_path):
     run = labelled_plane(tmp_path)
     run.dataset.train = run.dataset.train.take((run.dataset.train.condition != 3).nonzero()[:, 0])
-    about = Subject(run, samples=100)
+    about = LoadedRun(run, samples=100)
     assert set(about.test.condition.tolist()) == {0, 1, 2}
     assert all(math.isfinite(density.mean) for density in judge(about).densities)
 
@@ -269,7 +269,7 @@ def test_conditions_of_several_columns(tmp_path):
     schema = Schema(name="t", kind="table", event_shape=(2,), columns=("a", "b"), condition=spec)
     flow = ContinuousFlow(field, Heun(steps=16), Normal(2).double())
     run = make_run(tmp_path, flow, schema, Rows(x[100:], c[100:]), Rows(x[:100], c[:100]))
-    verdict = judge(Subject(run, samples=200))
+    verdict = judge(LoadedRun(run, samples=200))
     assert {density.key for density in verdict.densities} == {"model", "gaussian", "mixture"}
     assert verdict.headline.kind == "good" and len(verdict.missing) == 2
 
@@ -281,7 +281,7 @@ def test_labels_are_asked_for_and_read(tmp_path):
     run = labelled_plane(tmp_path)
 
     def accuracy():
-        verdict = judge(Subject(run, samples=200))
+        verdict = judge(LoadedRun(run, samples=200))
         line = verdict.line("label_accuracy")
         assert line is not None
         return {name: value.value for name, value in line.values.items()}, verdict.headline
@@ -298,7 +298,7 @@ def test_labels_are_asked_for_and_read(tmp_path):
 
 def test_floor_has_the_labels_of_the_held_out_rows(tmp_path):
     run = labelled_plane(tmp_path / "run")
-    about = Subject(run)
+    about = LoadedRun(run)
     x = about.like_reference(0)
     nearest = torch.cdist(x, run.flow.field.mixture.means).argmin(1)
     wanted = about.condition(about.reference)
@@ -308,12 +308,12 @@ def test_floor_has_the_labels_of_the_held_out_rows(tmp_path):
 
 def test_rows_are_compared_with_rows_not_with_themselves(tmp_path):
     mine = plane_run(tmp_path / "run", rows=60)
-    about = Subject(mine)
+    about = LoadedRun(mine)
     table = torch.cdist(about.like_reference(0), about.reference.x)
     assert float(table.min()) > 0
     # Without held-out rows half of the training rows stand in, never on both sides.
     mine.dataset.test = Rows(mine.dataset.train.x[:0])
-    about = Subject(mine)
+    about = LoadedRun(mine)
     assert not about.held_out and len(about.train) == len(about.test) == 90
     assert float(torch.cdist(about.train.x, about.test.x).min()) > 0
 

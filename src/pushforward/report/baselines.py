@@ -14,7 +14,7 @@ from ..metrics.baselines.kernel import Kernel
 from ..rows import Rows
 from ..sources import Source
 from ..tensors import Condition
-from .subject import Subject
+from .loaded_run import LoadedRun
 
 #: Rows that baselines are fitted to: every one, and a mixture, whose search takes longest.
 MOST, MOST_MIXTURE = 20_000, 5_000
@@ -44,68 +44,68 @@ class Baseline:
         """Log-densities of rows ``(n, *event)``, ``(n,)`` float64."""
         return self.source.log_prob(x.double(), condition).double()  # pyright: ignore[reportArgumentType]
 
-    def draw(self, subject: Subject) -> Tensor:
+    def draw(self, loaded: LoadedRun) -> Tensor:
         """As many draws as of the model, under the same conditions, and in whole levels."""
-        given, generator = subject.sampled_condition, subject.generator("baseline", self.key)
+        given, generator = loaded.sampled_condition, loaded.generator("baseline", self.key)
         drawn = self.source.sample(
-            subject.samples,
+            loaded.samples,
             given,  # pyright: ignore[reportArgumentType]
             generator,
         )
-        levels = subject.schema.levels
-        if levels is not None and subject.dequantised:
+        levels = loaded.schema.levels
+        if levels is not None and loaded.dequantised:
             low, high, step = levels
             drawn = (low + step * ((drawn - low) / step).floor()).clamp(low, high)
         return drawn
 
 
-def spread(subject: Subject, x: Tensor, *parts: str) -> Tensor:
+def spread(loaded: LoadedRun, x: Tensor, *parts: str) -> Tensor:
     """Whole levels with noise that fills the step, so that they have a density; other data as they are."""
     x = x.double()
-    if not subject.dequantised:
+    if not loaded.dequantised:
         return x
-    assert subject.schema.levels is not None
-    noise = random.uniform(x.shape, subject.generator("spread", *parts), x.dtype)
-    return x + subject.schema.levels[2] * noise
+    assert loaded.schema.levels is not None
+    noise = random.uniform(x.shape, loaded.generator("spread", *parts), x.dtype)
+    return x + loaded.schema.levels[2] * noise
 
 
-def fit_baselines(subject: Subject) -> tuple[list[Baseline], list[str]]:
+def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
     """The Gaussian and, for tables, a mixture and kernel densities; and which do not go with the data."""
     found, missing = [], []
     kind = ", full covariance"
-    if subject.spec is not None:
-        kind = ", one per label" if subject.labelled else ", mean linear in the condition"
+    if loaded.spec is not None:
+        kind = ", one per label" if loaded.labelled else ", mean linear in the condition"
     fits: list[tuple[str, str, str, int, Fit]] = [
         ("gaussian", "Gaussian", "Gaussian" + kind, MOST, fit_gaussian)
     ]
-    if subject.tabular and not subject.dequantised:
-        size = subject.size
-        linear = ", mean linear in the condition" if subject.spec is not None else ""
+    if loaded.tabular and not loaded.dequantised:
+        size = loaded.size
+        linear = ", mean linear in the condition" if loaded.spec is not None else ""
         few = min(MOST_MIXTURE, max(100, PRODUCTS // size**2))
         fits.append(
-            ("mixture", "Gaussian mixture", "Gaussian mixture" + linear, few, _mixture_of(subject.seed))
+            ("mixture", "Gaussian mixture", "Gaussian mixture" + linear, few, _mixture_of(loaded.seed))
         )
         for kernel in ("gaussian", "exponential"):
-            label = f"kernel density, {kernel}" + ", one per label" * subject.labelled
+            label = f"kernel density, {kernel}" + ", one per label" * loaded.labelled
             most = min(MOST, max(100, NUMBERS // size))
             key, name = f"kernel_{kernel}", f"{kernel} kernel density"
-            fits.append((key, name.replace("gaussian", "Gaussian"), label, most, _kernel_of(subject, kernel)))
+            fits.append((key, name.replace("gaussian", "Gaussian"), label, most, _kernel_of(loaded, kernel)))
     for key, name, label, most, fit in fits:
-        rows = subject.some(subject.train, min(most, len(subject.train)), "baselines")
+        rows = loaded.some(loaded.train, min(most, len(loaded.train)), "baselines")
 
         def fitted(fit: Fit = fit, rows: Rows = rows, name: str = name) -> Source | KernelDensity | None:
             try:
-                return fit(spread(subject, rows.x, "train"), subject.condition(rows))
+                return fit(spread(loaded, rows.x, "train"), loaded.condition(rows))
             except ValueError as error:  # it does not go with the data
                 missing.append(f"No {name}: {error}.")
                 return None
 
-        source = subject.left_out.attempt(name, None, fitted)
+        source = loaded.left_out.attempt(name, None, fitted)
         if source is None:
             continue
         notes = [source.note] if source.note else []
-        if len(rows) < len(subject.train):
-            notes.append(f"fitted to {len(rows):,} of {len(subject.train):,} rows")
+        if len(rows) < len(loaded.train):
+            notes.append(f"fitted to {len(rows):,} of {len(loaded.train):,} rows")
         found.append(Baseline(key, name, label, source, ", ".join(notes)))
     return found, missing
 
@@ -114,13 +114,13 @@ def _mixture_of(seed: int) -> Fit:
     return lambda x, condition: fit_mixture(x, condition, seed)
 
 
-def _kernel_of(subject: Subject, kernel: Kernel) -> Fit:
+def _kernel_of(loaded: LoadedRun, kernel: Kernel) -> Fit:
     def fit(x: Tensor, condition: Condition | None) -> KernelDensity:
         if condition is not None and not (
             isinstance(condition, Tensor) and not condition.is_floating_point()
         ):
             raise ValueError("it takes labels, and no other condition")
-        generator = subject.generator("kernel", kernel)
+        generator = loaded.generator("kernel", kernel)
         return KernelDensity(x, kernel, condition, queries=QUERIES, generator=generator)
 
     return fit

@@ -13,14 +13,15 @@ import torch
 from ..files import write_text
 from ..registry import trusting
 from ..runs import REPORT, read_numbers
-from . import curves, dynamics, pictures, plane, tables
+from . import dynamics
 from .dynamics import Curve, Motion, RoundTrip
-from .figures import Figures
-from .numbers import Verdict, judge
+from .figures import columns, curves, images, planar
+from .figures.folder import Figures
+from .figures.style import Picture, own_style
+from .loaded_run import LoadedRun
 from .render import render
-from .run import RunLike
-from .style import Picture, own_style
-from .subject import Subject
+from .run_like import RunLike
+from .verdict import Verdict, judge
 
 
 def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
@@ -38,13 +39,13 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
     run.flow.eval()
     try:
         with torch.no_grad(), trusting(run.trust), own_style():
-            subject = Subject(run, seed, samples)
-            attempt = subject.left_out.attempt
-            verdict = judge(subject)
-            curve = attempt("quality for a number of evaluations", None, dynamics.curve, subject)
-            motion = attempt("straightness and transport cost", None, dynamics.motion, subject)
-            trip = attempt("round trip", None, dynamics.round_trip, subject)
-            groups = draw(subject, verdict, curve, motion)
+            loaded = LoadedRun(run, seed, samples)
+            attempt = loaded.left_out.attempt
+            verdict = judge(loaded)
+            curve = attempt("quality for a number of evaluations", None, dynamics.curve, loaded)
+            motion = attempt("straightness and transport cost", None, dynamics.motion, loaded)
+            trip = attempt("round trip", None, dynamics.round_trip, loaded)
+            groups = draw(loaded, verdict, curve, motion)
             made = {
                 section: [
                     (picture, files)
@@ -57,8 +58,8 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
                 section: [(picture, [*files.values()]) for picture, files in pictures]
                 for section, pictures in made.items()
             }
-            page = render(subject, verdict, curve, motion, trip, shown)
-            numbers = as_numbers(subject, verdict, curve, motion, trip)
+            page = render(loaded, verdict, curve, motion, trip, shown)
+            numbers = as_numbers(loaded, verdict, curve, motion, trip)
     finally:
         run.flow.train(training)
     figures = {
@@ -81,35 +82,35 @@ def conclusion(folder: Path) -> list[str]:
 
 
 def draw(
-    subject: Subject, verdict: Verdict, curve: Curve | None, motion: Motion | None
+    loaded: LoadedRun, verdict: Verdict, curve: Curve | None, motion: Motion | None
 ) -> dict[str, list[Picture]]:
     """All figures, by section."""
-    attempt = subject.left_out.attempt
+    attempt = loaded.left_out.attempt
 
     def figures(name: str, make: Callable[..., Picture | list[Picture]], *arguments: Any) -> list[Picture]:
-        made = attempt(f"figure of {name}", [], make, subject, *arguments)
+        made = attempt(f"figure of {name}", [], make, loaded, *arguments)
         return made if isinstance(made, list) else [made]
 
-    look, memory = subject.look, verdict.memory
+    look, memory = loaded.look, verdict.memory
     samples: list[Picture] = []
     beside: list[Picture] = []
     if verdict.sampled and look == "image":
-        samples += figures("images", pictures.grids)
+        samples += figures("images", images.grids)
         if memory is not None:
-            beside += figures("the nearest training images", pictures.twins, memory)
+            beside += figures("the nearest training images", images.twins, memory)
     elif verdict.sampled and look == "series":
-        samples += figures("samples", tables.series)
+        samples += figures("samples", columns.series)
     elif verdict.sampled:
         if look == "plane":
-            samples += figures("samples", plane.scatter)
-            if subject.inner is not None:
-                found = figures("the density", plane.density)
+            samples += figures("samples", planar.scatter)
+            if loaded.inner is not None:
+                found = figures("the density", planar.density)
                 samples += [p for p in found if p.width == "half"]
-                samples += figures("trajectories", plane.trajectories)
+                samples += figures("trajectories", planar.trajectories)
                 samples += [p for p in found if p.width == "full"]
-        elif 3 <= subject.size <= tables.MOST_PAIRS:
-            samples += figures("pairs of columns", tables.pairs)
-        samples += figures("marginals", tables.marginals)
+        elif 3 <= loaded.size <= columns.MOST_PAIRS:
+            samples += figures("pairs of columns", columns.pairs)
+        samples += figures("marginals", columns.marginals)
     if memory is not None:
         beside += figures("distances to training rows", curves.neighbours, memory)
     return {
@@ -122,13 +123,13 @@ def draw(
 
 
 def as_numbers(
-    subject: Subject, verdict: Verdict, curve: Curve | None, motion: Motion | None, trip: RoundTrip | None
+    loaded: LoadedRun, verdict: Verdict, curve: Curve | None, motion: Motion | None, trip: RoundTrip | None
 ) -> dict[str, Any]:
     """Everything in numbers: ``report.json``."""
     numbers = {
         "format": REPORT,
-        "name": subject.schema.name,
-        "kind": subject.schema.kind,
+        "name": loaded.schema.name,
+        "kind": loaded.schema.kind,
         "sentence": verdict.sentence,
         "headline": verdict.headline.to_json(),
         "best_baseline": verdict.best,
@@ -138,27 +139,27 @@ def as_numbers(
         "density": [density.to_json() for density in verdict.densities],
         "density_facts": verdict.density_facts,
         "baselines_left_out": verdict.missing,
-        "left_out": dict(subject.left_out),
-        "fewer": {name: {"taken": few, "of": many} for name, (few, many) in subject.cuts.items()},
+        "left_out": dict(loaded.left_out),
+        "fewer": {name: {"taken": few, "of": many} for name, (few, many) in loaded.cuts.items()},
         "memorisation": None if verdict.memory is None else verdict.memory.to_json(),
         "mass": None if verdict.mass is None else verdict.mass.to_json(),
         "evaluations": None if curve is None else curve.to_json(),
         "motion": None if motion is None else motion.to_json(),
         "round_trip": None if trip is None else trip.to_json(),
         "sizes": {
-            "train": len(subject.train),
-            "test": len(subject.test),
-            "held_out": subject.held_out,
-            "unseen": subject.unseen,
-            "compared": subject.rows,
-            "samples": subject.samples,
-            "duplicates": subject.schema.duplicates,
+            "train": len(loaded.train),
+            "test": len(loaded.test),
+            "held_out": loaded.held_out,
+            "unseen": loaded.unseen,
+            "compared": loaded.rows,
+            "samples": loaded.samples,
+            "duplicates": loaded.schema.duplicates,
         },
-        "sampler": {"solver": repr(subject.solver), "nfe": subject.drawn.nfe if verdict.sampled else None},
-        "seed": subject.seed,
-        "command": subject.run.command,
-        "config": subject.run.config.to_json(),
-        "summary": subject.run.summary,
+        "sampler": {"solver": repr(loaded.solver), "nfe": loaded.drawn.nfe if verdict.sampled else None},
+        "seed": loaded.seed,
+        "command": loaded.run.command,
+        "config": loaded.run.config.to_json(),
+        "summary": loaded.run.summary,
     }
     return _finite(numbers)
 

@@ -11,10 +11,10 @@ from ..contents import Numbers
 from ..files import write_text
 from ..runs import check_numbers, read_numbers
 from ..typed import shortened
+from .figures.style import NARROW_FOLDER
+from .formatting import number
 from .page import Section, Table, figure, page
-from .run import label_of
-from .style import NARROW_FOLDER
-from .words import number
+from .run_like import label_of
 
 #: Figures that are set side by side where both runs have them.
 SHOWN = ("samples", "density", "times", "pairs", "marginals", "quality", "straightness", "nearest", "loss")

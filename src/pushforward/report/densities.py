@@ -16,7 +16,7 @@ from ..metrics import bits_per_dim
 from ..solvers import ODE, Adaptive, Euler, Solver
 from ..tensors import Condition, condition_to, take_condition
 from .baselines import Baseline, best_of, spread, usable
-from .subject import LOOSE_EVALUATIONS, Subject
+from .loaded_run import LOOSE_EVALUATIONS, LoadedRun
 
 #: Up to here the divergence is computed whole, above it is estimated from one random direction.
 EXACT_SIZE = 16
@@ -70,7 +70,7 @@ class Densities:
 
 @torch.no_grad()
 def log_prob(
-    subject: Subject,
+    loaded: LoadedRun,
     x: Tensor,
     condition: Condition | None,
     t: float = 1.0,
@@ -85,16 +85,16 @@ def log_prob(
     (Grathwohl et al. 2019, arXiv 1810.01367, eq. 7).  Where ``strict`` is off, rows that the solver gives
     up are nan.  Raises ValueError where the flow has no density, RuntimeError where the solver fails.
     """
-    inner = subject.inner
-    if not isinstance(subject.flow, InvertibleFlow):
-        raise ValueError(f"a {type(subject.flow).__name__} cannot be run backwards, so it has no density")
-    generator = subject.generator("log_prob", *parts)
+    inner = loaded.inner
+    if not isinstance(loaded.flow, InvertibleFlow):
+        raise ValueError(f"a {type(loaded.flow).__name__} cannot be run backwards, so it has no density")
+    generator = loaded.generator("log_prob", *parts)
     if inner is None:
-        return subject.flow.log_prob(x.to(subject.device), condition, generator).double().cpu(), 0.0
+        return loaded.flow.log_prob(x.to(loaded.device), condition, generator).double().cpu(), 0.0
     out, total = [], 0.0
     for index in torch.arange(len(x)).split(CHUNK):
-        given = condition_to(take_condition(condition, index), subject.device)
-        y, log_det = subject.inwards(x[index], generator)
+        given = condition_to(take_condition(condition, index), loaded.device)
+        y, log_det = loaded.inwards(x[index], generator)
         signs = random.uniform(y.shape, generator, y.dtype, y.device)
         signs = torch.where(signs < 0.5, -1.0, 1.0).to(y)
 
@@ -102,7 +102,7 @@ def log_prob(
             def at(z: Tensor) -> Tensor:
                 return inner.field(s, z, given)
 
-            if subject.size <= EXACT_SIZE:
+            if loaded.size <= EXACT_SIZE:
                 return divergence(at, state[0], inner.chunk)
             # by plain reverse mode, which every network that was trained can do
             with torch.enable_grad():
@@ -113,7 +113,7 @@ def log_prob(
 
         start, change = y, y.new_zeros(len(y))
         if t > inner.interval[0]:
-            solver = solver or subject.gauge
+            solver = solver or loaded.gauge
             assert solver is not None
             low, high = inner.interval
             solution = solver.solve(ODE(velocity), (y, change), min(max(t, low), high), low)
@@ -124,77 +124,77 @@ def log_prob(
     return torch.cat(out), total / len(x)
 
 
-def is_exact(subject: Subject) -> bool:
+def is_exact(loaded: LoadedRun) -> bool:
     """Whether log-densities are exact, and not estimated."""
-    return subject.inner is None or subject.size <= EXACT_SIZE
+    return loaded.inner is None or loaded.size <= EXACT_SIZE
 
 
-def has_density(subject: Subject) -> str:
+def has_density(loaded: LoadedRun) -> str:
     """Why the flow has no density, or nothing where it has one."""
-    x = subject.reference.take(torch.arange(1))
+    x = loaded.reference.take(torch.arange(1))
     try:
-        log_prob(subject, x.x, subject.condition(x), 1.0, "probe", solver=Euler(steps=1), strict=False)
+        log_prob(loaded, x.x, loaded.condition(x), 1.0, "probe", solver=Euler(steps=1), strict=False)
     except ValueError as error:
         return str(error)
     return ""
 
 
-def evaluate(subject: Subject, baselines: list[Baseline]) -> Densities:
+def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     """Mean log-density per row of the model and of every baseline, on held-out and on training rows."""
-    reason = has_density(subject)
+    reason = has_density(loaded)
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
-    slopes = 2.5 * (subject.size if subject.size <= EXACT_SIZE else 1)
-    evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(subject.solver, Adaptive) else subject.evaluations
-    count = min(1000, len(subject.test), len(subject.train))
-    count = subject.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
-    held = subject.some(subject.test, count, "density")
-    seen = subject.some(subject.train, count, "training density")
-    under = usable(baselines, spread(subject, held.x, "test"), subject.condition(held))
+    slopes = 2.5 * (loaded.size if loaded.size <= EXACT_SIZE else 1)
+    evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(loaded.solver, Adaptive) else loaded.evaluations
+    count = min(1000, len(loaded.test), len(loaded.train))
+    count = loaded.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
+    held = loaded.some(loaded.test, count, "density")
+    seen = loaded.some(loaded.train, count, "training density")
+    under = usable(baselines, spread(loaded, held.x, "test"), loaded.condition(held))
     key = best_of(under) if under else ""
     best = next((baseline for baseline in baselines if baseline.key == key), None)
     if reason:
         return Densities([], best, {"omitted": reason})
     found = []
-    for index in subject.parts(NAME, count, PART, 0.24):
+    for index in loaded.parts(NAME, count, PART, 0.24):
         some, same = held.take(index), seen.take(index)
-        mine, nfe = log_prob(subject, some.x, subject.condition(some), 1.0, int(index[0]))
-        learnt, _ = log_prob(subject, same.x, subject.condition(same), 1.0, "training", int(index[0]))
+        mine, nfe = log_prob(loaded, some.x, loaded.condition(some), 1.0, int(index[0]))
+        learnt, _ = log_prob(loaded, same.x, loaded.condition(same), 1.0, "training", int(index[0]))
         found.append((mine, learnt, nfe * len(index)))
     mine, learnt = (torch.cat(parts) for parts in list(zip(*found))[:2])
     evaluations = sum(entry[2] for entry in found) / len(mine)
     held, seen = held.take(torch.arange(len(mine))), seen.take(torch.arange(len(mine)))
     under = {key: values[: len(mine)] for key, values in under.items()}
-    before = usable(baselines, spread(subject, seen.x, "seen"), subject.condition(seen))
-    table = [_density(subject, "model", "this model", "", mine, learnt)]
+    before = usable(baselines, spread(loaded, seen.x, "seen"), loaded.condition(seen))
+    table = [_density(loaded, "model", "this model", "", mine, learnt)]
     for baseline in baselines:
         if baseline.key in under and baseline.key in before:
             values = (under[baseline.key], before[baseline.key])
             table.append(
-                _density(subject, baseline.key, baseline.label, baseline.note, *values, (mine, learnt))
+                _density(loaded, baseline.key, baseline.label, baseline.note, *values, (mine, learnt))
             )
-    divergence = "exact" if is_exact(subject) else "one random direction per row"
+    divergence = "exact" if is_exact(loaded) else "one random direction per row"
     facts = {
         "rows": len(held),
-        "bound": getattr(subject.flow, "density", "exact") == "bound",
+        "bound": getattr(loaded.flow, "density", "exact") == "bound",
         "best": key,
-        "atoms": repeated(subject),
-        "divergence": None if subject.inner is None else divergence,
-        "solver": repr(subject.gauge),
+        "atoms": repeated(loaded),
+        "divergence": None if loaded.inner is None else divergence,
+        "solver": repr(loaded.gauge),
         "nfe": evaluations,
     }
     return Densities(table, best, facts)
 
 
-def repeated(subject: Subject) -> list[str]:
+def repeated(loaded: LoadedRun) -> list[str]:
     """Columns of a table in which one value is so frequent that densities have no bound."""
-    if not subject.tabular or subject.dequantised:
+    if not loaded.tabular or loaded.dequantised:
         return []
-    columns, _ = notable(subject.train.x.numpy())
-    return [name for name, atom in zip(subject.names, columns) if atom]
+    columns, _ = notable(loaded.train.x.numpy())
+    return [name for name, atom in zip(loaded.names, columns) if atom]
 
 
 def _density(
-    subject: Subject,
+    loaded: LoadedRun,
     key: str,
     label: str,
     note: str,
@@ -203,9 +203,9 @@ def _density(
     model: tuple[Tensor, Tensor] | None = None,
 ) -> Density:
     """Of log-densities of held-out and training rows; ``model`` has those of the model."""
-    levels = subject.schema.levels
+    levels = loaded.schema.levels
     mean, error = _mean(held)
-    bits = bits_per_dim(mean, subject.size, levels[2]) if levels and subject.dequantised else None
+    bits = bits_per_dim(mean, loaded.size, levels[2]) if levels and loaded.dequantised else None
     gain = gain_error = excess = excess_error = None
     if model is not None:
         gain, gain_error = _mean(model[0] - held)

@@ -14,7 +14,7 @@ from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from ..tensors import Condition, condition_to, take_condition
-from .subject import CHUNK, LOOSE_EVALUATIONS, Subject
+from .loaded_run import CHUNK, LOOSE_EVALUATIONS, LoadedRun
 
 #: Name, class and evaluations per step of the solvers that are compared.
 FIXED: tuple[tuple[str, Callable[[int], Solver], int], ...] = (
@@ -56,42 +56,42 @@ class Curve:
         return {**self.__dict__, "points": [point.__dict__ for point in self.points]}
 
 
-def curve(subject: Subject) -> Curve | None:
+def curve(loaded: LoadedRun) -> Curve | None:
     """The quality of samples against evaluations, all from the same source points."""
-    if subject.inner is None or subject.solver is None:
+    if loaded.inner is None or loaded.solver is None:
         return None
-    evaluations, most = EVALUATIONS, min(500, subject.rows)
+    evaluations, most = EVALUATIONS, min(500, loaded.rows)
 
     def affordable(least: int) -> int:
         every = 3.0 * sum(evaluations) + LOOSE_EVALUATIONS
-        return subject.affordable("samples for each number of evaluations", most, 0.2, every, least)
+        return loaded.affordable("samples for each number of evaluations", most, 0.2, every, least)
 
     # A slow network pays for fewer evaluations rather than for too few rows to see a difference with.
     while len(evaluations) > 3 and affordable(1) < min(100, most):
         evaluations = evaluations[:-1]
     rows = affordable(32)
-    held = subject.reference.x[:rows]
-    condition = take_condition(subject.condition(subject.reference), slice(rows))
+    held = loaded.reference.x[:rows]
+    condition = take_condition(loaded.condition(loaded.reference), slice(rows))
     solvers = [
         (name, make(nfe // each)) for name, make, each in FIXED for nfe in evaluations if nfe % each == 0
     ]
-    solvers.append((type(subject.solver).__name__, subject.solver))
+    solvers.append((type(loaded.solver).__name__, loaded.solver))
     points = []
     for name, solver in solvers:
         begin = time.perf_counter()
         try:
-            drawn = subject.draw(rows, "curve", condition=condition, solver=solver)
+            drawn = loaded.draw(rows, "curve", condition=condition, solver=solver)
         except RuntimeError:  # too few steps for this field: no point on the curve
             continue
         seconds = time.perf_counter() - begin
-        energy = subject.energy(drawn.x, held)
+        energy = loaded.energy(drawn.x, held)
         points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
     if not points:
         raise ValueError("no solver carried the samples to their end")
     floor = torch.tensor(
-        [subject.energy(subject.like_reference(i)[:rows], held) for i in range(subject.repeats[0])]
+        [loaded.energy(loaded.like_reference(i)[:rows], held) for i in range(loaded.repeats[0])]
     )
-    return Curve(points, subject.distance_unit, rows, float(floor.mean()), float(floor.std()))
+    return Curve(points, loaded.distance_unit, rows, float(floor.mean()), float(floor.std()))
 
 
 @dataclass(frozen=True)
@@ -123,13 +123,13 @@ class Motion:
 
 
 @torch.no_grad()
-def motion(subject: Subject) -> Motion | None:
+def motion(loaded: LoadedRun) -> Motion | None:
     """Follow some rows and measure how straight and how dear their way is."""
-    if subject.inner is None or subject.solver is None:
+    if loaded.inner is None or loaded.solver is None:
         return None
-    rows = subject.affordable("trajectories", 500, 0.04, None, least=32)
+    rows = loaded.affordable("trajectories", 500, 0.04, None, least=32)
     times = torch.linspace(0, 1, 41)
-    path, _, nfe = trajectory(subject, rows, times, "motion")
+    path, _, nfe = trajectory(loaded, rows, times, "motion")
     x = path.double()
     velocity = x.diff(dim=0) / times.double().diff().reshape(-1, *[1] * (x.ndim - 1))
     profile = (velocity - (x[-1] - x[0])).flatten(2).square().sum(-1).mean(1)
@@ -147,30 +147,28 @@ def motion(subject: Subject) -> Motion | None:
 
 @torch.no_grad()
 def trajectory(
-    subject: Subject, rows: int, times: Tensor, *parts: int | str
+    loaded: LoadedRun, rows: int, times: Tensor, *parts: int | str
 ) -> tuple[Tensor, Condition | None, float]:
     """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations."""
-    assert subject.inner is not None and subject.solver is not None
-    condition = subject.condition(subject.test, rows)
-    generator = subject.generator("trajectory", *parts)
-    given = condition_to(condition, subject.device)
-    start = subject.inner.source.sample(rows, given, generator).to(subject.device)
+    assert loaded.inner is not None and loaded.solver is not None
+    condition = loaded.condition(loaded.test, rows)
+    generator = loaded.generator("trajectory", *parts)
+    given = condition_to(condition, loaded.device)
+    start = loaded.inner.source.sample(rows, given, generator).to(loaded.device)
     found, total = [], 0.0
     for index in torch.arange(rows).split(CHUNK):
-        problem = subject.problem(take_condition(given, index))
-        inside = times.clamp(*subject.inner.interval).tolist()
-        solution = subject.solver.solve(
-            problem, start[index], *subject.inner.interval, save_at=inside
-        ).check()
+        problem = loaded.problem(take_condition(given, index))
+        inside = times.clamp(*loaded.inner.interval).tolist()
+        solution = loaded.solver.solve(problem, start[index], *loaded.inner.interval, save_at=inside).check()
         assert isinstance(solution.path, Tensor)
         found.append(solution.path.cpu())
         total += float(solution.nfe.double().sum())
     return torch.cat(found, 1), condition, total / rows
 
 
-def to_data(subject: Subject, path: Tensor) -> Tensor:
+def to_data(loaded: LoadedRun, path: Tensor) -> Tensor:
     """States ``(T, B, *event)`` of the model's space in data units."""
-    return subject.outwards(path.flatten(0, 1).to(subject.device)).reshape(path.shape)
+    return loaded.outwards(path.flatten(0, 1).to(loaded.device)).reshape(path.shape)
 
 
 @dataclass(frozen=True)
@@ -187,27 +185,27 @@ class RoundTrip:
 
 
 @torch.no_grad()
-def round_trip(subject: Subject) -> RoundTrip | None:
+def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     """Pull held-out rows back to the source and push them out again.
 
     In the space of the model, where no dequantisation rounds the difference away; with the run's own
     solver, whose tolerance this is a test of.
     """
-    if not subject.invertible:
+    if not loaded.invertible:
         return None
-    most = min(200, len(subject.test))
-    rows = subject.affordable("round trips", most, 0.05, 2 * subject.evaluations, least=0)
+    most = min(200, len(loaded.test))
+    rows = loaded.affordable("round trips", most, 0.05, 2 * loaded.evaluations, least=0)
     if rows < 2:
         return None
-    held = subject.some(subject.test, rows, "round trip")
-    condition = subject.condition(held)
-    given = condition_to(condition, subject.device)
-    y, _ = subject.inwards(held.x, subject.generator("round trip noise"))
-    inner = subject.inner
+    held = loaded.some(loaded.test, rows, "round trip")
+    condition = loaded.condition(held)
+    given = condition_to(condition, loaded.device)
+    y, _ = loaded.inwards(held.x, loaded.generator("round trip noise"))
+    inner = loaded.inner
     try:
         if inner is None:
-            assert isinstance(subject.flow, InvertibleFlow)
-            back = subject.flow.push(subject.flow.pull(held.x.to(subject.device), given), given).cpu()
+            assert isinstance(loaded.flow, InvertibleFlow)
+            back = loaded.flow.push(loaded.flow.pull(held.x.to(loaded.device), given), given).cpu()
             y, gap = held.x, back - held.x
         else:
             gap = inner.push(inner.pull(y, given), given) - y

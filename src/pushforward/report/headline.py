@@ -14,10 +14,10 @@ from typing import Any, Literal
 from scipy.stats import beta, norm
 
 from .densities import Density
-from .history import Course
+from .formatting import Value, number, pair, percent
 from .lines import Line
 from .mass import Mass
-from .words import Value, number, pair, percent
+from .validation import Course
 
 Kind = Literal[
     "good",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .words import Value, number, percent
+from .formatting import Value, number, percent
 
 Better = Literal["low", "high", "real"]
 

@@ -17,8 +17,8 @@ from ..sources import Source
 from ..tensors import Condition, take_condition
 from .baselines import QUERIES, Baseline, usable
 from .densities import EXACT_SIZE, is_exact, log_prob
-from .subject import LOOSE_EVALUATIONS, Subject
-from .words import Value, pair, percent
+from .formatting import Value, pair, percent
+from .loaded_run import LOOSE_EVALUATIONS, LoadedRun
 
 #: Draws of the proposal, how many between looks at the clock, the fewest that are worth it, and the
 #: model's own samples that its reach is seen by.
@@ -69,34 +69,34 @@ class Mass:
         return {**self.__dict__, "told": self.told}
 
 
-def measure_mass(subject: Subject, baselines: list[Baseline]) -> Mass | None:
+def measure_mass(loaded: LoadedRun, baselines: list[Baseline]) -> Mass | None:
     """The mass E_q[p(x) / q(x)] of the model's density p with draws of a wide proposal q.
 
     Under conditions it is the mean of the masses under those of held-out rows.  Weights that no draw shows
     leave no trace in the standard error, hence the look at samples of the model.  None where log-densities
     are estimates, or the network is too slow for :data:`LEAST` draws.
     """
-    if not is_exact(subject):
+    if not is_exact(loaded):
         return None
-    slopes = 2.5 * min(subject.size, EXACT_SIZE)
-    count = subject.affordable(NAME, DRAWS, 0.12, (1 + slopes) * LOOSE_EVALUATIONS, 0)
+    slopes = 2.5 * min(loaded.size, EXACT_SIZE)
+    count = loaded.affordable(NAME, DRAWS, 0.12, (1 + slopes) * LOOSE_EVALUATIONS, 0)
     if count < LEAST:
         return None
-    proposal = _proposal(subject, baselines)
-    given = subject.condition(subject.test, count)
-    x = proposal.draw(count, given, subject.generator("mass draws")).to(subject.train.x.dtype)
+    proposal = _proposal(loaded, baselines)
+    given = loaded.condition(loaded.test, count)
+    x = proposal.draw(count, given, loaded.generator("mass draws")).to(loaded.train.x.dtype)
     weights = torch.cat(
         [
-            _log_weights(subject, proposal, x[index], take_condition(given, index))
-            for index in subject.parts(NAME, count, PART, 0.12)
+            _log_weights(loaded, proposal, x[index], take_condition(given, index))
+            for index in loaded.parts(NAME, count, PART, 0.12)
         ]
     )
     count = len(weights)
     if count < LEAST:
         return None
-    seen = min(SAMPLES, len(subject.drawn.x))
-    given = take_condition(subject.sampled_condition, slice(seen))
-    own = _log_weights(subject, proposal, subject.drawn.x[:seen], given)
+    seen = min(SAMPLES, len(loaded.drawn.x))
+    given = take_condition(loaded.sampled_condition, slice(seen))
+    own = _log_weights(loaded, proposal, loaded.drawn.x[:seen], given)
     found = importance(weights)
     value = math.exp(found.log_evidence)
     beyond = float((own > weights.max()).double().mean())
@@ -123,14 +123,14 @@ class Proposal:
         return (each + (self.weights / self.weights.sum()).log()).logsumexp(1)
 
 
-def _proposal(subject: Subject, baselines: list[Baseline]) -> Proposal:
+def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
     """The baselines, densities of the model's own samples, and Gaussians of the data that are far wider."""
-    rows = subject.some(subject.train, FITTED, "proposal")
-    x, given = rows.x.double(), subject.condition(rows)
-    if subject.tabular:
-        x = x.clamp(*subject.span)
+    rows = loaded.some(loaded.train, FITTED, "proposal")
+    x, given = rows.x.double(), loaded.condition(rows)
+    if loaded.tabular:
+        x = x.clamp(*loaded.span)
     centre = x.mean(0)
-    own, asked = subject.drawn.x[:FITTED].double(), take_condition(subject.sampled_condition, slice(FITTED))
+    own, asked = loaded.drawn.x[:FITTED].double(), take_condition(loaded.sampled_condition, slice(FITTED))
     found = [(baseline, 1.0) for baseline in baselines]
 
     def add(weight: float, fit: Callable[..., Source | KernelDensity], *arguments: Any) -> None:
@@ -138,24 +138,24 @@ def _proposal(subject: Subject, baselines: list[Baseline]) -> Proposal:
             found.append((Baseline(f"part {len(found)}", "", "", fit(*arguments)), weight))
 
     add(1.0, fit_gaussian, own, asked)
-    if asked is None or subject.labelled:
-        generator = subject.generator("proposal kernels")
+    if asked is None or loaded.labelled:
+        generator = loaded.generator("proposal kernels")
         add(2.0, KernelDensity, own, "exponential", asked, FOLDS, QUERIES, generator)
     for wide in WIDER:
         add(0.5, fit_gaussian, centre + wide * (x - centre), given)
-    able = usable([part for part, _ in found], subject.test.x.double(), subject.condition(subject.test))
+    able = usable([part for part, _ in found], loaded.test.x.double(), loaded.condition(loaded.test))
     kept = [(part, weight) for part, weight in found if part.key in able]
     weights = torch.tensor([weight for _, weight in kept], dtype=torch.float64)
     return Proposal([part for part, _ in kept], weights)
 
 
-def _log_weights(subject: Subject, proposal: Proposal, x: Tensor, given: Condition | None) -> Tensor:
+def _log_weights(loaded: LoadedRun, proposal: Proposal, x: Tensor, given: Condition | None) -> Tensor:
     """log p(x) - log q(x) of rows in data units; -inf where the model has no density."""
-    y, _ = subject.inwards(x, subject.generator("mass"))
+    y, _ = loaded.inwards(x, loaded.generator("mass"))
     inside = y.reshape(len(y), -1).isfinite().all(1).cpu()
     found = torch.full((len(x),), -torch.inf, dtype=torch.float64)
     mine = take_condition(given, inside.nonzero()[:, 0])
-    found[inside] = log_prob(subject, x[inside], mine, 1.0, "mass", strict=False)[0]
+    found[inside] = log_prob(loaded, x[inside], mine, 1.0, "mass", strict=False)[0]
     if bool(found.isnan().any()):
         raise ValueError(f"{int(found.isnan().sum()):,} of {len(x):,} draws have no log-density")
     return found - proposal.log_prob(x, given)

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from .dynamics import Curve, Motion, RoundTrip
+from .figures.style import Picture
+from .formatting import Value, number, pair
 from .lines import Line
-from .memory import Memory
+from .loaded_run import LoadedRun
+from .memorisation import Memory
 from .notes import verdict_notes
-from .numbers import Verdict
 from .page import Section, Table, as_json, page, preformatted, said
-from .run import label_of
-from .style import Picture
-from .subject import Subject
-from .words import Value, number, pair
+from .run_like import label_of
+from .verdict import Verdict
 
 #: How it is said which way is better.
 WAYS = {"high": "higher is better", "low": "lower is better", "real": "like real rows is best"}
 
 
 def render(
-    subject: Subject,
+    loaded: LoadedRun,
     verdict: Verdict,
     curve: Curve | None,
     motion: Motion | None,
@@ -26,10 +26,10 @@ def render(
     saved: dict[str, list[tuple[Picture, list[bytes]]]],
 ) -> str:
     """The page."""
-    run, schema = subject.run, subject.schema
+    run, schema = loaded.run, loaded.schema
     sections = [
-        Section("Verdict", tables=_verdict_tables(subject, verdict), notes=verdict_notes(subject, verdict)),
-        Section("Left out", subject.left_out.sentences()),
+        Section("Verdict", tables=_verdict_tables(loaded, verdict), notes=verdict_notes(loaded, verdict)),
+        Section("Left out", loaded.left_out.sentences()),
         Section("Samples", pictures=saved["samples"]),
         Section(
             "Few evaluations",
@@ -39,14 +39,14 @@ def render(
         Section(
             "How the flow moves",
             pictures=saved["motion"],
-            tables=[_motion_table(subject, motion, trip)] if motion or trip else [],
+            tables=[_motion_table(loaded, motion, trip)] if motion or trip else [],
             beside=True,
         ),
         Section(
             "Nearest training rows",
             [],
             saved["memory"],
-            [_memory_table(subject, verdict, verdict.memory)] if verdict.memory else [],
+            [_memory_table(loaded, verdict, verdict.memory)] if verdict.memory else [],
             beside=True,
         ),
         Section("Training", pictures=saved["training"]),
@@ -65,30 +65,30 @@ def render(
     box = said(
         head.sentence, [text[0].upper() + text[1:] for text in others], head.command, head.kind == "good"
     )
-    return page(title, kicker, _facts(subject), box, [*(s.html() for s in sections), *end])
+    return page(title, kicker, _facts(loaded), box, [*(s.html() for s in sections), *end])
 
 
-def _facts(subject: Subject) -> list[tuple[str, str]]:
-    summary, schema = subject.run.summary, subject.schema
-    shape = " × ".join(str(size) for size in subject.event)
-    train, test = f"{len(subject.train):,}", f"{len(subject.test):,}" if subject.held_out else "none"
+def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
+    summary, schema = loaded.run.summary, loaded.schema
+    shape = " × ".join(str(size) for size in loaded.event)
+    train, test = f"{len(loaded.train):,}", f"{len(loaded.test):,}" if loaded.held_out else "none"
     if schema.sample_weight is not None:
         train = f"{schema.rows_train:,}, of which {train} drawn by {schema.sample_weight}"
         test = f"{schema.rows_test:,}, of which {test} drawn"
     facts = [
         ("training rows", train),
         ("held-out rows", test),
-        ("a row", f"{shape} number{'s' * (subject.size != 1)}, {subject.unit}"),
+        ("a row", f"{shape} number{'s' * (loaded.size != 1)}, {loaded.unit}"),
     ]
-    if subject.spec is not None:
-        kind = f"{len(subject.classes)} labels" if subject.labelled else ", ".join(subject.spec.columns)
+    if loaded.spec is not None:
+        kind = f"{len(loaded.classes)} labels" if loaded.labelled else ", ".join(loaded.spec.columns)
         facts.append(("condition", kind))
     for key, name in (("parameters", "parameters"), ("step", "steps"), ("steps", "steps")):
         if key in summary:
             facts.append((name, f"{summary[key]:,}"))
     if "seconds" in summary:
         facts.append(("trained for", f"{summary['seconds']:,.0f} s on {summary.get('device', 'cpu')}"))
-    return [*facts, ("seed", str(subject.seed))]
+    return [*facts, ("seed", str(loaded.seed))]
 
 
 def columns(verdict: Verdict) -> dict[str, str]:
@@ -100,7 +100,7 @@ def columns(verdict: Verdict) -> dict[str, str]:
     return {"model": "this model", **names, "means": "class means", "real": "real rows"}
 
 
-def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
+def _verdict_tables(loaded: LoadedRun, verdict: Verdict) -> list[Table]:
     heads = columns(verdict)
     names = [name for name in heads if any(name in line.values for line in verdict.lines)]
     rows, small, marks = [], [], {}
@@ -110,7 +110,7 @@ def _verdict_tables(subject: Subject, verdict: Verdict) -> list[Table]:
         wins = bool(verdict.beats) and all(line.key in won for won in verdict.beats.values())
         marks[(i, 1)] = "model" + (" win" if wins else "")
     head = ["measure", *(heads[name] for name in names)]
-    found = [Table(head, rows, f"Against {subject.rows:,} held-out rows", small, marks)] if rows else []
+    found = [Table(head, rows, f"Against {loaded.rows:,} held-out rows", small, marks)] if rows else []
     if verdict.densities:
         found.append(_density_table(verdict))
     return found
@@ -161,7 +161,7 @@ def _advice(curve: Curve) -> str:
     )
 
 
-def _memory_table(subject: Subject, verdict: Verdict, memory: Memory) -> Table:
+def _memory_table(loaded: LoadedRun, verdict: Verdict, memory: Memory) -> Table:
     heads = {key: verdict.names.get(key, key) for key in columns(verdict)}
     heads |= {"model": "samples", "real": "held out"}
     names = [name for name in heads if name in memory.distances]
@@ -169,13 +169,13 @@ def _memory_table(subject: Subject, verdict: Verdict, memory: Memory) -> Table:
     shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]
     rows = [["Median distance", *medians], ["Nearer than the 1 % quantile", *shares]]
     small = [
-        f"{subject.distance_unit}, to the nearest of {len(memory.train):,} training rows",
-        f"{number(memory.threshold)} {subject.distance_unit}: 1 % of training rows have a nearer neighbour",
+        f"{loaded.distance_unit}, to the nearest of {len(memory.train):,} training rows",
+        f"{number(memory.threshold)} {loaded.distance_unit}: 1 % of training rows have a nearer neighbour",
     ]
     return Table(["to training rows", *(heads[name] for name in names)], rows, "", small)
 
 
-def _motion_table(subject: Subject, motion: Motion | None, trip: RoundTrip | None) -> Table:
+def _motion_table(loaded: LoadedRun, motion: Motion | None, trip: RoundTrip | None) -> Table:
     rows, small = [], []
 
     def add(name: str, value: float | None, text: str) -> None:
@@ -198,7 +198,7 @@ def _motion_table(subject: Subject, motion: Motion | None, trip: RoundTrip | Non
             facts["normalised_path_energy"],
             "|∫ E|dx/dt|² dt − W2²| / W2²; 0 is optimal",
         )
-        add("Field evaluations", motion.nfe, f"mean per row, {subject.solver!r}")
+        add("Field evaluations", motion.nfe, f"mean per row, {loaded.solver!r}")
     if trip is not None:
         text = f"|push(pull(x)) − x| of {trip.rows:,} held-out rows, in deviations of the data"
         add("Round trip, largest error", trip.largest, text)

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .densities import Density
+from .formatting import Value, pair
 from .headline import TRIFLE, Cause, Kind, nats, noise_of
 from .lines import Line
-from .words import Value, pair
 
 #: How a headline begins, and which causes it names first.
 OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {

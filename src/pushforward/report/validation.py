@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .run import RunLike
+from .run_like import RunLike
 
 #: A validation loss has risen when it has lost this share of what it had fallen by, and so many nats per row.
 RISE, NATS = 0.1, 0.05

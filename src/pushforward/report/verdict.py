@@ -15,14 +15,14 @@ from . import headline as rules
 from . import sentences
 from .baselines import Baseline, fit_baselines
 from .densities import Densities, Density, evaluate, is_exact
+from .formatting import Value
 from .headline import Cause, Headline
-from .history import course
 from .lines import Line
+from .loaded_run import LoadedRun
 from .mass import Mass, measure_mass
-from .memory import Memory, memory
-from .mending import mending
-from .subject import Subject
-from .words import Value
+from .memorisation import Memory, memory
+from .remedy import remedy
+from .validation import course
 
 
 @dataclass
@@ -60,46 +60,46 @@ class Verdict:
         return next((line for line in self.lines if line.key == key), None)
 
 
-def judge(subject: Subject) -> Verdict:
+def judge(loaded: LoadedRun) -> Verdict:
     """Take every measure that makes sense for the kind of data, and conclude; see :meth:`LeftOut.attempt`."""
-    attempt = subject.left_out.attempt
-    baselines, missing = fit_baselines(subject)
+    attempt = loaded.left_out.attempt
+    baselines, missing = fit_baselines(loaded)
     names = {baseline.key: baseline.name for baseline in baselines}
-    density = attempt("exact density" if is_exact(subject) else "density", None, evaluate, subject, baselines)
+    density = attempt("exact density" if is_exact(loaded) else "density", None, evaluate, loaded, baselines)
     density = density or Densities([], baselines[0] if baselines else None, {})
     table, facts, best = density.table, density.facts, density.best.key if density.best else ""
-    clouds = attempt("samples", {}, lambda: {"model": subject.drawn.x})
+    clouds = attempt("samples", {}, lambda: {"model": loaded.drawn.x})
     near = kernels = mass = None
     measures = []
     if clouds:
         for baseline in drawn_from(baselines, density.best):
-            clouds |= attempt(f"draws of the {baseline.name}", {}, _drawn, subject, baseline)
-        near = attempt("nearest training rows", None, memory, subject, clouds)
+            clouds |= attempt(f"draws of the {baseline.name}", {}, _drawn, loaded, baseline)
+        near = attempt("nearest training rows", None, memory, loaded, clouds)
         if near is not None:
-            kernels = attempt("nearness of kernels", None, _kernels, subject, baselines, near)
-        measures = _measures(subject)
+            kernels = attempt("nearness of kernels", None, _kernels, loaded, baselines, near)
+        measures = _measures(loaded)
     if table and not facts["bound"]:
-        mass = attempt("mass of the density", None, measure_mass, subject, baselines)
+        mass = attempt("mass of the density", None, measure_mass, loaded, baselines)
     beside = [key for key in clouds if key != "model"]
-    if clouds and subject.labelled and subject.look == "image":
-        clouds |= attempt("class means", {}, lambda: {"means": class_means(subject)})
+    if clouds and loaded.labelled and loaded.look == "image":
+        clouds |= attempt("class means", {}, lambda: {"means": class_means(loaded)})
     lines = _density_lines(table, facts, beside)
     for measure in measures:
-        line = attempt(measure.label, None, measure.line, subject, clouds)
+        line = attempt(measure.label, None, measure.line, loaded, clouds)
         lines += [line] if line is not None else []
     if clouds:
-        lines += attempt("labels read from samples", [], _labels, subject, clouds)
+        lines += attempt("labels read from samples", [], _labels, loaded, clouds)
     if near is not None:
         shares = {name: near.share(name) for name in near.distances}
         label = "Nearer to training rows than their 1 % quantile"
         lines.append(Line("memorisation", label, "share", "real", shares))
     beats = {key: [line.key for line in lines if _better(line, key, table)] for key in beside}
-    headline = conclude(subject, table, facts, best, names, lines, near, kernels, mass)
+    headline = conclude(loaded, table, facts, best, names, lines, near, kernels, mass)
     return Verdict(lines, table, facts, near, mass, names, best, missing, headline, beats)
 
 
-def _drawn(subject: Subject, baseline: Baseline) -> dict[str, Tensor]:
-    return {baseline.key: baseline.draw(subject)}
+def _drawn(loaded: LoadedRun, baseline: Baseline) -> dict[str, Tensor]:
+    return {baseline.key: baseline.draw(loaded)}
 
 
 def drawn_from(baselines: list[Baseline], best: Baseline | None) -> list[Baseline]:
@@ -108,20 +108,20 @@ def drawn_from(baselines: list[Baseline], best: Baseline | None) -> list[Baselin
     return gaussian if best is None else [best, *gaussian]
 
 
-def _kernels(subject: Subject, baselines: list[Baseline], near: Memory) -> tuple[int, int] | None:
+def _kernels(loaded: LoadedRun, baselines: list[Baseline], near: Memory) -> tuple[int, int] | None:
     """How near draws of kernel densities come to training rows, where the flow started from such."""
-    if "kernels" not in str(subject.run.summary.get("start") or ""):
+    if "kernels" not in str(loaded.run.summary.get("start") or ""):
         return None
-    found = [near.near_of(subject, b.draw(subject)) for b in baselines if b.key.startswith("kernel")]
+    found = [near.near_of(loaded, b.draw(loaded)) for b in baselines if b.key.startswith("kernel")]
     return max(found, key=lambda counts: counts[0] / counts[1], default=None)
 
 
-def class_means(subject: Subject) -> Tensor:
+def class_means(loaded: LoadedRun) -> Tensor:
     """For every sample the mean training image of the label that was asked for."""
-    have, want = subject.labels(subject.train), subject.sampled_condition
+    have, want = loaded.labels(loaded.train), loaded.sampled_condition
     assert have is not None and isinstance(want, Tensor)
     labels = want.unique()
-    means = torch.stack([subject.train.x[have == label].double().mean(0) for label in labels])
+    means = torch.stack([loaded.train.x[have == label].double().mean(0) for label in labels])
     return means[torch.searchsorted(labels, want)]
 
 
@@ -153,36 +153,36 @@ class Measure:
     of: Callable[[Tensor], float]
     repeats: int
 
-    def line(self, subject: Subject, clouds: dict[str, Tensor]) -> Line:
+    def line(self, loaded: LoadedRun, clouds: dict[str, Tensor]) -> Line:
         """The measure of every cloud and of real training rows, mean over draws."""
-        n = subject.rows
+        n = loaded.rows
 
         def value(draws: list[Tensor]) -> Value:
-            found = torch.tensor([self.of(subject.scaled(x)) for x in draws], dtype=torch.float64)
+            found = torch.tensor([self.of(loaded.scaled(x)) for x in draws], dtype=torch.float64)
             return Value(float(found.mean()), float(found.std()) if len(found) > 1 else None)
 
         values = {
             name: value(list(x.split(n))[: min(self.repeats, len(x) // n)]) for name, x in clouds.items()
         }
-        values["real"] = value([subject.like_reference(i) for i in range(self.repeats)])
+        values["real"] = value([loaded.like_reference(i) for i in range(self.repeats)])
         # accuracies of real rows scatter by chance at least this much, however few draws say otherwise
         least = 0.5 / math.sqrt(2 * n) if self.unit == "share" else 0.0
         return Line(self.key, self.label, self.unit, "low", values, self.short, least)
 
 
-def _measures(subject: Subject) -> list[Measure]:
+def _measures(loaded: LoadedRun) -> list[Measure]:
     """The measures of samples."""
-    held = subject.scaled(subject.reference.x)
-    often, seldom = subject.repeats
-    unit = subject.distance_unit
-    folds = min(5, subject.rows)
+    held = loaded.scaled(loaded.reference.x)
+    often, seldom = loaded.repeats
+    unit = loaded.distance_unit
+    folds = min(5, loaded.rows)
     return [
         Measure(
             "two_sample_accuracy",
             "Two-sample accuracy (50 % is by chance)",
             "two-sample accuracy",
             "share",
-            lambda x: two_sample_accuracy(x, held, folds=folds, seed=subject.seed),
+            lambda x: two_sample_accuracy(x, held, folds=folds, seed=loaded.seed),
             seldom,
         ),
         Measure(
@@ -199,19 +199,19 @@ def _measures(subject: Subject) -> list[Measure]:
             "Sliced W2",
             "sliced W2",
             unit,
-            lambda x: sliced_wasserstein(x, held, generator=subject.generator("directions")),
+            lambda x: sliced_wasserstein(x, held, generator=loaded.generator("directions")),
             often,
         ),
     ]
 
 
-def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
+def _labels(loaded: LoadedRun, clouds: dict[str, Tensor]) -> list[Line]:
     """How often a classifier gives samples the label that they were drawn under."""
-    have, want = subject.labels(subject.train), subject.sampled_condition
+    have, want = loaded.labels(loaded.train), loaded.sampled_condition
     if have is None or not isinstance(want, Tensor) or len(have.unique()) < 2:
         return []
-    train = subject.some(subject.train, 4000, "reader")
-    known = subject.labels(train)
+    train = loaded.some(loaded.train, 4000, "reader")
+    known = loaded.labels(train)
     assert known is not None
 
     def read(x: Tensor, labels: Tensor) -> Value:
@@ -219,8 +219,8 @@ def _labels(subject: Subject, clouds: dict[str, Tensor]) -> list[Line]:
         return Value(share, math.sqrt(share * (1 - share) / len(labels)))
 
     values = {name: read(x, want) for name, x in clouds.items()}
-    real = subject.some(subject.test, 2000, "read")
-    real_labels = subject.labels(real)
+    real = loaded.some(loaded.test, 2000, "read")
+    real_labels = loaded.labels(real)
     assert real_labels is not None
     values["real"] = read(real.x, real_labels)
     label = "Classifier accuracy on samples"
@@ -238,7 +238,7 @@ def _better(line: Line, key: str, table: list[Density]) -> bool:
 
 
 def conclude(
-    subject: Subject,
+    loaded: LoadedRun,
     table: list[Density],
     facts: dict[str, Any],
     best: str,
@@ -249,17 +249,17 @@ def conclude(
     mass: Mass | None = None,
 ) -> Headline:
     """Apply every rule, and say what follows."""
-    summary = subject.run.summary
+    summary = loaded.run.summary
     # where values repeat, log-densities have no bound, and a comparison of them says nothing
-    repeats = rules.repeated(facts.get("atoms", []), subject.schema.duplicates, subject.total)
+    repeats = rules.repeated(facts.get("atoms", []), loaded.schema.duplicates, loaded.total)
     wrong = None if mass is None else rules.wrong_mass(mass)
     sound = [] if repeats or wrong else table
     judged = [line for line in lines if line.short]
-    ran = course(subject.run)
+    ran = course(loaded.run)
     found: list[Cause | None] = [
         wrong,
-        rules.few_rows(subject.unseen),
-        rules.unmeasured(bool(judged), subject.left_out),
+        rules.few_rows(loaded.unseen),
+        rules.unmeasured(bool(judged), loaded.left_out),
         repeats,
         rules.below(sound, names),
         rules.overfitted(sound, names, bool(summary.get("start"))),
@@ -271,9 +271,9 @@ def conclude(
     causes = [cause for cause in found if cause is not None]
     kind = rules.kind_of(causes, ran)
     if kind == "good":
-        text = sentences.praise(sound, best, lines, names, subject.rows)
+        text = sentences.praise(sound, best, lines, names, loaded.rows)
     else:
         text = sentences.sentence_of(kind, causes)
     more = sentences.learnt_beyond(summary)
     text = f"{text} {more}" if more else text
-    return Headline(kind, text, causes, mending(kind, subject.run, ran))
+    return Headline(kind, text, causes, remedy(kind, loaded.run, ran))

@@ -14,7 +14,7 @@ from ..registry import Trust
 from ..rows import Rows
 
 
-class Loaded(Protocol):
+class RunRows(Protocol):
     """The rows of a run in data units."""
 
     @property
@@ -35,7 +35,7 @@ class RunLike(Protocol):
     @property
     def schema(self) -> Schema: ...
     @property
-    def dataset(self) -> Loaded: ...
+    def dataset(self) -> RunRows: ...
     @property
     def flow(self) -> Flow: ...
     @property

@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .dynamics import Curve, Motion
-from .history import course, measured
-from .memory import Memory
+from ..dynamics import Curve, Motion
+from ..formatting import number
+from ..loaded_run import LoadedRun
+from ..memorisation import Memory
+from ..validation import course, measured
 from .style import DATA, FAINT, HALF, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
-from .subject import Subject
-from .words import number
 
 MARKERS = {"Euler": ("o", "#5c6b7a"), "Midpoint": ("s", "#3aa0b8"), "Heun": ("^", "#7a5ea8")}
 
@@ -27,14 +27,14 @@ def smoothed(values: np.ndarray, window: int) -> np.ndarray:
     return (total[high] - total[low]) / (high - low)
 
 
-def training(subject: Subject) -> list[Picture]:
+def training(loaded: LoadedRun) -> list[Picture]:
     """Loss and log-density against steps, and held-out loss against time."""
-    run = subject.run
+    run = loaded.run
     rows = [row for row in run.history if "loss" in row]
     checks, nats = measured(run, "val_loss"), measured(run, "val_nll")
     pictures = []
     if rows or checks or nats:
-        pictures.append(_loss(subject, rows, checks, nats))
+        pictures.append(_loss(loaded, rows, checks, nats))
     tenths = [row for row in checks if row.get("val_loss_by_time")]
     if tenths:
         pictures.append(_by_time(tenths))
@@ -42,7 +42,7 @@ def training(subject: Subject) -> list[Picture]:
 
 
 def _loss(
-    subject: Subject, rows: list[dict[str, Any]], checks: list[dict[str, Any]], nats: list[dict[str, Any]]
+    loaded: LoadedRun, rows: list[dict[str, Any]], checks: list[dict[str, Any]], nats: list[dict[str, Any]]
 ) -> Picture:
     """A panel for losses and one for log-densities, where there are any; a run of no step has no loss."""
     above = bool(rows or checks)
@@ -52,18 +52,18 @@ def _loss(
     if above:
         ax = dress(axes[0, 0], "Loss during training", "optimiser step", "loss")
         _losses(ax, rows, checks)
-        marked = _mark_kept(ax, subject)
+        marked = _mark_kept(ax, loaded)
         legend(ax, loc="best")
         texts.append(
             "The loss of flow matching does not go to zero: what remains is the spread of velocities through "
             "one point. A held-out curve that rises while the other falls is overfitting."
         )
     if nats:
-        folds = subject.run.config.optim.folds
+        folds = loaded.run.config.optim.folds
         who = f"rows left out of {folds} folds" if folds else "held-out rows"
         below = dress(axes[-1, 0], "Held-out negative log-density", "optimiser step", "nats per row")
         _settled(below, _checked(below, nats, "val_nll", who))
-        marked = _mark_kept(below, subject)
+        marked = _mark_kept(below, loaded)
         legend(below, loc="best")
         if folds:
             texts.append(
@@ -72,7 +72,7 @@ def _loss(
             )
     if marked:
         texts.append("The vertical line marks the step whose weights are kept.")
-    if subject.run.summary.get("kept_step") == 0:
+    if loaded.run.summary.get("kept_step") == 0:
         texts.append("No step made it better for certain, and the flow is what it started from.")
     alt = "Line plot of training loss and of held-out loss or log-density against optimiser step."
     return Picture("loss", figure, " ".join(texts), alt)
@@ -108,9 +108,9 @@ def _settled(ax: Axes, values: np.ndarray) -> None:
         ax.set_ylim(low - 0.08 * (high - low), high + 0.15 * (high - low))
 
 
-def _mark_kept(ax: Axes, subject: Subject) -> bool:
+def _mark_kept(ax: Axes, loaded: LoadedRun) -> bool:
     """Mark the step whose weights are kept, where it is known."""
-    ran = course(subject.run)
+    ran = course(loaded.run)
     if ran is not None:
         ax.axvline(ran.kept, color=INK, linewidth=1, linestyle="--", label=f"kept, step {ran.kept:,}")
     return ran is not None
@@ -146,7 +146,7 @@ def _by_time(checks: list[dict[str, Any]]) -> Picture:
     return Picture("loss_by_time", figure, text, "Held-out loss in ten bins of time, for three checkpoints.")
 
 
-def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
+def evaluations(loaded: LoadedRun, curve: Curve) -> list[Picture]:
     """Quality and seconds against field evaluations."""
     pictures = []
     for name, title, y in (
@@ -194,7 +194,7 @@ def evaluations(subject: Subject, curve: Curve) -> list[Picture]:
     return pictures
 
 
-def straight(subject: Subject, motion: Motion) -> Picture:
+def straight(loaded: LoadedRun, motion: Motion) -> Picture:
     """How far velocities are from those of straight lines, against time."""
     figure, axes = canvas(HALF, 3.4)
     ax = dress(
@@ -216,13 +216,13 @@ def straight(subject: Subject, motion: Motion) -> Picture:
     return Picture("straightness", figure, text, "Departure from straight lines against time.")
 
 
-def neighbours(subject: Subject, memory: Memory) -> Picture:
+def neighbours(loaded: LoadedRun, memory: Memory) -> Picture:
     """Distances to the nearest training row."""
     figure, axes = canvas(HALF, 3.4)
     ax = dress(
         axes[0, 0],
         "Distance to the nearest training row",
-        f"distance, {subject.distance_unit}",
+        f"distance, {loaded.distance_unit}",
         "share of rows per bin",
     )
     clouds = {name: d.numpy() for name, d in memory.distances.items() if name in ("real", "model")}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import ensure_folder, replacing
-from ..runs import FIGURE, RunFolder
+from ...files import ensure_folder, replacing
+from ...runs import FIGURE, RunFolder
 from .style import NARROW_FOLDER
 
 

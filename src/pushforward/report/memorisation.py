@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor
 
 from ..metrics import memorisation_threshold, nearest
-from .subject import Subject
-from .words import Value
+from .formatting import Value
+from .loaded_run import LoadedRun
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Memory:
         distances = self.distances[name]
         return int((distances < self.threshold).sum()), len(distances)
 
-    def near_of(self, subject: Subject, x: Tensor) -> tuple[int, int]:
+    def near_of(self, loaded: LoadedRun, x: Tensor) -> tuple[int, int]:
         """:meth:`near` of other rows ``x`` in data units."""
-        distances, _ = nearest(subject.scaled(x), self.scaled)
+        distances, _ = nearest(loaded.scaled(x), self.scaled)
         return int((distances < self.threshold).sum()), len(distances)
 
     def share(self, name: str) -> Value:
@@ -56,21 +56,21 @@ class Memory:
         }
 
 
-def memory(subject: Subject, clouds: dict[str, Tensor]) -> Memory:
+def memory(loaded: LoadedRun, clouds: dict[str, Tensor]) -> Memory:
     """Distances to the nearest training row, of every cloud and of held-out rows."""
     # All pairs of many large rows would take minutes; a tree has no such trouble in few dimensions.
-    most = 20_000 if subject.size <= 16 else max(500, int(math.sqrt(1.5e9 / subject.size)))
-    train = subject.some(subject.train, most, "memory").x
-    rows = subject.scaled(train)
-    clouds = {**clouds, "real": subject.reference.x}
-    found = {name: nearest(subject.scaled(x), rows) for name, x in clouds.items()}
+    most = 20_000 if loaded.size <= 16 else max(500, int(math.sqrt(1.5e9 / loaded.size)))
+    train = loaded.some(loaded.train, most, "memory").x
+    rows = loaded.scaled(train)
+    clouds = {**clouds, "real": loaded.reference.x}
+    found = {name: nearest(loaded.scaled(x), rows) for name, x in clouds.items()}
     distances = {name: distance for name, (distance, _) in found.items()}
     threshold = memorisation_threshold(rows)
     if threshold == 0:
         # rows that repeat others are 0 apart, and nothing is nearer than that
         once = rows.unique(dim=0)
         threshold = memorisation_threshold(once) if len(once) > 1 else 0.0
-    held, drawn = subject.scaled(subject.reference.x), subject.scaled(clouds["model"])
+    held, drawn = loaded.scaled(loaded.reference.x), loaded.scaled(clouds["model"])
     count = min(len(held), len(rows))
     beside = [int((nearest(drawn, some)[0] < threshold).sum()) for some in (held[:count], rows[:count])]
     return Memory(threshold, distances, found["model"][1], train, rows, (beside[0], beside[1]))

@@ -13,11 +13,11 @@ from matplotlib.image import AxesImage
 from scipy.ndimage import zoom
 from torch import Tensor
 
-from ..solvers import Tsit5
-from .densities import has_density, log_prob
-from .dynamics import to_data, trajectory
+from ...solvers import Tsit5
+from ..densities import has_density, log_prob
+from ..dynamics import to_data, trajectory
+from ..loaded_run import LOOSE_EVALUATIONS, LoadedRun
 from .style import DATA, DENSITY, HALF, INK, LABELS, MODEL, NARROW, Picture, canvas, dress, legend, limits
-from .subject import LOOSE_EVALUATIONS, Subject
 
 #: Times at which the distribution is drawn.
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -25,20 +25,20 @@ TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 EQUAL = (0.3, 1.5)
 
 
-def order(subject: Subject) -> list[int]:
+def order(loaded: LoadedRun) -> list[int]:
     """Which column is drawn along which axis: as they come, but longitude always from left to right."""
-    first, second = (name.strip().lower() for name in subject.names)
+    first, second = (name.strip().lower() for name in loaded.names)
     return [1, 0] if first.startswith("lat") and second.startswith("lon") else [0, 1]
 
 
-def _names(subject: Subject) -> tuple[str, str]:
-    across, up = order(subject)
-    return subject.names[across], subject.names[up]
+def _names(loaded: LoadedRun) -> tuple[str, str]:
+    across, up = order(loaded)
+    return loaded.names[across], loaded.names[up]
 
 
-def _points(subject: Subject, x: Tensor) -> np.ndarray:
+def _points(loaded: LoadedRun, x: Tensor) -> np.ndarray:
     """Rows ``(n, 2)`` in the order of the axes."""
-    return x.double().reshape(len(x), 2).numpy()[:, order(subject)]
+    return x.double().reshape(len(x), 2).numpy()[:, order(loaded)]
 
 
 def _colours(labels: Tensor | None, count: int, plain: str) -> list[str] | str:
@@ -47,12 +47,12 @@ def _colours(labels: Tensor | None, count: int, plain: str) -> list[str] | str:
     return [LABELS[int(label) % len(LABELS)] for label in labels[:count]]
 
 
-def _label_keys(subject: Subject, ax: Axes) -> None:
+def _label_keys(loaded: LoadedRun, ax: Axes) -> None:
     """Name the colours of the labels, if there are few enough to tell apart."""
-    if subject.labelled and len(subject.classes) <= len(LABELS):
-        for name, colour in zip(subject.classes, LABELS):
+    if loaded.labelled and len(loaded.classes) <= len(LABELS):
+        for name, colour in zip(loaded.classes, LABELS):
             ax.plot([], [], "o", color=colour, markersize=4, label=str(name))
-        legend(ax, loc="best", markerscale=1.2, ncols=2 if len(subject.classes) > 5 else 1, fontsize=8)
+        legend(ax, loc="best", markerscale=1.2, ncols=2 if len(loaded.classes) > 5 else 1, fontsize=8)
 
 
 def _square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
@@ -69,39 +69,39 @@ def _height(ranges: list[tuple[float, float]], across: float) -> float:
     return 0.95 + across * (min(ratio, 1.15) if EQUAL[0] < ratio < EQUAL[1] else 0.8)
 
 
-def scatter(subject: Subject) -> list[Picture]:
+def scatter(loaded: LoadedRun) -> list[Picture]:
     """Held-out rows and samples side by side, on equal axes."""
-    count = min(subject.rows, 1000)
-    data, model = _points(subject, subject.reference.x[:count]), _points(subject, subject.drawn.x[:count])
+    count = min(loaded.rows, 1000)
+    data, model = _points(loaded, loaded.reference.x[:count]), _points(loaded, loaded.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in (0, 1)]
-    labels = subject.labels(subject.reference)
+    labels = loaded.labels(loaded.reference)
     pictures = []
     for name, title, cloud, colour in (
-        ("data", "Data, held out" if subject.held_out else "Data", data, DATA),
+        ("data", "Data, held out" if loaded.held_out else "Data", data, DATA),
         ("samples", "Samples of the model", model, MODEL),
     ):
         figure, axes = canvas(HALF, _height(ranges, 4.0))
-        ax = dress(axes[0, 0], f"{title}, {count:,} rows", *_names(subject))
+        ax = dress(axes[0, 0], f"{title}, {count:,} rows", *_names(loaded))
         ax.scatter(*cloud.T, s=7, c=_colours(labels, count, colour), alpha=0.55, linewidths=0)
         _square(ax, ranges[0], ranges[1])
-        _label_keys(subject, ax)
+        _label_keys(loaded, ax)
         text = f"{count:,} rows. Both panels have the same axes, and should look alike."
         pictures.append(Picture(name, figure, text, f"Scatter plot: {title.lower()}."))
     return pictures
 
 
-def density(subject: Subject) -> list[Picture]:
+def density(loaded: LoadedRun) -> list[Picture]:
     """The model's density beside the data, and the distribution at five times."""
-    reason = has_density(subject)
+    reason = has_density(loaded)
     if reason:
-        return [_moving_points(subject)]
-    if subject.spec is not None and not subject.labelled:
-        return [_moving_points(subject)]
-    names = _names(subject)
-    data = _points(subject, subject.test.x)
+        return [_moving_points(loaded)]
+    if loaded.spec is not None and not loaded.labelled:
+        return [_moving_points(loaded)]
+    names = _names(loaded)
+    data = _points(loaded, loaded.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(subject, "density", 0.2, 60)
-    z = grid_density(subject, ranges, side, 1.0)
+    side = _side(loaded, "density", 0.2, 60)
+    z = grid_density(loaded, ranges, side, 1.0)
     figure, axes = canvas(HALF, _height(ranges, 3.3))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
@@ -115,15 +115,15 @@ def density(subject: Subject) -> list[Picture]:
     text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
     text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, so that thin tails show."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
-    return [first, _moving_density(subject, ranges)]
+    return [first, _moving_density(loaded, ranges)]
 
 
-def _side(subject: Subject, name: str, share: float, most: int) -> int:
+def _side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
     """Grid points per side that a share of the budget pays for."""
-    classes = len(subject.classes) or 1
-    per_row = LOOSE_EVALUATIONS * (1 + 2.5 * subject.size) * classes
+    classes = len(loaded.classes) or 1
+    per_row = LOOSE_EVALUATIONS * (1 + 2.5 * loaded.size) * classes
     return max(
-        16, int(subject.affordable(f"points of the figure of the {name}", most * most, share, per_row) ** 0.5)
+        16, int(loaded.affordable(f"points of the figure of the {name}", most * most, share, per_row) ** 0.5)
     )
 
 
@@ -141,18 +141,18 @@ def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]) -> AxesIma
     )
 
 
-def grid_density(subject: Subject, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
+def grid_density(loaded: LoadedRun, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
     """p_t on a grid, averaged over labels by their share in training, for display."""
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
-    points = torch.stack([x, y], -1)[..., order(subject)].reshape(-1, *subject.event)
-    points = points.to(subject.train.x.dtype)
+    points = torch.stack([x, y], -1)[..., order(loaded)].reshape(-1, *loaded.event)
+    points = points.to(loaded.train.x.dtype)
     solver = Tsit5(rtol=1e-2, atol=1e-2)
 
     def at(condition: Tensor | None) -> Tensor:
-        return log_prob(subject, points, condition, t, "grid", solver=solver, strict=False)[0]
+        return log_prob(loaded, points, condition, t, "grid", solver=solver, strict=False)[0]
 
-    labels = subject.labels(subject.train)
+    labels = loaded.labels(loaded.train)
     if labels is None:
         value = at(None)
     else:
@@ -171,14 +171,14 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
     return np.exp(np.minimum(finer, top))
 
 
-def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Picture:
+def _moving_density(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> Picture:
     """The density at five times, from the source to the data."""
-    wide = _wide(subject, ranges)
-    side = _side(subject, "density at five times", 0.04, 36)
-    grids = [grid_density(subject, wide, side, t) for t in TIMES]
+    wide = _wide(loaded, ranges)
+    side = _side(loaded, "density at five times", 0.04, 36)
+    grids = [grid_density(loaded, wide, side, t) for t in TIMES]
 
     def panel(ax: Axes, index: int) -> None:
-        dress(ax, f"t = {TIMES[index]:g}", *_names(subject), grid=False)
+        dress(ax, f"t = {TIMES[index]:g}", *_names(loaded), grid=False)
         _heat(ax, grids[index], wide)
 
     text = (
@@ -186,11 +186,11 @@ def _moving_density(subject: Subject, ranges: list[tuple[float, float]]) -> Pict
         "each panel has its own colour scale. The last one should look like the data, without bridges or "
         "threads between parts that are apart."
     )
-    return _times(subject, wide, panel, text, "Five heat maps of the density from source to data.")
+    return _times(loaded, wide, panel, text, "Five heat maps of the density from source to data.")
 
 
 def _times(
-    subject: Subject,
+    loaded: LoadedRun,
     ranges: list[tuple[float, float]],
     panel: Callable[[Axes, int], None],
     text: str,
@@ -213,43 +213,43 @@ def _times(
     return Picture("times", figures[0], text, alt, "full", figures[1])
 
 
-def _wide(subject: Subject, ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _wide(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Ranges that hold both the source, seen in data units, and the data."""
-    assert subject.inner is not None
-    condition = subject.condition(subject.test, 500)
-    start = subject.inner.source.sample(500, condition, subject.generator("wide"))
-    x = _points(subject, subject.outwards(start.to(subject.device)))
+    assert loaded.inner is not None
+    condition = loaded.condition(loaded.test, 500)
+    start = loaded.inner.source.sample(500, condition, loaded.generator("wide"))
+    x = _points(loaded, loaded.outwards(start.to(loaded.device)))
     both = [limits(x[:, i], margin=0.02, tails=0.005) for i in (0, 1)]
     return [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(both, ranges)]
 
 
-def _moving_points(subject: Subject) -> Picture:
+def _moving_points(loaded: LoadedRun) -> Picture:
     """Samples on their way at five times, where no density can be drawn."""
-    path, condition, _ = trajectory(subject, 1000, torch.tensor(TIMES), "times")
-    x = to_data(subject, path)
-    clouds = [_points(subject, cloud) for cloud in x]
+    path, condition, _ = trajectory(loaded, 1000, torch.tensor(TIMES), "times")
+    x = to_data(loaded, path)
+    clouds = [_points(loaded, cloud) for cloud in x]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
-    labels = condition if subject.labelled and isinstance(condition, Tensor) else None
+    labels = condition if loaded.labelled and isinstance(condition, Tensor) else None
 
     def panel(ax: Axes, index: int) -> None:
         cloud = clouds[index]
-        dress(ax, f"t = {TIMES[index]:g}", *_names(subject))
+        dress(ax, f"t = {TIMES[index]:g}", *_names(loaded))
         ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
 
     text = (
         f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1. The last "
         "panel should look like the data."
     )
-    return _times(subject, wide, panel, text, "Five scatter plots of points from source to data.")
+    return _times(loaded, wide, panel, text, "Five scatter plots of points from source to data.")
 
 
-def trajectories(subject: Subject) -> Picture:
+def trajectories(loaded: LoadedRun) -> Picture:
     """The ways of a hundred points."""
-    path, _, _ = trajectory(subject, 120, torch.linspace(0, 1, 41), "ways")
-    x = to_data(subject, path).double().reshape(41, -1, 2).numpy()[..., order(subject)]
+    path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways")
+    x = to_data(loaded, path).double().reshape(41, -1, 2).numpy()[..., order(loaded)]
     ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
     figure, axes = canvas(HALF, _height(ranges, 4.0))
-    ax = dress(axes[0, 0], "Trajectories", *_names(subject))
+    ax = dress(axes[0, 0], "Trajectories", *_names(loaded))
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
     ax.scatter(
         *x[0].T, s=14, facecolors="white", edgecolors=INK, linewidths=0.8, zorder=3, label="source, t = 0"

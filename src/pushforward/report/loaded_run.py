@@ -20,8 +20,8 @@ from ..random import seeded, uniform
 from ..rows import Rows
 from ..solvers import ODE, Adaptive, Solver, Tsit5
 from ..tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
-from .attempt import LeftOut
-from .run import RunLike
+from .left_out import LeftOut
+from .run_like import RunLike
 
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
 Look = Literal["plane", "table", "series", "image"]
@@ -53,7 +53,7 @@ class Drawn:
     nfe: float
 
 
-class Subject:
+class LoadedRun:
     """A run with its rows, its columns' names, and the sizes that its cost allows.
 
     ``samples`` is how many the model is asked for (None: chosen from the kind of data).

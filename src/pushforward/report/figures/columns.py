@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from torch import Tensor
 
+from ..loaded_run import LoadedRun
 from .style import DATA, FULL, INK, MODEL, NARROW, Picture, canvas, dress, limits, shares
-from .subject import Subject
 
 #: Columns that a pair plot and the marginals show at most.
 MOST_PAIRS, MOST_MARGINALS = 8, 24
@@ -19,18 +19,18 @@ def _numpy(x: Tensor) -> np.ndarray:
     return x.double().reshape(len(x), -1).numpy()
 
 
-def pairs(subject: Subject) -> Picture:
+def pairs(loaded: LoadedRun) -> Picture:
     """Every pair of columns, held-out rows beneath samples."""
-    d = min(subject.size, MOST_PAIRS)
-    count = min(subject.rows, 600)
-    data, model = _numpy(subject.reference.x[:count]), _numpy(subject.drawn.x[:count])
+    d = min(loaded.size, MOST_PAIRS)
+    count = min(loaded.rows, 600)
+    data, model = _numpy(loaded.reference.x[:count]), _numpy(loaded.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in range(d)]
     dot = 4 if count > 200 else 12
 
     def panel(ax: Axes, i: int, j: int) -> None:
         """Column ``i`` against column ``j``; the histogram of a column against itself."""
-        title = subject.names[i] if i == j else ""
-        dress(ax, title, subject.names[j], subject.names[i] if i != j else "share of rows", grid=i != j)
+        title = loaded.names[i] if i == j else ""
+        dress(ax, title, loaded.names[j], loaded.names[i] if i != j else "share of rows", grid=i != j)
         ax.tick_params(labelsize=7)
         if i == j:
             _marginal(ax, data[:, i], model[:, i], ranges[i])
@@ -62,8 +62,8 @@ def pairs(subject: Subject) -> Picture:
         f"{count:,} held-out rows (blue) and as many samples (orange). The two should fill the same places: "
         "orange where there is no blue is what the model makes up, blue without orange what it misses."
     )
-    if subject.size > d:
-        text += f" The first {d} of {subject.size} columns."
+    if loaded.size > d:
+        text += f" The first {d} of {loaded.size} columns."
     alt = "Scatter plots of all pairs of columns, data and samples."
     return Picture("pairs", figure, text, alt, "full", narrow)
 
@@ -94,16 +94,16 @@ def _marginal(ax: Axes, data: np.ndarray, model: np.ndarray, span: tuple[float, 
         shares(ax, values, bins, colour)
 
 
-def marginals(subject: Subject) -> Picture:
+def marginals(loaded: LoadedRun) -> Picture:
     """The histogram of every column."""
-    shown = min(subject.size, MOST_MARGINALS)
+    shown = min(loaded.size, MOST_MARGINALS)
     columns = min(3 if shown <= 9 else 4, shown)
     lines = -(-shown // columns)
-    data, model = _numpy(subject.test.x), _numpy(subject.drawn.x)
+    data, model = _numpy(loaded.test.x), _numpy(loaded.drawn.x)
 
     def draw(axes: list[Axes], across: int) -> None:
         for index, ax in enumerate(axes):
-            name = subject.names[index]
+            name = loaded.names[index]
             dress(ax, name, name, "share of rows")
             ax.xaxis.label.set_visible(False)
             ax.yaxis.label.set_visible(index % across == 0)
@@ -121,23 +121,23 @@ def marginals(subject: Subject) -> Picture:
     for one in (figure, narrow):
         _headed(one, "Marginals")
     text = (
-        f"{len(data):,} {'held-out' if subject.held_out else 'other'} rows and {len(model):,} samples. The "
+        f"{len(data):,} {'held-out' if loaded.held_out else 'other'} rows and {len(model):,} samples. The "
         "two outlines should coincide but for the noise of counting."
     )
-    if subject.size > shown:
-        text += f" The first {shown} of {subject.size} columns."
+    if loaded.size > shown:
+        text += f" The first {shown} of {loaded.size} columns."
     return Picture("marginals", figure, text, "Histograms of every column, data and samples.", "full", narrow)
 
 
-def series(subject: Subject) -> Picture:
+def series(loaded: LoadedRun) -> Picture:
     """Rows of two dimensions as lines over their first one."""
-    features = min(subject.event[-1], 4)
-    count = min(12, subject.rows)
-    clouds = {"Data, held out": (subject.reference.x, DATA), "Samples of the model": (subject.drawn.x, MODEL)}
+    features = min(loaded.event[-1], 4)
+    count = min(12, loaded.rows)
+    clouds = {"Data, held out": (loaded.reference.x, DATA), "Samples of the model": (loaded.drawn.x, MODEL)}
 
     def draw(axes: np.ndarray) -> None:
         for column, (title, (x, colour)) in enumerate(clouds.items()):
-            lines = x[:count].double().reshape(count, subject.event[0], -1).numpy()
+            lines = x[:count].double().reshape(count, loaded.event[0], -1).numpy()
             for feature in range(features):
                 ax = axes[feature, column]
                 dress(ax, f"{title}, feature {feature}", "position", f"feature {feature}")

@@ -8,21 +8,21 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from .numbers import Memory
+from ..formatting import number
+from ..loaded_run import LoadedRun
+from ..verdict import Memory
 from .style import FULL, GREY, HALF, INK, NARROW, Picture, canvas, dress
-from .subject import Subject
-from .words import number
 
 #: Rows of the grids at most, and images in a row.
 MOST_ROWS, ACROSS = 10, 8
 
 
-def shades(subject: Subject, x: Tensor) -> np.ndarray:
+def shades(loaded: LoadedRun, x: Tensor) -> np.ndarray:
     """Images ``(n, C, H, W)`` or ``(n, H, W)`` as ``(n, H, W)`` or ``(n, H, W, 3)`` in [0, 1]."""
-    if subject.schema.levels is not None:
-        low, high, _ = subject.schema.levels
+    if loaded.schema.levels is not None:
+        low, high, _ = loaded.schema.levels
     else:
-        low, high = (float(subject.train.x.double().quantile(q)) for q in (0.001, 0.999))
+        low, high = (float(loaded.train.x.double().quantile(q)) for q in (0.001, 0.999))
     images = ((x.double() - low) / ((high - low) or 1.0)).clamp(0, 1)
     if images.ndim == 3:
         images = images[:, None]
@@ -56,16 +56,16 @@ def _show(ax: Axes, page: np.ndarray) -> None:
         spine.set_visible(False)
 
 
-def grids(subject: Subject) -> list[Picture]:
+def grids(loaded: LoadedRun) -> list[Picture]:
     """Held-out images and samples, a row for every label where there are labels."""
     pictures = []
-    names = [str(name) for name in subject.classes[:MOST_ROWS]]
-    data_title = "Data, held out" if subject.held_out else "Data"
+    names = [str(name) for name in loaded.classes[:MOST_ROWS]]
+    data_title = "Data, held out" if loaded.held_out else "Data"
     for name, title, x, condition in (
-        ("data", data_title, subject.test.x, subject.condition(subject.test)),
-        ("samples", "Samples of the model", subject.drawn.x, subject.sampled_condition),
+        ("data", data_title, loaded.test.x, loaded.condition(loaded.test)),
+        ("samples", "Samples of the model", loaded.drawn.x, loaded.sampled_condition),
     ):
-        images = shades(subject, x)
+        images = shades(loaded, x)
         if names and isinstance(condition, Tensor):
             chosen = []
             for label in range(len(names)):
@@ -86,13 +86,13 @@ def grids(subject: Subject) -> list[Picture]:
         text = "Not chosen: the first of every label." if names else "Not chosen: the first ones."
         if name == "samples":
             text += " They should be as sharp and as varied as the data, and none of them a copy of another."
-        if subject.labelled and len(subject.classes) > MOST_ROWS:
-            text += f" The first {MOST_ROWS} of {len(subject.classes)} labels."
+        if loaded.labelled and len(loaded.classes) > MOST_ROWS:
+            text += f" The first {MOST_ROWS} of {len(loaded.classes)} labels."
         pictures.append(Picture(name, figure, text, f"Grid of images: {title.lower()}."))
     return pictures
 
 
-def twins(subject: Subject, memory: Memory) -> Picture:
+def twins(loaded: LoadedRun, memory: Memory) -> Picture:
     """Samples above their nearest training images: the nearest of all and some others."""
     distance = memory.distances["model"]
     order = distance.argsort()
@@ -100,10 +100,10 @@ def twins(subject: Subject, memory: Memory) -> Picture:
     near = count // 2
     rest = order[torch.linspace(near, len(order) - 1, count - near).long()]
     chosen = torch.cat([order[:near], rest])
-    samples = shades(subject, subject.drawn.x[chosen])
-    train = shades(subject, memory.train[memory.index[chosen]])
+    samples = shades(loaded, loaded.drawn.x[chosen])
+    train = shades(loaded, memory.train[memory.index[chosen]])
     width, height = samples[0].shape[1] + 1, samples[0].shape[0] + 1
-    unit = f"distance of the two in {subject.unit} (held-out images: {number(_apart(memory))} in the median)"
+    unit = f"distance of the two in {loaded.unit} (held-out images: {number(_apart(memory))} in the median)"
 
     def draw(across: int, inches: float) -> Figure:
         """Pairs in rows of ``across``."""

@@ -12,8 +12,8 @@ from .. import registry
 from ..config import ModelConfig, RunConfig, flatten
 from ..recipes import by_method, recipe_of
 from .headline import ROWS, Kind
-from .history import Course
-from .run import RunLike
+from .run_like import RunLike
+from .validation import Course
 
 #: How many times as many steps a model gets that has not learnt enough.
 MORE = 4
@@ -22,7 +22,7 @@ MORE = 4
 NOISE, JITTER, DECAY = "0.05", "0.1", "0.1"
 
 
-def mending(kind: Kind, run: RunLike, course: Course | None = None) -> str:
+def remedy(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     """A full ``pushforward train`` command for a headline of ``kind``; empty where nothing needs mending."""
     config = run.config
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate

@@ -1,0 +1,1 @@
+"""The figures of a report: one file for each kind, and how they look and are stored."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from pushforward import (
     UNet,
     VariancePreserving,
 )
-from pushforward.bijections import Affine
+from pushforward.bijections import Affine, Inverse
 from pushforward.files import SUM
 from pushforward.flows import (
     VAE,
@@ -167,6 +168,22 @@ def test_an_edited_file_is_one_line(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=str(file)) as error:
         load_flow(file)
     assert "\n" not in str(error.value)
+
+
+def test_a_file_written_before_modules_moved_is_read(tmp_path: Path) -> None:
+    file, x = tmp_path / "flow", torch.rand(3, 2)
+    flow = Transformed(nsf(2), Chain(Affine(1.0, 2.0), Inverse(Sigmoid(0.0, 16.0))))
+    save(flow, file)
+    truth = load_flow(file).log_prob(x)
+
+    def older(content: dict[str, Any]) -> None:
+        found = [entry["class"] for entry in content["objects"]]
+        for entry in content["objects"]:
+            entry["class"] = re.sub("bijections.(layers|preprocessing).", "bijections.", entry["class"])
+        assert [entry["class"] for entry in content["objects"]] != found
+
+    edited(file, older)
+    assert torch.equal(load_flow(file).log_prob(x), truth)
 
 
 def test_a_file_cut_off_anywhere_is_one_line(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from torch.func import functional_call, vmap
 from ..nn.checks import check_kind
 from ..tensors import Condition
 from .base import Bijection
-from .coupling import MakeNetwork
+from .layers.coupling import MakeNetwork
 
 
 class Conditional(Bijection):

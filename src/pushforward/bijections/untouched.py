@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import torch
 
-from .affine import Affine
 from .base import Bijection
 from .compose import Chain, Inverse
-from .coupling import CouplingLayer
-from .logit import Sigmoid
-from .permutation import Permutation, Reverse
+from .layers.coupling import CouplingLayer
+from .layers.permutation import Permutation, Reverse
+from .preprocessing.affine import Affine
+from .preprocessing.logit import Sigmoid
 
 
 def untouched(bijection: Bijection) -> list[int]:

@@ -25,9 +25,9 @@ from ..bijections import (
     Squeeze,
     TransformerAutoregressive,
 )
-from ..bijections.coupling import MakeNetwork
+from ..bijections.layers.coupling import MakeNetwork
+from ..bijections.layers.squeeze import squeezed
 from ..bijections.monotone import RationalQuadratic, ScaleShift
-from ..bijections.squeeze import squeezed
 from ..nn import CausalTransformer, ConditionSpec, ConvConditioner
 from ..nn.base import check_count
 from ..sources import Normal, Source

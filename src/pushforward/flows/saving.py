@@ -55,7 +55,12 @@ def save(flow: Flow, path: str | Path) -> None:
         raise ValueError(f"flow: expected a flow, got {type(flow).__name__}")
     path, writer = Path(path), _Writer()
     root = writer.value(flow, "flow")
-    content = {"format": FORMAT, "root": root, "objects": writer.objects}
+    content = {
+        "format": FORMAT,
+        "root": root,
+        "objects": writer.objects,
+        "channels_last": writer.channels_last,
+    }
     header = json.dumps({**content, SUM: checksum(writer.tensors, content)})
     with replacing(path) as scratch:
         save_file(writer.tensors, scratch, {ENTRY: header})
@@ -76,8 +81,15 @@ def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.
             header = (file.metadata() or {}).get(ENTRY)
             if header is None:
                 raise ValueError(f"{path}: expected a file that pushforward.save wrote")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
-        content = json_of(header, str(path))
+            content = json_of(header, str(path))
+            last = set(content.get("channels_last", ()))
+            # Tensors lie in memory as they did before: how sums are rounded depends on it.
+            tensors = {
+                name: file.get_tensor(name).clone(
+                    memory_format=torch.channels_last if name in last else torch.preserve_format
+                )
+                for name in file.keys()
+            }
         found = content.pop(SUM, None)  # none in files of older versions
         if found is not None and found != checksum({k: v.cpu() for k, v in tensors.items()}, content):
             raise ValueError(f"{path}: damaged or edited (its checksum does not fit)")
@@ -104,6 +116,8 @@ class _Writer:
     def __init__(self):
         self.objects: list[dict[str, Any]] = []
         self.tensors: dict[str, Tensor] = {}
+        #: names of kernels whose channels are last in memory
+        self.channels_last: list[str] = []
         self.known: dict[int, dict[str, Any]] = {}
         self.alive: list[Any] = []  # an id is that of one object only while it lives
 
@@ -131,6 +145,8 @@ class _Writer:
     def _tensor(self, value: Tensor) -> dict[str, Any]:
         name = str(len(self.tensors))
         self.tensors[name] = value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        if value.ndim == 4 and value.stride(1) == 1 and value.stride() != self.tensors[name].stride():
+            self.channels_last.append(name)
         kind = "parameter" if isinstance(value, nn.Parameter) else "tensor"
         return {kind: name} | ({"learnt": value.requires_grad} if kind == "parameter" else {})
 
@@ -217,8 +233,13 @@ class _Reader:
             raise ValueError(
                 f"needs the class {name} of {module}; if you trust it: load(path, trust=[{name}])"
             )
-        found = _is(getattr(importlib.import_module(module), name), type)
-        if found.__module__ != module:
+        try:
+            home = importlib.import_module(module)
+        except ModuleNotFoundError:  # it moved since the file was written; its package still has the name
+            module = module.rpartition(".")[0]
+            home = importlib.import_module(module)
+        found = _is(getattr(home, name), type)
+        if not f"{found.__module__}.".startswith(f"{module}."):
             raise ValueError(f"{module} has no class {name} of its own")
         return found
 

@@ -38,8 +38,3 @@ class Monotone(ABC):
     @abstractmethod
     def inverse_and_log_slope(self, y: Tensor, p: Tensor) -> tuple[Tensor, Tensor]:
         """The inverse and the logarithm of *its* slope, both shaped like y."""
-
-
-def bounded(raw: Tensor, bound: float) -> Tensor:
-    """raw / (1 + |raw| / bound): smooth, within (-bound, bound), of slope 1 at 0."""
-    return raw / raw.abs().div_(bound).add_(1.0)

@@ -7,11 +7,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ...nn.checks import check_count
-from ..roots import smooth_root
-from .base import Monotone, bounded
-
-#: bounds of the logarithms of slopes, so that none is carried out of range
-STEEPEST = 5.0
+from ..numerics.roots import smooth_root
+from ..numerics.slopes import STEEPEST, bounded
+from .base import Monotone
 
 
 class MonotoneNetwork(Monotone):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from ...nn.checks import check_number
-from .base import Monotone, bounded
+from ..numerics.slopes import bounded
+from .base import Monotone
 
 
 class ScaleShift(Monotone):

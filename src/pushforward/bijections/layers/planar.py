@@ -5,15 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
-from .monotone.base import bounded
-from .roots import smooth_root
-from .shapes import check_vectors
-
-#: bound of the logarithms of slopes
-STEEPEST = 5.0
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
+from ..numerics.shapes import check_vectors
+from ..numerics.slopes import STEEPEST, bounded, log_slope_of_step, undo_step
 
 
 class Planar(Bijection):
@@ -61,25 +57,3 @@ class Planar(Bijection):
         w, v, b, log_slope = self._parts(y)
         step = undo_step(y @ w + b, log_slope).tanh()
         return y - step[:, None] * v, -log_slope_of_step(step, log_slope)
-
-
-def log_slope_of_step(step: Tensor, log_slope: Tensor) -> Tensor:
-    """log(1 + (e^log_slope - 1) (1 - step^2)), of z + (e^log_slope - 1) tanh z at step = tanh z.
-
-    Written as a sum of positive terms, so that no digits cancel.
-    """
-    return (step.square() + log_slope.exp() * (1 - step) * (1 + step)).log()
-
-
-def undo_step(target: Tensor, log_slope: Tensor) -> Tensor:
-    """z with z + (e^log_slope - 1) tanh z = ``target``, which increases in z."""
-
-    def function(z: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        step = z.tanh()
-        return z + log_slope.expm1() * step, log_slope_of_step(step, log_slope).exp()
-
-    def bracket(target: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        reach = log_slope.expm1().abs()
-        return target - reach, target + reach
-
-    return smooth_root(function, bracket, target, log_slope)

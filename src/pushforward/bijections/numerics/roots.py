@@ -12,7 +12,7 @@ from torch._C._functorch import maybe_current_level
 from torch.autograd import forward_ad
 from torch.func import functional_call, vjp, vmap
 
-from ..tensors import Condition, every, pack_condition, unpack_condition
+from ...tensors import Condition, every, pack_condition, unpack_condition
 
 #: u -> J^T u
 Pull = Callable[[Tensor], Tensor]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..tensors import Condition
-from .base import Bijection
+from ...tensors import Condition
+from ..base import Bijection
 
 
 class Whiten(Bijection):

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.func import jvp, vmap
 
-from .. import random
-from ..nn.checks import check_count, check_kind
-from ..tensors import Condition, differentiable, every, sum_event
-from .base import Bijection
-from .roots import InverseFailed, smooth_inverse
+from ... import random
+from ...nn.checks import check_count, check_kind
+from ...tensors import Condition, differentiable, every, sum_event
+from ..base import Bijection
+from ..numerics.roots import InverseFailed, smooth_inverse
 
 #: steps of the fixed-point iteration, more than a Lipschitz constant of 0.99 needs in float64
 ITERATIONS = 4000

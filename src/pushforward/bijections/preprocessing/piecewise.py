@@ -8,8 +8,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..tensors import Condition, sum_event
-from .base import Bijection
+from ...tensors import Condition, sum_event
+from ..base import Bijection
 
 #: a level that holds more than this share of all pixels has a normal distribution of its own
 ATOM = 0.05

@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import random
-from ..nn.checks import check_number
-from ..tensors import Condition
-from .base import Surjection
+from ... import random
+from ...nn.checks import check_number
+from ...tensors import Condition
+from ..base import Surjection
 
 
 class Dequantise(Surjection):

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
-from .monotone.base import bounded
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
+from ..numerics.shapes import check_vectors
+from ..numerics.slopes import STEEPEST, bounded
 from .permutation import Permutation
-from .shapes import check_vectors
-
-#: bound of the logarithms of the diagonal
-STEEPEST = 5.0
 
 
 class LULinear(Bijection):

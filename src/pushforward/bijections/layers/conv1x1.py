@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
-from .monotone.base import bounded
-from .shapes import check_entries
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
+from ..numerics.shapes import check_entries
+from ..numerics.slopes import bounded
 
 #: log-magnitudes of the diagonal stay within (-BOUND, BOUND)
 BOUND = 5.0

@@ -5,14 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
-from .monotone.base import bounded
-from .shapes import check_vectors
-
-#: bound of the logarithms of slopes and of the radius
-STEEPEST = 5.0
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
+from ..numerics.shapes import check_vectors
+from ..numerics.slopes import STEEPEST, bounded
 
 
 class Radial(Bijection):

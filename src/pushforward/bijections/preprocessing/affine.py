@@ -7,8 +7,8 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from ..tensors import Condition, to_tensor
-from .base import Bijection
+from ...tensors import Condition, to_tensor
+from ..base import Bijection
 
 
 class Affine(Bijection):

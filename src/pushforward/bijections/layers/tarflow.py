@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from ..nn.causal import Cache, CausalTransformer
-from ..nn.checks import check_kind, check_sizes
-from ..tensors import Condition, event_size, sum_event
-from .base import Bijection
-from .monotone import Monotone, ScaleShift
+from ...nn.causal import Cache, CausalTransformer
+from ...nn.checks import check_kind, check_sizes
+from ...tensors import Condition, event_size, sum_event
+from ..base import Bijection
+from ..monotone import Monotone, ScaleShift
 
 #: ``(tokens, inputs, outputs) -> net``: makes the transformer of a layer.
 MakeTransformer = Callable[[int, int, int], CausalTransformer]

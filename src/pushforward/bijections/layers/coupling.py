@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_kind
-from ..tensors import Condition, to_tensor
-from .base import Bijection
-from .monotone import Monotone
-from .shapes import check_entries, take_entries
+from ...nn.checks import check_kind
+from ...tensors import Condition, to_tensor
+from ..base import Bijection
+from ..monotone import Monotone
+from ..numerics.shapes import check_entries, take_entries
 
 #: ``(inputs, outputs) -> net(x, condition)``: makes the network of a layer.
 MakeNetwork = Callable[[int, int], nn.Module]

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_kind, check_sizes
-from ..tensors import Condition, sum_event
-from .base import Bijection
-from .monotone import Monotone, RationalQuadratic
+from ...nn.checks import check_kind, check_sizes
+from ...tensors import Condition, sum_event
+from ..base import Bijection
+from ..monotone import Monotone, RationalQuadratic
 
 
 class Elementwise(Bijection):

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..nn.checks import check_number, check_rate
-from ..tensors import Condition, every, sum_event
-from .base import REAL_LINE, Bijection, Domain
+from ...nn.checks import check_number, check_rate
+from ...tensors import Condition, every, sum_event
+from ..base import REAL_LINE, Bijection, Domain
 
 
 class Sigmoid(Bijection):

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tensors import Condition, to_tensor
-from .base import Bijection
-from .shapes import check_entries, take_entries
+from ...tensors import Condition, to_tensor
+from ..base import Bijection
+from ..numerics.shapes import check_entries, take_entries
 
 
 class Permutation(Bijection):

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
 
 
 def squeezed(shape: Sequence[int], factor: int) -> tuple[int, int, int]:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from .. import random
-from ..tensors import Condition, to_tensor
-from .base import Surjection
+from ... import random
+from ...tensors import Condition, to_tensor
+from ..base import Surjection
 
 
 class Blur(Surjection):

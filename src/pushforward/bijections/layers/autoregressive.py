@@ -8,12 +8,12 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from ..nn import MaskedPerceptron, OneByOne
-from ..nn.checks import check_count, check_kind
-from ..tensors import Condition, every
-from .base import Bijection
-from .monotone import Monotone
-from .roots import differentiating, smooth_inverse
+from ...nn import MaskedPerceptron, OneByOne
+from ...nn.checks import check_count, check_kind
+from ...tensors import Condition, every
+from ..base import Bijection
+from ..monotone import Monotone
+from ..numerics.roots import differentiating, smooth_inverse
 
 #: ``(dim, size) -> net(x, condition)``: makes the masked network of a layer.
 MakeMasked = Callable[[int, int], nn.Module]

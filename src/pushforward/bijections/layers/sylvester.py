@@ -5,13 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_count
-from ..tensors import Condition
-from .base import Bijection
-from .monotone.base import bounded
-from .orthogonal import reflect
-from .planar import STEEPEST, log_slope_of_step, undo_step
-from .shapes import check_vectors
+from ...nn.checks import check_count
+from ...tensors import Condition
+from ..base import Bijection
+from ..numerics.reflections import reflect
+from ..numerics.shapes import check_vectors
+from ..numerics.slopes import STEEPEST, bounded, log_slope_of_step, undo_step
 
 
 class Sylvester(Bijection):

@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ..nn.checks import check_kind, check_sizes
-from ..tensors import Condition, event_size
-from .base import Bijection
+from ...nn.checks import check_kind, check_sizes
+from ...tensors import Condition, event_size
+from ..base import Bijection
 
 #: Carries points through one level.
 Carry = Callable[[Bijection, Tensor], Tensor]

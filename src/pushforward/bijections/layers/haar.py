@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..tensors import Condition
-from .base import Bijection
+from ...tensors import Condition
+from ..base import Bijection
 from .squeeze import Squeeze, squeezed, unsqueezed
 
 

@@ -1,0 +1,1 @@
+"""Learnt maps, and the rearrangements between them, of which normalizing flows are made."""

@@ -1,0 +1,1 @@
+"""What bijections compute with: roots, reflections, bounded slopes, checks of shapes."""

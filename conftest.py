@@ -28,9 +28,9 @@ def told_of_processes() -> dict[str, str]:
 @pytest.fixture(autouse=True)
 def leaves_the_process_alone() -> Iterator[None]:
     """The tests after this one find one process, and what is registered, as it did."""
-    before, registered = told_of_processes(), {kind: dict(table) for kind, table in KINDS.items()}
+    before, registered = told_of_processes(), {name: dict(kind.entries) for name, kind in KINDS.items()}
     yield
     for kind, table in registered.items():
-        for name in set(KINDS[kind]) - set(table):
-            del KINDS[kind][name]
+        for name in set(KINDS[kind].entries) - set(table):
+            del KINDS[kind].entries[name]
     assert told_of_processes() == before and not torch.distributed.is_initialized()

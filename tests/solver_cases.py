@@ -11,7 +11,7 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from pushforward.registry import SOLVERS
+from pushforward.entries import SOLVERS
 from pushforward.solvers import AB2, Adaptive, FixedStep
 
 

@@ -15,7 +15,7 @@ import torch
 
 import pushforward
 from pushforward.cli import COMMANDS, main
-from pushforward.registry import METHODS
+from pushforward.entries import METHODS
 
 SMALL = ["--steps", "20", "--batch", "64", "--network", "mlp,width=16,depth=2", "--no-report"]
 #: small tables as large ones are: no baselines, no folds

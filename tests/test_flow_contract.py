@@ -30,6 +30,7 @@ from pushforward import (
     registry,
 )
 from pushforward.bijections import Affine
+from pushforward.entries import KINDS
 from pushforward.flows import VAE, DensityFlow, Flow, InvertibleFlow, Transformed, divergence, nsf
 from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
 
@@ -44,7 +45,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "in units": lambda: Transformed(nsf(2), Affine(0.0, 2.0), DOUBLE),
 }
 IMAGES = ("glow", "tarflow")
-for _name in registry.KINDS["flow"]:
+for _name in KINDS["flow"].entries:
     FLOWS[_name] = lambda name=_name: registry.create("flow", name, (1, 4, 4) if name in IMAGES else (2,))
 SOURCES: dict[str, Callable[[], Source]] = {
     "Normal": lambda: Normal(2, 2.0, 1.0),

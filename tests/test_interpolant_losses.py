@@ -13,6 +13,7 @@ from torch import nn
 
 from pushforward import registry
 from pushforward.couplings import Rows
+from pushforward.entries import TIMES
 from pushforward.fields import PREDICTIONS, ScoreFromEta, from_velocity, to_velocity
 from pushforward.objectives import (
     Batch,
@@ -287,7 +288,7 @@ def test_u_shaped_quantiles_integrate_to_their_level(a):
         assert quad(density, 0, t, epsabs=0, epsrel=1e-12)[0] / whole == pytest.approx(u, rel=1e-9)
 
 
-@pytest.mark.parametrize("name", list(registry.TIMES))
+@pytest.mark.parametrize("name", list(TIMES))
 def test_every_law_covers_the_unit_interval(name):
     distribution = registry.create("times", name)
     for dtype in (torch.float32, DOUBLE):

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from pushforward import registry
+from pushforward.entries import NETWORKS
 from pushforward.nn import (
     MLP,
     CausalTransformer,
@@ -33,11 +33,11 @@ SMALL: dict[str, tuple[tuple[int, ...], dict]] = {
 }
 MIXED = {"kind": 3, "weight": (), "place": (2,)}
 B = 6
-names = pytest.mark.parametrize("name", list(registry.NETWORKS))
+names = pytest.mark.parametrize("name", list(NETWORKS))
 
 
 def network(name: str) -> type[Network]:
-    module, _, attribute = registry.NETWORKS[name].target.partition(":")
+    module, _, attribute = NETWORKS[name].target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
@@ -69,7 +69,7 @@ def mixed_condition() -> dict[str, Tensor]:
 
 
 def test_every_registered_network_is_tested():
-    assert set(SMALL) == set(registry.NETWORKS)
+    assert set(SMALL) == set(NETWORKS)
 
 
 @names

@@ -14,8 +14,8 @@ import torch
 import pushforward
 from pushforward.cli import main
 from pushforward.config import ModelConfig, OptimConfig, RunConfig
+from pushforward.entries import METHODS
 from pushforward.recipes import by_method, label, recipe_of
-from pushforward.registry import METHODS
 
 IMAGES = {"glow": "glow,levels=1,steps=1,width=8", "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2"}
 SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 2}

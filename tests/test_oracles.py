@@ -7,6 +7,7 @@ import torch
 from torch.func import jacrev, vmap
 
 from pushforward import registry
+from pushforward.entries import SCHEDULES
 from pushforward.fields import PREDICTIONS, Guided, Parameterised, from_velocity, to_velocity
 from pushforward.flows import ContinuousFlow
 from pushforward.oracles import GaussianMixtureOracle
@@ -24,7 +25,7 @@ from pushforward.sources import GaussianMixture, Normal
 DOUBLE = torch.float64
 
 
-PATHS = {name: Interpolant(registry.create("path", name)) for name in registry.SCHEDULES} | {
+PATHS = {name: Interpolant(registry.create("path", name)) for name in SCHEDULES} | {
     "linear, gamma 0.1": Interpolant(gamma=0.1),
     "linear, brownian": Interpolant(gamma=Brownian(0.5)),
     "trig, quadratic": Interpolant(Trigonometric(), Quadratic()),

@@ -9,6 +9,7 @@ import torch
 from scipy.integrate import quad
 
 from pushforward import registry
+from pushforward.entries import GAMMAS, SCHEDULES
 from pushforward.paths import (
     Brownian,
     Constant,
@@ -27,14 +28,14 @@ from pushforward.paths import (
 )
 
 DOUBLE = torch.float64
-SCHEDULES = {name: registry.create("path", name) for name in registry.SCHEDULES} | {
+SCHEDULES = {name: registry.create("path", name) for name in SCHEDULES} | {
     "vp, beta_min 0": VariancePreserving(beta_min=0.0),
     "ve, clean": VarianceExploding(0.1, 5.0, clean=True),
     "polynomial, power 1/2": Polynomial(0.5),
 }
 # none with a parameter of 1, which would hide a power of it
 OPTIONS = {"constant": "value=0.3", "brownian": "sigma=0.7", "quadratic": "scale=2.0", "sine": "scale=0.5"}
-GAMMAS = {name: registry.create("gamma", f"{name},{OPTIONS[name]}") for name in registry.GAMMAS}
+GAMMAS = {name: registry.create("gamma", f"{name},{OPTIONS[name]}") for name in GAMMAS}
 OPEN = {
     "vp": (False, True),
     "follmer": (False, True),

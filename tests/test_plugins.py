@@ -12,7 +12,7 @@ import pytest
 
 from pushforward import register
 from pushforward.cli import main
-from pushforward.entries import KINDS
+from pushforward.entries import KINDS, METHODS
 from pushforward.paths import Schedule
 from pushforward.solvers import Euler
 
@@ -91,7 +91,7 @@ def test_what_cannot_be_registered() -> None:
         def __call__(self, t):
             return t, 1 - t, t * 0 + 1, t * 0 - 1
 
-    before = {kind: dict(table) for kind, table in KINDS.items()}
+    before = {name: dict(kind.entries) for name, kind in KINDS.items()}
     for arguments, says in [
         (("paths", "fine", Fine), "unknown kind 'paths'; did you mean 'path'"),
         (("path", "Not Fine", Fine), "name: expected small letters"),
@@ -106,11 +106,11 @@ def test_what_cannot_be_registered() -> None:
     ]:
         with pytest.raises(ValueError, match=says):
             register(*arguments)
-    assert {kind: dict(table) for kind, table in KINDS.items()} == before
+    assert {name: dict(kind.entries) for name, kind in KINDS.items()} == before
 
 
 def test_a_flow_is_a_method_too() -> None:
     from pushforward.flows import maf
 
     register("flow", "my-maf", maf, "as it is")
-    assert KINDS["method"]["my-maf"].recipe == "maximum-likelihood"
+    assert METHODS["my-maf"].recipe == "maximum-likelihood"

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from pushforward import registry
+from pushforward.entries import FLOWS
 from pushforward.nn import ConditionEmbedding
 
 VECTOR, IMAGE = (2,), (1, 4, 4)
@@ -29,7 +30,7 @@ CLASSES = 3
 
 
 def test_every_flow_is_here() -> None:
-    assert {spec.partition(",")[0] for spec, _ in SMALL.values()} == set(registry.FLOWS)
+    assert {spec.partition(",")[0] for spec, _ in SMALL.values()} == set(FLOWS)
 
 
 def distribution(kind: str, event: tuple[int, ...], n: int, seed: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from torch import nn
 import pushforward
 from pushforward import Normal
 from pushforward.config import RunConfig
-from pushforward.entries import KINDS, METHODS, RECIPES, Entry, Method
+from pushforward.entries import METHODS, RECIPES, Entry, Method
 from pushforward.flows import Flow
 from pushforward.objectives import Objective
 from pushforward.recipes import Recipe, Stage, recipe_of, resolve
@@ -85,7 +85,7 @@ class HalvedStage(MatchingStage):
 
 
 def test_a_new_family_is_one_class_and_two_lines_of_the_registry(tmp_path, monkeypatch):
-    monkeypatch.setitem(KINDS["recipe"], "halved", Entry(f"{__name__}:Halved", "half the way"))
+    monkeypatch.setitem(RECIPES, "halved", Entry(f"{__name__}:Halved", "half the way"))
     monkeypatch.setitem(METHODS, "half", Method("half the way", "", {}, recipe="halved"))
     short = {"rows": 80, "steps": 4, "network": "mlp,width=4,depth=1", "source": "normal", "folds": 0}
     run = pushforward.train("moons", tmp_path / "run", method="half", show_progress=False, **short)

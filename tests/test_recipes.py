@@ -11,9 +11,9 @@ from safetensors.torch import load_file
 
 import pushforward
 from pushforward.cli import main
+from pushforward.entries import METHODS
 from pushforward.flows import ContinuousFlow, DiffusionFlow, OneStep
 from pushforward.metrics import energy_distance, transport_cost
-from pushforward.registry import METHODS
 from pushforward.sources import Empirical
 
 SMALL = [

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from pushforward import registry
+from pushforward.entries import SDE_SOLVERS
 from pushforward.fields import Drift
 from pushforward.flows import ContinuousFlow, DiffusionFlow, InvertibleFlow
 from pushforward.oracles import GaussianMixtureOracle
@@ -203,7 +204,7 @@ def test_grid_replaces_equal_steps(cls) -> None:
     assert seen == ([0.0, 0.25] if cls is EulerMaruyama else [0.0, 0.25, 0.25, 1.0])
 
 
-@pytest.mark.parametrize("name", registry.SDE_SOLVERS)
+@pytest.mark.parametrize("name", SDE_SOLVERS)
 def test_registry_makes_solvers_of_sdes(name) -> None:
     solver = registry.create("sde-solver", f"{name},steps=3")
     assert solver.solve(SDE(lambda t, x: -x), torch.ones(2, 1), 0.0, 1.0).calls in (3, 6)

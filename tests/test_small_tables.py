@@ -13,12 +13,12 @@ from sklearn.datasets import load_iris, load_wine
 import pushforward
 from pushforward.cli import main
 from pushforward.config import RunConfig
+from pushforward.entries import METHODS
 from pushforward.metrics import fit_blend
 from pushforward.recipes import recipe_of, resolve
 from pushforward.recipes.choice import choose
 from pushforward.recipes.open import load_dataset
 from pushforward.recipes.start import Start, build_start
-from pushforward.registry import METHODS
 from pushforward.solvers import Tsit5
 from pushforward.sources import Blend, Normal
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 import torch
 
-from pushforward.registry import SOLVERS
+from pushforward.entries import SOLVERS
 from pushforward.solvers import AB2, ODE, FixedStep, Midpoint
 
 

@@ -11,7 +11,7 @@ from scipy import integrate, stats
 
 from pushforward import random
 from pushforward.data import load, toys
-from pushforward.registry import DATASETS
+from pushforward.entries import DATASETS
 
 N = 40_000
 

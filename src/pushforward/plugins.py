@@ -46,21 +46,22 @@ def register(
         raise ValueError(f"unknown kind {quoted(kind)}{suggest(str(kind)[:80], KINDS)}")
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name: expected small letters, digits and hyphens, got {quoted(name)}")
-    if kind == "method":
-        if not isinstance(component, Method):
-            raise ValueError(f"component: expected a Method, got {quoted(component)}")
-        entry: Entry | Method = component
-    else:
+    of = KINDS[kind]
+    if of.abstract:
         if not isinstance(component, type | types.FunctionType):
             raise ValueError(f"component: expected a class or a function, got {quoted(component)}")
-        entry = Entry(f"{component.__module__}:{component.__qualname__}", summary, paper)
-    if KINDS[kind].get(name, entry) != entry:
+        entry: Any = Entry(f"{component.__module__}:{component.__qualname__}", summary, paper)
+    else:
+        if not isinstance(component, Method):
+            raise ValueError(f"component: expected a Method, got {quoted(component)}")
+        entry = component
+    if of.entries.get(name, entry) != entry:
         raise ValueError(f"{kind} {name!r}: is registered already")
-    if isinstance(entry, Entry):
+    if of.abstract:
         remember(kind, entry.target, component)
-    KINDS[kind][name] = entry
-    if kind == "flow":  # which is a method, too
-        METHODS.setdefault(name, Method(summary, paper, {"flow": name}, "maximum-likelihood"))
+    of.entries[name] = entry
+    if of.method is not None:
+        METHODS.setdefault(name, of.method(name, entry))
 
 
 def load_plugin(path: str | Path) -> None:

@@ -17,8 +17,8 @@ from typing import Any
 
 import tyro
 
-from pushforward import registry
 from pushforward.cli import COMMANDS, main
+from pushforward.entries import KINDS
 from pushforward.settings import BOUNDS, Whole
 
 #: Texts that are nobody's idea of a value.
@@ -93,7 +93,7 @@ def kind_of(hint: Any) -> Any:
 
 def component(kind: str, draw: random.Random, sane: bool = False) -> str:
     """A component of the registry with good and bad options, or something else."""
-    table = registry.KINDS[kind]
+    table = KINDS[kind].entries
     if sane:
         return draw.choice(list(table))
     options = [
@@ -147,7 +147,7 @@ def texts(flag: Flag, draw: random.Random, places: list[str], sane: bool = False
     if kind is float:
         ends = [] if bounds is None else [str(bounds.low), str(bounds.high), str(bounds.high * 2)]
         return [draw.choice(NUMBERS + ["0.1", "0.01"] * 3 + ends)]
-    if flag.name.replace("_", "-") in registry.KINDS:
+    if flag.name.replace("_", "-") in KINDS:
         return [component(flag.name.replace("_", "-"), draw, sane)]
     return [draw.choice([*places, *ODD[:8], "cpu", "auto", "cuda", "32-true", "ddp", "0.1"])]
 

@@ -16,7 +16,7 @@ import pytest
 from killing import KILLED, Server, content, differences, states
 from PIL import Image
 
-from pushforward.registry import METHODS
+from pushforward.entries import METHODS
 
 ALL = os.environ.get("FAULTS") == "all"
 #: Operations at which each recipe is killed in a quick run.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from .. import registry
+from ..entries import DATASETS, KINDS, METHODS, Entry, Method
 from .common import Device, Trusted, parse, write_report
 from .words import printable
 
@@ -95,11 +96,11 @@ class Methods:
 def methods(arguments: list[str], command: str) -> int:
     """Print every component by name."""
     parse(Methods, arguments, "methods")
-    _table([(name, m.summary, m.paper) for name, m in registry.METHODS.items()])
-    for kind, table in registry.KINDS.items():
-        if kind != "method":
-            print("\n--solver, stochastic" if kind == "sde-solver" else f"\n--{kind}")
-            _table([(name, entry.summary, entry.paper) for name, entry in table.items()])
+    _table(METHODS)
+    for kind in KINDS.values():
+        if kind.abstract:
+            print(f"\n{kind.flag}{', ' * bool(kind.which)}{kind.which}")
+            _table(kind.entries)
     return 0
 
 
@@ -111,11 +112,12 @@ class Datasets:
 def datasets(arguments: list[str], command: str) -> int:
     """Print the built-in data."""
     parse(Datasets, arguments, "datasets")
-    _table([(name, entry.summary, entry.paper) for name, entry in registry.DATASETS.items()])
+    _table(DATASETS)
     return 0
 
 
-def _table(rows: list[tuple[str, str, str]]) -> None:
+def _table(entries: Mapping[str, Entry | Method]) -> None:
+    rows = [(name, entry.summary, entry.paper) for name, entry in entries.items()]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
     for name, summary, paper in rows:
         print(f"{name:<{widths[0]}}  {summary:<{widths[1]}}  {paper}".rstrip())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .. import random
-from ..registry import DATASETS
+from ..entries import DATASETS
 from .limits import MAX_SIZE
 from .parquet import open_parquet, read_parquet
 from .pieces import cells_in_pieces

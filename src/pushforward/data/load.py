@@ -46,7 +46,7 @@ def load(
 ) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.
 
-    source: a built-in name (``pushforward.registry.DATASETS``); the path of a table (CSV, TSV, Parquet), of
+    source: a built-in name (``pushforward.entries.DATASETS``); the path of a table (CSV, TSV, Parquet), of
         an array (``.npy``, ``.npz``, ``file.npz:key``) or of a folder of images; a DataFrame, array or
         tensor; or a pair (x, y) with y the condition.
     condition: columns that become the condition and leave the data.  Built-in data and image folders

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..registry import DATASETS
+from ..entries import DATASETS
 from ..rows import Rows
 from ..tensors import condition_length, map_condition
 from .arrays import ArrayTally, as_numpy, raw_array

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..registry import DATASETS
+from ..entries import DATASETS
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
 from .limits import MAX_SIZE, check_regular

@@ -8,6 +8,7 @@ from typing import Any
 from .. import registry
 from ..config import RunConfig
 from ..data import Schema
+from ..entries import METHODS
 from ..settings import Number, check_settings, shown
 from ..tensors import event_size
 from ..training import check_compute
@@ -91,7 +92,7 @@ def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
     path asks for a normal source there are no conditions, which closed forms do not know."""
     if schema.condition is not None and recipe_of(config).normal_source:
         return False
-    entry = registry.METHODS[config.model.method]
+    entry = METHODS[config.model.method]
     return config.model.base is None and config.model.teacher is None and entry.starts_anywhere
 
 
@@ -110,7 +111,7 @@ def label(config: RunConfig) -> str:
     if named is not None:
         return named
     parts = {key: getattr(config.model, key) for key in GENERIC}
-    for name, method in registry.METHODS.items():
+    for name, method in METHODS.items():
         if method.recipe == entry.recipe and {**GENERIC, **method.defaults} == parts:
             return name
     told = ", ".join(f"{key} {value}" for key, value in parts.items() if value != GENERIC[key])
@@ -168,5 +169,5 @@ def check(config: RunConfig) -> None:
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
     family(config).refuse(config)
-    if data.source == "baseline" and not registry.METHODS[model.method].starts_anywhere:
+    if data.source == "baseline" and not METHODS[model.method].starts_anywhere:
         raise ValueError(f"--source baseline: --method {model.method} has a source of its own")

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ..data import Schema
+from ..entries import DATASETS
 from ..flows import DensityFlow
-from ..registry import DATASETS, Trust
+from ..registry import Trust
 from ..runs import RunFolder
 from ..sources import Empirical
 from .components import own_classes

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..data import Schema
+from ..entries import FLOWS, METHODS
 from ..flows import BijectiveFlow, DensityFlow, Flow
 from ..objectives import Batch, MaximumLikelihood, Objective
 from ..random import derive_seed
@@ -67,7 +67,7 @@ class Likelihood(Recipe):
         """
         given = _text(model)
         name, _, options = given.partition(",")
-        entry = registry.FLOWS.get(name)
+        entry = FLOWS.get(name)
         if entry is None:  # a class of the user's own
             return dataclasses.replace(model, flow=given)
         if schema.event_shape == (1,):
@@ -129,4 +129,4 @@ class LikelihoodStage(Stage):
 
 
 def _text(model: ModelConfig) -> str:
-    return model.flow or registry.METHODS[model.method].defaults["flow"]
+    return model.flow or METHODS[model.method].defaults["flow"]

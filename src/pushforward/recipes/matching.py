@@ -12,6 +12,7 @@ from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..couplings import Coupling, MinibatchOT
 from ..data import Schema
+from ..entries import FLOWS
 from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scaled
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
@@ -87,7 +88,7 @@ class Matching(Recipe):
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        model, known = config.model, ", ".join(registry.FLOWS)
+        model, known = config.model, ", ".join(FLOWS)
         if model.flow is not None:
             raise ValueError(
                 f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}"

@@ -9,10 +9,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from .. import registry
 from ..bijections import Affine, Bijection, Chain, Whiten
 from ..data import load as load_data
 from ..data.dataset import whitening
+from ..entries import DATASETS
 from ..metrics.baselines.blend import cross_fit
 from ..metrics.baselines.coordinates import drawn_in
 from ..random import derive_seed, seeded
@@ -193,7 +193,7 @@ def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source
             "linear, lipman, trig, polynomial and follmer"
         )
     seed = derive_seed(recipe.seed, "source") % 2**31
-    entry = registry.DATASETS.get(d.source)
+    entry = DATASETS.get(d.source)
     rows = d.rows if entry is not None and ".toys:" in entry.target else None
     columns, exclude = (d.columns, d.exclude) if entry is None else ((), ())
     try:

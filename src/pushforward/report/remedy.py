@@ -10,6 +10,7 @@ from typing import Any
 
 from .. import registry
 from ..config import ModelConfig, RunConfig, flatten
+from ..entries import DATASETS, METHODS
 from ..recipes import by_method, recipe_of
 from .headline import ROWS, Kind
 from .run_like import RunLike
@@ -56,7 +57,7 @@ def remedy(kind: Kind, run: RunLike, course: Course | None = None) -> str:
 def _may_start(run: RunLike) -> bool:
     """Whether baselines can be what the run starts from, and are not yet."""
     config = by_method(run.config)
-    entry, model = registry.METHODS[config.model.method], config.model
+    entry, model = METHODS[config.model.method], config.model
     if run.config.data.source not in (None, "normal") or run.summary.get("start"):
         return False
     if run.schema.kind != "table" or not entry.starts_anywhere or model.base or model.teacher:
@@ -111,7 +112,7 @@ def train_command(run: RunLike, change: dict[str, str], out: Path) -> str:
 
 def _from_config(config: RunConfig) -> list[str]:
     """The command that a configuration stands for; empty where its data were in memory."""
-    known = Path(config.target).exists() or config.target in registry.DATASETS
+    known = Path(config.target).exists() or config.target in DATASETS
     if not known:
         return []
     method = config.model.method

@@ -1,0 +1,45 @@
+"""Every component by name: where it lives, what it is, which paper it comes from.  Standard library only."""
+
+from .base import Entry, Kind, Method
+from .data import DATASETS
+from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
+from .methods import METHODS, RECIPES, by_likelihood
+from .models import BASES, FLOWS, NETWORKS
+from .solvers import SDE_SOLVERS, SOLVERS
+
+__all__ = [
+    "BASES",
+    "COUPLINGS",
+    "DATASETS",
+    "Entry",
+    "FLOWS",
+    "GAMMAS",
+    "KINDS",
+    "Kind",
+    "METHODS",
+    "Method",
+    "NETWORKS",
+    "RECIPES",
+    "SCHEDULES",
+    "SDE_SOLVERS",
+    "SOLVERS",
+    "TIMES",
+    "WEIGHTINGS",
+    "by_likelihood",
+]
+
+#: What is registered, by kind.  A class of the user's own is a subclass of the abstract class of its kind.
+KINDS = {
+    "network": Kind(NETWORKS, "pushforward.nn:Network", "--network"),
+    "flow": Kind(FLOWS, "pushforward.flows:DensityFlow", "--flow", method=by_likelihood),
+    "base": Kind(BASES, "pushforward.sources:Source", "--base"),
+    "coupling": Kind(COUPLINGS, "pushforward.couplings:Coupling", "--coupling"),
+    "path": Kind(SCHEDULES, "pushforward.paths:Schedule", "--path"),
+    "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
+    "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
+    "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
+    "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
+    "sde-solver": Kind(SDE_SOLVERS, "pushforward.solvers:StochasticSolver", "--solver", "stochastic"),
+    "method": Kind(METHODS, "", "--method"),
+    "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
+}

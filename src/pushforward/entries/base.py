@@ -1,0 +1,76 @@
+"""What a line of a registry says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["Entry", "Kind", "Method", "table"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a registry: the class or function as ``module:Class``, what it is, and its paper.
+
+    small: options for tables of few rows.  one_column: the name of what stands in for it where there is a
+    single column.  own_source: whether it has hidden variables, or a shape, that leave no choice of a source.
+    """
+
+    target: str
+    summary: str
+    paper: str = ""
+    small: str = ""
+    one_column: str = ""
+    own_source: bool = False
+
+
+@dataclass(frozen=True)
+class Method:
+    """A name for a set of defaults of a recipe, with the paper it comes from.
+
+    recipe: the family that it is of, which trains it.  starts_anywhere: whether its flow may start from any
+    distribution of data points.
+    """
+
+    summary: str
+    paper: str
+    defaults: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "flow-matching"
+    starts_anywhere: bool = True
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is registered of one kind.
+
+    entries: by name.  abstract: the class of which each has to be a subclass, as ``module:Class``; none for
+    methods, which are data.  flag: how the command line asks for one, and ``which`` of several kinds of one
+    flag this is.  method: the method that each of them is too, by its name and entry.
+    """
+
+    entries: dict[str, Any]
+    abstract: str
+    flag: str
+    which: str = ""
+    method: Callable[[str, Entry], Method] | None = None
+
+
+def table(
+    module: str,
+    *lines: tuple[str, str, str] | tuple[str, str, str, str],
+    small: str = "",
+    one_column: str = "",
+    own_source: bool = False,
+) -> dict[str, Entry]:
+    """The entries of ``lines``, each a name, a class of ``module``, what it is, and its paper.
+
+    >>> table("pushforward.solvers", ("rk4", "RK4", "fourth order, fixed steps", "Kutta 1901"))["rk4"].target
+    'pushforward.solvers:RK4'
+    """
+    return {
+        name: Entry(
+            f"{module}:{target}", summary, *paper, small=small, one_column=one_column, own_source=own_source
+        )
+        for name, target, summary, *paper in lines
+    }

@@ -1,0 +1,99 @@
+"""Networks, normalizing flows, and the distributions that these start from."""
+
+from .base import table
+
+__all__ = ["BASES", "FLOWS", "NETWORKS"]
+
+NETWORKS = table(
+    "pushforward.nn",
+    ("mlp", "MLP", "plain multilayer perceptron on (t, x)"),
+    ("resmlp", "ResidualMLP", "residual perceptron, Fourier features of x and t"),
+    ("unet", "UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
+)
+
+FLOWS = {
+    **table(
+        "pushforward.flows",
+        ("nice", "nice", "additive couplings, a scale", "Dinh et al. 2015, arXiv 1410.8516"),
+        ("realnvp", "realnvp", "affine couplings", "Dinh et al. 2017, arXiv 1605.08803"),
+        ("nsf", "nsf", "rational-quadratic spline couplings", "Durkan et al. 2019, arXiv 1906.04032"),
+        small="layers=4,width=32",
+        one_column="nsf-ar",
+    ),
+    **table(
+        "pushforward.flows",
+        (
+            "maf",
+            "maf",
+            "masked affine autoregressive, slow to sample",
+            "Papamakarios et al. 2017, arXiv 1705.07057",
+        ),
+        (
+            "iaf",
+            "iaf",
+            "inverse autoregressive, slow to score and to train",
+            "Kingma et al. 2016, arXiv 1606.04934",
+        ),
+        small="layers=2,width=32",
+        one_column="nsf-ar",
+    ),
+    **table(
+        "pushforward.flows",
+        (
+            "nsf-ar",
+            "nsf_ar",
+            "autoregressive rational-quadratic splines, slow to sample",
+            "Durkan et al. 2019, arXiv 1906.04032",
+        ),
+        small="layers=2,width=32",
+    ),
+    **table(
+        "pushforward.flows",
+        (
+            "residual",
+            "residual",
+            "residual flow: layers x + g(x), g a contraction, slow to sample",
+            "Chen et al. 2019, arXiv 1906.02735",
+        ),
+        small="layers=4",
+    ),
+    **table(
+        "pushforward.flows",
+        (
+            "vae",
+            "VAE",
+            "variational autoencoder, which only bounds the density",
+            "Kingma & Welling 2014, arXiv 1312.6114",
+        ),
+        (
+            "glow",
+            "glow",
+            "images: couplings and 1x1 convolutions at several scales",
+            "Kingma & Dhariwal 2018, arXiv 1807.03039",
+        ),
+        (
+            "tarflow",
+            "tarflow",
+            "images: autoregressive transformers over patches, slow to sample",
+            "Zhai et al. 2024, arXiv 2412.06329",
+        ),
+        own_source=True,
+    ),
+}
+
+BASES = table(
+    "pushforward.sources",
+    ("normal", "Normal", "the standard normal distribution, which flows take by themselves"),
+    (
+        "student-t",
+        "StudentT",
+        "heavy tails, of learnt degrees of freedom",
+        "Jaini et al. 2020, arXiv 1907.04481",
+    ),
+    (
+        "mixture",
+        "LearntMixture",
+        "several normal distributions, learnt",
+        "Izmailov et al. 2020, arXiv 1912.13025",
+    ),
+)

@@ -1,0 +1,37 @@
+"""Solvers of ordinary and of stochastic differential equations."""
+
+from .base import table
+
+__all__ = ["SDE_SOLVERS", "SOLVERS"]
+
+SOLVERS = table(
+    "pushforward.solvers",
+    ("euler", "Euler", "first order, fixed steps"),
+    ("midpoint", "Midpoint", "second order, fixed steps"),
+    ("heun", "Heun", "second order, fixed steps"),
+    ("ab2", "AB2", "second order, one evaluation a step, fixed steps", "Bashforth & Adams 1883"),
+    ("rk4", "RK4", "fourth order, fixed steps", "Kutta 1901"),
+    (
+        "dopri5",
+        "Dopri5",
+        "fifth order, adaptive, a step size per sample",
+        "Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3",
+    ),
+    (
+        "tsit5",
+        "Tsit5",
+        "fifth order, adaptive, a step size per sample",
+        "Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002",
+    ),
+)
+
+SDE_SOLVERS = table(
+    "pushforward.solvers",
+    ("euler-maruyama", "EulerMaruyama", "weak order 1, fixed steps", "Maruyama 1955, doi 10.1007/BF02846028"),
+    (
+        "stochastic-heun",
+        "StochasticHeun",
+        "weak order 2 for additive noise, fixed steps",
+        "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5",
+    ),
+)

@@ -1,0 +1,29 @@
+"""From the name of a component to the component.  Standard library only, and what checks types.
+
+A component is written ``name`` or ``name,option=value,option=value``; instead of a registered name
+``module:Class`` names a class of your own: ``--path my_paths:Curved,strength=2``.
+
+A text may come out of somebody else's file.  So a name that is not registered is refused before anything is
+imported, unless the caller has said that it is trusted: see :func:`trusting`.
+"""
+
+from .components import check, create, found, is_stochastic_solver, lookup, parse, remember
+from .texts import is_number, own_classes, quoted, suggest
+from .trust import Trust, trusted_class, trusting
+
+__all__ = [
+    "Trust",
+    "check",
+    "create",
+    "found",
+    "is_number",
+    "is_stochastic_solver",
+    "lookup",
+    "own_classes",
+    "parse",
+    "quoted",
+    "remember",
+    "suggest",
+    "trusted_class",
+    "trusting",
+]

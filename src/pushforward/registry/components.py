@@ -1,0 +1,138 @@
+"""From the text of a component to the component."""
+
+from __future__ import annotations
+
+import importlib
+import types
+from typing import Any
+
+from ..entries import KINDS, SDE_SOLVERS
+from .options import check_options, hints_of
+from .texts import literal, quoted, split, suggest
+from .trust import check_trusted, own_class
+
+__all__ = ["check", "create", "found", "is_stochastic_solver", "lookup", "parse", "remember"]
+
+#: Characters of a component's text at most.
+LONGEST = 1000
+#: Components that a user has registered, by what their entries call them.
+_registered: dict[str, Any] = {}
+
+
+def lookup(kind: str, name: str) -> Any:
+    """The entry of ``name``.  Raises ValueError that suggests the nearest known name."""
+    table = KINDS[kind].entries
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"unknown {kind} {quoted(name)}{suggest(str(name)[:80], table)}")
+    return table[name]
+
+
+def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
+    """Split ``name,option=value`` into the target class ``module:Class`` and its options.
+
+    Nothing is imported.  Raises ValueError for a name that is neither registered nor trusted, and for what
+    is no list of options.
+
+    >>> parse("solver", "euler,steps=20")
+    ('pushforward.solvers:Euler', {'steps': 20})
+    """
+    flag = KINDS[kind].flag
+    if not isinstance(spec, str):
+        raise ValueError(
+            f"{flag}: expected a text such as {next(iter(KINDS[kind].entries))!r}, got {quoted(spec)}"
+        )
+    if len(spec) > LONGEST:
+        raise ValueError(f"{flag} {quoted(spec)}: expected at most {LONGEST} characters, got {len(spec):,}")
+    name, *rest = split(spec)
+    if ":" in name:
+        check_trusted(flag, name)
+        target = name
+    else:
+        target = lookup(kind, name).target
+    options: dict[str, Any] = {}
+    for part in rest:
+        key, equals, text = part.partition("=")
+        key = key.strip()
+        if not equals:
+            raise ValueError(f"{flag} {quoted(spec)}: expected option=value, got {quoted(part)}")
+        if key in options:
+            raise ValueError(f"{flag} {quoted(spec)}: option {quoted(key)} is given twice")
+        options[key] = literal(text)
+    return target, options
+
+
+def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
+    """Build the component that ``spec`` names; its options override ``defaults``.
+
+    Raises ValueError for an unknown name or option, a class that is neither registered nor trusted or is none
+    of its kind, and for a value that the component refuses.
+    """
+    make, options = check(kind, spec, len(arguments))
+    where = f"{KINDS[kind].flag} {quoted(spec)}"
+    try:
+        made = make(*arguments, **{**defaults, **options})
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from error
+    except Exception as error:  # whatever the constructor of a class makes of values that it has not foreseen
+        raise ValueError(f"{where}: {str(error) or type(error).__name__}") from error
+    wanted = _found(KINDS[kind].abstract)
+    if not isinstance(made, wanted):
+        raise ValueError(f"{where}: expected a {wanted.__name__}, got a {type(made).__name__}")
+    return made
+
+
+def check(kind: str, spec: str, given: int = 0) -> tuple[Any, dict[str, Any]]:
+    """What makes the component that ``spec`` names, and its options, of names and types that it takes.
+
+    given: arguments that it is called with by position.  Only what is registered or trusted is imported, and
+    nothing is called.  Raises ValueError as :func:`create` does.
+    """
+    where = f"{KINDS[kind].flag} {quoted(spec)}"
+    target, options = parse(kind, spec)
+    name = split(spec)[0]
+    make = _own(kind, name, where) if ":" in name else _found(target)
+    check_options(make, options, given, where)
+    return make, options
+
+
+def found(kind: str, name: str) -> Any:
+    """The class registered as ``name``.  Raises ValueError that suggests the nearest known name."""
+    return _found(lookup(kind, name).target)
+
+
+def is_stochastic_solver(spec: Any) -> bool:
+    """Whether ``spec`` names a solver of stochastic differential equations."""
+    return isinstance(spec, str) and split(spec)[0] in SDE_SOLVERS
+
+
+def remember(kind: str, target: str, component: Any) -> None:
+    """Let ``target`` be this component of the user's, wherever its module is.
+
+    Raises ValueError for one that is none of its kind.
+    """
+    _check_kind(kind, component, f"{KINDS[kind].flag} {quoted(target)}")
+    _registered[target] = component
+
+
+def _found(target: str) -> Any:
+    if target in _registered:
+        return _registered[target]
+    module, _, name = target.partition(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _own(kind: str, name: str, where: str) -> Any:
+    """A class of the user's own, or a function that says it returns such.  Raises ValueError for another."""
+    found = own_class(name, where)
+    _check_kind(kind, found, where)
+    return found
+
+
+def _check_kind(kind: str, found: Any, where: str) -> None:
+    wanted = _found(KINDS[kind].abstract)
+    makes = found
+    if isinstance(found, types.FunctionType):  # as most flows of the registry are
+        makes = hints_of(found).get("return")
+    if not (isinstance(makes, type) and issubclass(makes, wanted)):
+        base = KINDS[kind].abstract.replace(":", ".")
+        raise ValueError(f"{where}: expected a subclass of {base}, got {quoted(found)}")

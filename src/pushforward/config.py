@@ -1,7 +1,7 @@
 """The configuration of a training run: dataclasses that are the flags and ``config.json``.
 
-Needs no torch.  ``None`` means: chosen by the method and from the data, see
-:func:`pushforward.recipes.resolve`; a run stores what was chosen.  Whatever is not None was asked for.
+Needs no torch.  ``None`` means that the method and the data choose the value, see
+:func:`pushforward.recipes.resolve`; a run stores the chosen value.  A value that is not None was given.
 """
 
 from __future__ import annotations
@@ -34,26 +34,25 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """What is learnt from."""
+    """The data."""
 
     source: str | None = None
     """Distribution at t = 0: `normal`, `baseline` (fitted to the training rows, the default of small tables),
-    or data to start from, a built-in name or a path."""
+    or other data, as a built-in name or a path."""
     condition: tuple[str, ...] = ()
     """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
     condition_kind: Literal["auto", "labels", "continuous"] = "auto"
     """How to read them; auto: text and few integers are labels, other numbers continuous."""
     columns: tuple[str, ...] = ()
-    """Columns that are data, and no others; default: all."""
+    """Columns that are data; default: all."""
     exclude: tuple[str, ...] = ()
     """Columns to leave out, such as names, dates and identifiers."""
     sample_weight: str | None = None
-    """Column of weights of the rows, non-negative numbers; it leaves the data."""
+    """Column of non-negative weights of the rows; it is then no part of the data."""
     holdout: float = 0.2
-    """Share of rows held out for the report, which training never sees."""
+    """Share of rows held out for the report; training does not use them."""
     validation: float | None = None
-    """Share of the training rows that choose the weights and are not trained on; none where there are
-    `--folds`."""
+    """Share of the training rows that choose the weights instead of being trained on; 0 with `--folds`."""
     deduplicate: bool = False
     """Drop exact repeats before splitting."""
     preprocess: Literal["auto", "whiten", "standardise", "logit", "histogram", "none"] = "auto"
@@ -66,19 +65,20 @@ class DataConfig:
     resize: int | None = None
     """Pixels that the shorter side of images of a folder is scaled to; the central square is kept."""
     max_size: float = 2.0
-    """Gigabytes that the numbers of one file, or of a folder of images, may take when they are read."""
+    """Gigabytes of memory that the numbers of one file, or of a folder of images, may take."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """What is learnt."""
+    """The model."""
 
     method: str = "fm"
-    """Recipe, see `pushforward methods`; it sets the defaults of the other flags."""
+    """Method, see `pushforward methods`; it sets the defaults of other flags."""
     flow: str | None = None
     """Normalizing flow of maximum-likelihood methods, with options: `nsf,layers=8,bins=8`."""
     base: str | None = None
-    """Learnt source of a normalizing flow: `student-t`, `mixture,components=8`, ...; default: none learnt."""
+    """Source of a normalizing flow with learnt parameters: `student-t`, `mixture,components=8`, ...; default:
+    `normal`, which has none."""
     network: str | None = None
     """`mlp`, `resmlp`, `unet`, with options: `mlp,width=128,depth=4`."""
     coupling: str | None = None
@@ -86,7 +86,7 @@ class ModelConfig:
     plan: int | None = None
     """Rows of each transport plan, made ahead in the background; 2,048 or one batch if that is more."""
     reuse: int | None = None
-    """How often a planned pair is used, with fresh times and noise."""
+    """How often a planned pair is used, each time with a new time and new noise."""
     path: str | None = None
     """Schedule of the path from source to data: `linear`, `vp`, `ve`, `trig`, ..."""
     gamma: str | None = None
@@ -94,13 +94,13 @@ class ModelConfig:
     times: str | None = None
     """Distribution of training times: `uniform`, `late,power=2`, `logit-normal`, `u-shaped`."""
     weighting: str = "uniform"
-    """Weight of the loss by time."""
+    """Weight of the loss by time: `uniform`, `min-snr`, `power,early=1`, ..."""
     prediction: Literal["velocity", "data", "noise", "score", "v"] | None = None
     """What the network predicts."""
     reflow: int | None = None
     """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""
     distil: bool = False
-    """At last distil into a map of one step."""
+    """Distil the trained flow into a map of one step at the end."""
     teacher: str | None = None
     """Run folder of a trained flow that reflow starts from, instead of training one."""
     pairs: int | None = None
@@ -115,13 +115,13 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How it is trained."""
+    """The optimisation."""
 
     steps: int | None = None
-    """Optimiser steps at most; validation may keep the weights of fewer."""
+    """Most optimiser steps; validation may keep the weights of an earlier step."""
     minutes: float | None = None
-    """Minutes that the run may take, from its start to its report: training ends in time, with the learning
-    rate decayed.  Such a run depends on the speed of the machine."""
+    """Minutes that the run may take, from its start to its report; training ends in time, with the learning
+    rate decayed.  The result then depends on the speed of the machine."""
     batch: int | None = None
     """Rows per step, over all devices."""
     lr: float | None = None
@@ -135,12 +135,12 @@ class OptimConfig:
     ema: float | None = None
     """Decay of the moving average of the weights that sampling uses; 0 switches it off."""
     jitter: float | None = None
-    """Normal noise added to training rows in the space of the model, to learn no more than they can tell."""
+    """Deviation of normal noise added to training rows in the space of the model, against overfitting."""
     patience: int | None = None
-    """Stop after so many validations without a better one, and keep the best weights; 0 does neither."""
+    """Stop after this many validations without an improvement, and keep the best weights; 0: neither."""
     folds: int | None = None
-    """Cross-validation folds that choose the number of steps, after which all training rows are trained on;
-    0 for none.  Default: 5 for small tables."""
+    """Cross-validation folds that choose the number of steps for the training on all training rows; 0 for
+    none.  Default: 5 for small tables."""
     validate_every: int | None = None
     """Steps between validations."""
     log_every: int = 25
@@ -151,7 +151,7 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class ComputeConfig:
-    """Where it runs.  These may change when a run is resumed."""
+    """Devices and precision.  These may change when a run is resumed."""
 
     device: str = "auto"
     """Where to compute: `auto` (a CUDA device where there is one, else the CPU), `cpu`, `cuda`, `mps`."""
@@ -164,7 +164,7 @@ class ComputeConfig:
     precision: str = "32-true"
     """`32-true`, `bf16-mixed`, `16-mixed`, `64-true`."""
     threads: int | None = None
-    """CPU threads; small networks are quickest on one, which is the default for tables."""
+    """CPU threads; small networks are fastest with one, the default for tables."""
     compile: bool = False
     """Compile the network with torch.compile."""
 
@@ -186,7 +186,7 @@ class RunConfig:
     def of(cls, target: str, **settings: Any) -> RunConfig:
         """A configuration from flat settings, named as on the command line.
 
-        Raises ValueError for a name that is none of them, and suggests the nearest.
+        Raises ValueError for an unknown name, with the nearest known one.
 
         >>> RunConfig.of("moons", method="ot-cfm", steps=100).model.method
         'ot-cfm'
@@ -242,7 +242,7 @@ PARTS: dict[str, Any] = {
 
 
 def _as_told(part: type, name: str, value: Any) -> Any:
-    """A single text where several are allowed, a number where a text is: as the command line has it."""
+    """``value`` as the command line would read it: a text where several may be given, a number as a text."""
     if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
         value = value.item()
     hint = typing.get_type_hints(part)[name]
@@ -269,5 +269,5 @@ def flatten(data: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def default_out(target: str, method: str) -> Path:
-    """Where a run goes when nothing is said: ``runs/<data>-<method>``."""
+    """The default run folder, ``runs/<data>-<method>``."""
     return Path("runs") / f"{Path(target.split(':')[0]).stem or 'data'}-{method}"

@@ -1,4 +1,4 @@
-"""A data set as points with masses, and a distribution as draws: what semidiscrete transport starts from."""
+"""The two sides of semidiscrete transport: a data set as points with masses, and a distribution as draws."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Atoms:
         return (centre - self.centre) @ y.T - 0.5 * y.square().sum(1)
 
     def row(self, point: Tensor, generator: torch.Generator | None) -> Tensor:
-        """A row for each point: its only one, or one of several equal ones in proportion to their weights."""
+        """The row of each point; one of several equal rows is drawn in proportion to their weights."""
         first = torch.cat([self.last.new_zeros(1), self.last[:-1] + 1])
         if len(self.points) == len(self.order):
             return self.order[first[point]]

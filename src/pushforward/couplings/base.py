@@ -1,4 +1,4 @@
-"""What a coupling is: a rule that pairs rows of the source with rows of the target."""
+"""The abstract coupling: a rule that pairs rows of the source with rows of the target."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tensors import to_tensor
 
 @dataclass(frozen=True)
 class Pairing:
-    """Which rows go together.
+    """The row numbers of each pair.
 
     indices: ``(P, marginals)`` int64; column 0 indexes the source, column 1 the target.
     weight: ``(P,)`` or None for equal weights.
@@ -78,11 +78,11 @@ class Coupling(ABC):
         return
 
     def state_dict(self) -> dict[str, Tensor]:
-        """What a fit has found, as far as it is worth keeping."""
+        """The results of a fit that are stored with a run."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Become the fitted coupling of :meth:`state_dict`.  Raises ValueError for missing entries."""
+        """Restore the fitted coupling of :meth:`state_dict`.  Raises ValueError for missing entries."""
         return
 
     @overload
@@ -95,7 +95,7 @@ class Coupling(ABC):
     ) -> tuple[Rows, Rows]: ...
 
     def __call__(self, source, target, generator=None):
-        """The paired rows themselves: ``x0, x1 = coupling(x0, x1)``."""
+        """The paired rows: ``x0, x1 = coupling(x0, x1)``."""
         columns = self.pair(source, target, generator).indices.unbind(1)
         take = [
             rows.take(index) if isinstance(rows, Rows) else to_tensor(rows)[index]

@@ -23,17 +23,17 @@ class ConditionalOT(Coupling):
     given c misses the data (Cheng & Schwing 2025, arXiv 2503.10636).  Here source rows carry conditions too,
     those of the target's rows as a rule, and prefer partners of like conditions.
 
-    Labels, integers ``(B,)``, are kept apart: a target row is paired with a source row of its own label
-    wherever the counts allow it, which is the plan for an infinite w.  For other conditions C is the squared
-    distance, in mappings summed over the entries, and w is such that row i finds, on average, the share
-    ``ratio`` of the other candidates of its label no dearer than the one of its own condition,
+    Labels, integers ``(B,)``, are not mixed: a target row is paired with a source row of its own label as far
+    as the counts allow, which is the plan for an infinite w.  For other conditions C is the squared distance,
+    in mappings summed over the entries, and w is such that row i finds, on average, the share ``ratio`` of
+    the other candidates of its label no dearer than the one of its own condition,
 
         #{(i, j): M_ij + w C_ij <= M_io + w C_io} = ratio #{(i, j)},    M_ij = |x0_i - x1_j|^2,  j not o,
 
     where o is the target row whose condition is closest to that of source row i, row i itself where it is
     among the closest.  Every pair has a w from which on it no longer counts, so w is a quantile of those.
-    A share that no w reaches, because conditions repeat, gives the largest of them, one that every w
-    undercuts gives 0.  ``weight`` sets w instead, for labels too (C = 1 for different ones).  Without
+    If conditions repeat and no w reaches the share, w is the largest of these values; if every w gives less
+    than the share, w is 0.  ``weight`` sets w instead, for labels too (C = 1 for different ones).  Without
     conditions this is :class:`MinibatchOT`.
 
     A condition whose first dimensions are those of the mask of its rows, as in sequences, is compared on

@@ -1,4 +1,4 @@
-"""Conditions of the rows of two marginals, set against each other."""
+"""Comparison of the conditions of two marginals."""
 
 from __future__ import annotations
 

@@ -16,10 +16,10 @@ class DatasetOT(Coupling):
     """The plan of ``inner`` (exact transport by default) between two whole data sets, made once.
 
     :meth:`fit` pairs all source rows with all target rows, without the bias of plans between batches.  The
-    fitted coupling holds the pairs as :attr:`pairing`, whose indices are rows of the two data sets; trainers
-    take them from there in fresh orders, and :meth:`pair` returns them for the data sets it was fitted to.
+    fitted coupling has the pairs in :attr:`pairing`, whose indices are rows of the two data sets.  Trainers
+    take pairs from it in random orders, and :meth:`pair` returns it for the data sets of the fit.
 
-    Raises ValueError where it is not fitted, is fitted to a distribution instead of rows, or is handed other
+    Raises ValueError if it is not fitted, is fitted to a distribution instead of rows, or is given other
     data.
 
     >>> x0, x1 = torch.tensor([[0.0], [1.0]]), torch.tensor([[1.1], [0.1]])

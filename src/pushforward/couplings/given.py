@@ -12,8 +12,8 @@ from .base import Coupling, Pairing
 class GivenPairs(Coupling):
     """Row i of the source goes with row i of the target, over two whole data sets of ``count`` rows.
 
-    For data that come in pairs, and for the starts and ends of a flow that is straightened by reflow (Liu
-    et al. 2023, arXiv 2209.03003, algorithm 1).  Trainers take its :attr:`pairing` in fresh orders.  Raises
+    For data that come in pairs, and for the starts and ends of a flow in reflow (Liu et al. 2023, arXiv
+    2209.03003, algorithm 1).  Trainers take pairs from its :attr:`pairing` in random orders.  Raises
     ValueError for a count below 1 and data sets of other lengths.
 
     >>> GivenPairs(2).pair(torch.zeros(2, 3), torch.ones(2, 3)).indices

@@ -15,10 +15,10 @@ class PartialOT(Coupling):
     """The exact plan that transports the share ``mass`` of the batch at the least cost |x0 - x1|^2.
 
     min over P >= 0 of sum ``mass`` with P 1 <= a, P^T 1 <= b (Chapel et al. 2020, arXiv 2002.08276).  Only
-    the matched rows are paired: round(mass n) of them for n rows on the smaller side, none twice.  Rows
-    that fit badly, such as outliers, are left out, so pairs have *other marginals* than the data by
-    design.  With weights, normalised on each side, as many pairs are drawn from the plan.  ``info`` holds
-    the ``cost`` per unit of transported mass and the ``mass``.
+    the matched rows are paired: round(mass n) of them for n rows on the smaller side, none twice.  Rows far
+    from all others, such as outliers, are left out, so by design the pairs have *other marginals* than the
+    data.  With weights, normalised on each side, as many pairs are drawn from the plan.  ``info`` holds the
+    ``cost`` per unit of transported mass and the ``mass``.
 
     Raises ValueError for a mass outside (0, 1], weights that cannot be used and rows that are not finite.
 

@@ -29,22 +29,22 @@ class SemidiscreteOT(Coupling):
     :meth:`fit` finds potentials g that maximise E_x[-max_j (g_j - c(x, y_j))] + sum_j b_j g_j
     (Mousavi-Hosseini et al. 2025, arXiv 2509.25519), with b the rows' weights, equal where there are none;
     the fitted coupling pairs each x with row argmax_j (g_j - c(x, y_j)).  Every row of the data is then
-    chosen as often as its weight says, without the bias of batches, and a pair costs one search.  No
-    entropic smoothing.  The potentials are found by a stochastic Newton method whose late iterates are
-    averaged, for ever larger parts of the data in up to four dimensions; it stops where
+    chosen with a frequency equal to its weight, without the bias of minibatches, and a pair costs one search.
+    There is no entropic smoothing.  The potentials are found by a stochastic Newton method whose late
+    iterates are averaged; in up to four dimensions it begins with small parts of the data.  It stops when
     chi^2 = sum_j (p_j - b_j)^2 / b_j, p_j being how often row j is chosen, is below ``tolerance`` by the
     unbiased estimate of :func:`pushforward.plans.chi_square` on fresh draws.
 
     tolerance: of chi^2; 0.05 means that shares are off by a fifth in root mean square.
-    max_iterations: steps with all rows; where they do not suffice a warning says so.
+    max_iterations: most steps with all rows; a warning says if they do not suffice.
     progress: called after each step with (iteration, rows in use, chi^2 of that step).
 
     A fitted coupling has ``potentials`` ``(N,)``, float64 with weighted mean zero, and ``info``: chi_square,
     cost (E|x0 - x1|^2), iterations, draws, seconds, converged.  :meth:`pair` wants the whole data set as its
-    target, and gives one pair per source row; equal rows of the data share what falls to them.  Raises
-    ValueError for numbers that are not positive, event shapes that differ, weights that are not
-    positive, values that are not finite, a finite source of fewer than ten rows for each of the data's, a
-    source that needs a condition, a coupling that is not fitted, and other data than it was fitted on.
+    target, and gives one pair per source row; equal rows of the data share their source rows.  Raises
+    ValueError for numbers that are not positive, event shapes that differ, weights that are not positive,
+    values that are not finite, a finite source of fewer than ten rows for each of the data's, a source that
+    needs a condition, a coupling that is not fitted, and other data than it was fitted on.
 
     >>> from pushforward.sources import Normal
     >>> data = torch.tensor([[-1.0], [0.0], [1.0]])
@@ -74,10 +74,10 @@ class SemidiscreteOT(Coupling):
         self._ready: tuple[weakref.ref[Tensor], int, Atoms, Search] | None = None
 
     def check_source(self, source: Source | Rows | Tensor, targets: int) -> None:
-        """Raise ValueError for a finite source of too few rows to share out among ``targets`` rows.
+        """Raise ValueError for a finite source with too few rows for ``targets`` target rows.
 
-        Each source row goes to one target row whole, so that n of them serve m rows evenly but for a part of
-        order m / n.
+        Each source row is paired with one target row, so n source rows give m target rows equal shares up to
+        a part of order m / n.
         """
         rows = None
         if isinstance(source, Empirical):

@@ -23,11 +23,11 @@ class SinkhornOT(Coupling):
     """The entropic optimal-transport plan of the batch for the cost C_ij = |x0_i - x1_j|^2.
 
     min over plans P of sum_ij P_ij C_ij + epsilon KL(P | a b^T) (Cuturi 2013, arXiv 1306.0895).  Each source
-    row is used once, with a partner drawn from P(j | i).  With ``relative`` the regularisation is
-    ``epsilon`` times the standard deviation of the costs between the clouds moved onto one mean, which no
-    offset or scale of the data changes, nor an offset of one side (Zhang et al. 2025, arXiv 2506.05526);
-    without it is in the units of C: the Schroedinger bridge of sigma dW between the batches takes 2 sigma^2
-    (Tong et al. 2024, arXiv 2302.00482, section 3.2.4).
+    row is used once, with a partner drawn from P(j | i).  With ``relative`` the regularisation is ``epsilon``
+    times the standard deviation of the costs after both sides are moved to one mean; the plan then does not
+    depend on offsets or the scale of the data (Zhang et al. 2025, arXiv 2506.05526).  Without ``relative`` it
+    is in the units of C: the Schroedinger bridge of sigma dW between the batches takes 2 sigma^2 (Tong et al.
+    2024, arXiv 2302.00482, section 3.2.4).
 
     ``tolerance`` is on the L1 error of the marginals; a plan that misses it after ``max_iterations`` is used
     with a UserWarning, given once.  Weights of the target count in the plan; those of the source weigh the
@@ -133,9 +133,9 @@ def costs(source: Rows, target: Rows) -> Tensor:
 
 
 def _balanced_costs(source: Rows, target: Rows) -> tuple[Tensor, float]:
-    """Costs with the same balanced plans as |x0_i - x1_j|^2, and what their mean falls short of its mean by.
+    """Costs with the same balanced plans as |x0_i - x1_j|^2, and the difference between the means of both.
 
-    In single precision clouds that lie far apart would have nothing but their distance.
+    In single precision, rounding would leave nothing but the distance between two samples that lie far apart.
     """
     if source.mask is not None or target.mask is not None:
         return costs(source, target), 0.0
@@ -151,7 +151,7 @@ def _balanced_costs(source: Rows, target: Rows) -> tuple[Tensor, float]:
 
 
 def spread(source: Rows, target: Rows) -> float:
-    """The deviation of |x0_i - x1_j|^2 over all pairs, once both clouds have the same mean; 1 where it is 0.
+    """The deviation of |x0_i - x1_j|^2 over all pairs, after both sides are moved to one mean; 1 if it is 0.
 
     Rows count by their weights.  Of centred x and y it is var |x|^2 + var |y|^2 + 4 sum_kl cov(x)_kl
     cov(y)_kl.  With masks means are not moved, as each pair has elements of its own.
@@ -176,7 +176,7 @@ def spread(source: Rows, target: Rows) -> float:
 
 
 def figures(plan: EntropicPlan) -> list[dict[str, Any]]:
-    """What a batch of plans says about itself, plan by plan."""
+    """The figures of each plan of a batch."""
     cost, entropy = plan.figures()
     columns = {
         "cost": cost,

@@ -1,4 +1,4 @@
-"""Minibatch optimal transport that may leave rows out, at a price."""
+"""Minibatch optimal transport that may leave rows out, with a penalty."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from .sinkhorn import costs, figures, positive, spread
 
 
 class UnbalancedOT(Coupling):
-    """The entropic plan of the batch whose marginals may differ from the rows' masses at the price ``rho``.
+    """The entropic plan of the batch whose marginals may differ from the masses of the rows, with penalty
+    ``rho``.
 
     min over P >= 0 of sum P_ij |x0_i - x1_j|^2 + epsilon KL(P | a b^T) + rho KL(P 1 | a) + rho KL(P^T 1 | b)
-    (Chizat et al. 2018, arXiv 1607.05816; for flows Eyring et al. 2024, arXiv 2311.15100).  Far rows are used
-    less, so pairs have *other marginals* than the data by design; a large rho gives the balanced plan.
-    As many pairs as the larger side has rows are drawn from the plan divided by its mass.
+    (Chizat et al. 2018, arXiv 1607.05816; for flows Eyring et al. 2024, arXiv 2311.15100).  Rows far from all
+    others get less weight, so by design the pairs have *other marginals* than the data; a large rho gives the
+    balanced plan.  As many pairs as the larger side has rows are drawn from the plan divided by its mass.
 
-    With ``relative`` a multiple of the mean cost of all pairs is paid for ``rho``, and ``epsilon`` is a
-    multiple of the deviation of the costs as in :class:`SinkhornOT`; otherwise both are in the units of the
-    cost.  Then an offset of one side, which makes all costs large and nearly equal, leaves no row out and
-    no plan blurred.  A row has the mass 1 / (number of rows), times its weight where it has one; weights of
-    mean one keep the mass.  The plan is made in double precision.  ``info`` of a pairing holds the plan's
-    ``mass`` and what :class:`SinkhornOT` says; convergence is treated alike.
+    With ``relative``, ``rho`` is in units of the mean cost of all pairs, and ``epsilon`` in units of the
+    deviation of the costs as in :class:`SinkhornOT`; an offset of one side, which makes all costs large and
+    nearly equal, then neither excludes rows nor blurs the plan.  Otherwise both are in the units of the cost.
+    A row has the mass 1 / (number of rows), times its weight where it has one; weights of mean one keep the
+    mass.  The plan is made in double precision.  ``info`` of a pairing holds the plan's ``mass`` and the
+    figures of :class:`SinkhornOT`, whose warning it also gives.
 
     Raises ValueError for an epsilon, rho, tolerance or number of iterations that is not positive.
 

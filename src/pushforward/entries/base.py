@@ -1,4 +1,4 @@
-"""What a line of a registry says."""
+"""What one entry of a registry holds."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ __all__ = ["Entry", "Kind", "Method", "table"]
 class Entry:
     """One line of a registry: the class or function as ``module:Class``, what it is, and its paper.
 
-    small: options for tables of few rows.  one_column: the name of what stands in for it where there is a
-    single column.  own_source: whether it has hidden variables, or a shape, that leave no choice of a source.
+    small: options for tables of few rows.  one_column: the name of the entry that replaces it for tables of a
+    single column.  own_source: whether its hidden variables or its shape determine the source.
     """
 
     target: str
@@ -29,8 +29,8 @@ class Entry:
 class Method:
     """A name for a set of defaults of a recipe, with the paper it comes from.
 
-    recipe: the family that it is of, which trains it.  starts_anywhere: whether its flow may start from any
-    distribution of data points.
+    recipe: the family to which it belongs, which trains it.  starts_anywhere: whether its flow may start from
+    any distribution of data points.
     """
 
     summary: str
@@ -44,9 +44,9 @@ class Method:
 class Kind:
     """What is registered of one kind.
 
-    entries: by name.  abstract: the class of which each has to be a subclass, as ``module:Class``; none for
-    methods, which are data.  flag: how the command line asks for one, and ``which`` of several kinds of one
-    flag this is.  method: the method that each of them is too, by its name and entry.
+    entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``; empty for
+    methods, which are data.  flag: the flag of the command line for this kind.  which: tells apart several
+    kinds of one flag.  method: the method that each entry also is, from its name and the entry.
     """
 
     entries: dict[str, Any]

@@ -1,4 +1,4 @@
-"""What regression on a path is made of: couplings, schedules, noise on the path, times and weights."""
+"""The parts of flow matching: couplings, schedules, noise on the path, training times and weights."""
 
 from .base import table
 
@@ -17,7 +17,7 @@ COUPLINGS = table(
     (
         "unbalanced",
         "UnbalancedOT",
-        "entropic transport that uses far rows less",
+        "entropic transport that gives less weight to far rows",
         "Chizat et al. 2018, arXiv 1607.05816",
     ),
     (
@@ -58,10 +58,15 @@ SCHEDULES = table(
     (
         "vp",
         "VariancePreserving",
-        "the diffusion of constant variance, backwards",
+        "variance preserving diffusion, reversed in time",
         "Song et al. 2021, arXiv 2011.13456",
     ),
-    ("ve", "VarianceExploding", "data with less and less noise", "Song et al. 2021, arXiv 2011.13456"),
+    (
+        "ve",
+        "VarianceExploding",
+        "variance exploding diffusion, reversed in time",
+        "Song et al. 2021, arXiv 2011.13456",
+    ),
     (
         "trig",
         "Trigonometric",
@@ -79,7 +84,7 @@ SCHEDULES = table(
 
 GAMMAS = table(
     "pushforward.paths",
-    ("constant", "Constant", "the same noise at every t", "Tong et al. 2024, arXiv 2302.00482"),
+    ("constant", "Constant", "noise of the same deviation at every t", "Tong et al. 2024, arXiv 2302.00482"),
     (
         "brownian",
         "Brownian",
@@ -105,7 +110,7 @@ TIMES = table(
 
 WEIGHTINGS = table(
     "pushforward.objectives",
-    ("uniform", "Equal", "every time counts the same"),
+    ("uniform", "Equal", "every time has the same weight"),
     (
         "min-snr",
         "MinSNR",

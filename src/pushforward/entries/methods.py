@@ -21,7 +21,9 @@ RECIPES = {
         _BRIDGES,
     ),
     "maximum-likelihood": Entry(
-        "pushforward.recipes.likelihood:Likelihood", "minus the mean log-density of the data", _DINH
+        "pushforward.recipes.likelihood:Likelihood",
+        "training by the likelihood, for normalizing flows",
+        _DINH,
     ),
 }
 
@@ -40,12 +42,12 @@ METHODS = {
     ),
     "ot-cfm": Method("conditional flow matching, minibatch optimal transport", _TONG, {"coupling": "ot"}),
     "sb-cfm": Method(
-        "the Schroedinger bridge's probability flow: entropic plan, Brownian bridges",
+        "probability flow of the Schroedinger bridge: entropic plan, Brownian bridges",
         _TONG,
         {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
     ),
     "sf2m": Method(
-        "velocity and score of the Schroedinger bridge; ODE, or SDE with --solver euler-maruyama",
+        "velocity and score of the Schroedinger bridge, for its ODE or its SDE",
         _BRIDGES,
         {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
         recipe="bridge-matching",
@@ -59,7 +61,7 @@ METHODS = {
         {"path": "ve,sigma_max=10", "prediction": "noise"},
     ),
     "rectified-flow": Method(
-        "flow matching, then a round of reflow; --distil for one step",
+        "flow matching, then a round of reflow; with --distil a map of one step",
         "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320",
         {"reflow": 1},
     ),

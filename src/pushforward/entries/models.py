@@ -1,4 +1,4 @@
-"""Networks, normalizing flows, and the distributions that these start from."""
+"""Networks, normalizing flows, and the sources of these."""
 
 from .base import table
 
@@ -14,9 +14,14 @@ NETWORKS = table(
 FLOWS = {
     **table(
         "pushforward.flows",
-        ("nice", "nice", "additive couplings, a scale", "Dinh et al. 2015, arXiv 1410.8516"),
-        ("realnvp", "realnvp", "affine couplings", "Dinh et al. 2017, arXiv 1605.08803"),
-        ("nsf", "nsf", "rational-quadratic spline couplings", "Durkan et al. 2019, arXiv 1906.04032"),
+        ("nice", "nice", "additive coupling layers, then a scale", "Dinh et al. 2015, arXiv 1410.8516"),
+        ("realnvp", "realnvp", "affine coupling layers", "Dinh et al. 2017, arXiv 1605.08803"),
+        (
+            "nsf",
+            "nsf",
+            "coupling layers of rational-quadratic splines",
+            "Durkan et al. 2019, arXiv 1906.04032",
+        ),
         small="layers=4,width=32",
         one_column="nsf-ar",
     ),
@@ -31,7 +36,7 @@ FLOWS = {
         (
             "iaf",
             "iaf",
-            "inverse autoregressive, slow to score and to train",
+            "inverse affine autoregressive, slow to score and to train on data",
             "Kingma et al. 2016, arXiv 1606.04934",
         ),
         small="layers=2,width=32",
@@ -62,13 +67,13 @@ FLOWS = {
         (
             "vae",
             "VAE",
-            "variational autoencoder, which only bounds the density",
+            "variational autoencoder; its density is a lower bound",
             "Kingma & Welling 2014, arXiv 1312.6114",
         ),
         (
             "glow",
             "glow",
-            "images: couplings and 1x1 convolutions at several scales",
+            "images: coupling layers and 1x1 convolutions at several scales",
             "Kingma & Dhariwal 2018, arXiv 1807.03039",
         ),
         (
@@ -83,17 +88,17 @@ FLOWS = {
 
 BASES = table(
     "pushforward.sources",
-    ("normal", "Normal", "the standard normal distribution, which flows take by themselves"),
+    ("normal", "Normal", "the standard normal distribution, the default"),
     (
         "student-t",
         "StudentT",
-        "heavy tails, of learnt degrees of freedom",
+        "heavy tails, with learnt degrees of freedom",
         "Jaini et al. 2020, arXiv 1907.04481",
     ),
     (
         "mixture",
         "LearntMixture",
-        "several normal distributions, learnt",
+        "a learnt mixture of normal distributions",
         "Izmailov et al. 2020, arXiv 1912.13025",
     ),
 )

@@ -1,4 +1,4 @@
-"""What estimators accept."""
+"""Checks of the input of estimators."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ def check_rows(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Training rows in float64 and their weights; rows of weight 0 are left out.
 
-    Raises ValueError for what is no finite table of at least two rows, and for negative weights; warns of few
-    rows and of constant columns.
+    Raises ValueError for anything but a finite table of at least two rows, and for negative weights; warns of
+    few rows and of constant columns.
     """
     x = _validated(estimator, X, ensure_min_samples=2)
     weight = None
@@ -53,7 +53,7 @@ def _validated(estimator: Any, X: ArrayLike, **options: Any) -> np.ndarray:
 
 
 def seed_of(random_state: Any) -> int:
-    """An integer as it is, so that it means what ``--seed`` means; otherwise one drawn from the state."""
+    """An integer unchanged, so that it means the same as ``--seed``; otherwise one drawn from the state."""
     if (
         isinstance(random_state, int | np.integer)
         and not isinstance(random_state, bool)

@@ -26,24 +26,23 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
 
     log p(x) = log p_source(z) + log|det dz/dx| with z the latent point of x, in nats and the units of ``X``;
     scores are float64.  Model and figures are those of ``pushforward train`` for the same data and seed.  A
-    share of the rows is held out and never seen; of the others some, or each in its turn, choose the weights.
-    Below 2,000 rows the source is a stack of baselines that are fitted first, beyond it is standard normal.
+    share of the rows is held out of the fit; of the others some, or each in turn, choose the weights.  Below
+    2,000 rows the source is a mixture of baselines that are fitted first; otherwise it is standard normal.
 
     Arguments:
         method: name of a recipe that has a density (``pushforward methods``): a normalizing flow, with
-            options as in ``nsf,layers=4``, or flow matching such as ``fm`` and ``ot-cfm``.  A single column
-            takes ``nsf-ar`` for couplings, which need two.
+            options as in ``nsf,layers=4``, or flow matching such as ``fm`` and ``ot-cfm``.  For a single
+            column ``nsf-ar`` replaces flows of coupling layers, which need two.
         options: more settings by the names of the flags: ``{"solver": "rk4,steps=20", "base": "student-t"}``.
-        noise: deviations of the normal noise added to rows in training; the density is then that of the
-            blurred data.  ``auto``: a little in columns where one value repeats, see the flag ``--noise``.
-        holdout: share of rows held out, for ``held_out_scores_``; 0, or below 20 rows, holds none out.
-        steps, batch_size, lr, weight_decay, patience: see the flags; None follows the numbers of rows and
-            columns, and patience 0 keeps the last weights.
+        noise: deviations of the normal noise added to rows in training; the density is then that of data with
+            noise.  ``auto``: a little noise in columns where one value repeats, see the flag ``--noise``.
+        holdout: share of rows held out, for ``held_out_scores_``; none with 0, or below 20 rows.
+        steps, batch_size, lr, weight_decay, patience: see the flags; None: chosen by the numbers of rows and
+            columns.  With patience 0 the last weights are kept.
         random_state: seed of the split, the weights and the batches; an integer means what ``--seed`` means.
 
-    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``run_`` (what training says of
-    itself), ``held_out_scores_`` (the log-densities of the rows held out), ``n_features_in_``,
-    ``feature_names_in_``.
+    Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``run_`` (the summary of the training),
+    ``held_out_scores_`` (the log-densities of the rows held out), ``n_features_in_``, ``feature_names_in_``.
 
     Few rows, atoms and constant columns are accepted with a warning.  Raises ValueError for empty or
     non-finite ``X``, one row, negative weights, and values that do not fit.
@@ -84,7 +83,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
-        """Learn the density of the rows of ``X`` ``(n, d)``; ``y`` is ignored, as in all of scikit-learn."""
+        """Learn the density of the rows of ``X`` ``(n, d)``; ``y`` is ignored, as scikit-learn asks."""
         x, weight = check_rows(self, X, sample_weight)
         seed = seed_of(self.random_state)
         share = 0.0 if len(x) < FEW else self.holdout

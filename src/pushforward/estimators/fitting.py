@@ -1,4 +1,4 @@
-"""One flow of a table of numbers, trained as the command line trains it, without its refusals."""
+"""One flow of a table of numbers, trained as by the command line, but also with few rows."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHUNK = 4096
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How a flow is fitted; None is chosen as the command line chooses it."""
+    """The settings of a fit; None is chosen as on the command line."""
 
     method: str = "fm"
     options: Mapping[str, Any] | None = None
@@ -40,8 +40,8 @@ class Settings:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A flow in data units and float64, the run that it came of, and log-densities ``(n,)`` of training rows
-    under flows that had not seen them (None where there was no cross-validation)."""
+    """A flow in data units and float64, its run, and log-densities ``(n,)`` of training rows under flows that
+    were trained without them (None without cross-validation)."""
 
     flow: Transformed
     run: Run
@@ -53,8 +53,8 @@ def learn(
 ) -> Fitted:
     """A flow of the rows of ``x`` ``(n, d)``, ready to score.
 
-    ``parts`` are the indices of rows to train on and of rows that training does not see.  Raises ValueError
-    for settings that do not fit and a method whose flow has no density.
+    ``parts`` are the indices of rows to train on and of rows that are held out.  Raises ValueError for
+    settings that do not fit and a method whose flow has no density.
     """
     config = configuration(settings)
 
@@ -90,7 +90,7 @@ def learn(
 
 
 def configuration(settings: Settings) -> RunConfig:
-    """What :func:`pushforward.train` is asked for; what is None is left to it.
+    """The configuration for :func:`pushforward.train`, which chooses what is None.
 
     Raises ValueError for an unknown method or option.
     """

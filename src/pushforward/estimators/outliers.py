@@ -29,25 +29,26 @@ def _for_outliers(detector: FlowOutlierDetector) -> bool:
 
 
 class FlowOutlierDetector(OutlierMixin, BaseEstimator):
-    """Rows of low density under flows are outliers.
+    """Find outliers: rows of low density under a flow.
 
-    The density is that of a flow of all rows.  Below 2,000 rows cross-validation chooses its steps and says
-    how dense each row is under a flow that has not seen it; beyond, a fifth of the rows is held out for that.
-    Low density is not the same as unlike: see the guide on estimators.
+    The density is that of a flow of all rows.  Below 2,000 rows cross-validation chooses its steps and gives
+    the density of each row under a flow that was trained without it; otherwise a fifth of the rows is held
+    out for that.  Not every outlier has a low density: see the guide on estimators.
 
     Arguments:
         method, options, steps, batch_size, lr, weight_decay, patience, random_state: see
             :class:`FlowDensity`.
         criterion: ``density``, the log-density in nats; ``combined``, the log of a share of normal rows that
-            are as far out, in density and in single columns together; ``auto``, combined with ``novelty``
+            are as far out, by density and by single columns together; ``auto``, combined with ``novelty``
             below 2,000 rows, where a joint density is uncertain.
         contamination: share of rows below the threshold, in (0, 0.5).
-        novelty: True: rows in training are normal, new rows are judged, and the threshold is the quantile
-            of the scores of rows by models that have not seen them, so that about this share of
-            new normal rows is flagged.  False: outliers are looked for among the training rows themselves,
-            and exactly this share is flagged; only then is there ``fit_predict``.
+        novelty: True: all training rows are normal and new rows are classified.  The threshold is a quantile
+            of the scores of rows under models that were trained without them, so that about the share
+            ``contamination`` of new normal rows is flagged.  False: outliers are among the training rows, and
+            exactly this share is flagged; only then is there ``fit_predict``.
         noise: as for :class:`FlowDensity`.
-        folds: of the cross-validation; 0 holds a fifth of the rows out instead; None: 5 below 2,000 rows.
+        folds: folds of the cross-validation; with 0 a fifth of the rows is held out instead; None: 5 below
+            2,000 rows.
 
     Attributes: ``offset_`` and ``threshold_`` (the same number: the score below which a row is an outlier),
     ``criterion_`` (``density`` or ``combined``), ``flow_``, ``held_out_scores_``, ``n_features_in_``,
@@ -158,7 +159,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """The score of each row, ``(n,)``; the lower, the more of an outlier.
 
-        The log-density in nats, or where ``criterion_`` is ``combined`` the log of a tail share.
+        It is the log-density in nats, or the log of a tail share if ``criterion_`` is ``combined``.
         """
         return self._scores(check_table(self, X))  # which also says where there is no fit yet
 
@@ -184,7 +185,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     def fit_predict(  # type: ignore[reportIncompatibleMethodOverride]
         self, X: ArrayLike, y: Any = None, **fit_params: Any
     ) -> NDArray[np.int64]:
-        """Find the outliers among the rows of ``X``; there only with ``novelty=False``."""
+        """Find the outliers among the rows of ``X``; only with ``novelty=False``."""
         return self.fit(X, y, **fit_params).predict(X)
 
 

@@ -1,4 +1,4 @@
-"""Scores of outliers that do not rest on one density alone: shares of tails, of a density and of columns."""
+"""Scores of outliers from three tail shares: of a joint density, and of single columns in two ways."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = [
 
 Values = NDArray[np.float64]
 
-#: How much the joint density, the columns' densities and the columns' tails count; chosen on splits that no
-#: figure is reported of.
+#: Weights of the joint density, the columns' densities and the columns' tails; no reported figure uses the
+#: splits on which they were chosen.
 WEIGHTS = (0.5, 0.25, 0.25)
-#: Widths of kernels that are tried, in deviations, and rows that are looked at for that.
+#: Widths of kernels that are tried, in deviations, and rows that are used for that.
 WIDTHS, QUERIES = np.geomspace(0.01, 2.0, 24), 500
 #: Numbers of a table that are held at once.
 TABLE = 4_000_000
@@ -34,8 +34,8 @@ TABLE = 4_000_000
 class Tail:
     """The log of the share of normal rows that score below a value, from ``scores`` ``(n,)`` of such rows.
 
-    log((rank - 1/2) / n), linear between scores.  Below the lowest one it goes on falling, by 1 for each
-    distance between the quartiles, so that of two far rows the farther one scores less.
+    log((rank - 1/2) / n), linear between scores.  Below the lowest score it decreases by 1 for each distance
+    between the quartiles, so that of two far rows the farther one has the lower score.
 
     >>> Tail(np.arange(10.0))(np.array([4.0, -9.0])).round(2)
     array([-0.8, -5. ])
@@ -56,10 +56,10 @@ class Tail:
 
 
 class Columns:
-    """The sum of the log-densities of all columns, each by a kernel density: as if they were independent.
+    """The sum of the log-densities of all columns, each by a kernel density, as for independent columns.
 
-    sum_j log (1/n) sum_i N(x_j; x_ij, h_j^2), the width h_j of most likelihood for rows given all others.
-    It knows nothing of how columns go together, and so it is not misled where rows are too few to tell.
+    sum_j log (1/n) sum_i N(x_j; x_ij, h_j^2), with the width h_j of maximum likelihood for rows given all
+    others.  It ignores how columns depend on each other, which few rows do not determine.
 
     rows: ``(n, d)``.  weight: ``(n,)``.  Constant columns are left out.
 
@@ -132,10 +132,10 @@ class Columns:
 class Combined:
     """The mean of three logs of tail shares: of a joint density, of :class:`Columns`, of their tails.
 
-    It is Fisher's combination of tests: where rows are few a joint density of many columns is uncertain, and
-    what is far out in a column is an outlier whatever the others say.
+    It is Fisher's combination of tests: with few rows a joint density of many columns is uncertain, and a row
+    far out in one column is an outlier whatever the joint density is.
 
-    scores: of normal rows, which none of the three has seen, ``(3, n)``.  weight: of these rows.
+    scores: of normal rows that none of the three was fitted to, ``(3, n)``.  weight: of these rows.
     """
 
     def __init__(self, scores: Sequence[Values], weight: Values | None = None):

@@ -1,4 +1,4 @@
-"""A network that learns what is left beside a field in closed form."""
+"""A network that learns the difference to a field in closed form."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ class BestLinear(nn.Module):
 
     Along ``path``, with x0 and x1 of mean 0 and one covariance, b = (alpha alpha' + sigma sigma' + gamma
     gamma') / (alpha^2 + sigma^2 + gamma^2), the regression of the velocity on x_t.  Its flow scales points by
-    the deviation of x_t, so that it leaves a distribution as it was where the path starts and ends at equal
-    spread.  Raises ValueError for a path whose slopes are infinite at an end.
+    the deviation of x_t, so it does not change the distribution if the path starts and ends with equal
+    deviation.  Raises ValueError for a path whose slopes are infinite at an end.
 
     >>> import torch
     >>> BestLinear(Interpolant())(torch.tensor(0.5), torch.ones(1, 1))
@@ -35,7 +35,7 @@ class BestLinear(nn.Module):
 
 
 class Around(nn.Module):
-    """``known`` + ``network``: the network learns what is left beside a field that is known.
+    """``known`` + ``network``: the network learns the difference to a known field.
 
     A network that starts at zero then starts at the known field.
 

@@ -1,4 +1,4 @@
-"""What a field is: any callable ``field(t, x, condition=None)``, or ``field(t, x)`` without conditions."""
+"""Fields: any callable ``field(t, x, condition=None)``, or ``field(t, x)`` without conditions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..tensors import Condition
 
 
 class Field(Protocol):
-    """A velocity ``(B, *event)`` at time ``t`` (scalar or ``(B,)``) and place ``x`` ``(B, *event)``."""
+    """A velocity ``(B, *event)`` at time ``t`` (scalar or ``(B,)``) and point ``x`` ``(B, *event)``."""
 
     def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None, /) -> Tensor: ...
 
@@ -35,10 +35,10 @@ class Unconditional(nn.Module):
 
 
 def as_field(field: AnyField, name: str = "field") -> Field:
-    """``field`` as it is where it takes a condition, else as an :class:`Unconditional`.
+    """``field`` itself if it takes a condition, else an :class:`Unconditional` around it.
 
-    It takes one where its third positional argument has no default, or None.  Raises ValueError for what is
-    no callable of two or three arguments.
+    It takes one if its third positional argument has no default or the default None.  Raises ValueError for
+    anything but a callable of two or three arguments.
 
     >>> as_field(lambda t, x: x)(0.0, 1.0, None)
     1.0

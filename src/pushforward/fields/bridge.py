@@ -1,4 +1,4 @@
-"""What the two regressions of bridge matching are worth: velocity, score and drifts."""
+"""Velocity, score and drifts from the two regressions of bridge matching."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SHIFT = {"velocity": 0.5, "drift": 0.0, "backward": 1.0}
 
 
 class TwoHeads(nn.Module):
-    """One network with two outputs: ``network`` is built for events twice as long, and sees x twice.
+    """One network with two outputs: ``network`` is built for events of twice the length and is given x twice.
 
     (B, c, ...) -> (B, 2c, ...), the first half of dimension 1 being one output, the second the other.
 
@@ -45,9 +45,9 @@ class BridgeField(nn.Module):
         drift      a + sigma t e            (of the SDE from t = 0 to t = 1)
         backward   a - sigma (1-t) e        (of the SDE from t = 1 to t = 0)
 
-    The drifts are velocity +- sigma^2/2 score.  No factor is infinite anywhere: the velocity
-    gamma' E[z | x] of the bridge, infinite at the ends as it stands, is e times something bounded.
-    Without a ``score`` the one network answers both, as :class:`TwoHeads` does.
+    The drifts are velocity +- sigma^2/2 score.  All factors are bounded: the velocity gamma' E[z | x] of the
+    bridge, which is infinite at the ends, is written as e times a bounded factor.  Without a ``score`` the
+    one network gives both outputs, as :class:`TwoHeads` does.
 
     Raises ValueError for an unknown output, a sigma that is not positive, and an output of the wrong shape.
 

@@ -10,10 +10,9 @@ so that data = (s u - s' x) / W and noise = (alpha' x - alpha u) / W.  The v-pre
 
     v = (alpha noise - s data) / r      data = alpha x / r^2 - s v / r      noise = s x / r^2 + alpha v / r
 
-and for data of unit variance a target of unit variance at every t, the preconditioning of Karras et al.
-2022, arXiv 2206.00364.  They hold for a standard normal
-source under the independent coupling; with other couplings noise depends on data and the score is not
--noise / s.
+and it is a target of unit variance at every t for data of unit variance, the preconditioning of Karras et al.
+2022, arXiv 2206.00364.  They hold for a standard normal source under the independent coupling; with other
+couplings noise depends on data and the score is not -noise / s.
 """
 
 from __future__ import annotations
@@ -67,7 +66,7 @@ def from_velocity(kind: Prediction, velocity: Tensor, x: Tensor, c: Coefficients
 
 
 class Parameterised(nn.Module):
-    """A velocity field made of a network that predicts ``kind`` along ``path``.
+    """A velocity field from a network that predicts ``kind`` along ``path``.
 
     Raises ValueError for an unknown kind.
     """
@@ -105,10 +104,11 @@ class ScoreFromEta(nn.Module):
 
 
 class ReversedTime(nn.Module):
-    """A field of a model whose t = 0 is the data and t = 1 the noise, in this library's convention.
+    """The velocity field, in this library's convention, of a model whose data are at t = 0 and noise at t =
+    1.
 
     velocity(t, x) = -theirs(1 - t, x).  Rectified-flow++ (arXiv 2405.20320), MeanFlow (2505.13447),
-    Stable Diffusion 3 and sbi count time that way.
+    Stable Diffusion 3 and sbi use that convention.
 
     >>> ReversedTime(lambda t, x, condition: t * x)(torch.tensor(0.25), torch.ones(1, 1))
     tensor([[-0.7500]])

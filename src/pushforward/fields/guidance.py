@@ -22,8 +22,8 @@ class Guided(nn.Module):
     """v = v_absent + weight * (v_condition - v_absent).
 
     Ho & Salimans 2022, arXiv 2207.12598, eq. 6, with weight = 1 + their w: 1 is the conditional field,
-    0 the unconditional one.  Both are evaluated in one call on a doubled batch.  The flow of a guided
-    field is not a sampler of any tempered density.  Without a condition it is the unconditional field.
+    0 the unconditional one.  Both are evaluated in one call on a doubled batch.  The samples of a guided flow
+    do not follow a tempered density.  Without a condition it is the unconditional field.
     """
 
     def __init__(self, field: AnyField, weight: float):

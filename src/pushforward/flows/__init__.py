@@ -1,4 +1,4 @@
-"""Flows: what carries the source to the data and back."""
+"""Flows, which carry the source to the data and back."""
 
 from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow

@@ -1,4 +1,4 @@
-"""What a flow is: it pushes the source to the data; an invertible one also pulls back and has a density."""
+"""Abstract flows: they push the source to the data; invertible ones also pull back and have a density."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
 
 
 def condition_shape(condition: ConditionSpec) -> ConditionShape:
-    """Shape of one condition of what networks are conditioned on: () for labels."""
+    """Shape of one condition, from the specification that networks take: () for labels."""
     if condition is None or isinstance(condition, int):
         return ()
     if isinstance(condition, Sequence):
@@ -63,7 +63,7 @@ def condition_shape(condition: ConditionSpec) -> ConditionShape:
 
 
 def sample_shape(n: int | Sequence[int]) -> tuple[int, ...]:
-    """How many draws are wanted, as leading dimensions.  Raises ValueError for what is no such number.
+    """The number of draws as leading dimensions.  Raises ValueError for anything but non-negative integers.
 
     >>> sample_shape(3), sample_shape((4, 5))
     ((3,), (4, 5))
@@ -84,9 +84,9 @@ def _first(condition: Condition) -> Tensor:
 class Flow(nn.Module, ABC):
     """Carries draws of ``source`` to the data.
 
-    ``condition_shape`` is the shape of one condition, by which a single condition is told from a batch.
+    ``condition_shape`` is the shape of one condition; it distinguishes a single condition from a batch.
     Points and conditions may be tensors, arrays, DataFrames or lists; they get the dtype of the model, see
-    :meth:`rows`.  No rows in give no rows out.
+    :meth:`rows`.  Batches of no rows are allowed.
     """
 
     source: Source
@@ -99,10 +99,10 @@ class Flow(nn.Module, ABC):
                 setattr(cls, name, _checked(cls.__dict__[name], space))
 
     def rows(self, x: Any, space: Space = "data") -> Tensor:
-        """Points of the data or of the source as a tensor of the dtype in which the flow takes them.
+        """Points of the data or of the source as a tensor of the dtype that the flow takes.
 
         That is the dtype of its parameters; a flow without any follows its input.  Raises ValueError for
-        what is no number or not finite, and for a tensor on another device than the flow's.
+        anything but finite numbers, and for a tensor on another device than the flow.
         """
         name = "x0" if space == "source" else "x"
         rows = to_tensor(x, name, self.space_dtype(space))
@@ -111,10 +111,10 @@ class Flow(nn.Module, ABC):
         return check_finite(rows if dtype is None else rows.to(dtype), name)
 
     def start(self, x: Any, times: Sequence[float] | Tensor) -> tuple[Tensor, Tensor, bool]:
-        """Where a trajectory starts, its times as a tensor, and whether they run from the source to the data.
+        """The start of a trajectory, its times as a tensor, and whether they run from the source to the data.
 
         Increasing times start from points of the source, decreasing ones from the data.  Raises ValueError as
-        :meth:`rows`, and for times that are no row of numbers.
+        :meth:`rows`, and for times that are not one-dimensional.
         """
         moments = to_tensor(times, "times", torch.float64)
         if moments.ndim != 1:
@@ -163,7 +163,7 @@ class Flow(nn.Module, ABC):
     def condition_batch(self, condition: Condition | None) -> tuple[int, ...]:
         """Leading dimensions of a condition: () for a single one, (B,) for a batch of B.
 
-        Raises ValueError where the trailing dimensions are not ``condition_shape``.
+        Raises ValueError if the trailing dimensions are not ``condition_shape``.
         """
         if condition is None:
             return ()
@@ -217,16 +217,16 @@ class DensityFlow(Flow):
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate"]:
-        """What :meth:`log_prob` is: "exact", "bound" where a surjection (dequantisation) or hidden variables
-        make it a lower bound, "estimate" where it is right on average over draws, which residual layers
-        may take in training mode."""
+        """The kind of :meth:`log_prob`: "exact"; "bound" if a surjection (dequantisation) or hidden variables
+        make it a lower bound; "estimate" if it is unbiased over draws, as residual layers may be in training
+        mode."""
         return "exact"
 
     @abstractmethod
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        """The log-density of rows ``(B, *event)``, ``(B,)``: what training and ``compile`` see of a flow."""
+        """The log-density ``(B,)`` of rows ``(B, *event)``, as training and ``compile`` call it."""
 
     def log_prob(
         self, x: TensorLike, condition: ConditionLike | None = None, generator: torch.Generator | None = None
@@ -234,8 +234,9 @@ class DensityFlow(Flow):
         """Log-density in nats and data units: log p(x) = log p_source(x0) + log|det dx0/dx|.
 
         ``x`` is ``(..., *event)`` and ``condition`` ``(..., *condition_shape)``; leading dimensions
-        broadcast and are the shape of the result.  ``generator`` serves bounds and estimates.  Raises
-        ValueError for shapes that do not fit, values that are not finite and where the source has no density.
+        broadcast and are the shape of the result.  ``generator`` is used by bounds and estimates.  Raises
+        ValueError for shapes that do not fit, for values that are not finite, and if the source has no
+        density.
         """
         rows, given, event = self.rows(x), self.conditions(condition), self.event_shape
         lead_ndim = rows.ndim - len(event)

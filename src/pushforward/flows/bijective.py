@@ -1,4 +1,4 @@
-"""Normalizing flows: a bijection of a distribution with a density."""
+"""Normalizing flows: a bijection applied to a source with a density."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ class BijectiveFlow(InvertibleFlow):
     """The distribution of f(x0), x0 drawn from ``source`` and f a learnt ``bijection``: a normalizing flow.
 
     log p(x) = log p_source(f^-1(x)) + log|det df^-1/dx| (Rezende & Mohamed 2015, arXiv 1505.05770).  The
-    source may have parameters of its own, which are learnt too.
+    source may have parameters, which are also learnt.
 
-    Raises ValueError for a chain of couplings whose masks all leave out the same entry: its distribution
-    would stay that of the source, unless that is learnt.
+    Raises ValueError for a chain of coupling layers whose masks all leave the same entry unchanged: its
+    distribution would stay that of the source, unless the source is learnt.
 
     >>> from pushforward.bijections import Elementwise
     >>> from pushforward.sources import Normal
@@ -53,9 +53,9 @@ class BijectiveFlow(InvertibleFlow):
     def initialise(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> None:
-        """Set from training rows ``x`` ``(B, *event)`` what bijections and source take from data.
+        """Initialise bijections and source from training rows ``x`` ``(B, *event)``.
 
-        Before training: see :class:`~pushforward.bijections.ActNorm` and
+        To be called before training, see :class:`~pushforward.bijections.ActNorm` and
         :class:`~pushforward.sources.LearntMixture`.
         """
         self.source.initialise(self.bijection.initialise(x, condition, generator))

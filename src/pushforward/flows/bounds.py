@@ -23,8 +23,8 @@ def multi_sample_bound(
 
     Where ``flow.density`` is a bound because it dequantises, each l_j is the log-density at a random point of
     the cell that x stands for; the mean of densities over k points is in expectation a lower bound on the
-    log-probability of the cell, rises with k and reaches it at last (Burda et al. 2016, arXiv 1509.00519,
-    theorem 1; Ho et al. 2019, arXiv 1902.00275, eq. 7).  Of an exact density it is the density.
+    log-probability of the cell; it rises with k and converges to it (Burda et al. 2016, arXiv 1509.00519,
+    theorem 1; Ho et al. 2019, arXiv 1902.00275, eq. 7).  For an exact density it is the density.
 
     Raises ValueError for fewer than one sample, and for more of a model whose log_prob is a bound for other
     reasons, such as a variational autoencoder, which has importance weights of its own.

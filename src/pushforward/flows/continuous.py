@@ -1,4 +1,4 @@
-"""Continuous flows: follow a velocity field with an ODE solver."""
+"""Continuous flows, which follow a velocity field with an ODE solver."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class ContinuousFlow(InvertibleFlow):
     """The flow of dx/dt = field(t, x, condition) from ``source`` at t = 0 to the data at t = 1.
 
     log p_1(x_1) = log p_0(x_0) - int_0^1 div field(t, x_t) dt (Chen et al. 2018, arXiv 1806.07366,
-    eq. 8), the divergence exact, by batched reverse-mode differentiation.  ``guidance`` is the weight of
-    classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore
-    it.  ``interval`` is the part of [0, 1] that is integrated: fields made of a data, noise or score
-    prediction are not defined at one end, and stopping short of it by a thousandth is customary.
-    ``chunk`` bounds how many elements of the divergence are computed at once (memory).
+    eq. 8), where the divergence is exact, by batched reverse-mode differentiation.  ``guidance`` is the
+    weight of classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities
+    ignore it.  ``interval`` is the part of [0, 1] that is integrated: fields from a data, noise or score
+    prediction are not defined at one end, and it is common to leave out the last thousandth.  ``chunk``
+    limits how many elements of the divergence are computed at once, to save memory.
 
-    Raises SolverFailure where the solver fails on a row.
+    Raises SolverFailure if the solver fails on a row.
 
     >>> from pushforward.sources import Normal
     >>> flow = ContinuousFlow(lambda t, x, condition: torch.ones_like(x), source=Normal(2))

@@ -1,4 +1,4 @@
-"""A flow under a condition, seen as a ``torch.distributions.Distribution``."""
+"""A flow under a condition as a ``torch.distributions.Distribution``."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .base import InvertibleFlow
 class FlowDistribution(Distribution):
     """The distribution of ``flow`` given ``condition``: ``sample``, ``rsample``, ``log_prob``, ``expand``.
 
-    ``batch_shape`` is () for no condition or a single one, (B,) for B of them.  The support is where the
-    last bijection of the flow puts its values, if it has one.  With ``validate_args``, by default as torch
-    is set, ``log_prob`` raises ValueError for values outside it and for shapes that do not fit.  Samples of
-    a flow that draws noise on the way back, such as whole numbers, carry no gradients: ``has_rsample`` is
-    then False.
+    ``batch_shape`` is () for no condition or a single one, (B,) for B of them.  The support is the codomain
+    of the last bijection of the flow, if it has one.  With ``validate_args``, by default PyTorch's setting,
+    ``log_prob`` raises ValueError for values outside it and for shapes that do not fit.  Samples of a flow
+    that draws noise on the way back, such as whole numbers, carry no gradients: ``has_rsample`` is then
+    False.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class FlowDistribution(Distribution):
         return FlowDistribution(self.flow, condition, self.generator, shape, self._validate_args)
 
     def _plan(self, shape: Sequence[int]) -> tuple[int, tuple[int, ...]]:
-        """How many draws per condition give ``shape``, and the leading dimensions of the result."""
+        """The number of draws per condition for ``shape``, and the leading dimensions of the result."""
         per_condition = event_size(shape) * (event_size(self.batch_shape) if self.condition is None else 1)
         return per_condition, (*shape, *self.batch_shape)
 

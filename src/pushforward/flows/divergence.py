@@ -61,10 +61,10 @@ def divergence(
 ) -> tuple[Tensor, Tensor]:
     """Value and divergence of a map ``(B, *event) -> (B, *event)`` that treats rows independently.
 
-    sum_i df_i/dx_i from one evaluation and one vector-Jacobian product per element of an event, batched
-    over elements (in groups of ``chunk``) and rows; one after the other where a layer of the map is none that
-    ``torch.func`` can transform.  Differentiable again; works under ``no_grad`` and ``inference_mode``.
-    Returns ``(f(x), div)`` with div of shape ``(B,)``.
+    sum_i df_i/dx_i from one evaluation and one vector-Jacobian product per element of an event, batched over
+    elements (in groups of ``chunk``) and rows; one after the other if ``torch.func`` cannot transform a layer
+    of the map.  The result is differentiable; works under ``no_grad`` and ``inference_mode``.  Returns
+    ``(f(x), div)`` with div of shape ``(B,)``.
 
     >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
     (tensor([[1., 4.]]), tensor([6.]))

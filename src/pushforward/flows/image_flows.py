@@ -1,8 +1,8 @@
 """Normalizing flows by name, for images: RealNVP with several scales, Glow, TarFlow.
 
-Each builds a :class:`BijectiveFlow` for events ``(C, H, W)`` from a standard normal source, with weights as
-torch draws them and volume kept to begin with.  The direction from data to source is one pass; so is the
-way back, but for :func:`tarflow`, which draws patch by patch.
+Each builds a :class:`BijectiveFlow` for events ``(C, H, W)`` from a standard normal source, with PyTorch's
+initial weights and volume preserved at the start of training.  Both directions take one pass, except that
+:func:`tarflow` samples patch by patch.
 """
 
 from __future__ import annotations
@@ -55,12 +55,13 @@ def glow(
     """Steps of actnorm, invertible 1x1 convolution and affine coupling (Kingma & Dhariwal 2018, arXiv
     1807.03039).
 
-    ``levels``: scales, each half the one before; after each but the last half of the channels leaves, moved
-    by what the other half says.  ``steps``: of each level.  ``width``, ``depth``, ``dropout``: those of the
-    couplings' :class:`~pushforward.nn.ConvConditioner`.  ``bins``: of a spline for every number of the
-    source, for noise that is not normal, such as that of dequantised pixels of one colour; 0 for none.
+    ``levels``: number of scales, each half the size of the one before; after each but the last, half of the
+    channels leave, transformed with parameters from the other half.  ``steps``: steps of each level.
+    ``width``, ``depth``, ``dropout``: those of the coupling layers'
+    :class:`~pushforward.nn.ConvConditioner`.  ``bins``: bins of a spline for every number of the source, for
+    noise that is not normal, such as that of dequantised pixels of one colour; 0 for no spline.
 
-    Raises ValueError for images that do not halve so often.
+    Raises ValueError for images that cannot be halved so often.
 
     >>> glow((1, 8, 8), steps=2).log_prob(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3])
@@ -86,10 +87,11 @@ def realnvp_images(
     bins: int = 8,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Affine couplings at several scales, actnorm between them (Dinh et al. 2017, arXiv 1605.08803).
+    """Affine coupling layers at several scales, with actnorm between them (Dinh et al. 2017, arXiv
+    1605.08803).
 
-    What moves are in turn the white and the black squares of a checkerboard, rows, and columns of each block
-    of 2 x 2 pixels.  Arguments as for :func:`glow`.
+    Layers transform in turn the white and the black squares of a checkerboard, and rows and columns of each
+    block of 2 x 2 pixels.  Arguments are those of :func:`glow`.
 
     >>> realnvp_images((3, 8, 8), steps=6).sample(2).shape
     torch.Size([2, 3, 8, 8])
@@ -116,14 +118,15 @@ def tarflow(
     bins: int = 8,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Causal transformers over patches, in turn from the first to the last and back (Zhai et al. 2024, arXiv
-    2412.06329).
+    """Causal transformers over patches, alternately from the first to the last and from the last to the first
+    (Zhai et al. 2024, arXiv 2412.06329).
 
-    ``patch``: pixels along a side; None for the least, from 2 on, that makes at most 64 patches.  ``blocks``:
-    autoregressive maps, each a transformer of ``layers``, ``width``, ``heads`` and ``dropout``.  ``bins``
-    as for :func:`glow`.  Densities take one pass, samples one round over the patches for each block.
+    ``patch``: pixels along a side; None for the smallest number, from 2 on, that gives at most 64 patches.
+    ``blocks``: autoregressive maps, each a transformer of ``layers``, ``width``, ``heads`` and ``dropout``.
+    ``bins`` as for :func:`glow`.  Densities take one pass, samples one round over the patches for each
+    block.
 
-    Raises ValueError for images that do not divide into patches, and for a single patch.
+    Raises ValueError for images that cannot be divided into patches, and for a single patch.
 
     >>> tarflow((1, 8, 8), blocks=2, width=16).log_prob(torch.zeros(3, 1, 8, 8)).shape
     torch.Size([3])

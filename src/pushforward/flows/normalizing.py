@@ -1,8 +1,8 @@
 """Normalizing flows by name, for vectors: NICE, RealNVP, MAF, IAF, neural spline flows.
 
 Each function builds a :class:`BijectiveFlow` for events of shape ``(d,)`` from a standard normal source,
-with weights as torch draws them and close to the identity.  The direction from data to source is the cheap
-one, but for :func:`iaf`.  ``condition`` is what the networks of every layer are conditioned on, see
+with random weights such that it is close to the identity.  The direction from data to source is the fast one,
+except for :func:`iaf`.  ``condition`` is what the networks of every layer are conditioned on, see
 :class:`~pushforward.nn.ConditionEmbedding`; ``width`` and ``depth`` are those of the networks.
 """
 
@@ -32,7 +32,7 @@ def nice(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Additive couplings, then one learnt scale per element (Dinh et al. 2015, arXiv 1410.8516).
+    """Additive coupling layers, then one learnt scale per element (Dinh et al. 2015, arXiv 1410.8516).
 
     >>> nice(2).log_prob(torch.zeros(1, 2)).shape
     torch.Size([1])
@@ -53,12 +53,11 @@ def realnvp(
     dropout: float | None = None,
     bins: int | None = None,
 ) -> BijectiveFlow:
-    """Affine couplings (Dinh et al. 2017, arXiv 1605.08803).
+    """Affine coupling layers (Dinh et al. 2017, arXiv 1605.08803).
 
-    Of vectors, ``layers`` with perceptrons (by default 12 of width 64 and depth 2); of images ``(C, H, W)``,
-    ``layers`` at each of several scales (by default 8), see
-    :func:`~pushforward.flows.image_flows.realnvp_images`, whose are ``levels``, ``dropout``, ``bins`` and the
-    other defaults.
+    For vectors, ``layers`` with perceptrons (by default 12 of width 64 and depth 2).  For images
+    ``(C, H, W)``, ``layers`` at each of several scales (by default 8); ``levels``, ``dropout``, ``bins`` and
+    other defaults are those of :func:`~pushforward.flows.image_flows.realnvp_images`.
 
     >>> realnvp(3).sample(5).shape, realnvp((1, 4, 4), layers=2).sample(5).shape
     (torch.Size([5, 3]), torch.Size([5, 1, 4, 4]))
@@ -87,7 +86,8 @@ def nsf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Rational-quadratic couplings: a neural spline flow (Durkan et al. 2019, arXiv 1906.04032).
+    """A neural spline flow: coupling layers of rational-quadratic splines (Durkan et al. 2019, arXiv
+    1906.04032).
 
     >>> nsf(2, condition=3).log_prob(torch.zeros(4, 2), torch.tensor([0, 1, 2, 0])).shape
     torch.Size([4])
@@ -105,7 +105,8 @@ def maf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Masked affine autoregressive layers, fast from the data (Papamakarios et al. 2017, arXiv 1705.07057).
+    """Masked affine autoregressive layers, fast from data to source (Papamakarios et al. 2017, arXiv
+    1705.07057).
 
     >>> maf(3).log_prob(torch.zeros(2, 3)).shape
     torch.Size([2])
@@ -142,7 +143,7 @@ def iaf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """As :func:`maf` the other way round: fast from the source (Kingma et al. 2016, arXiv 1606.04934).
+    """The inverse of :func:`maf`, fast from source to data (Kingma et al. 2016, arXiv 1606.04934).
 
     >>> iaf(3).sample(2).shape
     torch.Size([2, 3])
@@ -172,7 +173,7 @@ def _affine_least(source: Source | None) -> int:
 
 
 def shuffled(dim: int, number: int) -> Tensor:
-    """An order of ``dim`` elements, drawn at random from its number.
+    """A pseudo-random order of ``dim`` elements, determined by its number.
 
     The first half of it takes no more from the second half than the other does: a layer that moves the
     same elements as the one before would add little.
@@ -184,7 +185,7 @@ def shuffled(dim: int, number: int) -> Tensor:
 
 
 def _activation(monotone: Monotone) -> str:
-    """Smooth where slopes are many numbers; affine layers get their bends from kinks."""
+    """A smooth activation for splines; affine layers do better with one that has a kink."""
     return "silu" if isinstance(monotone, RationalQuadratic) else "relu"
 
 

@@ -12,9 +12,9 @@ from .base import ConditionShape, Flow
 
 
 class OneStep(Flow):
-    """x1 = x0 + field(0, x0, condition): one evaluation, no way back and no density.
+    """x1 = x0 + field(0, x0, condition): one evaluation, without an inverse and without a density.
 
-    What distillation makes of a flow (Liu et al. 2023, arXiv 2209.03003, section 2.4), see
+    The result of distillation of a flow (Liu et al. 2023, arXiv 2209.03003, section 2.4), see
     :class:`~pushforward.objectives.Distillation`.
 
     >>> from pushforward.sources import Normal

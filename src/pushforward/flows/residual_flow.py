@@ -28,15 +28,16 @@ def residual(
     """Layers x + g(x) with g a contraction, actnorm before each (Behrmann et al. 2019, arXiv 1811.00995).
 
     ``width``, ``depth`` and ``lipschitz`` are those of each :class:`~pushforward.nn.LipschitzPerceptron`:
-    one layer stretches by at most 1 + ``lipschitz``, so that it takes many.  Every element moves in every
-    layer by what all the others say.  Densities are exact and take d forward derivatives for d elements;
-    the way from the source is a fixed-point iteration.
+    one layer stretches distances by at most a factor 1 + ``lipschitz``, so many layers are needed.  Every
+    layer changes every element as a function of all of them.  Densities are exact and take d forward
+    derivatives for d elements; the map from the source is a fixed-point iteration.
 
-    ``terms``: of the estimate of the log-determinant that training takes instead (Chen et al. 2019, arXiv
-    1906.02735), see :class:`~pushforward.bijections.Residual`; None for 2 of events of more than 64 elements
-    and an exact one of others, where it costs no more.  In training mode ``density`` then says so.
+    ``terms``: terms of the estimate of the log-determinant that training uses instead (Chen et al. 2019,
+    arXiv 1906.02735), see :class:`~pushforward.bijections.Residual`; None for 2 if events have more than 64
+    elements, and for an exact one otherwise, which then costs no more.  In training mode ``density`` is
+    "estimate" if one is used.
 
-    Raises ValueError for events that are no vectors and sizes out of range.
+    Raises ValueError for events that are not vectors and sizes out of range.
 
     >>> import torch
     >>> residual(2, layers=2).log_prob(torch.zeros(1, 2)).shape

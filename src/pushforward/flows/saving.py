@@ -37,12 +37,12 @@ BROKEN = (KeyError, IndexError, TypeError, AttributeError, ImportError, ValueErr
 def save(flow: Flow, path: str | Path) -> None:
     """Write ``flow`` to one file, structure and weights, for :func:`load_flow` or ``pushforward.load``.
 
-    What a flow is made of is written as it is: modules of this library and of ``torch.nn``, your own modules,
-    solvers and paths, with their attributes where these are numbers, texts, tensors or made of such.  The
-    file is safetensors with JSON in its header; it takes the place of an older one when it is whole.
+    The parts of a flow are written with their attributes: modules of this library and of ``torch.nn``, your
+    own modules, solvers and paths.  Attributes may be numbers, texts, tensors and containers of these.  The
+    file is safetensors with JSON in its header; it replaces an older one when it is complete.
 
-    Raises ValueError for what is no module and for an attribute that is none of these, such as a function: a
-    field that is a function alone cannot be saved, make it a module.
+    Raises ValueError for anything but a module, and for an attribute of another kind, such as a function: to
+    save a flow whose field is a function, make the field a module.
 
     >>> import tempfile
     >>> from pushforward.flows import nsf
@@ -69,10 +69,10 @@ def save(flow: Flow, path: str | Path) -> None:
 def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.device = "cpu") -> Flow:
     """The flow that :func:`save` wrote, on ``device``.
 
-    Classes come from this library and from ``torch.nn``; ``trust`` names your own that may be made, found by
-    their names.  Nothing of the file is executed, and no ``__init__`` is called.  Raises ValueError for a
-    file that is none, was cut off or edited, needs a class that is not trusted, or has weights that are not
-    finite.
+    Classes come from this library and from ``torch.nn``; ``trust`` lists your own classes that may be
+    constructed.  Nothing in the file is executed, and no ``__init__`` is called.  Raises ValueError for a
+    file that is not of this kind, was cut off or edited, needs a class that is not trusted, or has weights
+    that are not finite.
     """
     path = Path(path)
     check_file(path)

@@ -1,4 +1,4 @@
-"""Stochastic flows: follow a drift with noise."""
+"""Stochastic flows, which follow a drift with noise."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from .base import ConditionShape, Flow
 class DiffusionFlow(Flow):
     """The flow of dX = drift(t, X, condition) dt + diffusion(t) dW from ``source`` at t = 0 to the data.
 
-    A source point does not decide where it arrives, so there is no inverse, and no density of data
-    points: :meth:`log_prob` raises ValueError.  Where a velocity with the same marginals is known (see
+    A source point does not determine its data point, so there is no inverse and no density of data points:
+    :meth:`log_prob` raises ValueError.  If a velocity with the same marginals is known (see
     :class:`~pushforward.fields.Drift`), :class:`ContinuousFlow` gives the density.
 
     drift: a field.  diffusion: a number, a tensor or a function of t, see
     :class:`~pushforward.solvers.SDE`.  solver: :class:`~pushforward.solvers.EulerMaruyama` with 100 steps
     if none is given.
 
-    Raises ValueError without a source; :meth:`push` raises SolverFailure where a row ends not finite.
+    Raises ValueError without a source; :meth:`push` raises SolverFailure if the end of a row is not finite.
 
     >>> from pushforward.sources import Normal
     >>> flow = DiffusionFlow(lambda t, x, condition: torch.ones_like(x), 0.0, source=Normal(2))

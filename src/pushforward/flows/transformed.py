@@ -1,4 +1,4 @@
-"""A flow seen through a bijection: how preprocessing becomes part of the flow."""
+"""A flow followed by a bijection, which makes preprocessing a part of the flow."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Transformed(InvertibleFlow):
     """``flow`` followed by ``bijection``, which maps the flow's space to the data's.
 
     Samples, densities and trajectories are then in data units.  Data points have ``dtype`` (the model
-    computes in its own), so that a table of large numbers keeps its digits.  With a surjection in
-    ``bijection`` the density is a bound.  Raises ValueError where the shapes do not meet, and when asked for
-    the way back or a density where ``flow`` has none.
+    computes in its own), so that large numbers keep their digits.  With a surjection in ``bijection`` the
+    density is a bound.  Raises ValueError for shapes that do not fit, and if an inverse or a density is
+    requested that ``flow`` does not have.
     """
 
     def __init__(self, flow: Flow, bijection: Bijection, dtype: torch.dtype = torch.float32):

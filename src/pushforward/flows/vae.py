@@ -1,4 +1,4 @@
-"""A small variational autoencoder: the baseline that only bounds the likelihood."""
+"""A small variational autoencoder, a baseline with a lower bound on the likelihood."""
 
 from __future__ import annotations
 

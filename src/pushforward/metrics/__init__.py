@@ -1,4 +1,4 @@
-"""How far apart two clouds of points are, how straight a flow runs, and baselines to hold a model against."""
+"""Distances between two samples, straightness of trajectories, and baselines to compare a model with."""
 
 from .baselines import KernelDensity as KernelDensity
 from .baselines import bits_per_dim as bits_per_dim

@@ -1,4 +1,4 @@
-"""What a support vector machine makes of generated samples."""
+"""Classifiers of generated samples: support vector machines."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def _by_column(x: Tensor, standardise: bool | None) -> bool:
 def two_sample_accuracy(
     x: Tensor, y: Tensor, folds: int = 5, seed: int = 0, rows: int = 2000, standardise: bool | None = None
 ) -> float:
-    """How often an RBF support vector machine tells rows of ``x`` from rows of ``y``: 0.5 is by chance.
+    """How often an RBF support vector machine distinguishes rows of ``x`` from rows of ``y``; chance is 0.5.
 
-    As many rows of either, at most ``rows``, the first ones; accuracy over all rows, each judged by the
-    machine of the fold that has not seen it.  ``standardise`` scales each column by its deviation in the
-    training folds, else all share one scale; None: columns of tables are scaled, those of images are not.
-    Folds are drawn from ``seed``.  Raises ValueError for fewer rows than ``folds``, ``folds < 2``, empty
-    clouds and events that differ.  Lopez-Paz & Oquab 2017, arXiv 1610.06545, section 3.
+    The first ``rows`` rows of each are used, equally many of both.  The accuracy is over all rows, each
+    classified by the machine of the fold that was not trained on it.  ``standardise`` scales each column by
+    its deviation in the training folds, else all have one scale; None: columns of tables are scaled, those of
+    images are not.  Folds are drawn from ``seed``.  Raises ValueError for fewer rows than ``folds``,
+    ``folds < 2``, empty samples and events that differ.  Lopez-Paz & Oquab 2017, arXiv 1610.06545, section 3.
 
     >>> x = torch.arange(40.0).reshape(40, 1)
     >>> two_sample_accuracy(x, x + 100)
@@ -58,12 +58,13 @@ def two_sample_accuracy(
 def label_accuracy(
     train_x: Tensor, train_y: Tensor, x: Tensor, y: Tensor, standardise: bool | None = None
 ) -> float:
-    """Share of rows ``x`` given their label ``y`` by an RBF support vector machine trained on real data.
+    """Share of rows ``x`` that an RBF support vector machine, trained on real data, assigns to their label
+    ``y``.
 
     ``train_x`` ``(N, *event)`` with labels ``train_y`` ``(N,)``, ``x`` ``(n, *event)`` with ``y`` ``(n,)``,
-    the class that was asked for.  Real held-out rows give the figure to compare with.  ``standardise`` as
-    in :func:`two_sample_accuracy`.  Raises ValueError for events or lengths that differ and fewer than two
-    labels in training.  Ravuri & Vinyals 2019, arXiv 1905.10887, trained and tested the other way round.
+    the class under which they were drawn.  Compare with the accuracy on real held-out rows.  ``standardise``
+    as in :func:`two_sample_accuracy`.  Raises ValueError for events or lengths that differ and fewer than two
+    labels in training.  Ravuri & Vinyals 2019, arXiv 1905.10887, trained on samples and tested on real rows.
 
     >>> x = torch.tensor([[0.0], [0.1], [5.0], [5.1]])
     >>> label_accuracy(x, torch.tensor([0, 0, 1, 1]), torch.tensor([[0.2], [4.8]]), torch.tensor([0, 1]))

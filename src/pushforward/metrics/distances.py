@@ -18,9 +18,9 @@ TREE_DIMENSIONS = 16
 
 
 def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Both clouds as float64 rows ``(n, d)`` and ``(m, d)`` on the CPU, their common offset taken off.
+    """Both samples as float64 rows ``(n, d)`` and ``(m, d)`` on the CPU, less their common offset.
 
-    Raises ValueError for an empty cloud, events that differ and values that are not finite.
+    Raises ValueError for an empty sample, events that differ and values that are not finite.
     """
     x, y = to_tensor(x, "x"), to_tensor(y, "y")
     for name, rows in (("x", x), ("y", y)):
@@ -39,7 +39,8 @@ def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances |x_i - y_j|, ``(n, *event), (m, *event) -> (n, m)``, float64.
 
-    From differences, not from inner products, so that close points far from the origin keep their digits.
+    Computed from differences, not from inner products, so that close points far from the origin keep their
+    digits.
 
     >>> distances(torch.tensor([[1e8], [1e8 + 8]]), torch.tensor([[1e8]]))
     tensor([[0.],
@@ -52,13 +53,14 @@ def distances(x: Tensor, y: Tensor) -> Tensor:
 def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     """2 E|X - Y| - E|X - X'| - E|Y - Y'| between ``x`` ``(n, *event)`` and ``y`` ``(m, *event)``.
 
-    In the units of the data (it is the square of a metric on distributions; no root is taken).  By default
-    the V-statistic: pairs of a row with itself count, so it is the exact energy distance of the two samples,
-    never negative, and for two samples of one distribution about (1/n + 1/m) E|X - X'|.
-    ``unbiased`` leaves these pairs out: then its mean is that of the distributions and it may be negative.
+    In the units of the data (it is the square of a metric on distributions; no root is taken).  By default it
+    is the V-statistic, in which pairs of a row with itself count.  This is the exact energy distance of the
+    two samples; it is never negative, and about (1/n + 1/m) E|X - X'| for two samples of one distribution.
+    ``unbiased`` leaves these pairs out: then it is an unbiased estimate for the distributions and may be
+    negative.
 
-    Raises ValueError for empty clouds, events that differ, and one row where ``unbiased``.  Szekely &
-    Rizzo 2013, doi 10.1016/j.jspi.2013.03.018, eq. 5 and 6.
+    Raises ValueError for empty samples, events that differ, and one row with ``unbiased``.  Szekely & Rizzo
+    2013, doi 10.1016/j.jspi.2013.03.018, eq. 5 and 6.
 
     >>> energy_distance(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]]))
     3.0
@@ -73,7 +75,7 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
 
 
 def _total(a: Tensor, b: Tensor) -> float:
-    """The sum of all distances between two clouds, a block of rows at a time."""
+    """The sum of all distances between two samples, computed in blocks of rows."""
     blocks = a.split(max(1, HELD // len(b)))
     return math.fsum(float(torch.cdist(some, b, compute_mode=DIFFERENCES).sum()) for some in blocks)
 
@@ -82,9 +84,9 @@ def _total(a: Tensor, b: Tensor) -> float:
 def nearest(x: Tensor, reference: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Distance ``(n,)`` float64 from each row of ``x`` to its nearest row of ``reference``, and which one.
 
-    Without ``reference`` the other rows of ``x`` are searched (leave one out).  Exact: by a k-d tree in
-    up to 16 dimensions, by all pairs above.  Raises ValueError as :func:`distances`, and for a single row
-    left out of itself.
+    Without ``reference`` the other rows of ``x`` are searched (leave one out).  The search is exact: by a k-d
+    tree in up to 16 dimensions, by all pairs in more.  Raises ValueError as :func:`distances`, and for a
+    single row without ``reference``.
 
     >>> distance, index = nearest(torch.tensor([[0.0], [1.0], [5.0]]))
     >>> distance.tolist(), index.tolist()
@@ -141,8 +143,8 @@ def memorisation_share(
     """Share of ``samples`` nearer to a row of ``train`` than training rows are to each other.
 
     The share with min_j |s_i - x_j| < q, q the ``quantile`` of the leave-one-out nearest distances of the
-    training rows (or ``threshold``, if known).  Draws of the distribution itself give about ``quantile``; a
-    model that repeats its training rows gives 1.  Where training rows repeat, q may be 0 and so is the share.
+    training rows (or ``threshold``, if known).  Draws from the distribution itself give about ``quantile``; a
+    model that copies its training rows gives 1.  If training rows repeat, q and the share may be 0.
 
     >>> train = torch.tensor([[0.0], [1.0], [3.0]])
     >>> memorisation_share(torch.tensor([[0.1], [6.0]]), train)

@@ -1,4 +1,4 @@
-"""What importance weights say of a normaliser and of the distribution they were drawn from."""
+"""Importance weights: the estimate of a normaliser, and the quality of the proposal."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def importance(log_weights: Tensor) -> Importance:
 
     The mean of w is an unbiased estimate of the normaliser of p~; the effective sample size is
     (sum w)^2 / sum w^2 (Kong 1992; see Agapiou et al. 2017, arXiv 1511.06196), and the standard error of the
-    logarithm sqrt((1/share - 1)/n), to first order.  A mode that q never visits leaves no trace in either.
+    logarithm sqrt((1/share - 1)/n), to first order.  Neither shows a mode that q never visits.
 
     Raises ValueError for anything but one row of at least two numbers, none nan or +inf, not all -inf.
 

@@ -13,10 +13,10 @@ def plan_entropy(plan: Tensor, log: bool = False) -> Tensor:
     """H(j | i) / H(j) of plans P ``(*batch, n, m)``: 0 for a permutation, 1 for independent rows.
 
     Of shape ``(*batch,)``, float64.  For n = m and equal masses this is H(P) / log n - 1, where
-    H(P) = -sum_ij P_ij log P_ij.  ``log`` says that log P is given.  Plans are divided by their sums; those
+    H(P) = -sum_ij P_ij log P_ij.  ``log`` says that log P is given.  Plans are divided by their sums; plans
     of a single column give 0.
 
-    Raises ValueError for plans that are no matrices, negative, not finite or all zero.
+    Raises ValueError for plans that are not matrices, are negative, not finite or all zero.
 
     >>> plan_entropy(torch.eye(3)), plan_entropy(torch.ones(3, 3))
     (tensor(0., dtype=torch.float64), tensor(1., dtype=torch.float64))

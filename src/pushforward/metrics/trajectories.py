@@ -1,4 +1,4 @@
-"""How a flow moves: its straightness, its energy, its transport cost."""
+"""Trajectories of a flow: straightness, energy and transport cost."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def _velocities(path: Tensor, times: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 @takes_arrays
 def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tensor | None = None) -> float:
-    """S = int_0^1 E|dx_t/dt - (x1 - x0)|^2 dt of a trajectory; 0 where all run straight at constant speed.
+    """S = int_0^1 E|dx_t/dt - (x1 - x0)|^2 dt of a trajectory; 0 if all are straight with constant speed.
 
     ``path`` is ``(T, B, *event)`` at increasing ``times`` ``(T,)``, x0 and x1 ``(B, *event)`` its ends (by
-    default the first and last states).  Velocities are those of the polygon through the states, which
-    falls short of S by O(dt^2).  In squared units of the data.  Raises ValueError for shapes that do not fit
-    and times that do not increase.  Liu et al. 2023, arXiv 2209.03003, eq. 5.
+    default the first and last states).  Velocities are finite differences of the states, which underestimate
+    S by O(dt^2).  The unit is that of the data, squared.  Raises ValueError for shapes that do not fit and
+    times that do not increase.  Liu et al. 2023, arXiv 2209.03003, eq. 5.
 
     >>> t = torch.linspace(0, 1, 5)
     >>> straightness(torch.stack([t, 2 * t], 1)[..., None], t)
@@ -52,9 +52,8 @@ def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tens
 def path_energy(path: Tensor, times: Tensor) -> float:
     """int E|dx_t/dt|^2 dt of a trajectory ``(T, B, *event)`` at ``times``: the kinetic energy.
 
-    At least the transport cost of its ends, with equality for straight lines at constant speed; of the
-    polygon through the states, as in :func:`straightness`.  Benamou & Brenier 2000, doi
-    10.1007/s002110050002.
+    It is at least the transport cost of the ends, with equality for straight lines at constant speed.
+    Velocities are those of :func:`straightness`.  Benamou & Brenier 2000, doi 10.1007/s002110050002.
 
     >>> path_energy(torch.tensor([[[0.0]], [[3.0]]]), torch.tensor([0.0, 1.0]))
     9.0
@@ -82,7 +81,7 @@ def transport_cost(x0: Tensor, x1: Tensor) -> float:
 
 @takes_arrays
 def optimal_cost(x0: Tensor, x1: Tensor) -> float:
-    """The least :func:`transport_cost` over all ways to pair these rows: W_2^2 of the two clouds.
+    """The least :func:`transport_cost` over all pairings of these rows: W_2^2 of the two samples.
 
     >>> optimal_cost(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [0.0]]))
     0.0
@@ -94,8 +93,8 @@ def optimal_cost(x0: Tensor, x1: Tensor) -> float:
 def normalised_path_energy(path: Tensor, times: Tensor, target: Tensor | None = None) -> float:
     """|path energy - W_2^2| / W_2^2, with W_2 between the first states and ``target`` (default: the last).
 
-    0 for a flow that moves its source optimally.  Raises ValueError where W_2 is 0.  Tong et al. 2024,
-    arXiv 2307.03672, eq. 22.
+    It is 0 for optimal transport of the source.  Raises ValueError if W_2 is 0.  Tong et al. 2024, arXiv
+    2307.03672, eq. 22.
 
     >>> normalised_path_energy(torch.tensor([[[0.0]], [[2.0]], [[2.0]]]), torch.tensor([0.0, 0.5, 1.0]))
     1.0

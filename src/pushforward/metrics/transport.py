@@ -20,16 +20,18 @@ HELD = 2**24
 
 @takes_arrays
 def wasserstein(x: Tensor, y: Tensor, p: float = 2) -> float:
-    """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), the exact plan, rows weighted equally.
+    """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), by the exact plan, with equal weights of
+    rows.
 
-    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  On the line rows are
-    sorted.  For p = 2 and two clouds of equal size 10,000 rows take a few seconds; else the time grows about
-    as n^2 to n^3, half a second for 2,000 rows, and a few times that for p above 4.  Distances are taken in
-    units of the largest that a plan uses, so that no power overflows; as p grows W_p tends to it.
+    ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  In one dimension rows
+    are sorted.  For p = 2 and two samples of equal size 10,000 rows take a few seconds; otherwise the time
+    grows about as n^2 to n^3, half a second for 2,000 rows, and a few times that for p above 4.  Distances
+    are computed in units of the largest one in a plan, so that no power overflows; W_p tends to it as p
+    grows.
 
-    Raises ValueError for a p below 1 or infinite, empty clouds, events that differ, values that are not
-    finite, and where a table of all pairs would take more than 256 MiB; RuntimeError where the plan is not
-    found.  Peyre & Cuturi 2019, arXiv 1803.00567, eq. 2.16.
+    Raises ValueError for a p below 1 or infinite, empty samples, events that differ, values that are not
+    finite, and if a table of all pairs would take more than 256 MiB; RuntimeError if no plan is found.  Peyre
+    & Cuturi 2019, arXiv 1803.00567, eq. 2.16.
 
     >>> wasserstein(torch.tensor([[0.0], [1.0]]), torch.tensor([[1.0], [4.0]]), p=1)
     2.0
@@ -69,9 +71,9 @@ def sliced_wasserstein(
 ) -> float:
     """(mean over directions u of W_p(<u, x>, <u, y>)^p)^(1/p), u uniform on the sphere.
 
-    Each distance on the line is exact, also for clouds of unequal size.  In the units of the data; for a
-    shift of the whole distribution by s it is |s| / sqrt(d) where p = 2.  Raises ValueError for a p below 1
-    or infinite, fewer than one projection, empty clouds and events that differ.  Bonneel et al. 2015, doi
+    Each one-dimensional distance is exact, also for samples of unequal size.  The unit is that of the data;
+    for p = 2 a shift of the whole distribution by s gives |s| / sqrt(d).  Raises ValueError for a p below 1
+    or infinite, fewer than one projection, empty samples and events that differ.  Bonneel et al. 2015, doi
     10.1007/s10851-014-0506-3, section 4.
 
     >>> x = torch.tensor([[0.0], [1.0]])

@@ -1,4 +1,4 @@
-"""What an objective is: a loss of the models on a batch of paired rows."""
+"""The abstract objective: a loss of the models on a batch of paired rows."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Batch:
         return per_sample.mean() if self.normaliser is None else per_sample.sum() / self.normaliser
 
     def reduce(self, error: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss to descend and the detached errors of a :class:`Loss`, from errors ``(B, *event)``."""
+        """The loss to minimise and the detached errors of a :class:`Loss`, from errors ``(B, *event)``."""
         if self.weight is None and self.target.mask is None:
             # the mean of row means is the mean: one operation to differentiate instead of four
             share = 1.0 if self.normaliser is None else len(self) / self.normaliser
@@ -84,10 +84,10 @@ class Batch:
 
 @dataclass(frozen=True)
 class Step:
-    """Where training stands when a loss is computed.
+    """The state of training when a loss is computed.
 
     index, total: this optimiser step and how many there are.
-    phase: which optimiser is at work.
+    phase: the optimiser that takes the step.
     ema: the averaged models, None where there are none.
     generator: for every draw of the objective.
     rows: (start, total) of the rows of this batch within the global batch, None for all of it.
@@ -103,10 +103,10 @@ class Step:
 
 @dataclass(frozen=True)
 class Loss:
-    """A scalar to descend and what it is made of.
+    """A scalar to minimise and its parts.
 
-    value: scalar.  errors: ``(B,)`` or ``(B, *event)``, detached.  t: ``(B,)`` times at which the rows were
-    seen, None for losses without time.  terms: named parts, for the log.
+    value: scalar.  errors: ``(B,)`` or ``(B, *event)``, detached.  t: ``(B,)`` the times at which the rows
+    were evaluated, None for losses without time.  terms: named parts, for the log.
     """
 
     value: Tensor
@@ -138,16 +138,16 @@ _alone: WeakKeyDictionary[nn.Module, bool] = WeakKeyDictionary()
 
 
 def model_of(models: nn.ModuleDict, name: str) -> nn.Module:
-    """The model ``name``, which an objective asks for.  Raises ValueError where there is none."""
+    """The model ``name`` that an objective needs.  Raises ValueError if there is none."""
     if name not in models:
         raise ValueError(f"models: expected one named {name!r}, got {', '.join(models) or 'none'}")
     return models[name]
 
 
 def field_of(models: nn.ModuleDict, name: str = "field") -> Field:
-    """The model ``name`` as a field; one of (t, x) alone will do where there are no conditions.
+    """The model ``name`` as a field; without conditions it may be a function of (t, x) alone.
 
-    Raises ValueError where ``models`` has none of that name.
+    Raises ValueError if ``models`` has none of that name.
 
     >>> field_of(nn.ModuleDict({"field": nn.Bilinear(1, 1, 1)}))(torch.ones(2, 1), torch.ones(2, 1)).shape
     torch.Size([2, 1])
@@ -159,7 +159,7 @@ def field_of(models: nn.ModuleDict, name: str = "field") -> Field:
 
 
 def check_share(drop_condition: float) -> float:
-    """``drop_condition``, or a ValueError where it is no probability."""
+    """``drop_condition``, or a ValueError if it is not a probability."""
     if isinstance(drop_condition, bool) or not 0 <= drop_condition <= 1:
         raise ValueError(f"drop_condition: expected a probability, got {drop_condition}")
     return drop_condition

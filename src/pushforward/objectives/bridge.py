@@ -15,10 +15,10 @@ class BridgeMatching(Objective):
     """E |field(t, x_t) - (x1 - x0)|^2 + sigma^2 E |sqrt(t (1-t)) score(t, x_t) + z|^2 over Brownian bridges.
 
     x_t = (1-t) x0 + t x1 + sigma sqrt(t (1-t)) z between the points of a pair, z ~ N(0, I): simulation-free
-    score and flow matching (Tong et al. 2024, arXiv 2307.03672) with other targets.  Theirs for the velocity
-    is infinite at the ends; these are not, and velocity, score and drifts are made of the two minimisers
-    E[x1 - x0 | x_t] and sigma grad log p_t without any infinite factor, which is what
-    :class:`~pushforward.fields.BridgeField` does.
+    score and flow matching (Tong et al. 2024, arXiv 2307.03672) with other targets.  Their target for the
+    velocity is infinite at the ends; these targets are bounded.  :class:`~pushforward.fields.BridgeField`
+    computes velocity, score and drifts from the two minimisers E[x1 - x0 | x_t] and sigma grad log p_t
+    without any infinite factor.
 
     With pairs of the entropic plan for the cost |x0 - x1|^2 and epsilon = 2 sigma^2 the process is the
     Schroedinger bridge with reference sigma dW; with other pairs it is their
@@ -26,8 +26,8 @@ class BridgeMatching(Objective):
 
     ``models`` holds ``"field"`` and ``"score"``, or a ``"field"`` with two heads
     (:class:`~pushforward.fields.TwoHeads`).  Each row's condition is hidden with probability
-    ``drop_condition``.  sigma^2 weighs the score's error as it counts in the drift.  To regress the
-    velocity alone, use :class:`FlowMatching` on ``Interpolant(gamma=Brownian(sigma))``.
+    ``drop_condition``.  The error of the score has the weight sigma^2 that it has in the drift.  To regress
+    the velocity alone, use :class:`FlowMatching` on ``Interpolant(gamma=Brownian(sigma))``.
 
     Raises ValueError for a sigma that is not positive and a probability outside [0, 1].
 

@@ -17,7 +17,7 @@ from .weightings import Weighting
 
 
 def _error(kind: Prediction, output: Tensor, point: PathPoint) -> Tensor:
-    """The network's output at ``point`` minus what it should be."""
+    """The output of the network at ``point`` minus its target."""
     if kind == "velocity":
         assert point.velocity is not None, "a jump path has no velocity to regress on"
         return output - point.velocity
@@ -55,19 +55,19 @@ def pseudo_huber(error: Tensor, constant: float, mask: Tensor | None = None) -> 
 class FlowMatching(Objective):
     """E |field(t, x_t) - dx_t/dt|^2 over times, pairs of the coupling and the path between them.
 
-    ``times`` is how these are drawn, uniformly by default.  The minimiser is the marginal velocity E[dx_t/dt
+    ``times`` is the distribution of t, by default uniform.  The minimiser is the marginal velocity E[dx_t/dt
     | x_t = x] (Lipman et al. 2023, arXiv 2210.02747, theorem 2; Tong et al. 2024, arXiv 2302.00482, theorem
-    3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise"),
-    on -n/s under the weight s^2 ("score") or on (alpha n - s x1) / sqrt(alpha^2 + s^2) ("v"); wrap it in
-    :class:`~pushforward.fields.Parameterised` to follow it.  ``models`` holds ``"field"``.  Each row's
-    condition is hidden with probability ``drop_condition``, for guidance.  Losses are means over the
+    3.2).  With another ``prediction`` the network is regressed on x1 ("data"), on the noise n ("noise"), on
+    -n/s under the weight s^2 ("score") or on (alpha n - s x1) / sqrt(alpha^2 + s^2) ("v");
+    :class:`~pushforward.fields.Parameterised` then gives the velocity.  ``models`` holds ``"field"``.  Each
+    row's condition is hidden with probability ``drop_condition``, for guidance.  Losses are means over the
     elements of an event.
 
     ``weighting`` multiplies them by a weight of time: a :class:`~pushforward.objectives.Weighting` or a
     function of t ``(B,)``.  ``huber`` replaces |r|^2 by the pseudo-Huber sqrt(|r|^2 + c^2) - c of a row's
-    error r with c = huber d for events of d elements, which outliers move less, but whose minimiser is no
-    mean; 0.00054 is that of Lee et al. 2024, arXiv 2405.20320, for reflow.  Times keep ``margin`` away from
-    an end where the velocity of the path, or the weight, is infinite.
+    error r with c = huber d for events of d elements, which outliers influence less, but whose minimiser is
+    not the mean; 0.00054 is the value of Lee et al. 2024, arXiv 2405.20320, for reflow.  Times keep
+    ``margin`` away from an end where the velocity of the path, or the weight, is infinite.
 
     Raises ValueError for an unknown prediction, one that the path has no formula for, a probability
     outside [0, 1], a ``margin`` outside (0, 1/2) and a ``huber`` that is not positive.
@@ -130,7 +130,7 @@ class FlowMatching(Objective):
         return Loss(value, errors, t)
 
     def _weight(self, point: PathPoint) -> Tensor:
-        """One weight a row, ``(B,)`` or ``(B, 1, ..., 1)``."""
+        """One weight per row, ``(B,)`` or ``(B, 1, ..., 1)``."""
         assert self.weighting is not None
         if isinstance(self.weighting, Weighting):
             return self.weighting(point, self.prediction)

@@ -33,8 +33,8 @@ class InterpolantMatching(Objective):
     ``models`` holds any of ``"velocity"`` b, with target dI/dt + gamma' z; ``"eta"``, with target z, of
     which the score is -eta / gamma; ``"denoiser"``, with target x1.  Their minimisers are the conditional
     expectations of the targets given x_t = x (Albergo et al. 2023, arXiv 2303.08797, section 2; there
-    "denoiser" is the name of eta).  The losses are summed, and each is a term under its model's name.  Each
-    is half a squared error less a constant, and may be negative.
+    "denoiser" is the name of eta).  The losses are summed, and each is a term under the name of its model.
+    Each is half a squared error minus a constant, and may be negative.
 
     Every noise is used with both signs: gamma' z . b alone has a variance that grows without bound where
     gamma' does, while gamma' z . (b(x+) - b(x-)) stays bounded.  Times keep ``margin`` away from both

@@ -17,7 +17,7 @@ Covariance = Literal["diagonal", "full"]
 
 
 class LightSBPotential(nn.Module):
-    """The potential v(y) = sum_k w_k N(y; r_k, eps S_k), eps = sigma^2, and the bridge it defines.
+    """The potential v(y) = sum_k w_k N(y; r_k, eps S_k), eps = sigma^2, and the bridge that it defines.
 
     Its plan is pi(y | x) = exp(<x, y> / eps) v(y) / C(x): the mixture of N(r_k + S_k x, eps S_k) with
     weights in proportion to w_k exp((x^T S_k x + 2 r_k^T x) / (2 eps)), whose sum is C(x) (Korotin et al.
@@ -26,12 +26,12 @@ class LightSBPotential(nn.Module):
 
         drift(t, x) = sum_k q_k(t, x) D_k^-1 (S_k x + r_k - x)
 
-    where q_k are the weights of the mixture :meth:`log_potential`.  All is computed from logarithms, so
-    that a small sigma does no harm.  It is one module with the parameters ``log_weights`` ``(K,)``,
-    ``centres`` ``(K, d)``, ``log_scales`` ``(K, d)`` and, for full covariances, ``lower`` ``(K, d, d)``,
-    with S_k = L_k L_k^T, L_k = strict lower triangle + diag(exp(log_scales_k / 2)).
+    where q_k are the weights of the mixture :meth:`log_potential`.  Everything is computed from logarithms,
+    so a small sigma causes no underflow.  It is one module with the parameters ``log_weights`` ``(K,)``,
+    ``centres`` ``(K, d)``, ``log_scales`` ``(K, d)`` and, for full covariances, ``lower`` ``(K, d, d)``, with
+    S_k = L_k L_k^T, L_k = strict lower triangle + diag(exp(log_scales_k / 2)).
 
-    centres: ``(K, *event)``, where the components of v begin; rows of the data are a good choice.
+    centres: ``(K, *event)``, the initial components of v; rows of the data are a good choice.
     sigma: of the bridge.  covariance: "diagonal" or "full".  spread: S_k = spread I at first.
 
     Raises ValueError for a sigma or a spread that is not positive and an unknown covariance.
@@ -140,7 +140,7 @@ class LightSBPotential(nn.Module):
         return (self.log_weights - 0.5 * log_normal).logsumexp(1)
 
     def sample_plan(self, x0: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Exact draws of x1 given each row of ``x0``, without following the process."""
+        """Exact draws of x1 given each row of ``x0``, without simulation of the process."""
         cumulative = self._log_plan_weights(x0).softmax(1).cumsum(1)
         u = random.uniform((len(x0), 1), generator, x0.dtype, x0.device)
         k = (u >= cumulative / cumulative[:, -1:]).sum(1)

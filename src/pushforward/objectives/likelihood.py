@@ -1,4 +1,4 @@
-"""Maximum likelihood: raise the density of the data."""
+"""Maximum likelihood: the loss of normalizing flows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ class MaximumLikelihood(Objective):
     """-E log p(x) over the data, in nats per element of an event.
 
     ``models`` holds ``"flow"``, an :class:`~pushforward.flows.InvertibleFlow`.  Up to the entropy of the
-    data this is KL(data | flow).  Per element, so that learning rates and losses mean the same for
-    events of any size; multiply by the size for nats per event.
+    data this is KL(data | flow).  It is divided by the number of elements, so that learning rates and losses
+    are comparable for events of any size; multiply by this number for nats per event.
 
     >>> import torch
     >>> from pushforward import Rows

@@ -1,4 +1,4 @@
-"""Variational inference: carry the source to an unnormalised density."""
+"""Variational inference: a flow is fitted to an unnormalised density."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ LogDensity = Callable[..., Tensor]
 
 
 class ReverseKL(Objective):
-    """E_q [log q(x) - log p(x)] / size of an event, q the flow and log p given up to a constant.
+    """E_q [log q(x) - log p(x)] / size of an event, with q the flow and log p known up to a constant.
 
     Without that constant it is KL(q | p), the divergence of variational inference with normalizing flows
-    (Rezende & Mohamed 2015, arXiv 1505.05770): it finds one mode rather than none, and may miss others.
-    ``log_density(x)`` takes ``(B, *event)`` to ``(B,)`` and is differentiated.  ``models`` holds ``"flow"``,
-    an :class:`~pushforward.flows.InvertibleFlow` that is fast from the source; of the batch only the number
-    of rows and the condition count.  How good the result is :func:`pushforward.metrics.importance` says.
-    Raises ValueError for what is no function, and for another model.
+    (Rezende & Mohamed 2015, arXiv 1505.05770).  It may miss modes of p, but puts little mass where p has
+    none.  ``log_density(x)`` takes ``(B, *event)`` to ``(B,)`` and is differentiated.  ``models`` holds
+    ``"flow"``, an :class:`~pushforward.flows.InvertibleFlow` that is fast from source to data; of the batch
+    only the number of rows and the condition are used.  :func:`pushforward.metrics.importance` measures the
+    quality of the result.  Raises ValueError if ``log_density`` is not a function, and for another model.
 
     >>> import torch
     >>> from pushforward import Rows

@@ -1,4 +1,4 @@
-"""How training times are drawn: distributions on [0, 1], sampled in strata."""
+"""Distributions of training times on [0, 1], sampled in strata."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import Step
 
 
 def check_kinds(path: Path | None, times: Times | None) -> None:
-    """Raise ValueError for what is no path, or no distribution of times; None stands for a default."""
+    """Raise ValueError for anything but a path and a distribution of times; None stands for a default."""
     if path is not None and not isinstance(path, Path):
         raise ValueError(f"path: expected a Path such as Interpolant(), got {path!r}")
     if times is not None and not isinstance(times, Times):
@@ -22,8 +22,8 @@ def check_kinds(path: Path | None, times: Times | None) -> None:
 
 
 class Times(ABC):
-    """A distribution of training times.  The best field is the same under each; where a network spends its
-    effort is not."""
+    """A distribution of training times.  All have the same best field, but weigh the errors of a network
+    differently."""
 
     @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
@@ -63,11 +63,11 @@ class Uniform(Times):
 
 
 class Late(Times):
-    """1 - t = w^power with w ~ U[0, 1]: more times near the data, where fine detail is decided.
+    """1 - t = w^power with w ~ U[0, 1]: more times near t = 1, where fine detail is decided.
 
     The density of s = 1 - t is s^(1/power - 1) / power; power 1 is uniform.  It serves sharp densities in
     few dimensions: with power 2 a tenth of the times, instead of a hundredth, are within .01 of the data.
-    In simulation-based inference power laws of time help likewise (Wildberger et al. 2023, arXiv
+    In simulation-based inference power laws of time have the same effect (Wildberger et al. 2023, arXiv
     2305.17161, section 3.3).  Raises ValueError for a power that is not positive.
 
     >>> Late(2.0).quantile(torch.tensor([0.0, 0.5, 1.0]))
@@ -84,7 +84,7 @@ class Late(Times):
 
 
 class LogitNormal(Times):
-    """logit(t) ~ N(mean, std^2): most times in the middle, where the velocity is hardest to tell.
+    """logit(t) ~ N(mean, std^2): most times in the middle, where the velocity is hardest to learn.
 
     Esser et al. 2024, arXiv 2403.03206, section 3.1; times there run from data to noise, so that a
     ``mean`` of theirs is -mean here.  Raises ValueError for a ``std`` that is not positive.

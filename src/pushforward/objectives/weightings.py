@@ -1,4 +1,4 @@
-"""Weights of the loss by time.  The best field is the same under every positive weight."""
+"""Weights of the loss by time.  All positive weights have the same best field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..paths import PathPoint
 
 
 class Weighting(ABC):
-    """How much the squared error of a prediction counts at each time."""
+    """The weight of the squared error of a prediction at each time."""
 
     #: whether the weight is infinite at t = 0 and at t = 1; objectives keep their times away from there
     open_ends: tuple[bool, bool] = (False, False)
@@ -36,7 +36,7 @@ class Equal(Weighting):
 
 
 class Power(Weighting):
-    """w = t^early (1 - t)^late; a negative exponent stresses its end, where the weight is infinite.
+    """w = t^early (1 - t)^late; with a negative exponent the weight is infinite at that end.
 
     ``late=-2`` gives a data prediction on the linear path the loss of a velocity; ``early=1`` is the
     weight of Lee et al. 2024, arXiv 2405.20320, whose t runs the other way.  Raises ValueError for an

@@ -1,4 +1,4 @@
-"""What a path is: the distribution of x_t between a pair of points, and where it starts and ends."""
+"""The abstract path: the distribution of x_t between a pair of points, and its distributions at both ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..tensors import arrays_in
 class Coefficients:
     """Values at t of x_t = alpha x1 + sigma x0 + gamma z, with their time derivatives.
 
-    ``gamma_d_gamma`` is gamma * dgamma/dt: it stays finite where dgamma/dt does not.
+    ``gamma_d_gamma`` is gamma * dgamma/dt: it is finite also where dgamma/dt is infinite.
     """
 
     alpha: Tensor
@@ -66,8 +66,8 @@ class AntitheticPair:
 
     t: the times as given.  plus, minus: I + gamma z and I - gamma z, ``(B, *event)``.
     points: the ends.  drift: dI/dt, the velocity without its noise.  noise: z.
-    The velocities are drift + gamma' z and drift - gamma' z; gamma' = gamma_d_gamma / gamma is left to be
-    formed, since it may be infinite where what it multiplies vanishes.
+    The velocities are drift + gamma' z and drift - gamma' z.  They are not computed here, because gamma' =
+    gamma_d_gamma / gamma may be infinite.
     """
 
     t: Tensor

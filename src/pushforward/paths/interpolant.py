@@ -44,7 +44,8 @@ class Interpolant(Path):
         """Draw x_t and its velocity.
 
         Raises ValueError for points of different shapes and a time at an open end.  On a GPU and under
-        ``torch.compile``, where to look would cost a wait or a graph, the velocity there is infinite instead.
+        ``torch.compile`` times are not checked, because this would stall the device or break the graph; the
+        velocity at an open end is then infinite.
         """
         _refuse(t, self.open_ends)
         x0, x1 = _pair(points)
@@ -63,8 +64,8 @@ class Interpolant(Path):
     ) -> AntitheticPair:
         """Draw x_t = I + gamma z and I - gamma z with one z, and the drift dI/dt.
 
-        Only the drift need be finite at ``t``, so an end where nothing but gamma' is infinite is allowed
-        (antithetic sampling: Albergo et al. 2023, arXiv 2303.08797).  Raises ValueError as :meth:`sample`.
+        Only the drift must be finite at ``t``, so an end where only gamma' is infinite is allowed (antithetic
+        sampling: Albergo et al. 2023, arXiv 2303.08797).  Raises ValueError as :meth:`sample`.
 
         >>> from pushforward.paths import Brownian
         >>> x0, x1 = torch.zeros(1, 2), torch.ones(1, 2)
@@ -97,7 +98,7 @@ def _infinite(*slopes: Tensor) -> OpenEnds:
 
 
 def _refuse(t: Tensor, open_ends: OpenEnds) -> None:
-    """Raise ValueError where a time lies at an open end, if looking at it is free."""
+    """Raise ValueError for a time at an open end, if the check costs no synchronisation."""
     if open_ends == (False, False) or torch.compiler.is_compiling() or t.device.type != "cpu":
         return
     for end, is_open, touched in zip((0, 1), open_ends, (t <= 0, t >= 1)):

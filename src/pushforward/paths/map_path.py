@@ -1,4 +1,4 @@
-"""A path along any curve: its velocity by forward-mode differentiation in time."""
+"""A path along any curve, with its velocity by forward-mode differentiation in time."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class MapPath(Path):
     """x_t = curve(t, x0, x1) for any curve that torch can differentiate in t.
 
     ``curve`` takes t as a scalar, or in a shape that broadcasts against the rows ``(B, *event)``, and
-    returns rows; as a Module it lends its parameters to the path, and x and velocity can be
-    differentiated in them.  ``ends`` states the distributions at t = 0 and 1: by default curve(0, x0, x1) =
-    x0 and curve(1, x0, x1) = x1, which :meth:`check` verifies on points.
+    returns rows; if it is a Module, its parameters belong to the path, and x and velocity can be
+    differentiated with respect to them.  ``ends`` states the distributions at t = 0 and 1: by default
+    curve(0, x0, x1) = x0 and curve(1, x0, x1) = x1, which :meth:`check` verifies on points.
 
     >>> arc = MapPath(lambda t, x0, x1: (1 - t**2) * x0 + t**2 * x1)
     >>> point = arc.sample(torch.tensor(0.5), torch.zeros(1, 2), torch.ones(1, 2))
@@ -47,7 +47,7 @@ class MapPath(Path):
         return self._ends
 
     def check(self, x0: Tensor, x1: Tensor) -> None:
-        """Raise ValueError where the curve does not start and stop as its ``ends`` say."""
+        """Raise ValueError if the curve does not start and end as ``ends`` states."""
         for t, end in zip((0.0, 1.0), self._ends):
             reached = self.curve(torch.full((), t, dtype=x1.dtype, device=x1.device), x0, x1)
             stated = end.source_scale * x0 + end.target_scale * x1

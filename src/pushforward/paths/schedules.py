@@ -1,7 +1,7 @@
 """Schedules (alpha, sigma) of an interpolant, value and derivative together.
 
-Every schedule is its own formula up to both ends.  Where a slope has no finite limit it is infinite there,
-and :class:`~pushforward.paths.Interpolant` counts that end as open.
+Every schedule follows its formula up to both ends.  If a slope is infinite at an end,
+:class:`~pushforward.paths.Interpolant` treats that end as open.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ class Linear(Schedule):
 
 
 class LipmanOT(Schedule):
-    """alpha = t, sigma = 1 - (1 - sigma_min) t: straight lines that stop a little before their target.
+    """alpha = t, sigma = 1 - (1 - sigma_min) t: straight lines that keep a little noise at their end.
 
-    The path ends at x1 + sigma_min x0 (Lipman et al. 2023, arXiv 2210.02747, eq. 20); at ``sigma_min`` 1 the
-    noise stays as it is, above it grows.  Raises ValueError for a ``sigma_min`` that is negative.
+    The path ends at x1 + sigma_min x0 (Lipman et al. 2023, arXiv 2210.02747, eq. 20); with ``sigma_min`` 1
+    the noise is constant, above 1 it grows.  Raises ValueError for a ``sigma_min`` that is negative.
 
     >>> LipmanOT(0.1)(torch.tensor(1.0))[:2]
     (tensor(1.), tensor(0.1000))
@@ -59,11 +59,11 @@ class LipmanOT(Schedule):
 class VariancePreserving(Schedule):
     """alpha = exp(-T(1 - t) / 2), sigma = sqrt(1 - alpha^2), with T(s) the integral of beta from 0 to s.
 
-    beta(s) = beta_min + (beta_max - beta_min) s: the diffusion that turns data into noise, run backwards
+    beta(s) = beta_min + (beta_max - beta_min) s: the diffusion that turns data into noise, reversed in time
     (Lipman et al. 2023, arXiv 2210.02747, eq. 18 and 19; Song et al. 2021, arXiv 2011.13456).  At t = 0 a
-    little of the data is left, alpha = exp(-(beta_min + beta_max) / 4).  At t = 1 sigma ends like the
-    square root of 1 - t, with infinite slope, unless beta_min = 0.  Raises ValueError unless
-    0 <= beta_min <= beta_max and beta_max > 0.
+    little of the data is left, alpha = exp(-(beta_min + beta_max) / 4).  Near t = 1, sigma is of the order of
+    the square root of 1 - t, with infinite slope, unless beta_min = 0.  Raises ValueError unless 0 <=
+    beta_min <= beta_max and beta_max > 0.
 
     >>> alpha, sigma, *_ = VariancePreserving()(torch.tensor([0.0, 1.0]))
     >>> alpha, sigma
@@ -90,12 +90,12 @@ class VariancePreserving(Schedule):
 
 
 class VarianceExploding(Schedule):
-    """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^(1 - t): data with less and less noise.
+    """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^(1 - t): data plus noise that decreases.
 
-    The path starts at x1 + sigma_max x0, noise for all practical purposes, and ends at x1 + sigma_min x0
-    (Lipman et al. 2023, arXiv 2210.02747, eq. 16 and 17; the distribution of sigma is that of Song & Ermon
-    2019, arXiv 1907.05600).  With ``clean`` sigma^2 is less by sigma_min^2, as in the diffusion that starts
-    at the data themselves (Song et al. 2021, arXiv 2011.13456): the path ends at x1, with infinite slope.
+    The path starts at x1 + sigma_max x0, which is nearly noise, and ends at x1 + sigma_min x0 (Lipman et al.
+    2023, arXiv 2210.02747, eq. 16 and 17; the distribution of sigma is that of Song & Ermon 2019, arXiv
+    1907.05600).  With ``clean``, sigma_min^2 is subtracted from sigma^2, as in the diffusion that starts at
+    the data themselves (Song et al. 2021, arXiv 2011.13456): the path ends at x1, with infinite slope.
     Raises ValueError unless 0 < sigma_min < sigma_max.
 
     >>> VarianceExploding(0.01, 100.0)(torch.tensor([0.0, 0.5, 1.0]))[1]
@@ -137,7 +137,7 @@ class Trigonometric(Schedule):
 
 
 class Polynomial(Schedule):
-    """alpha = t^power, sigma = 1 - t^power: straight lines, left slowly for a power above 1.
+    """alpha = t^power, sigma = 1 - t^power: straight lines, with slow motion near t = 0 for a power above 1.
 
     For a power below 1 the slope at t = 0 is infinite.  Lipman et al. 2024, arXiv 2412.06264.  Raises
     ValueError for a power that is not positive.

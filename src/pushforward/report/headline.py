@@ -235,7 +235,7 @@ def _bounds(count: int, total: int) -> tuple[float, float]:
 
 
 def noise_of(line: Line, *others: str) -> float:
-    """What a difference of two draws must exceed: three deviations over draws, the widest there is.
+    """What a difference of two draws must exceed: four times the largest deviation over draws.
 
     For shares of labels, which are taken once, three standard errors.
     """

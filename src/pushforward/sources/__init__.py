@@ -1,4 +1,4 @@
-"""Distributions at t = 0, and others that can be drawn from."""
+"""Distributions at t = 0, and others that can be sampled."""
 
 from .base import Source as Source
 from .blend import Blend as Blend

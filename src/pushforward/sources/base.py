@@ -1,4 +1,4 @@
-"""What a source is: the distribution at t = 0 of a flow."""
+"""The abstract source: the distribution at t = 0 of a flow."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def _checked(log_prob: Callable[..., Tensor]) -> Callable[..., Tensor]:
 
 
 class Source(nn.Module, ABC):
-    """A distribution on events of shape ``event_shape`` that can be drawn from and, mostly, has a density.
+    """A distribution on events of shape ``event_shape`` that can be sampled and in most cases has a density.
 
-    Points may be tensors or arrays, ``(B, *event_shape)``; no rows in give no rows out.
+    Points may be tensors or arrays, ``(B, *event_shape)``, also with B = 0.
     """
 
     event_shape: tuple[int, ...]
@@ -51,7 +51,7 @@ class Source(nn.Module, ABC):
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
         """Log-density in nats, ``(B, *event_shape) -> (B,)``.
 
-        Raises ValueError with the reason where there is none.
+        Raises ValueError with the reason if there is no density.
         """
 
     def convolved(self, scale: float, noise: float) -> Source:
@@ -70,5 +70,5 @@ class Source(nn.Module, ABC):
 
     @torch.no_grad()
     def initialise(self, x: Tensor) -> None:
-        """Set from the source points ``x`` ``(B, *event_shape)`` of training rows what is better not left to
-        chance, before training; most sources set nothing."""
+        """Initialise parameters, before training, from the source points ``x`` ``(B, *event_shape)`` of
+        training rows; most sources have none to initialise."""

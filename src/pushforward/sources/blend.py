@@ -17,7 +17,7 @@ from .base import Source
 class Blend(Source):
     """sum_k w_k p_k of sources ``parts`` on the same events, the ``weights`` ``(K,)`` fixed and normalised.
 
-    Raises ValueError for no parts, events of different shapes and weights that are no shares.
+    Raises ValueError for no parts, events of different shapes and weights that cannot be normalised.
 
     >>> from pushforward.sources import Normal
     >>> Blend([Normal(1), Normal(1, 2.0)], [0.5, 0.5]).log_prob(torch.zeros(1, 1))

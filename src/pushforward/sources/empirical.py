@@ -18,8 +18,8 @@ from .base import Source
 class Empirical(Source):
     """The uniform distribution on the rows of ``x`` ``(N, *event)``, optionally smoothed by N(0, noise^2 I).
 
-    Has no density here: :meth:`log_prob` raises ValueError.  Raises ValueError for no rows, values that are
-    not finite and negative noise.
+    It has no density: :meth:`log_prob` raises ValueError.  Raises ValueError for no rows, values that are not
+    finite and negative noise.
 
     >>> Empirical(torch.zeros(5, 2)).sample(3).shape
     torch.Size([3, 2])

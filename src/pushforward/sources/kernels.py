@@ -1,4 +1,4 @@
-"""A normal kernel around each of many rows: a kernel density that can be drawn from."""
+"""Kernel densities: a mixture of normal kernels, one around each row."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ class LearntMixture(Source):
     """sum_k w_k N(mu_k, diag(s_k^2)) with w, mu and s learnt: as a source, a normal distribution for one
     component.
 
-    A flow from several components need not tear one distribution apart where the data have several modes
-    (Izmailov et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws
-    of N(0, 1), or where :meth:`initialise` sees training rows at those.  Gradients of draws reach means and
-    scales, not the weights.  Raises ValueError for fewer than one component.
+    If the data have several modes, a flow from several components need not split one mode into many (Izmailov
+    et al. 2020, arXiv 1912.13025, fix the components; here they are learnt).  Means start at draws of N(0,
+    1), or at training rows by :meth:`initialise`.  Gradients of draws reach means and scales, not the
+    weights.  Raises ValueError for fewer than one component.
 
     >>> LearntMixture(2, components=1).log_prob(torch.zeros(3, 2)).shape
     torch.Size([3])
@@ -57,7 +57,7 @@ class LearntMixture(Source):
     def initialise(self, x: Tensor) -> None:
         """Put the means on rows of ``x``, one after the other, with scales K^(-1/d) times their deviations.
 
-        From draws that have nothing to do with the data most of many components never find their place.
+        Of many components that start at draws unrelated to the data, most stay unused.
         """
         count, d = self.means.shape
         if count == 1:

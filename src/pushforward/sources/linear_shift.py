@@ -1,4 +1,4 @@
-"""A distribution whose mean follows the condition linearly."""
+"""A distribution whose mean is linear in the condition."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ def features(condition: Condition, classes: Sequence[int]) -> Tensor:
 
 
 def _entries(condition: Condition) -> list[Tensor]:
-    """The entries of a condition in the order of their names: a mapping's own order means nothing."""
+    """The entries of a condition in the order of their names, because the order of a mapping has no
+    meaning."""
     if isinstance(condition, Mapping):
         return [condition[name] for name in sorted(condition)]
     return [condition]

@@ -22,11 +22,11 @@ LARGE = 1e100
 class StudentT(Source):
     """Independent t distributions, ``x = loc + scale T_df`` for every element, of learnt loc, scale and df.
 
-    Flows whose bijections are Lipschitz keep the tails of their source, so that heavy-tailed data need a
-    heavy-tailed source (Jaini et al. 2020, arXiv 1907.04481).  ``df`` is where the degrees of freedom start;
-    with ``learn=False`` all stays as it is.  Draws are sqrt(df (u^(-2/df) - 1)) cos(2 pi v) for uniform u, v
-    (Bailey 1994, doi 10.1090/S0025-5718-1994-1197233-X), with gradients to all parameters.  Raises
-    ValueError for ``df`` that is not positive.
+    A flow of Lipschitz bijections has tails like those of its source, so heavy-tailed data need a
+    heavy-tailed source (Jaini et al. 2020, arXiv 1907.04481).  ``df`` is the initial number of degrees of
+    freedom; with ``learn=False`` nothing is learnt.  Draws are sqrt(df (u^(-2/df) - 1)) cos(2 pi v) for
+    uniform u, v (Bailey 1994, doi 10.1090/S0025-5718-1994-1197233-X), with gradients to all parameters.
+    Raises ValueError for ``df`` that is not positive.
 
     >>> StudentT(2, df=1.0).log_prob(torch.zeros(1, 2))  # -2 log pi, a Cauchy distribution
     tensor([-2.2895], grad_fn=...)
@@ -67,7 +67,7 @@ def _log_ratio(x: Tensor) -> Tensor:
 
 
 def _log1p_square(z: Tensor, df: Tensor) -> Tensor:
-    """log(1 + z^2 / df), also where z^2 is no number any more."""
+    """log(1 + z^2 / df), also if z^2 overflows."""
     large = z.abs() > LARGE
     inside, outside = torch.where(large, 0.0, z), torch.where(large, z, LARGE).abs()
     beyond = 2 * outside.log() - df.log() + torch.log1p(df / outside / outside)

@@ -1,4 +1,4 @@
-"""Densities without a network: what a trained flow has to beat, and what it may start from.
+"""Densities without a network, which a trained flow is compared with and may start from.
 
 All are fitted to standardised rows and mapped back with the log-determinant, so that they do not depend on
 the units of the columns.

@@ -1,4 +1,4 @@
-"""Several baselines mixed by what they are worth on rows that they have not seen."""
+"""Several baselines mixed with weights that maximise the likelihood of rows left out."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Fold:
 
 @dataclass(frozen=True)
 class Crossed:
-    """A blend and what cross-validation made of it.
+    """A blend and the results of its cross-validation.
 
     source: of all rows.  folds: without a part of the rows each, under the same weights.
-    log_prob: ``(N,)`` of every row under the fold that has not seen it, in nats.
+    log_prob: ``(N,)`` of every row under the fold that was fitted without it, in nats.
     """
 
     source: Blend
@@ -51,8 +51,8 @@ def fit_blend(x: Tensor, condition: Condition | None = None, folds: int = 5, see
 
     sum_k w_k p_k(x), with p_k a Gaussian, a Gaussian mixture and kernel densities, and w the weights under
     which rows held out fold by fold have the highest likelihood, by expectation-maximisation: stacking
-    (Smyth & Wolpert 1999, doi 10.1023/A:1007511322260).  On rows to come a stack is hardly ever below its
-    best part, and mostly above.  ``note`` says what it is made of.
+    (Smyth & Wolpert 1999, doi 10.1023/A:1007511322260).  On new rows a stack is hardly ever worse than its
+    best part, and mostly better.  ``note`` names its parts.
 
     Raises ValueError for conditions that do not fit and fewer than two rows.
 
@@ -118,7 +118,7 @@ def _mixed(parts: Mapping[str, Source], weights: Mapping[str, float]) -> Blend:
 
 
 def stacked(log_prob: Tensor, rounds: int = 500) -> Tensor:
-    """The weights ``(K,)`` of most likelihood for densities ``(N, K)``, by expectation-maximisation."""
+    """The weights ``(K,)`` of maximum likelihood for densities ``(N, K)``, by expectation-maximisation."""
     weights = torch.full((log_prob.shape[1],), 1 / log_prob.shape[1], dtype=log_prob.dtype)
     usable = log_prob[log_prob.isfinite().any(1)]
     for _ in range(rounds if len(usable) else 0):
@@ -127,7 +127,7 @@ def stacked(log_prob: Tensor, rounds: int = 500) -> Tensor:
 
 
 def _fits(z: Tensor, condition: Condition | None, seed: int) -> dict[str, Fit]:
-    """What a blend is made of, by name; the shape of its mixture is chosen on all rows."""
+    """The parts of a blend, by name; the shape of its mixture is chosen on all rows."""
     plain = _plain(z, seed)
     if condition is None:
         return plain
@@ -138,7 +138,7 @@ def _fits(z: Tensor, condition: Condition | None, seed: int) -> dict[str, Fit]:
 
 
 def _plain(z: Tensor, seed: int) -> dict[str, Fit]:
-    """Fits that heed no condition."""
+    """Fits that use no condition."""
     fits: dict[str, Fit] = {"Gaussian": lambda z, c: gaussian(z, None, True)}
     try:
         shape = choose_shape(z, seed)
@@ -154,7 +154,7 @@ def _plain(z: Tensor, seed: int) -> dict[str, Fit]:
 
 
 def _shifted(fit: Fit) -> Fit:
-    """``fit`` of what is left of the rows after a linear regression on the condition."""
+    """``fit`` of the residuals of a linear regression of the rows on the condition."""
 
     def fitted(z: Tensor, condition: Condition | None) -> Source:
         assert condition is not None
@@ -168,7 +168,7 @@ def _shifted(fit: Fit) -> Fit:
 
 
 def _blind(fit: Fit) -> Fit:
-    """``fit`` whatever the condition is."""
+    """``fit`` that ignores the condition."""
 
     def fitted(z: Tensor, condition: Condition | None) -> Source:
         assert condition is not None

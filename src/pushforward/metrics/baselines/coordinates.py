@@ -27,8 +27,8 @@ SHARES, FOLDS, MOST = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 
 def standard(x: Tensor) -> tuple[Tensor, Affine]:
     """Rows ``(N, *event)`` as ``(N, d)`` in float64 at mean 0 and deviation 1, and the map back.
 
-    Far rows count as :func:`drawn_in`.  A constant column keeps its unit.  Raises ValueError for fewer than
-    two rows.
+    Far rows are moved as by :func:`drawn_in`.  A constant column keeps its unit.  Raises ValueError for fewer
+    than two rows.
     """
     if len(x) < 2:
         raise ValueError(f"x: expected at least two rows, got {len(x)}")
@@ -39,10 +39,11 @@ def standard(x: Tensor) -> tuple[Tensor, Affine]:
 
 
 def drawn_in(rows: Tensor) -> Tensor:
-    """Rows ``(N, d)``, those far off drawn in, so that one of them does not set the scale of all others.
+    """Rows ``(N, d)``, with rows far out moved closer, so that one of them does not set the scale of all
+    others.
 
     A row more than :data:`FENCE` quartile distances from the median of a column is moved towards the medians
-    until it is that far: as a whole, which leaves it on whatever line the columns lie.
+    until it is that far.  The whole row is moved, so linear relations of columns are kept.
     """
     some = rows[:: max(1, len(rows) // 100_000)]
     lowest, low, middle, high, highest = torch.quantile(
@@ -58,10 +59,10 @@ def drawn_in(rows: Tensor) -> Tensor:
 
 
 def isolated(rows: Tensor) -> Tensor:
-    """Which of standardised rows ``(N, d)`` lie far off and alone, ``(N,)``.
+    """Which of the standardised rows ``(N, d)`` are far from the middle and from other rows, ``(N,)``.
 
     :func:`drawn_in` moves them, and fewer than :data:`COMPANY` rows are within :data:`FENCE` deviations a
-    column.  A component of a mixture that sits on one such row would be as narrow as rounding allows.
+    column.  A component of a mixture on one such row would be as narrow as rounding allows.
     """
     far = (drawn_in(rows) != rows).any(1)
     alone = far.clone()
@@ -90,13 +91,12 @@ def in_units(source: Source, units: Affine) -> Source:
 
 
 def shrunk_covariance(z: Tensor, weight: Tensor | None = None) -> tuple[Tensor, float]:
-    """The covariance of rows ``(N, d)`` at about unit scale, shrunk, and by which share.
+    """The shrunk covariance of rows ``(N, d)`` at about unit scale, and the share by which it is shrunk.
 
     (1 - a) S + a v I, with the share a and the variance v, 1 or tr(S) / d, under which rows left out, a fifth
-    at a time, have the highest Gaussian likelihood (Hoffbeck & Landgrebe 1996, doi 10.1109/34.506799): a
-    share that makes the squared error of the matrix least would drown its smallest eigenvalues.  Beyond
-    :data:`MOST` columns it is that share all the same (Ledoit & Wolf 2004, doi
-    10.1016/S0047-259X(03)00096-4), which is quick.
+    at a time, have the highest Gaussian likelihood (Hoffbeck & Landgrebe 1996, doi 10.1109/34.506799).  The
+    share of least squared error of the matrix (Ledoit & Wolf 2004, doi 10.1016/S0047-259X(03)00096-4) would
+    dominate its smallest eigenvalues; it is fast, and is used beyond :data:`MOST` columns.
     """
     n, d = z.shape
     second = _second(z, weight)[1]
@@ -121,7 +121,7 @@ def _second(z: Tensor, weight: Tensor | None) -> tuple[Tensor, Tensor]:
 
 
 def _likeliest(z: Tensor, weight: Tensor | None) -> tuple[float, bool]:
-    """The one of :data:`SHARES` under which rows left out are likeliest, and whether v is 1."""
+    """The one of :data:`SHARES` with the highest likelihood of rows left out, and whether v is 1."""
     shares = torch.tensor(SHARES, dtype=z.dtype)[:, None]
     score = torch.zeros(2, len(shares), dtype=z.dtype)
     fold = torch.arange(len(z)) % FOLDS
@@ -145,14 +145,15 @@ def _mean(z: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def whitened(z: Tensor) -> tuple[Tensor, Whiten]:
-    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, far rows drawn in, and the map."""
+    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, far rows moved closer, and the
+    map."""
     near = drawn_in(z)
     whiten = Whiten(near.mean(0), shrunk_covariance(near)[0])
     return whiten.inverse(z), whiten
 
 
 def is_singular(covariance: Tensor) -> bool:
-    """Whether a covariance of standardised rows has a direction without spread."""
+    """Whether a covariance of standardised rows has a direction of variance 0."""
     return bool(
         torch.linalg.eigvalsh(covariance)[0]
         < SINGULAR * max(1.0, float(covariance.trace()) / len(covariance))

@@ -1,4 +1,4 @@
-"""The Gaussian baseline, under any condition."""
+"""The Gaussian baseline, with any condition."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ KEPT = 256
 
 
 def linear_gaussian(mean: Tensor, slope: Tensor, covariance: Tensor) -> LinearShift:
-    """x | c ~ N(mean + slope c, covariance): the Gaussian whose mean follows a continuous condition.
+    """x | c ~ N(mean + slope c, covariance): the Gaussian whose mean is linear in a continuous condition.
 
     mean: ``(*event)``; slope: ``(d, k)``; covariance: ``(d, d)``; conditions are ``(B,)`` or ``(B, k)``.
 
@@ -27,14 +27,14 @@ def linear_gaussian(mean: Tensor, slope: Tensor, covariance: Tensor) -> LinearSh
 
 
 def fit_gaussian(x: Tensor, condition: Condition | None = None, shrink: bool = False) -> Source:
-    """The full-covariance Gaussian of most likelihood for rows ``x`` ``(N, *event)``, a source in float64.
+    """The full-covariance Gaussian of maximum likelihood for rows ``x`` ``(N, *event)``, a source in float64.
 
     condition: None gives one Gaussian; labels ``(N,)`` (integers) one per label, weighted by their shares;
     numbers ``(N,)`` or ``(N, k)``, or a mapping of such and of labels, one whose mean is linear in them.
-    shrink: shrink covariances by what rows left out find likely, which serves where rows are few.
+    shrink: shrink covariances by the likelihood of rows left out, which helps if rows are few.
 
-    Columns are standardised first, so that their units do not matter.  Where a covariance is singular (fewer
-    rows than columns, columns that depend on each other) it is shrunk too, and ``note`` says so.
+    Columns are standardised first, so that their units do not matter.  A singular covariance (fewer rows than
+    columns, linearly dependent columns) is also shrunk, and ``note`` says so.
 
     Raises ValueError for conditions that do not fit and fewer than two rows.
 
@@ -47,7 +47,7 @@ def fit_gaussian(x: Tensor, condition: Condition | None = None, shrink: bool = F
 
 
 def gaussian(z: Tensor, condition: Condition | None, shrink: bool) -> Source:
-    """:func:`fit_gaussian` of rows ``(N, *event)`` that are standardised already."""
+    """:func:`fit_gaussian` of standardised rows ``(N, *event)``."""
     event, rows = z.shape[1:], z.reshape(len(z), -1)
     if condition is None:
         mean, covariance, note = _moments(rows, shrink)
@@ -79,7 +79,7 @@ def _labels(condition: Tensor, rows: int) -> Tensor:
 
 
 def _moments(rows: Tensor, shrink: bool, pooled: Tensor | None = None) -> tuple[Tensor, Tensor, str]:
-    """Mean, covariance (shrunk towards ``pooled`` where that is given), and a word where it was singular."""
+    """Mean, covariance (shrunk towards ``pooled`` if given), and a note if it was singular."""
     mean = rows.mean(0)
     covariance = (rows - mean).T @ (rows - mean) / len(rows)
     singular = is_singular(covariance)

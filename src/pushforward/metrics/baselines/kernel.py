@@ -1,4 +1,4 @@
-"""Kernel densities, their widths by the likelihood of rows left out."""
+"""Kernel densities with widths of maximum likelihood for rows left out."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ WIDTHS, QUERIES = tuple(np.geomspace(0.01, 3.0, 48).tolist()), 500
 
 
 def kernels(z: Tensor, space: Space, share: float = 1.0) -> Source:
-    """A Gaussian kernel around every one of standardised rows ``(N, *event)``, narrow where rows are dense.
+    """A Gaussian kernel around each of standardised rows ``(N, *event)``, narrower where rows are dense.
 
-    Widths are those of :func:`relative_widths` times the one number under which rows have the highest
-    likelihood given all others, times ``share``: beside wider densities narrower kernels are likelier.
+    Widths are those of :func:`relative_widths` times a common factor under which rows have the highest
+    likelihood given all others, times ``share``, because in a mixture with wider densities narrower kernels
+    have a higher likelihood.
 
     space: ``columns``, kernels of equal width in all columns, or ``whitened``, of the shape of the rows'
-    covariance.  ``note`` says the mean width in deviations.  Raises ValueError for fewer than two rows.
+    covariance.  ``note`` gives the mean width in deviations.  Raises ValueError for fewer than two rows.
     """
     rows = z.reshape(len(z), -1)
     if len(rows) < 2:
@@ -63,7 +64,7 @@ def relative_widths(y: Tensor) -> Tensor:
 
 
 def leave_one_out_width(y: Tensor, relative: Tensor) -> float:
-    """The factor of widths ``relative`` of most likelihood for rows ``(N, d)`` given all others."""
+    """The factor of widths ``relative`` with maximum likelihood for rows ``(N, d)`` given all others."""
     n, d = y.shape
     asked = torch.arange(n)[:: max(1, n // QUERIES)][:QUERIES]
 
@@ -87,14 +88,14 @@ class KernelDensity:
 
     K is the Gaussian kernel or the exponential one, exp(-r), with their constants in d dimensions
     (Silverman 1986, section 4.2), of columns divided by their deviation or whitened.  h is the best on
-    ``folds`` held-out parts of the rows, first on a grid of a factor 2, then on a finer one, in both
-    coordinates; what is better on held-out parts is kept.  Log-densities are in nats and data units, and do
-    not depend on the units of the columns.
+    ``folds`` held-out parts of the rows, first on a grid of a factor 2, then on a finer one.  This is done in
+    both coordinates, and the better ones are kept.  Log-densities are in nats and data units, and do not
+    depend on the units of the columns.
 
     rows: ``(N, *event)``.  condition: labels ``(N,)`` give one density per label.  folds: their number.
-    queries: held-out rows per fold and bandwidth that are looked at.
+    queries: held-out rows per fold and bandwidth that are used.
 
-    Raises ValueError for another kernel, conditions that are no labels and fewer rows than folds.
+    Raises ValueError for another kernel, conditions that are not labels and fewer rows than folds.
 
     >>> x = random.normal((500, 1), random.seeded("kde"))
     >>> kde = KernelDensity(x, generator=random.seeded("folds"))

@@ -1,4 +1,4 @@
-"""The Gaussian-mixture baseline, its number of components by BIC."""
+"""The Gaussian-mixture baseline, with the number of components of least BIC."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FLOOR = 1e-6
 
 @dataclass(frozen=True)
 class Shape:
-    """What a mixture is chosen by: the coordinates, the kind of covariances, the number of components."""
+    """The choices for a mixture: the coordinates, the kind of covariances, the number of components."""
 
     whitened: bool
     kind: str
@@ -44,10 +44,10 @@ def fit_mixture(x: Tensor, condition: Condition | None = None, seed: int = 0) ->
 
     The number of components (64 at most) and whether their covariances are full, equal or diagonal are those
     of least BIC, among fits to standardised and to whitened columns.  With a ``condition`` the mean is linear
-    in it, as for :func:`fit_gaussian`, and the mixture is that of the residuals.  ``note`` says what was
-    chosen.  Rows far off and alone, see :func:`~.coordinates.isolated`, share one wide component around the
-    middle (as noise has one in Banfield & Raftery 1993, doi 10.2307/2532201).  scikit-learn fits; at most
-    20,000 rows, drawn by ``seed``, are looked at.
+    in it, as for :func:`fit_gaussian`, and the mixture is that of the residuals.  ``note`` states the choice.
+    Rows far out and alone, see :func:`~.coordinates.isolated`, share one wide component around the middle
+    (as noise does in Banfield & Raftery 1993, doi 10.2307/2532201).  scikit-learn fits it to at most 20,000
+    rows, drawn by ``seed``.
 
     Raises ValueError for conditions that do not fit and fewer than 16 rows.
 
@@ -138,9 +138,9 @@ def _space(rows: Tensor, white: bool) -> tuple[Tensor, Bijection]:
 
 
 def levels_first(rows: Tensor) -> np.ndarray | None:
-    """Rows ``(N, d)`` for k-means, with columns of few levels stretched; None where there are none.
+    """Rows ``(N, d)`` for k-means, with columns of few levels stretched; None if there are no such columns.
 
-    A component for each level is worth many nats, and k-means in all columns alike finds it by chance alone.
+    A component for each level gains many nats, and k-means with equal scales finds it only by chance.
     """
     levels = [len(column.unique()) for column in rows.div(GRAIN).round().T]
     few = torch.tensor([1 < count <= LEVELS for count in levels])

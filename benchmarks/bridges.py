@@ -28,7 +28,7 @@ from pushforward.oracles import GaussianBridge
 from pushforward.random import seeded
 from pushforward.solvers import SDE, EulerMaruyama
 from pushforward.sources import GaussianMixture
-from pushforward.training import PairedBatches, Trainer
+from pushforward.training import Plans, Trainer, pairs
 
 TIMES = [round(0.05 * i, 2) for i in range(1, 20)]
 #: rows of the target distribution that training sees
@@ -51,7 +51,7 @@ def matching(d: int, sigma: float, seed: int, steps: int) -> Field:
     coupling = SinkhornOT(epsilon=2 * sigma**2, relative=False, tolerance=1e-2)
     torch.manual_seed(seed)
     models = nn.ModuleDict({name: MLP(d, width=128, depth=2) for name in ("field", "score")})
-    batches = PairedBatches(source, rows, coupling, size=512, seed=seed, plan=2048, steps=steps)
+    batches = pairs(source, rows, coupling, size=512, seed=seed, plans=Plans(2048, steps=steps))
     optim = OptimConfig(steps=steps, lr=2e-3, ema=0.999)
     trainer = Trainer(BridgeMatching(sigma), models, batches, optim, seed=seed, show_progress=False)
     if not trainer.fit().finished:
@@ -66,7 +66,7 @@ def light(d: int, sigma: float, seed: int, steps: int) -> Field:
     _, source, target = problem(d, sigma)
     rows = Rows(target.sample(ROWS, generator=seeded("target", seed)))
     potential = LightSBPotential(rows.x[:10], sigma)
-    batches = PairedBatches(source, rows, size=512, seed=seed)
+    batches = pairs(source, rows, size=512, seed=seed)
     models = nn.ModuleDict({"potential": potential})
     optim = OptimConfig(steps=steps, lr=1e-2, ema=0.99)
     trainer = Trainer(LightSB(), models, batches, optim, seed=seed, show_progress=False)

@@ -27,7 +27,7 @@ from pushforward.objectives import FlowMatching
 from pushforward.random import seeded
 from pushforward.solvers import Dopri5, Euler
 from pushforward.sources import GaussianMixture, Source
-from pushforward.training import PairedBatches, Trainer
+from pushforward.training import Plans, Trainer, pairs
 
 NAME = "conditional_coupling"
 STEPS, BATCH, PLAN, SIZE, TRAIN = 20_000, 256, 1024, 10_000, 200_000
@@ -88,9 +88,8 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
             module.calibrate(target.condition)
     distribution = EightGaussians()
     start = time.perf_counter()
-    batches = PairedBatches(
-        distribution, target, COUPLINGS[coupling](), size=BATCH, seed=seed, plan=PLAN, reuse=16, steps=steps
-    )
+    plans = Plans(PLAN, reuse=16, steps=steps)
+    batches = pairs(distribution, target, COUPLINGS[coupling](), size=BATCH, seed=seed, plans=plans)
     optim = OptimConfig(steps=steps, batch=BATCH, lr=6e-4, log_every=200)
     trainer = Trainer(FlowMatching(), net, batches, optim, seed=seed, show_progress=False)
     finished = trainer.fit().finished
@@ -120,7 +119,7 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
         "euler1": wasserstein(one, test.x) ** 2,
         "dopri5": wasserstein(many, test.x) ** 2,
         "floor": wasserstein(rows(SIZE, condition, fresh).x, test.x) ** 2,
-        **{k: v for k, v in batches.info.items() if k == "weight"},
+        **{k: v for k, v in getattr(batches, "info", {}).items() if k == "weight"},
     }
 
 

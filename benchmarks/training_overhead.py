@@ -24,7 +24,7 @@ from pushforward.couplings import Rows
 from pushforward.nn import MLP, UNet
 from pushforward.objectives import FlowMatching
 from pushforward.sources import Normal
-from pushforward.training import PairedBatches, Trainer
+from pushforward.training import Trainer, pairs
 
 CASES = {
     "mlp 3 x 64, batch 512": (lambda: MLP(2, width=64, depth=3), (2,), 512, 1500),
@@ -57,7 +57,7 @@ def bare(net: nn.Module, data: torch.Tensor, batch: int, steps: int) -> float:
 
 def ours(net: nn.Module, data: torch.Tensor, batch: int, steps: int) -> float:
     """Seconds of the trainer on the same work."""
-    batches = PairedBatches(Normal(tuple(data.shape[1:])), Rows(data), size=batch)
+    batches = pairs(Normal(tuple(data.shape[1:])), Rows(data), size=batch)
     optim = OptimConfig(steps=steps, lr=1e-3)
     trainer = Trainer(FlowMatching(), net, batches, optim, show_progress=False)
     start = time.perf_counter()

@@ -25,7 +25,7 @@ from pushforward.oracles import GaussianBridge
 from pushforward.random import seeded
 from pushforward.solvers import ODE, SDE, EulerMaruyama, Tsit5
 from pushforward.sources import GaussianMixture
-from pushforward.training import PairedBatches, Trainer
+from pushforward.training import Plans, Trainer, pairs
 
 
 @pytest.fixture
@@ -313,7 +313,7 @@ def test_bridge_matching_finds_the_bridge(heads) -> None:
         models = nn.ModuleDict(
             {"field": MLP(2), "score": MLP(2)} if heads == "two networks" else {"field": TwoHeads(MLP(4))}
         )
-    batches = PairedBatches(source, Rows(data), coupling, size=256, plan=512)
+    batches = pairs(source, Rows(data), coupling, size=256, plans=Plans(512))
     optim = OptimConfig(steps=500, lr=5e-3, ema=0.99)
     trainer = Trainer(BridgeMatching(0.5), models, batches, optim, show_progress=False)
     trainer.fit()

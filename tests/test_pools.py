@@ -9,7 +9,7 @@ import torch
 
 from pushforward.couplings import Coupling, GivenPairs, Independent, MinibatchOT, Pairing, Rows, as_rows
 from pushforward.sources import Normal
-from pushforward.training import PairedBatches
+from pushforward.training import ModelSpace, Plans, pairs
 
 
 def rows(n=300, seed=0):
@@ -18,9 +18,9 @@ def rows(n=300, seed=0):
     return Rows(x, torch.arange(n))
 
 
-def batches(coupling=None, **options):
-    settings = {"size": 64, "seed": 1, "plan": 96, "reuse": 3, **options}
-    return PairedBatches(Normal(2), rows(), coupling or MinibatchOT(), **settings)
+def batches(coupling=None, seed=1, **options):
+    size, plans = options.pop("size", 64), Plans(**{"rows": 96, "reuse": 3, **options})
+    return pairs(Normal(2), rows(), coupling or MinibatchOT(), size=size, seed=seed, plans=plans)
 
 
 class Counting(Coupling):
@@ -56,11 +56,11 @@ def test_every_pair_is_used_as_often_as_said_and_then_never_again():
 def test_pairs_are_those_of_the_plan():
     """Within a plan no two pairs would be cheaper exchanged: what an optimal plan means."""
     source = batches(reuse=1)
-    pool = source._plans.pool(0)
+    pool = source.ahead.pool(0)
     x0, index = pool.source, pool.indices
     for k in range(8):
         at = index[96 * k : 96 * (k + 1)]
-        a, b = x0[at[:, 0]].double(), source.target.x[at[:, 1]].double()
+        a, b = x0[at[:, 0]].double(), source.data.kept.x[at[:, 1]].double()
         assert sorted(at[:, 0].tolist()) == list(range(96 * k, 96 * (k + 1)))
         cost = torch.cdist(a, b).square()
         paid = cost.diagonal()
@@ -125,14 +125,14 @@ def test_plans_are_made_in_the_background_and_not_beyond_the_last_step():
     longer = Counting()
     source = batches(longer, steps=37)
     source(0)
-    source._plans._coming[1].result()
+    source.ahead._coming[1].result()
     assert len(longer.seen) == 16
     source.close()
 
 
 def test_plan_rows_are_data_rows_without_replacement():
     coupling = Counting()
-    batches(coupling, plan=100, size=50, steps=1)(0)
+    batches(coupling, rows=100, size=50, steps=1)(0)
     first_epoch = torch.cat(coupling.seen[:3])
     assert torch.equal(first_epoch.sort(0).values, rows().x.sort(0).values)
 
@@ -166,7 +166,7 @@ def test_weights_of_pairs_reach_the_loss_and_are_normalised_over_the_batch():
 
 def test_given_pairs_stay_pairs_and_come_in_fresh_orders():
     x0, target = torch.arange(100.0).reshape(50, 2), rows(50)
-    source = PairedBatches(Rows(x0), target, GivenPairs(50), size=20, seed=4)
+    source = pairs(Rows(x0), target, GivenPairs(50), size=20, seed=4)
     seen = []
     for k in range(5):  # two epochs
         batch = source(k)
@@ -180,16 +180,31 @@ def test_given_pairs_stay_pairs_and_come_in_fresh_orders():
 def test_sample_weights_of_data_rows_are_kept_whichever_coupling():
     target = rows(40)
     target = Rows(target.x, target.condition, None, torch.arange(40.0))
-    batch = PairedBatches(Normal(2), target, Independent(), size=16, seed=1)(0)
+    batch = pairs(Normal(2), target, Independent(), size=16, seed=1)(0)
     assert torch.equal(batch.weight, batch.target.condition.float())
+
+
+def test_jitter_is_for_batches_and_couplings_see_the_data_as_they_were_fitted():
+    """What a coupling of a whole data set was fitted on, it knows again under jitter."""
+
+    class Whole(Counting):
+        whole = True
+
+    coupling, space = Whole(), ModelSpace(jitter=0.5)
+    source = pairs(Normal(2), rows(), coupling, size=64, space=space, plans=Plans(64, steps=1))
+    batch = source(0)
+    assert all(torch.equal(seen, rows().x) for seen in coupling.seen)
+    moved = batch.target.x - rows().x[batch.target.condition]
+    assert 0.3 < float(moved.std()) < 0.7
+    source.close()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"plan": 0}, "plan: expected an integer of at least 1, got 0"),
-        ({"reuse": 0}, "reuse: expected an integer of at least 1, got 0"),
-        ({"plan": 301}, "plan: expected at most the 300 rows of the target, got 301"),
+        ({"rows": 0}, "plans.rows: expected an integer of at least 1, got 0"),
+        ({"reuse": 0}, "plans.reuse: expected an integer of at least 1, got 0"),
+        ({"rows": 301}, "plans.rows: expected at most the 300 rows of the target, got 301"),
     ],
 )
 def test_bad_numbers(options, message):
@@ -199,10 +214,10 @@ def test_bad_numbers(options, message):
 
 def test_sources_that_do_not_fit():
     with pytest.raises(ValueError, match="others take a Source"):
-        PairedBatches(rows(), rows(), MinibatchOT(), size=8)
+        pairs(rows(), rows(), MinibatchOT(), size=8)
     with pytest.raises(ValueError, match=r"expected equal events, got \(3,\) and \(2,\)"):
-        PairedBatches(Normal(3), rows(), size=8)
+        pairs(Normal(3), rows(), size=8)
     with pytest.raises(ValueError, match="expected the 299 given rows"):
-        PairedBatches(rows(299), rows(), GivenPairs(299), size=8)
+        pairs(rows(299), rows(), GivenPairs(299), size=8)
     with pytest.raises(ValueError, match="expected the rows that the coupling pairs"):
-        PairedBatches(Normal(2), rows(), GivenPairs(300), size=8)
+        pairs(Normal(2), rows(), GivenPairs(300), size=8)

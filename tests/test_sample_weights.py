@@ -17,7 +17,7 @@ from pushforward.data import load, read_rows
 from pushforward.inference import score, threshold
 from pushforward.recipes import open_run
 from pushforward.sources import Normal
-from pushforward.training import PairedBatches
+from pushforward.training import pairs
 
 #: of the weights, on the left: 800 rows of weight 3 against 1,000 of weight 1
 SHARE = 2400 / 3400
@@ -89,7 +89,7 @@ class Tilted(Coupling):
 def test_the_loss_is_the_weighted_mean_of_the_global_batch(coupling) -> None:
     """sum_i w_i l_i over the sum of all w_i, on one process and as the mean over three."""
     x = torch.arange(200.0)[:, None]
-    batches = PairedBatches(Normal(1), Rows(x, weight=1 + x[:, 0] / 10), coupling, size=64, seed=1)
+    batches = pairs(Normal(1), Rows(x, weight=1 + x[:, 0] / 10), coupling, size=64, seed=1)
     whole, parts = batches(0), [batches(0, rank, 3) for rank in range(3)]
     rows = whole.target.x[:, 0].numpy()
     expected = pytest.approx(np.average(rows**2, weights=1 + rows / 10), rel=1e-5)

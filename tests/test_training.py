@@ -17,7 +17,7 @@ from pushforward.nn import MLP
 from pushforward.objectives import Batch, FlowMatching, Late, Loss, Objective, Step, Uniform
 from pushforward.random import RowGenerator
 from pushforward.sources import Normal
-from pushforward.training import NonFiniteLoss, PairedBatches, Trainer, read_metrics
+from pushforward.training import NonFiniteLoss, Trainer, pairs, read_metrics
 from pushforward.training.checkpoint import load_state
 
 
@@ -31,7 +31,7 @@ def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, 
     net = MLP(2, condition=3, width=16, depth=2)
     if dropout:
         net = WithDropout(net)
-    batches = batches or PairedBatches(Normal(2), data(), size=64, seed=1)
+    batches = batches or pairs(Normal(2), data(), size=64, seed=1)
     return Trainer(
         objective or FlowMatching(drop_condition=0.2),
         net,
@@ -40,7 +40,7 @@ def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, 
             **{"steps": steps, "warmup": 5, "checkpoint_every": 7, "ema": 0.9, "log_every": 1, **optim}
         ),
         folder=folder,
-        validation=PairedBatches(Normal(2), data(), size=100, seed=2)(0),
+        validation=pairs(Normal(2), data(), size=100, seed=2)(0),
         show_progress=False,
     )
 
@@ -82,7 +82,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropou
     (tmp_path / "whole").mkdir()
     expected = whole.fit()
     (tmp_path / "cut").mkdir()
-    batches = PairedBatches(Normal(2), data(), size=64, seed=1)
+    batches = pairs(Normal(2), data(), size=64, seed=1)
     with pytest.raises(Stop):
         cut = {"dropout": dropout, "log_every": log_every, "batches": Interrupted(batches, at=19)}
         trainer(tmp_path / "cut", **cut).fit()
@@ -109,7 +109,7 @@ def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
                 signal.raise_signal(signal.SIGINT)
             return self.batches(step, rank, world)
 
-    batches = Signalled(PairedBatches(Normal(2), data(), size=64, seed=1), at=10)
+    batches = Signalled(pairs(Normal(2), data(), size=64, seed=1), at=10)
     result = trainer(tmp_path, batches=batches).fit()
     assert not result.finished and result.step == 11
     assert columns(trainer(tmp_path).fit().history) == columns(expected.history)
@@ -169,13 +169,13 @@ def test_the_learning_rate_warms_up_and_decays_to_nothing():
 
 
 def test_batches_visit_every_row_once_an_epoch_and_split_over_processes():
-    batches = PairedBatches(Normal(2), data(300), size=64, seed=3)
-    visited = torch.cat([batches.index(64 * k, 64 * k + 64) for k in range(75)])
+    batches = pairs(Normal(2), data(300), size=64, seed=3)
+    visited = torch.cat([batches.data.index(64 * k, 64 * k + 64) for k in range(75)])
     assert torch.equal(visited[:300].sort().values, torch.arange(300))
     assert torch.equal(visited.bincount(), torch.full((300,), 16))
     assert not torch.equal(visited[:300], visited[300:600])
     for coupling in (None, MinibatchOT()):
-        batches = PairedBatches(Normal(2), data(300), coupling, size=64, seed=3)
+        batches = pairs(Normal(2), data(300), coupling, size=64, seed=3)
         whole = batches(5)
         parts = [batches(5, rank, 3) for rank in range(3)]
         for marginal in (0, 1):
@@ -276,7 +276,7 @@ def quick(models=None, batches=None, objective=None, **options):
     return Trainer(
         objective or FlowMatching(),
         models or OfPlaceAlone(),
-        batches or PairedBatches(Normal(2), plain, size=16),
+        batches or pairs(Normal(2), plain, size=16),
         options.pop("optim", OptimConfig(steps=2, log_every=1)),
         show_progress=False,
         **options,
@@ -290,7 +290,7 @@ def test_functions_of_time_and_place_are_trained():
         history = quick(models).fit().history
         assert [row["loss"] > 0 for row in history] == [True, True] and len(history) == len(expected)
     with pytest.raises(ValueError, match="condition: the field is a function of \\(t, x\\) alone"):
-        quick(batches=PairedBatches(Normal(2), data(50), size=16)).fit()
+        quick(batches=pairs(Normal(2), data(50), size=16)).fit()
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -299,7 +299,7 @@ def test_rows_of_every_kind_are_taken_in_the_dtype_of_the_model(dtype):
     losses = []
     for rows in (x, x.numpy(), x.tolist(), pd.DataFrame(x.numpy()), Rows(x)):
         torch.manual_seed(0)
-        batches = PairedBatches(Normal(2), rows, size=16)
+        batches = pairs(Normal(2), rows, size=16)
         losses.append([row["loss"] for row in quick(OfPlaceAlone().to(dtype), batches).fit().history])
     # lists are read in single precision, as torch.tensor has it
     assert all(loss == pytest.approx(losses[0], rel=1e-5) for loss in losses)
@@ -307,7 +307,7 @@ def test_rows_of_every_kind_are_taken_in_the_dtype_of_the_model(dtype):
 
 def test_a_batch_may_hold_more_rows_than_there_are():
     for coupling in (None, MinibatchOT()):
-        batches = PairedBatches(Normal(2), Rows(torch.randn(5, 2)), coupling, size=64)
+        batches = pairs(Normal(2), Rows(torch.randn(5, 2)), coupling, size=64)
         assert len(batches(0)) == 64 and quick(batches=batches).fit().finished
 
 
@@ -328,30 +328,30 @@ def test_a_batch_may_hold_more_rows_than_there_are():
         (lambda: quick(objective=nn.MSELoss()), "objective: expected an Objective, got a MSELoss"),
         (
             lambda: quick(batches=[1, 2]),
-            "batches: expected PairedBatches or the like, got a list",
+            "batches: expected Batches such as pairs(...), got a list",
         ),
         (lambda: quick(validation=torch.zeros(3)), "validation: expected a Batch, got a Tensor"),
         (lambda: quick(seconds=0), "seconds: expected a positive number or None, got 0"),
         (lambda: quick(nn.ModuleDict({"net": MLP(2)})).fit(), "models: expected one named 'field', got net"),
         (lambda: quick(MLP(2).to("meta")), "models: are on meta and the trainer works on cpu"),
         (lambda: quick(batches=OnMeta()).fit(), "batches: the rows are on meta and the models on cpu"),
-        (lambda: PairedBatches(Normal(2), torch.zeros(0, 2), size=4), "target: expected at least one row"),
+        (lambda: pairs(Normal(2), torch.zeros(0, 2), size=4), "target: expected at least one row"),
         (
-            lambda: PairedBatches(Normal(2), [[0.0, math.nan]], size=4),
+            lambda: pairs(Normal(2), [[0.0, math.nan]], size=4),
             "target: expected finite numbers, got 1",
         ),
-        (lambda: PairedBatches(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
-        (lambda: PairedBatches(Normal(2), data(), size=0), "size: expected an integer of at least 1, got 0"),
+        (lambda: pairs(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
+        (lambda: pairs(Normal(2), data(), size=0), "size: expected an integer of at least 1, got 0"),
         (
-            lambda: PairedBatches(Normal(2), data(), size=2.5),
+            lambda: pairs(Normal(2), data(), size=2.5),
             "size: expected an integer of at least 1, got 2.5",
         ),
         (
-            lambda: PairedBatches(Normal(2), data(), "ot", size=4),
+            lambda: pairs(Normal(2), data(), "ot", size=4),
             "coupling: expected a Coupling or None, got",
         ),
         (
-            lambda: PairedBatches(Normal(2), Rows(torch.zeros(3, 2), weight=torch.ones(2)), size=4),
+            lambda: pairs(Normal(2), Rows(torch.zeros(3, 2), weight=torch.ones(2)), size=4),
             "target: expected a weight for each of 3 rows, got 2",
         ),
         (
@@ -397,7 +397,7 @@ def test_weights_that_are_not_contiguous_go_on_bit_for_bit(tmp_path):
 
     def run(folder, batches=None):
         folder.mkdir(exist_ok=True)
-        given = batches or PairedBatches(Normal(2), data(), size=64, seed=1)
+        given = batches or pairs(Normal(2), data(), size=64, seed=1)
         optim = OptimConfig(steps=8, checkpoint_every=4, warmup=0)
         return Trainer(FlowMatching(), Turned(), given, optim, folder=folder, show_progress=False)
 
@@ -405,7 +405,7 @@ def test_weights_that_are_not_contiguous_go_on_bit_for_bit(tmp_path):
     whole.fit()
     assert not next(whole.models.parameters()).is_contiguous()
     with pytest.raises(Stop):
-        run(tmp_path / "cut", Interrupted(PairedBatches(Normal(2), data(), size=64, seed=1), at=6)).fit()
+        run(tmp_path / "cut", Interrupted(pairs(Normal(2), data(), size=64, seed=1), at=6)).fit()
     again = run(tmp_path / "cut")
     again.fit()
     for a, b in zip(whole.models.parameters(), again.models.parameters()):

@@ -19,7 +19,7 @@ from pushforward.objectives import Batch, Distillation, FlowMatching, Loss, Obje
 from pushforward.recipes import check
 from pushforward.runs import check_out
 from pushforward.sources import Normal
-from pushforward.training import NoData, PairedBatches, Trainer, progress, trainer, validation
+from pushforward.training import Batches, NoData, Trainer, pairs, progress, trainer, validation
 from pushforward.training.schedule import Schedule
 
 X = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
@@ -28,7 +28,7 @@ X = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
 class Clock:
     """A clock that goes by one second a batch, and by ``pause`` at a validation."""
 
-    def __init__(self, batches: PairedBatches, tick: float = 1.0):
+    def __init__(self, batches: Batches, tick: float = 1.0):
         self.batches, self.tick, self.now = batches, tick, 0.0
         self.size, self.rows = batches.size, batches.rows
 
@@ -61,7 +61,7 @@ class Counting(nn.Module):
 
 def fitted(monkeypatch=None, folder=None, tick=1.0, held=X, net=lambda: MLP(2, width=8, depth=1), **options):
     torch.manual_seed(0)
-    batches = Clock(PairedBatches(Normal(2), Rows(X), size=64), tick)
+    batches = Clock(pairs(Normal(2), Rows(X), size=64), tick)
     if monkeypatch is not None:
         monkeypatch.setattr(trainer, "time", batches)
     optim = {"steps": 40, "warmup": 5, "log_every": 1, "ema": 0.9, **options.pop("optim", {})}

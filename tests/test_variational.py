@@ -13,7 +13,7 @@ from pushforward.couplings import Rows
 from pushforward.flows import VAE, realnvp
 from pushforward.metrics import importance
 from pushforward.objectives import MaximumLikelihood, ReverseKL
-from pushforward.training import NoData, PairedBatches, Trainer
+from pushforward.training import NoData, Trainer, pairs
 
 DOUBLE = torch.float64
 
@@ -120,7 +120,7 @@ def test_it_trains_by_the_same_objective_as_a_flow():
     x = torch.randn(4000, 1, generator=gen()) * torch.tensor([1.0, 0.5]) + torch.tensor([0.0, 2.0])
     torch.manual_seed(0)
     vae = VAE(2, latent=1, width=32)
-    batches = PairedBatches(None, Rows(x), size=256)
+    batches = pairs(None, Rows(x), size=256)
     result = Trainer(MaximumLikelihood(), vae, batches, quick(), show_progress=False).fit()
     # the data lie on a line, so that the model gains without end; independent normal distributions have 1.07
     assert result.history[-1]["loss"] < 0.0

@@ -18,7 +18,7 @@ from .recipes import Run
 from .rows import Rows
 from .runs import RunFolder
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
-from .training import in_model_space
+from .training import ModelSpace
 
 __all__ = [
     "carry",
@@ -242,7 +242,8 @@ def carry_pieces(
         x = part.x.to(flow.model_dtype)
         if given:
             own = random.derive_seed(seed, "carry", number)
-            x = scale * in_model_space(part, flow.bijection, flow.model_dtype, own, run.device).x
+            space = ModelSpace(flow.bijection, flow.model_dtype, run.device)
+            x = scale * space.rows(part, own).x
         return flow.push(x, part.condition, generator)
 
     def pieces() -> Iterator[tuple[Tensor, Condition | None]]:

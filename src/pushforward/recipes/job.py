@@ -6,10 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..bijections import Blur, Chain
 from ..data import Dataset
 from ..rows import Rows
 from ..runs import RunFolder
+from ..training import ModelSpace
 from .base import Recipe
 from .start import Start
 
@@ -48,12 +48,6 @@ class Job:
         assert self.recipe.optim.batch is not None, "resolve the configuration first"
         return self.recipe.optim.batch
 
-    def options(self, jitter: float | None = None) -> dict[str, Any]:
-        """What batches of data rows need; ``jitter`` is noise in the space of the model."""
-        preprocess = self.dataset.preprocess
-        return {
-            "preprocess": Chain(Blur(jitter), preprocess) if jitter else preprocess,
-            "dtype": self.recipe.dtype,
-            "device": self.fabric.device,
-            "seed": self.recipe.seed,
-        }
+    def space(self, jitter: float | None = None) -> ModelSpace:
+        """That of the model, in which rows of batches have normal noise of the deviation ``jitter``."""
+        return ModelSpace(self.dataset.preprocess, self.recipe.dtype, self.fabric.device, jitter or 0.0)

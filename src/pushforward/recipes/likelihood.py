@@ -16,7 +16,7 @@ from ..flows import BijectiveFlow, DensityFlow, Flow
 from ..objectives import Batch, MaximumLikelihood, Objective
 from ..random import derive_seed
 from ..rows import Rows
-from ..training import Batches, PairedBatches
+from ..training import Batches, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
 from .limits import create_module
 
@@ -112,10 +112,11 @@ class LikelihoodStage(Stage):
         return MaximumLikelihood()
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
-        jittered, scored = job.options(self.recipe.optim.jitter), min(len(job.validation), VALIDATION_ROWS)
-        batches = PairedBatches(None, job.dataset.train, size=job.size, **jittered)
-        held = PairedBatches(None, job.validation, size=scored, **job.options())(0) if scored else None
-        return batches, held
+        seed, scored = self.recipe.seed, min(len(job.validation), VALIDATION_ROWS)
+        space = job.space(self.recipe.optim.jitter)
+        batches = pairs(None, job.dataset.train, size=job.size, seed=seed, space=space)
+        held = pairs(None, job.validation, size=scored, seed=seed, space=job.space()) if scored else None
+        return batches, None if held is None else held(0)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         flow = models["flow"]

@@ -25,7 +25,7 @@ from ..random import seeded
 from ..rows import Rows
 from ..solvers import Solver
 from ..sources import Empirical
-from ..training import Batches, PairedBatches, gather_objects
+from ..training import Batches, Plans, gather_objects, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
 from .reflow import Distil, Reflow
 
@@ -172,36 +172,35 @@ class MatchingStage(Stage):
         recipe, start = self.recipe, job.start.source
         model, optim = recipe.model, recipe.optim
         assert optim.steps is not None and model.reuse is not None and start is not None
-        options, jittered = job.options(), job.options(optim.jitter)
-        rows = PairedBatches(start, job.dataset.train, size=job.size, **options).whole_target()
+        rows = job.space().rows(job.dataset.train, recipe.seed)
         coupling = fitted(job, recipe.coupling, rows)
         if rows.condition is not None and coupling.looks and not coupling.keeps_condition:
             job.say(f"note: --coupling {model.coupling} ignores the condition, which biases it; see c2ot")
         source = start
         if coupling.pairing is not None and isinstance(start, Empirical):
             source = Rows(start.rows)
-        batches = PairedBatches(
+        batches = pairs(
             source,
             job.dataset.train,
             coupling,
             size=job.size,
-            plan=model.plan,
-            reuse=model.reuse,
-            steps=optim.steps,
-            gather=gather_objects(job.fabric),
-            **jittered,
+            seed=recipe.seed,
+            space=job.space(optim.jitter),
+            plans=Plans(model.plan, model.reuse, optim.steps, gather_objects(job.fabric)),
         )
-        return batches, _held_out(job, coupling, options)
+        return batches, _held_out(job, coupling)
 
 
-def _held_out(job: Job, coupling: Coupling, options: dict[str, Any]) -> Batch | None:
+def _held_out(job: Job, coupling: Coupling) -> Batch | None:
     """Validation rows, paired."""
     scored, start = min(len(job.validation), VALIDATION_ROWS), job.start.source
     if not scored:
         return None
     # held-out rows are not among those that a coupling of whole data sets was fitted to
     held = MinibatchOT() if coupling.whole or coupling.pairing is not None else coupling
-    batches = PairedBatches(start, job.validation, held, size=scored, plan=scored, steps=1, **options)
+    plans = Plans(rows=scored, steps=1)
+    seed, space = job.recipe.seed, job.space()
+    batches = pairs(start, job.validation, held, size=scored, seed=seed, space=space, plans=plans)
     validation = batches(0)
     batches.close()
     return validation

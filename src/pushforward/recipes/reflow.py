@@ -17,7 +17,7 @@ from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
 from ..rows import Rows
 from ..tensors import condition_length, condition_to, pack_condition, take_condition, unpack_condition
-from ..training import Batches, PairedBatches, progress
+from ..training import Batches, ModelSpace, pairs, progress
 from .base import Stage
 
 if TYPE_CHECKING:
@@ -48,14 +48,9 @@ class PairStage(Stage):
         if isinstance(flow, ContinuousFlow) and not self.guided:
             flow = flow.replace(guidance=1.0)
         kept, held = held_out(draw_pairs(job, flow, self.pairs_of), job.recipe.seed)
-        batches = PairedBatches(
-            Rows(kept.source),
-            kept.target,
-            kept.coupling,
-            size=job.size,
-            seed=job.recipe.seed,
-            dtype=job.recipe.dtype,
-            device=job.fabric.device,
+        space = ModelSpace(None, job.recipe.dtype, job.fabric.device)
+        batches = pairs(
+            Rows(kept.source), kept.target, kept.coupling, size=job.size, seed=job.recipe.seed, space=space
         )
         return batches, Batch(tuple(rows.to(job.fabric.device) for rows in held.marginals))
 

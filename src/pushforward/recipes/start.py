@@ -19,7 +19,7 @@ from ..random import derive_seed, seeded
 from ..rows import Rows
 from ..sources import Blend, Empirical, GaussianMixture, Normal, Source
 from ..tensors import event_size
-from ..training import in_model_space
+from ..training import ModelSpace
 from .base import Recipe
 from .sizes import FOLDS
 
@@ -72,7 +72,7 @@ def build_start(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
 def _baseline(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
     """A stack of baselines, as the source, or where that must be normal as what the field starts at."""
     dtype, seed, normal, coupling = recipe.dtype, recipe.seed, recipe.normal_source, recipe.coupling
-    z = in_model_space(target.thinned(seeded(seed, "baseline")), preprocess, torch.float64, seed)
+    z = ModelSpace(preprocess, torch.float64).rows(target.thinned(seeded(seed, "baseline")), seed)
     if normal and z.condition is not None:
         raise ValueError(
             f"--source baseline: --path {recipe.model.path} with --prediction {recipe.model.prediction} "
@@ -216,7 +216,7 @@ def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source
             f"got {tuple(found.train.x.shape[1:])}"
         )
     start = Rows(found.train.x.to(target.x.dtype))
-    return Empirical(in_model_space(start, preprocess, dtype, recipe.seed).x)
+    return Empirical(ModelSpace(preprocess, dtype).rows(start, recipe.seed).x)
 
 
 def _initial(recipe: Recipe, source: Source, target: Rows, preprocess: Bijection) -> Source:
@@ -234,7 +234,7 @@ def _initial(recipe: Recipe, source: Source, target: Rows, preprocess: Bijection
     spread, mean = start.source_scale**2 + start.noise_scale**2, 0.0
     dtype = recipe.dtype
     if start.target_scale != 0:
-        x = in_model_space(target, preprocess, dtype, recipe.seed).x.double()
+        x = ModelSpace(preprocess, dtype).rows(target, recipe.seed).x.double()
         x = drawn_in(x) if x.ndim == 2 else x
         mean = start.target_scale * float(x.mean())
         spread += start.target_scale**2 * float((x - x.mean()).square().mean())

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..nn import ConditionEmbedding
 from ..rows import Rows
-from ..training import in_model_space
+from ..training import ModelSpace
 from .base import Stage
 from .job import Job
 
@@ -32,7 +32,8 @@ def initialise(job: Job, stage: Stage, models: nn.ModuleDict) -> None:
     if stage.from_data and not job.start.note:
         first = job.dataset.train.take(torch.arange(min(len(job.dataset.train), INITIAL_ROWS)))
         recipe = job.recipe
-        stage.initialise(models, in_model_space(first, job.dataset.preprocess, recipe.dtype, recipe.seed))
+        space = ModelSpace(job.dataset.preprocess, recipe.dtype)
+        stage.initialise(models, space.rows(first, recipe.seed))
 
 
 def left_in(folder: Path, ema: float | None) -> Path:

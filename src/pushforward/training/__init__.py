@@ -1,7 +1,7 @@
 """Training: batches, the loop, averages, checkpoints."""
 
-from .batches import PairedBatches as PairedBatches
-from .batches import in_model_space as in_model_space
+from .batches import Batches as Batches
+from .batches import ModelSpace as ModelSpace
 from .checkpoint import STATE as STATE
 from .checkpoint import check_run as check_run
 from .checkpoint import has_state as has_state
@@ -17,12 +17,13 @@ from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
 from .metrics import read_metrics as read_metrics
 from .no_data import NoData as NoData
+from .pairs import pairs as pairs
+from .pools import Plans as Plans
 from .processes import LostProcess as LostProcess
 from .processes import launch as launch
 from .processes import together as together
 from .progress import progress as progress
 from .trainer import JUDGINGS as JUDGINGS
-from .trainer import Batches as Batches
 from .trainer import Judge as Judge
 from .trainer import NonFiniteLoss as NonFiniteLoss
 from .trainer import Result as Result
@@ -35,9 +36,10 @@ __all__ = [
     "JUDGINGS",
     "Judge",
     "LostProcess",
+    "ModelSpace",
     "NoData",
     "NonFiniteLoss",
-    "PairedBatches",
+    "Plans",
     "Result",
     "STATE",
     "Trainer",
@@ -47,11 +49,11 @@ __all__ = [
     "check_run",
     "gather_objects",
     "has_state",
-    "in_model_space",
     "is_first_process",
     "make_fabric",
     "launch",
     "load_weights",
+    "pairs",
     "progress",
     "read_facts",
     "read_metrics",

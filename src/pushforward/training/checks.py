@@ -47,7 +47,7 @@ def check_trainer(
             f"fabric=make_fabric(ComputeConfig(device={first.device.type!r}))"
         )
     if not callable(batches) or not hasattr(batches, "rows") or not hasattr(batches, "size"):
-        raise ValueError(f"batches: expected PairedBatches or the like, got {_kind(batches)}")
+        raise ValueError(f"batches: expected Batches such as pairs(...), got {_kind(batches)}")
     if validation is not None and not isinstance(validation, Batch):
         raise ValueError(f"validation: expected a Batch, got {_kind(validation)}")
     if validation is not None and len(validation) == 0:

@@ -7,9 +7,10 @@ import torch
 from ..nn.checks import check_count
 from ..objectives import Batch
 from ..rows import Rows
+from .batches import Batches
 
 
-class NoData:
+class NoData(Batches):
     """``size`` rows a step without any points: for objectives that draw all they need themselves.
 
     :class:`~pushforward.objectives.ReverseKL` is one.  Raises ValueError for a size below 1.
@@ -21,13 +22,6 @@ class NoData:
     def __init__(self, size: int):
         check_count("size", size)
         self.size = size
-
-    def rows(self, rank: int, world: int) -> tuple[int, int]:
-        """First and last row of the global batch that process ``rank`` computes."""
-        return self.size * rank // world, self.size * (rank + 1) // world
-
-    def close(self) -> None:
-        """There is nothing to stop."""
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         """The rows of process ``rank`` of ``world``."""

@@ -1,8 +1,8 @@
-"""Transport plans made ahead: pools of paired rows, made in the background while the last one is used."""
+"""Batches of pairs: of transport plans made ahead, in the background, or of pairs that are given."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +11,45 @@ import torch
 from torch import Tensor
 
 from ..couplings import Coupling, Pairing
-from ..random import seeded
+from ..nn.checks import check_count
+from ..objectives import Batch
+from ..random import BLOCK, RowGenerator, seeded
 from ..rows import Rows
+from ..sources import Source
+from ..tensors import event_size
+from .batches import Batches, DataRows
 
 #: Hands every process's object to every process, in the order of ranks.
 Gather = Callable[[Any], Sequence[Any]]
+#: Source points, places in the target, and weights, of pairs.
+Piece = tuple[Tensor, Tensor, Tensor | None]
+
+#: Rows of a transport plan, plans mixed with each other, and numbers a pool of source points may hold.
+PLAN, PLANS, POOL = 2048, 8, 2**24
+
+
+@dataclass(frozen=True)
+class Plans:
+    """How transport plans are made ahead, and how long they are used.
+
+    rows: those of each plan, at least one batch; None for 2,048, or all rows where there are fewer.
+    reuse: how often each pair is used before new plans replace it; objectives draw fresh times and noise at
+        each use.
+    steps: how many batches will be asked for, so that no plan is made in vain; None where nobody knows.
+    gather: exchanges objects between processes, which then share the plans out; None where each makes all.
+
+    Raises ValueError for a number below 1.
+    """
+
+    rows: int | None = None
+    reuse: int = 16
+    steps: int | None = None
+    gather: Gather | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "reuse", "steps"):
+            if getattr(self, name) is not None:
+                check_count(f"plans.{name}", getattr(self, name))
 
 
 @dataclass(frozen=True)
@@ -46,6 +80,15 @@ class Pool:
             order = torch.randperm(len(self.indices), generator=generator)
             self.orders[turn] = order.to(self.indices.device)
         return self.orders[turn]
+
+    def pieces(self, seed: int, number: int, first: int, last: int) -> Iterator[Piece]:
+        """Draws ``first`` to ``last - 1`` from pool ``number``, counted from its first use."""
+        while first < last:
+            turn, place = divmod(first, len(self.indices))
+            pairs = self.order(seed, number, turn)[place : place + last - first]
+            at = self.indices[pairs]
+            yield self.source[at[:, 0]], at[:, 1], None if self.weight is None else self.weight[pairs]
+            first += len(pairs)
 
 
 def merge(planned: Sequence[Planned], pairings: Sequence[Pairing]) -> Pool:
@@ -142,3 +185,88 @@ class PlansAhead:
 def _to(pairing: Pairing, device: torch.device) -> Pairing:
     weight = None if pairing.weight is None else pairing.weight.to(device)
     return Pairing(pairing.indices.to(device), weight, pairing.info)
+
+
+class PlannedPairs(Batches):
+    """Pairs of plans made ahead, several mixed with each other, until new plans replace them."""
+
+    def __init__(self, source: Source, data: DataRows, coupling: Coupling, size: int, plans: Plans):
+        self.source, self.data, self.coupling, self.size = source, data, coupling, size
+        rows = len(data.kept)
+        most = max(size, rows)
+        if plans.rows is not None and plans.rows > most:
+            raise ValueError(f"plans.rows: expected at most the {rows} rows of the target, got {plans.rows}")
+        #: rows of a plan
+        self.plan = max(size, min(PLAN, most) if plans.rows is None else plans.rows)
+        count = max(1, min(PLANS, POOL // (self.plan * event_size(data.kept.x.shape[1:]))))
+        #: draws that one pool serves
+        self.served = count * self.plan * plans.reuse
+        last = None if plans.steps is None else (plans.steps * size - 1) // self.served
+        self.ahead = PlansAhead(self._planned, coupling, count, data.seed, last=last, gather=plans.gather)
+
+    def _planned(self, k: int) -> Planned:
+        """The rows of plan ``k``."""
+        data = self.data
+        if self.coupling.whole:
+            places, target, condition = None, data.whole, None
+        else:
+            places = data.index(k * self.plan, (k + 1) * self.plan)
+            target = data.take(places, seeded(data.seed, "preprocess", k, device=data.device))
+            condition = target.condition
+        generator = seeded(data.seed, "source", k, device=data.device)
+        x0 = self.source.sample(self.plan, condition, generator).to(target.x)
+        return Planned(Rows(x0, condition), target, places)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        first, last = step * self.size, (step + 1) * self.size
+        pieces: list[Piece] = []
+        while first < last:
+            number = first // self.served
+            begin = number * self.served
+            stop = min(last, begin + self.served)
+            pool = self.ahead.pool(number, rank, world)
+            pieces += pool.pieces(self.data.seed, number, first - begin, stop - begin)
+            first = stop
+        return _joined(pieces, self.data, step, self.rows(rank, world), world)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the newest plan said about itself, such as its cost."""
+        return self.ahead.info
+
+    def close(self) -> None:
+        """Stop making plans in the background."""
+        self.ahead.close()
+
+
+class HeldPairs(Batches):
+    """Pairs that a coupling holds, in fresh orders: ``source`` rows with those of the data."""
+
+    def __init__(self, source: Rows, data: DataRows, coupling: Coupling, size: int):
+        self.data, self.size = data, size
+        x0 = source.x.to(data.device, data.space.dtype)
+        # which checks that the rows are the coupling's own
+        pairing = _to(coupling.pair(Rows(x0), data.whole), data.device)
+        self._pool = Pool(x0, pairing.indices, pairing.weight)
+
+    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
+        pieces = self._pool.pieces(self.data.seed, 0, step * self.size, (step + 1) * self.size)
+        return _joined(list(pieces), self.data, step, self.rows(rank, world), world)
+
+
+def _joined(pieces: list[Piece], data: DataRows, step: int, rows: tuple[int, int], world: int) -> Batch:
+    """The ``rows``, from the first to before the last, of the batch that ``pieces`` make up."""
+    sources, places, weights = zip(*pieces)
+    part, size = slice(*rows), sum(map(len, places))
+    generator = None
+    if data.noisy is not None:
+        block = min(BLOCK, size)
+        generator = RowGenerator(data.seed, "preprocess", step, rows=rows, block=block, device=data.device)
+    target = data.take(torch.cat(places)[part], generator)
+    marginals = Rows(torch.cat(sources)[part]), Rows(target.x, target.condition, target.mask)
+    known = [weight for weight in weights if weight is not None]
+    if not known:
+        return Batch(marginals, None, size / world)
+    assert len(known) == len(weights), "pools of one coupling either all have weights or none does"
+    weight = torch.cat(known)
+    return Batch(marginals, weight[part], weight.sum() / world)

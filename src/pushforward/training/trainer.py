@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from ..files import append_line, remove, write_text
 from ..objectives import Batch, Objective, Step
 from ..random import BLOCK, RowGenerator, derive_seed, seeded
 from ..tensors import parameter_dtype
+from .batches import Batches
 from .best import Best
 from .checkpoint import (
     STATE,
@@ -52,25 +53,6 @@ BETAS = (0.9, 0.99)
 VALIDATIONS, JUDGINGS, FEWEST = 20, 12, 4
 #: Steps after which a run with a time budget knows how many it can take.
 MEASURED = 5
-
-
-class Batches(Protocol):
-    """What a trainer draws from; :class:`~pushforward.training.PairedBatches` is one."""
-
-    #: rows of the global batch
-    size: int
-
-    def rows(self, rank: int, world: int) -> tuple[int, int]:
-        """First and last row of the global batch that belong to process ``rank`` of ``world``."""
-        ...
-
-    def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
-        """The part of the batch of ``step`` that belongs to process ``rank``."""
-        ...
-
-    def close(self) -> None:
-        """Stop what makes batches in the background."""
-        ...
 
 
 #: The log-density of held-out rows under given models, ``(n,)`` in nats.
@@ -108,7 +90,8 @@ class Trainer:
     Arguments:
         objective, models: what is descended and what is trained (a module stands for
             ``{objective.main: module}``).
-        batches: :class:`~pushforward.training.PairedBatches` or any :class:`Batches`.
+        batches: what :func:`~pushforward.training.pairs` makes, or any
+            :class:`~pushforward.training.Batches`.
         optim: the numbers; ``steps`` must be set.
         seed: of every draw of the objective; step k draws from (seed, k) alone.
         fabric: devices, strategy and precision; one CPU process by default.

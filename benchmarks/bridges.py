@@ -53,8 +53,8 @@ def matching(d: int, sigma: float, seed: int, steps: int) -> Field:
     models = nn.ModuleDict({name: MLP(d, width=128, depth=2) for name in ("field", "score")})
     batches = pairs(source, rows, coupling, size=512, seed=seed, plans=Plans(2048, steps=steps))
     optim = OptimConfig(steps=steps, lr=2e-3, ema=0.999)
-    trainer = Trainer(BridgeMatching(sigma), models, batches, optim, seed=seed, show_progress=False)
-    if not trainer.fit().finished:
+    trainer = Trainer(BridgeMatching(sigma), models, batches, optim, seed=seed)
+    if not trainer.fit(title=None).finished:
         raise KeyboardInterrupt
     assert trainer.ema is not None
     best = trainer.ema.models.eval()
@@ -69,8 +69,8 @@ def light(d: int, sigma: float, seed: int, steps: int) -> Field:
     batches = pairs(source, rows, size=512, seed=seed)
     models = nn.ModuleDict({"potential": potential})
     optim = OptimConfig(steps=steps, lr=1e-2, ema=0.99)
-    trainer = Trainer(LightSB(), models, batches, optim, seed=seed, show_progress=False)
-    if not trainer.fit().finished:
+    trainer = Trainer(LightSB(), models, batches, optim, seed=seed)
+    if not trainer.fit(title=None).finished:
         raise KeyboardInterrupt
     assert trainer.ema is not None
     best = trainer.ema.models["potential"]

@@ -91,8 +91,8 @@ def run(coupling: str, condition: str, seed: int, steps: int) -> dict[str, Any]:
     plans = Plans(PLAN, reuse=16, steps=steps)
     batches = pairs(distribution, target, COUPLINGS[coupling](), size=BATCH, seed=seed, plans=plans)
     optim = OptimConfig(steps=steps, batch=BATCH, lr=6e-4, log_every=200)
-    trainer = Trainer(FlowMatching(), net, batches, optim, seed=seed, show_progress=False)
-    finished = trainer.fit().finished
+    trainer = Trainer(FlowMatching(), net, batches, optim, seed=seed)
+    finished = trainer.fit(title=None).finished
     batches.close()
     if not finished:
         raise KeyboardInterrupt

@@ -59,9 +59,9 @@ def ours(net: nn.Module, data: torch.Tensor, batch: int, steps: int) -> float:
     """Seconds of the trainer on the same work."""
     batches = pairs(Normal(tuple(data.shape[1:])), Rows(data), size=batch)
     optim = OptimConfig(steps=steps, lr=1e-3)
-    trainer = Trainer(FlowMatching(), net, batches, optim, show_progress=False)
+    trainer = Trainer(FlowMatching(), net, batches, optim)
     start = time.perf_counter()
-    trainer.fit()
+    trainer.fit(title=None)
     return time.perf_counter() - start
 
 

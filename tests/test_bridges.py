@@ -315,8 +315,8 @@ def test_bridge_matching_finds_the_bridge(heads) -> None:
         )
     batches = pairs(source, Rows(data), coupling, size=256, plans=Plans(512))
     optim = OptimConfig(steps=500, lr=5e-3, ema=0.99)
-    trainer = Trainer(BridgeMatching(0.5), models, batches, optim, show_progress=False)
-    trainer.fit()
+    trainer = Trainer(BridgeMatching(0.5), models, batches, optim)
+    trainer.fit(title=None)
     assert trainer.ema is not None
     ema = trainer.ema.models
     score = ema["score"] if "score" in ema else None

@@ -126,7 +126,7 @@ def test_training_finds_the_normal_optimum(covariance) -> None:
             return Batch((Rows(exact[0]), Rows(exact[1])))
 
     optim = OptimConfig(steps=400, lr=0.05, ema=0.0)
-    Trainer(LightSB(), nn.ModuleDict({"potential": made}), Whole(), optim, show_progress=False).fit()
+    Trainer(LightSB(), nn.ModuleDict({"potential": made}), Whole(), optim).fit(title=None)
     slope = torch.linalg.solve(bridge.cov0, bridge.cross).T
     spread = made._spread().detach().reshape(d, d)
     assert torch.allclose(spread, slope, atol=1e-3)

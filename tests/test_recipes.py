@@ -292,7 +292,7 @@ def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch
             return super().__enter__()
 
     def stop(self, interrupt):
-        return Tired.fits == 2 and self.ema is not None and len(self._pending.get("train", [])) >= 7
+        return Tired.fits == 2 and self.ema is not None and len(self.log.pending.get("train", [])) >= 7
 
     with monkeypatch.context() as patch:
         patch.setattr(trainer, "Interrupt", Tired)

@@ -17,7 +17,7 @@ from pushforward.nn import MLP
 from pushforward.objectives import Batch, FlowMatching, Late, Loss, Objective, Step, Uniform
 from pushforward.random import RowGenerator
 from pushforward.sources import Normal
-from pushforward.training import NonFiniteLoss, Trainer, pairs, read_metrics
+from pushforward.training import Keeping, NonFiniteLoss, Trainer, Validation, pairs, read_metrics
 from pushforward.training.checkpoint import load_state
 
 
@@ -39,9 +39,8 @@ def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, 
         OptimConfig(
             **{"steps": steps, "warmup": 5, "checkpoint_every": 7, "ema": 0.9, "log_every": 1, **optim}
         ),
-        folder=folder,
-        validation=pairs(Normal(2), data(), size=100, seed=2)(0),
-        show_progress=False,
+        validation=Validation(pairs(Normal(2), data(), size=100, seed=2)(0)),
+        keeping=Keeping(folder),
     )
 
 
@@ -80,15 +79,15 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropou
     """Also where rows of the log span the checkpoint."""
     whole = trainer(tmp_path / "whole", dropout=dropout, log_every=log_every)
     (tmp_path / "whole").mkdir()
-    expected = whole.fit()
+    expected = whole.fit(title=None)
     (tmp_path / "cut").mkdir()
     batches = pairs(Normal(2), data(), size=64, seed=1)
     with pytest.raises(Stop):
         cut = {"dropout": dropout, "log_every": log_every, "batches": Interrupted(batches, at=19)}
-        trainer(tmp_path / "cut", **cut).fit()
+        trainer(tmp_path / "cut", **cut).fit(title=None)
     resumed = trainer(tmp_path / "cut", dropout=dropout, log_every=log_every)
-    result = resumed.fit()
-    assert resumed.history is result.history and result.finished
+    result = resumed.fit(title=None)
+    assert resumed.log.rows is result.history and result.finished
     assert columns(result.history) == columns(expected.history)
     for a, b in zip(resumed.models.state_dict().values(), whole.models.state_dict().values()):
         assert torch.equal(a, b)
@@ -101,7 +100,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(tmp_path, dropou
 def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
     import signal
 
-    expected = trainer().fit()
+    expected = trainer().fit(title=None)
 
     class Signalled(Interrupted):
         def __call__(self, step, rank=0, world=1):
@@ -110,9 +109,9 @@ def test_ctrl_c_saves_and_the_run_goes_on(tmp_path):
             return self.batches(step, rank, world)
 
     batches = Signalled(pairs(Normal(2), data(), size=64, seed=1), at=10)
-    result = trainer(tmp_path, batches=batches).fit()
+    result = trainer(tmp_path, batches=batches).fit(title=None)
     assert not result.finished and result.step == 11
-    assert columns(trainer(tmp_path).fit().history) == columns(expected.history)
+    assert columns(trainer(tmp_path).fit(title=None).history) == columns(expected.history)
 
 
 class Diverging(Objective):
@@ -129,7 +128,7 @@ class Diverging(Objective):
 def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path):
     broken = trainer(tmp_path, objective=Diverging(at=12))
     with pytest.raises(NonFiniteLoss, match="step 13"):
-        broken.fit()
+        broken.fit(title=None)
     tensors, facts = load_state(tmp_path)
     assert facts["step"] == 12
     assert all(value.isfinite().all() for value in tensors.values())
@@ -137,7 +136,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path)
     reference = Interrupted(good.batches, at=12)
     good.batches = reference
     with pytest.raises(Stop):
-        good.fit()
+        good.fit(title=None)
     for name, value in good.models.state_dict().items():
         assert torch.equal(value, tensors[f"model/{name}"])
 
@@ -152,7 +151,7 @@ def test_the_average_follows_its_definition():
         seen.append([p.detach().clone() for p in run.models.parameters()])
 
     run.ema.update = update
-    run.fit()
+    run.fit(title=None)
     expected = seen[0]
     for n, weights in enumerate(seen[1:]):
         d = min(0.9, (1 + n) / (10 + n))
@@ -163,7 +162,7 @@ def test_the_average_follows_its_definition():
 
 def test_the_learning_rate_warms_up_and_decays_to_nothing():
     run = trainer(steps=100, lr=1.0, warmup=10)
-    rates = [run.learning_rate(k) for k in range(100)]
+    rates = [run.schedule.rate(k) for k in range(100)]
     assert rates[0] == pytest.approx(0.1) and max(rates) == rates[10] == 1.0
     assert all(a >= b for a, b in itertools.pairwise(rates[10:])) and rates[-1] < 1e-3
 
@@ -230,7 +229,7 @@ def test_conditions_are_hidden_from_the_stated_share_of_rows():
 
 
 def test_metrics_are_json_lines(tmp_path):
-    trainer(tmp_path).fit()
+    trainer(tmp_path).fit(title=None)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 31))
     assert all(len(row["val_loss_by_time"]) == 10 for row in rows if "val_loss" in row)
@@ -278,19 +277,18 @@ def quick(models=None, batches=None, objective=None, **options):
         models or OfPlaceAlone(),
         batches or pairs(Normal(2), plain, size=16),
         options.pop("optim", OptimConfig(steps=2, log_every=1)),
-        show_progress=False,
         **options,
     )
 
 
 def test_functions_of_time_and_place_are_trained():
     """Alone and by name, as one with a condition is; refused where there are conditions."""
-    expected = quick(MLP(2, width=8, depth=1)).fit().history
+    expected = quick(MLP(2, width=8, depth=1)).fit(title=None).history
     for models in (OfPlaceAlone(), nn.ModuleDict({"field": OfPlaceAlone()})):
-        history = quick(models).fit().history
+        history = quick(models).fit(title=None).history
         assert [row["loss"] > 0 for row in history] == [True, True] and len(history) == len(expected)
     with pytest.raises(ValueError, match="condition: the field is a function of \\(t, x\\) alone"):
-        quick(batches=pairs(Normal(2), data(50), size=16)).fit()
+        quick(batches=pairs(Normal(2), data(50), size=16)).fit(title=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -300,7 +298,9 @@ def test_rows_of_every_kind_are_taken_in_the_dtype_of_the_model(dtype):
     for rows in (x, x.numpy(), x.tolist(), pd.DataFrame(x.numpy()), Rows(x)):
         torch.manual_seed(0)
         batches = pairs(Normal(2), rows, size=16)
-        losses.append([row["loss"] for row in quick(OfPlaceAlone().to(dtype), batches).fit().history])
+        losses.append(
+            [row["loss"] for row in quick(OfPlaceAlone().to(dtype), batches).fit(title=None).history]
+        )
     # lists are read in single precision, as torch.tensor has it
     assert all(loss == pytest.approx(losses[0], rel=1e-5) for loss in losses)
 
@@ -308,7 +308,7 @@ def test_rows_of_every_kind_are_taken_in_the_dtype_of_the_model(dtype):
 def test_a_batch_may_hold_more_rows_than_there_are():
     for coupling in (None, MinibatchOT()):
         batches = pairs(Normal(2), Rows(torch.randn(5, 2)), coupling, size=64)
-        assert len(batches(0)) == 64 and quick(batches=batches).fit().finished
+        assert len(batches(0)) == 64 and quick(batches=batches).fit(title=None).finished
 
 
 @pytest.mark.parametrize(
@@ -330,11 +330,17 @@ def test_a_batch_may_hold_more_rows_than_there_are():
             lambda: quick(batches=[1, 2]),
             "batches: expected Batches such as pairs(...), got a list",
         ),
-        (lambda: quick(validation=torch.zeros(3)), "validation: expected a Batch, got a Tensor"),
-        (lambda: quick(seconds=0), "seconds: expected a positive number or None, got 0"),
-        (lambda: quick(nn.ModuleDict({"net": MLP(2)})).fit(), "models: expected one named 'field', got net"),
+        (lambda: quick(validation=Validation(torch.zeros(3))), "validation: expected a Batch, got a Tensor"),
+        (lambda: quick().fit(seconds=0), "seconds: expected a positive number or None, got 0"),
+        (
+            lambda: quick(nn.ModuleDict({"net": MLP(2)})).fit(title=None),
+            "models: expected one named 'field', got net",
+        ),
         (lambda: quick(MLP(2).to("meta")), "models: are on meta and the trainer works on cpu"),
-        (lambda: quick(batches=OnMeta()).fit(), "batches: the rows are on meta and the models on cpu"),
+        (
+            lambda: quick(batches=OnMeta()).fit(title=None),
+            "batches: the rows are on meta and the models on cpu",
+        ),
         (lambda: pairs(Normal(2), torch.zeros(0, 2), size=4), "target: expected at least one row"),
         (
             lambda: pairs(Normal(2), [[0.0, math.nan]], size=4),
@@ -399,14 +405,14 @@ def test_weights_that_are_not_contiguous_go_on_bit_for_bit(tmp_path):
         folder.mkdir(exist_ok=True)
         given = batches or pairs(Normal(2), data(), size=64, seed=1)
         optim = OptimConfig(steps=8, checkpoint_every=4, warmup=0)
-        return Trainer(FlowMatching(), Turned(), given, optim, folder=folder, show_progress=False)
+        return Trainer(FlowMatching(), Turned(), given, optim, keeping=Keeping(folder))
 
     whole = run(tmp_path / "whole")
-    whole.fit()
+    whole.fit(title=None)
     assert not next(whole.models.parameters()).is_contiguous()
     with pytest.raises(Stop):
-        run(tmp_path / "cut", Interrupted(pairs(Normal(2), data(), size=64, seed=1), at=6)).fit()
+        run(tmp_path / "cut", Interrupted(pairs(Normal(2), data(), size=64, seed=1), at=6)).fit(title=None)
     again = run(tmp_path / "cut")
-    again.fit()
+    again.fit(title=None)
     for a, b in zip(whole.models.parameters(), again.models.parameters()):
         assert torch.equal(a, b)

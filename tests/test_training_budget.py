@@ -19,7 +19,17 @@ from pushforward.objectives import Batch, Distillation, FlowMatching, Loss, Obje
 from pushforward.recipes import check
 from pushforward.runs import check_out
 from pushforward.sources import Normal
-from pushforward.training import Batches, NoData, Trainer, pairs, progress, trainer, validation
+from pushforward.training import (
+    Batches,
+    Keeping,
+    NoData,
+    Trainer,
+    Validation,
+    pairs,
+    progress,
+    trainer,
+    validation,
+)
 from pushforward.training.schedule import Schedule
 
 X = torch.randn(2000, 2, generator=torch.Generator().manual_seed(0))
@@ -59,7 +69,15 @@ class Counting(nn.Module):
         return self.net(t, x)
 
 
-def fitted(monkeypatch=None, folder=None, tick=1.0, held=X, net=lambda: MLP(2, width=8, depth=1), **options):
+def fitted(
+    monkeypatch=None,
+    folder=None,
+    tick=1.0,
+    held=X,
+    net=lambda: MLP(2, width=8, depth=1),
+    seconds=None,
+    **options,
+):
     torch.manual_seed(0)
     batches = Clock(pairs(Normal(2), Rows(X), size=64), tick)
     if monkeypatch is not None:
@@ -71,12 +89,10 @@ def fitted(monkeypatch=None, folder=None, tick=1.0, held=X, net=lambda: MLP(2, w
         net(),
         batches,
         OptimConfig(**optim),
-        folder=folder,
-        validation=held_out,
-        show_progress=False,
-        **options,
+        validation=Validation(held_out, **options),
+        keeping=Keeping(folder),
     )
-    return run, run.fit(), batches
+    return run, run.fit(seconds=seconds, title=None), batches
 
 
 # -- validation --------------------------------------------------------------------------------------
@@ -98,7 +114,7 @@ def test_a_trainer_keeps_to_it_and_asks_no_clock(monkeypatch):
     trained, held = (run.models["field"].rows[kind] for kind in (True, False))
     assert trained == 40 * 64 and 0 < held <= 0.0505 / 0.9495 * 3 * trained
     seen = [row["step"] for row in result.history if "val_loss" in row]
-    assert seen[-1] == 40 and len(seen) == held / len(run.validation) > 1
+    assert seen[-1] == 40 and len(seen) == held / len(run.validator.batch) > 1
     _, slow, _ = fitted(monkeypatch, net=Counting, tick=1e4)
     losses = [[row.get("loss", row.get("val_loss")) for row in r.history] for r in (result, slow)]
     assert losses[0] == losses[1] and result.kept == slow.kept
@@ -113,7 +129,7 @@ def test_a_judge_that_costs_much_is_asked_less_often():
 
     for cost, times in ((0, 13), (180, 7), (10**9, 5)):
         asked.clear()
-        fitted(judge=judge, judge_cost=cost, optim={"steps": 120})
+        fitted(judge=judge, cost=cost, optim={"steps": 120})
         # those after the start, and the one before the first step
         assert len(asked) == pytest.approx(times, abs=1), cost
 
@@ -187,7 +203,7 @@ def test_weight_decay_shrinks_the_weights_by_its_rate_alone():
         net = nn.Linear(3, 2).double()
         before = net.weight.detach().clone()
         optim = OptimConfig(steps=50, warmup=10, lr=0.1, weight_decay=decay, ema=0.0, log_every=1)
-        result = Trainer(Still(), net, NoData(4), optim, show_progress=False).fit()
+        result = Trainer(Still(), net, NoData(4), optim).fit(title=None)
         rates = [row["lr"] for row in result.history]
         factor = math.prod(1 - rate * decay for rate in rates)
         torch.testing.assert_close(net.weight.detach(), before * factor)

@@ -28,8 +28,8 @@ def normal_rows(mean: float, deviation: float, seed: int) -> torch.Tensor:
 def fit(batches: Batches) -> nn.Module:
     torch.manual_seed(0)
     optim = OptimConfig(steps=1500, lr=3e-3, ema=0.99, log_every=100)
-    trainer = Trainer(FlowMatching(), MLP(1, width=48, depth=2), batches, optim, show_progress=False)
-    trainer.fit()
+    trainer = Trainer(FlowMatching(), MLP(1, width=48, depth=2), batches, optim)
+    trainer.fit(title=None)
     assert trainer.ema is not None
     return trainer.ema.models["field"].eval().requires_grad_(False)
 

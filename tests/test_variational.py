@@ -36,7 +36,7 @@ def test_reverse_kl_finds_the_evidence_of_a_gaussian():
     torch.manual_seed(0)
     flow = realnvp(2, layers=4, width=32)
     start = ReverseKL(log_density)
-    Trainer(start, flow, NoData(256), quick(), show_progress=False).fit()
+    Trainer(start, flow, NoData(256), quick()).fit(title=None)
     with torch.no_grad():
         x, log_q = flow.sample_and_log_prob(4000, generator=gen(1))
     found = importance(log_density(x) - log_q)
@@ -121,7 +121,7 @@ def test_it_trains_by_the_same_objective_as_a_flow():
     torch.manual_seed(0)
     vae = VAE(2, latent=1, width=32)
     batches = pairs(None, Rows(x), size=256)
-    result = Trainer(MaximumLikelihood(), vae, batches, quick(), show_progress=False).fit()
+    result = Trainer(MaximumLikelihood(), vae, batches, quick()).fit(title=None)
     # the data lie on a line, so that the model gains without end; independent normal distributions have 1.07
     assert result.history[-1]["loss"] < 0.0
     drawn = vae.sample(2000, generator=gen(1)).detach()

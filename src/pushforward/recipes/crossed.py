@@ -13,7 +13,7 @@ from ..files import check_sum, ensure_folder, read_json, remove, summed, write_j
 from ..objectives import Batch, Objective, Step
 from ..random import seeded
 from ..runs import RunFolder
-from ..training import Judge, Trainer
+from ..training import Judge, Keeping, Trainer, Validation
 from .base import Stage
 from .choice import Choice, choose
 from .job import Job
@@ -119,17 +119,16 @@ def _fold(
         dataclasses.replace(recipe.optim, patience=WORSE),
         seed=recipe.seed,
         fabric=job.fabric,
-        folder=place.path,
-        run=job.folder.identity(recipe.seed, recipe.model, place.path.name),
-        validation=None if judge is not None else validation,
-        judge=judge or by_loss(objective, validation, recipe.seed),
-        validate_at=steps,
-        seconds=job.seconds,
-        show_progress=job.show_progress,
-        title=f"fold {number + 1} of {len(job.start.folds)}",
+        validation=Validation(
+            None if judge is not None else validation,
+            judge or by_loss(objective, validation, recipe.seed),
+            at=steps,
+        ),
+        keeping=Keeping(place.path, job.folder.identity(recipe.seed, recipe.model, place.path.name)),
     )
+    title = f"fold {number + 1} of {len(job.start.folds)}" if job.show_progress else None
     try:
-        result = trainer.fit()
+        result = trainer.fit(seconds=job.seconds, title=title)
     finally:
         batches.close()
     if not result.finished:
@@ -137,8 +136,9 @@ def _fold(
     if not job.first:  # who does not validate has no scores
         return torch.empty(len(steps), 0), judge is not None
     # a fold that ended early had become worse, and is taken to stay so
-    last = max(trainer.judged)
-    scores = [trainer.judged[trainer.reached.get(step, last)] for step in steps]
+    judged, reached = trainer.validator.judged, trainer.validator.reached
+    last = max(judged)
+    scores = [judged[reached.get(step, last)] for step in steps]
     return torch.stack(scores), judge is not None
 
 

@@ -14,7 +14,16 @@ from ..files import write_json
 from ..objectives import Batch
 from ..runs import RunFolder, planned
 from ..tensors import event_size
-from ..training import Batches, NonFiniteLoss, Result, Trainer, has_state, write_model
+from ..training import (
+    Batches,
+    Keeping,
+    NonFiniteLoss,
+    Result,
+    Trainer,
+    Validation,
+    has_state,
+    write_model,
+)
 from .base import Stage
 from .choice import Choice, learnt_of
 from .job import Job
@@ -52,19 +61,17 @@ def fit(
         optim if choice is None else dataclasses.replace(optim, patience=0),
         seed=recipe.seed,
         fabric=job.fabric,
-        folder=place.path,
-        validation=validation,
-        judge=judge,
-        judge_cost=cost,
-        seconds=job.seconds,
-        stop_at=None if choice is None else choice.steps,
-        history=() if choice is None else choice.curve,
-        run=job.folder.identity(recipe.seed, recipe.model, stage.name),
-        show_progress=job.show_progress,
+        validation=Validation(validation, judge, cost),
+        keeping=Keeping(
+            place.path,
+            job.folder.identity(recipe.seed, recipe.model, stage.name),
+            () if choice is None else choice.curve,
+        ),
     )
+    stop_at, title = None if choice is None else choice.steps, "training" if job.show_progress else None
     facts = {**job.facts, "stage": stage.name, "start": job.start.note}
     try:
-        result = trainer.fit()
+        result = trainer.fit(stop_at=stop_at, seconds=job.seconds, title=title)
     except NonFiniteLoss:
         write_facts(place, models, facts, job.first)
         raise
@@ -74,8 +81,9 @@ def fit(
     facts |= {"step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
     if job.start.note:
         learnt = None if choice is None else choice.learnt
-        if learnt is None and result.kept in trainer.judged and 0 in trainer.judged:
-            learnt = learnt_of(trainer.judged[result.kept] - trainer.judged[0], "validation rows")
+        judged = trainer.validator.judged
+        if learnt is None and result.kept in judged and 0 in judged:
+            learnt = learnt_of(judged[result.kept] - judged[0], "validation rows")
         facts["learnt"] = learnt
     # who is interrupted before the first step has no checkpoint
     if job.first and (result.finished or not has_state(place.path)):

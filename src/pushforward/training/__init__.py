@@ -3,6 +3,7 @@
 from .batches import Batches as Batches
 from .batches import ModelSpace as ModelSpace
 from .checkpoint import STATE as STATE
+from .checkpoint import Keeping as Keeping
 from .checkpoint import check_run as check_run
 from .checkpoint import has_state as has_state
 from .checkpoint import load_weights as load_weights
@@ -15,6 +16,7 @@ from .devices import gather_objects as gather_objects
 from .devices import is_first_process as is_first_process
 from .devices import make_fabric as make_fabric
 from .ema import EMA as EMA
+from .metrics import NonFiniteLoss as NonFiniteLoss
 from .metrics import read_metrics as read_metrics
 from .no_data import NoData as NoData
 from .pairs import pairs as pairs
@@ -23,11 +25,11 @@ from .processes import LostProcess as LostProcess
 from .processes import launch as launch
 from .processes import together as together
 from .progress import progress as progress
-from .trainer import JUDGINGS as JUDGINGS
-from .trainer import Judge as Judge
-from .trainer import NonFiniteLoss as NonFiniteLoss
 from .trainer import Result as Result
 from .trainer import Trainer as Trainer
+from .validation import JUDGINGS as JUDGINGS
+from .validation import Judge as Judge
+from .validation import Validation as Validation
 from .validation import affordable as affordable
 
 __all__ = [
@@ -35,6 +37,7 @@ __all__ = [
     "EMA",
     "JUDGINGS",
     "Judge",
+    "Keeping",
     "LostProcess",
     "ModelSpace",
     "NoData",
@@ -43,6 +46,7 @@ __all__ = [
     "Result",
     "STATE",
     "Trainer",
+    "Validation",
     "affordable",
     "check_compute",
     "check_optim",

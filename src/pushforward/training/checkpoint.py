@@ -2,22 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from ..contents import Best, State
+from ..contents import Best as BestFacts
+from ..contents import State
 from ..files import read_facts as read_header_facts
 from ..files import read_tensors, write_tensors
 from ..typed import as_type
+from .best import Best
+from .ema import EMA
 
 #: The file of a run folder that training goes on from.
 STATE = "state.safetensors"
 #: What AdamW remembers of every parameter that it has changed.
 ADAM = ("step", "exp_avg", "exp_avg_sq")
+
+
+@dataclass(frozen=True)
+class Keeping:
+    """What a training keeps, to go on from there.
+
+    folder: where checkpoints and ``metrics.jsonl`` go; None keeps nothing.
+    run: which run, and which part of it, a checkpoint in the folder has to be of; kept in it.
+    history: rows that ``metrics.jsonl`` begins with.
+    """
+
+    folder: Path | None = None
+    run: str = ""
+    history: Sequence[dict[str, Any]] = ()
+
+
+class Weights:
+    """All numbers that steps change: networks, their averages, the best of these, and the optimisers'."""
+
+    def __init__(self, models: nn.ModuleDict, ema: EMA | None, best: Best | None):
+        self.models, self.ema, self.best = models, ema, best
+        self.optimisers: dict[str, torch.optim.Optimizer] = {}
+        self._names: dict[Tensor, str] = {p: name for name, p in models.named_parameters()}
+
+    @property
+    def averaged(self) -> nn.ModuleDict:
+        """The averages, or the networks where there are none."""
+        return self.models if self.ema is None else self.ema.models
+
+    def tensors(self) -> dict[str, Tensor]:
+        """All of them by name."""
+        tensors = {f"model/{name}": value for name, value in self.models.state_dict().items()}
+        if self.ema is not None:
+            tensors |= {f"ema/{name}": value for name, value in self.ema.models.state_dict().items()}
+        for name, optimiser in self.optimisers.items():
+            state = optimiser_tensors(optimiser, self._names)
+            tensors |= {f"{name}/{key}": value for key, value in state.items()}
+        best = {} if self.best is None else self.best.weights
+        return tensors | {f"best/{name}": value for name, value in best.items()}
+
+    def restore(self, file: Path, tensors: Mapping[str, Tensor], facts: State) -> None:
+        """Put back what :meth:`tensors` were, read from ``file``.  Raises ValueError for those of others."""
+        put_weights(file, self.models, tensors, "model/")
+        if self.ema is not None:
+            put_weights(file, self.ema.models, tensors, "ema/")
+        for name, optimiser in self.optimisers.items():
+            own = with_prefix(tensors, f"{name}/")
+            restore_optimiser(file, optimiser, self._names, own, f"{name}/", facts["step"])
+        if self.best is not None:
+            if facts.get("best"):
+                check_weights(file, self.best.models, tensors, "best/")
+            self.best.restore(with_prefix(tensors, "best/"), facts.get("best", {}))
+
+
+def with_prefix(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with ``prefix``, without it."""
+    return {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
 
 
 def write_model(path: Path, module: nn.Module) -> None:
@@ -50,7 +111,7 @@ def check_weights(
     Raises ValueError, which names the file and the weight, unless they are all weights of ``module``, finite
     and of their shapes and dtypes.
     """
-    named = {name.removeprefix(prefix): x for name, x in tensors.items() if name.startswith(prefix)}
+    named = with_prefix(tensors, prefix)
     own = module.state_dict()
     for name, value in named.items():
         if name not in own:
@@ -159,7 +220,7 @@ def read_facts(folder: Path) -> State:
 def _checked(file: Path, facts: object) -> State:
     state = cast("State", as_type(facts, State, str(file)))
     if best := state.get("best"):
-        as_type(best, Best, f"{file}: best")
+        as_type(best, BestFacts, f"{file}: best")
     if state["step"] > state["total"]:
         raise ValueError(
             f"{file}: step: expected at most {state['total']}, the steps planned, got {state['step']}"

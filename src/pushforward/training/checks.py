@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from ..config import OptimConfig
-from ..nn.checks import check_count
 from ..objectives import Batch, Objective
 from ..rows import Rows
 from ..settings import check_settings
@@ -27,8 +26,6 @@ def check_trainer(
     optim: OptimConfig,
     device: torch.device | None,
     validation: Batch | None,
-    stop_at: int | None,
-    seconds: float | None,
 ) -> None:
     """Raise ValueError for what a :class:`~pushforward.training.Trainer` cannot use.
 
@@ -54,10 +51,6 @@ def check_trainer(
         raise ValueError("validation: expected at least one row, got none")
     if optim.steps is None:
         raise ValueError("optim.steps: expected at least 1, got None")
-    if stop_at is not None:
-        check_count("stop_at", stop_at, 0)
-    if seconds is not None and not seconds > 0:
-        raise ValueError(f"seconds: expected a positive number or None, got {seconds}")
 
 
 def _kind(value: Any) -> str:

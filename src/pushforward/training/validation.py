@@ -1,12 +1,24 @@
-"""The loss of held-out rows, and how much of it a training can afford."""
+"""What chooses the weights: the loss or the density of held-out rows, as often as a training can afford."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..config import OptimConfig
 from ..objectives import Batch, Loss, Objective, Step
 from ..tensors import event_size
+
+#: The log-density of held-out rows under given models, ``(n,)`` in nats.
+Judge = Callable[[nn.ModuleDict], Tensor]
+
+#: Validations of a run, by the loss and by a judge, who may take as long as many steps; and the fewest by a
+#: judge, since fewer would not see that weights become worse.
+VALIDATIONS, JUDGINGS, FEWEST = 20, 12, 4
 
 #: Validation may take so many field evaluations for one of training, 5 % of both together; and a step takes
 #: so many for each of its rows: forward, and backward, which is two of them.
@@ -78,3 +90,84 @@ def _rows(batch: Batch, first: int, last: int) -> Batch:
     index = torch.arange(first, last, device=batch.target.x.device)
     weight: Tensor | None = None if batch.weight is None else batch.weight[first:last]
     return Batch(tuple(rows.take(index) for rows in batch.marginals), weight)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What a training is validated with.
+
+    batch: held-out pairs, whose loss under fixed draws tells of the averaged weights.
+    judge: the log-density of held-out rows under given models, ``(n,)`` in nats; where there is one its mean
+        chooses the weights instead, also those before the first step.
+    cost: field evaluations that the judge takes; 0 for a free one.
+    at: after which steps; by default every ``optim.validate_every``, or twenty times.
+    """
+
+    batch: Batch | None = None
+    judge: Judge | None = None
+    cost: int = 0
+    at: Collection[int] | None = None
+
+
+class Validator:
+    """When a training is validated, with how many rows, and what came of it.
+
+    size: rows of a training step.  total: steps that the training is planned for.
+    """
+
+    def __init__(self, asked: Validation, optim: OptimConfig, size: int, total: int):
+        self.asked, self.every, self.size, self.total = asked, optim.validate_every, size, total
+        #: the rows in use
+        self.batch = asked.batch
+        #: places of the plan, and the step at which each was reached
+        self.at: list[int] = []
+        self.reached: dict[int, int] = {}
+        #: what the judge said, by step
+        self.judged: dict[int, Tensor] = {}
+        #: how many rows there are from here on, so that their losses compare
+        self.settled: int | None = None
+
+    def plan(self, steps: int, last: int) -> None:
+        """Which validations up to ``last`` so many ``steps`` can afford, with how many rows where that is not
+        settled."""
+        asked = self.asked
+        if asked.at is not None:
+            self.at = sorted(asked.at)
+            return
+        usual = times = VALIDATIONS if asked.judge is None else JUDGINGS
+        if self.every is not None:
+            times = max(1, steps // self.every)
+        if asked.judge is None and asked.batch is not None:
+            rows, times = affordable(len(asked.batch), times, steps, self.size)
+            self.batch = first_rows(asked.batch, self.settled or rows)
+        elif asked.cost:
+            afforded = affordable(1, times, steps, self.size, asked.cost, 1)[1]
+            times = max(min(FEWEST, times), afforded)
+        # rounded up where there are fewer than usual, since the last step is validated as well
+        every = max(1, self.total // times if times == usual else -(-self.total // times))
+        every = self.every or every
+        first = {0} if asked.judge is not None else set()
+        self.at = sorted({*range(every, last, every), last} | first)
+
+    def settle(self) -> None:
+        """From here on validations are of as many rows as now."""
+        self.settled = None if self.batch is None else len(self.batch)
+
+    def due(self, place: float) -> list[int]:
+        """The places up to ``place`` that are still to be validated at."""
+        if self.batch is None and self.asked.judge is None:
+            return []
+        return [at for at in self.at if at <= place and at not in self.reached]
+
+    @torch.no_grad()
+    def __call__(self, objective: Objective, models: nn.ModuleDict, now: Step) -> dict[str, Any]:
+        """The loss of ``models``, by tenths of time too, and what the judge says: a row of the history."""
+        row: dict[str, Any] = {"step": now.index}
+        if self.batch is not None:
+            row["val_loss"], by_tenths = held_out_loss(objective, models, self.batch, now)
+            if by_tenths is not None:
+                row["val_loss_by_time"] = by_tenths
+        if self.asked.judge is not None:
+            said = self.judged[now.index] = self.asked.judge(models).double().cpu()
+            row["val_nll"] = -float(said.mean())
+        return row

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from functools import cache
 
 import numpy as np
@@ -11,19 +10,13 @@ import torch
 from scipy.integrate import solve_ivp
 from torch import Tensor
 
-from pushforward.entries import SOLVERS
-from pushforward.solvers import AB2, Adaptive, FixedStep
+from contract import classes
+from pushforward.solvers import ODE, Adaptive, FixedStep
 
-
-def resolve(target: str):
-    module, name = target.split(":")
-    return getattr(importlib.import_module(module), name)
-
-
-CLASSES = {**{name: resolve(entry.target) for name, entry in SOLVERS.items()}, "ab2": AB2}
+CLASSES = {name: cls for name, cls in classes("solver").items() if cls.solves is ODE}
 FIXED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, FixedStep)}
 ADAPTIVE = {name: cls for name, cls in CLASSES.items() if issubclass(cls, Adaptive)}
-ORDER = {"euler": 1, "midpoint": 2, "heun": 2, "ab2": 2, "rk4": 4}
+ORDER = {name: cls.order for name, cls in FIXED.items()}
 
 fixed = pytest.mark.parametrize("cls", FIXED.values(), ids=FIXED.keys())
 adaptive = pytest.mark.parametrize("cls", ADAPTIVE.values(), ids=ADAPTIVE.keys())

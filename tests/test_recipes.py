@@ -223,6 +223,12 @@ def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
     a, b, c = (noisy.push(x0, None, generator) for generator in g)
     assert torch.equal(a, b) and not torch.equal(a, c)
     fails(capsys, "score", str(tmp_path / "sde"), "moons", says="no inverse and no density")
+    drawn = ["-n", "3", "-o", str(tmp_path / "drawn.csv"), "--solver"]
+    assert main(["sample", str(tmp_path / "sde"), *drawn, "stochastic-heun,steps=5"]) == 0
+    says = "solves an ODE, and this flow follows an SDE"
+    fails(capsys, "sample", str(tmp_path / "sde"), *drawn, "heun", says=says)
+    says = "solves an SDE, and this flow follows an ODE"
+    fails(capsys, "sample", str(tmp_path / "ode"), *drawn, "euler-maruyama", says=says)
     flags = ["--method", "fm", "--solver", "euler-maruyama,steps=10"]
     out = str(tmp_path / "fm")
     fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="only --method sf2m")

@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from pushforward import registry
-from pushforward.entries import SDE_SOLVERS
+from contract import classes, every
 from pushforward.fields import Drift
 from pushforward.flows import ContinuousFlow, DiffusionFlow, InvertibleFlow
 from pushforward.oracles import GaussianMixtureOracle
@@ -30,8 +29,7 @@ from pushforward.solvers import (
 from pushforward.sources import Empirical, GaussianMixture, Normal
 
 DOUBLE = torch.float64
-SOLVERS = {"euler-maruyama": EulerMaruyama, "stochastic-heun": StochasticHeun}
-every = pytest.mark.parametrize("cls", SOLVERS.values(), ids=SOLVERS.keys())
+stochastic = every("cls", {name: cls for name, cls in classes("solver").items() if cls.solves is SDE})
 
 #: dX = (MEAN - RATE X) dt + LEVEL dW
 RATE, MEAN, LEVEL = 1.5, 0.6, 0.8
@@ -71,16 +69,16 @@ def moments_of(cls: type[StochasticSolver], steps: int) -> tuple[float, float]:
     return mean, variance
 
 
-@pytest.mark.parametrize(("cls", "order"), [(EulerMaruyama, 1), (StochasticHeun, 2)])
-def test_weak_order(cls, order) -> None:
+@stochastic
+def test_weak_order(cls) -> None:
     truth = exact_moments(0.3, 0.5, 1.0)
     errors = [[abs(a - b) for a, b in zip(moments_of(cls, steps), truth)] for steps in (16, 32, 64)]
     for coarse, fine in itertools.pairwise(errors):
         for a, b in zip(coarse, fine):
-            assert math.log2(a / b) == pytest.approx(order, abs=0.15)
+            assert math.log2(a / b) == pytest.approx(cls.order, abs=0.15)
 
 
-@every
+@stochastic
 def test_strong_order_for_additive_noise(cls) -> None:
     """Coarse and fine solutions of a nonlinear equation on one Brownian path; order 1 for both schemes."""
     fine, paths, level = 1024, 400, 0.7
@@ -104,7 +102,7 @@ def test_strong_order_for_additive_noise(cls) -> None:
     assert all(0.85 < order < 1.25 for order in orders), orders
 
 
-@every
+@stochastic
 def test_moments_of_samples(cls) -> None:
     n = 100_000
     x0 = 0.3 + math.sqrt(0.5) * torch.randn(n, 1, generator=seeded("start"), dtype=DOUBLE)
@@ -122,7 +120,7 @@ def test_moments_of_samples(cls) -> None:
     assert float(moved) == pytest.approx(1, abs=5 * math.sqrt(2 / n) + 0.01)
 
 
-@every
+@stochastic
 def test_times_within_a_step_are_those_of_brownian_motion(cls) -> None:
     """One step of pure noise: Cov(W_s, W_t) = min(s, t) at all saved times."""
     n, times = 50_000, torch.tensor([0.25, 0.5, 0.9, 1.0], dtype=DOUBLE)
@@ -135,7 +133,7 @@ def test_times_within_a_step_are_those_of_brownian_motion(cls) -> None:
     )
 
 
-@every
+@stochastic
 def test_diffusion_may_depend_on_time(cls) -> None:
     """int_0^1 (2 - t)^2 dt = 7/3 exactly for infinitely many steps; the midpoint rule leaves h^2 / 12."""
     zero = torch.zeros(50_000, 1, dtype=DOUBLE)
@@ -144,7 +142,7 @@ def test_diffusion_may_depend_on_time(cls) -> None:
     assert float(found.var()) == pytest.approx(7 / 3, abs=5 * 7 / 3 * math.sqrt(2 / 50_000) + 1 / 192)
 
 
-@every
+@stochastic
 def test_diffusion_of_any_shape(cls) -> None:
     zero, rows, columns = (
         torch.zeros(3, 2, dtype=DOUBLE),
@@ -161,7 +159,7 @@ def test_diffusion_of_any_shape(cls) -> None:
     assert draw(0.0).abs().max() == 0
 
 
-@every
+@stochastic
 def test_noise_is_reproducible_and_saving_changes_nothing(cls) -> None:
     problem = SDE(lambda t, x: torch.sin(x) - t, 0.5)
     x0 = torch.randn(600, 2, generator=seeded("x0"))
@@ -179,7 +177,7 @@ def test_noise_is_reproducible_and_saving_changes_nothing(cls) -> None:
     assert torch.equal(whole[400:], part)
 
 
-@every
+@stochastic
 def test_saved_nodes_are_the_states_there(cls) -> None:
     problem = SDE(lambda t, x: -x, 0.3)
     x0 = torch.ones(4, 2, dtype=DOUBLE)
@@ -192,7 +190,7 @@ def test_saved_nodes_are_the_states_there(cls) -> None:
     assert cls(4).solve(problem, x0, 0.0, 1.0, []).path.shape == (0, 4, 2)
 
 
-@every
+@stochastic
 def test_grid_replaces_equal_steps(cls) -> None:
     seen: list[float] = []
 
@@ -204,13 +202,7 @@ def test_grid_replaces_equal_steps(cls) -> None:
     assert seen == ([0.0, 0.25] if cls is EulerMaruyama else [0.0, 0.25, 0.25, 1.0])
 
 
-@pytest.mark.parametrize("name", SDE_SOLVERS)
-def test_registry_makes_solvers_of_sdes(name) -> None:
-    solver = registry.create("sde-solver", f"{name},steps=3")
-    assert solver.solve(SDE(lambda t, x: -x), torch.ones(2, 1), 0.0, 1.0).calls in (3, 6)
-
-
-@every
+@stochastic
 def test_wrong_problems_are_refused(cls) -> None:
     x = torch.ones(3, 2)
     problem = SDE(lambda t, x: -x, 1.0)
@@ -233,7 +225,7 @@ def test_wrong_problems_are_refused(cls) -> None:
         cls(2).solve(problem, x, 0.0, 1.0, [0.5, 0.2])
 
 
-@every
+@stochastic
 def test_rows_that_overflow_are_reported(cls) -> None:
     problem = SDE(lambda t, x: torch.where(x > 1, math.inf, 0.0), 0.0)
     found = cls(2).solve(problem, torch.tensor([[0.0], [2.0]]), 0.0, 1.0)

@@ -2,24 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
 
 import pytest
 import torch
 
-from pushforward.entries import SOLVERS
-from pushforward.solvers import AB2, ODE, FixedStep, Midpoint
-
-
-def resolve(target: str):
-    module, name = target.split(":")
-    return getattr(importlib.import_module(module), name)
-
-
-CLASSES = {**{name: resolve(entry.target) for name, entry in SOLVERS.items()}, "ab2": AB2}
-FIXED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, FixedStep)}
-fixed = pytest.mark.parametrize("cls", FIXED.values(), ids=FIXED.keys())
+from pushforward.solvers import ODE, Midpoint
+from solver_cases import fixed
 
 
 class Perceptron(torch.nn.Module):

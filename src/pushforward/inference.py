@@ -71,7 +71,7 @@ def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None
             raise ValueError(
                 "--guidance: this run was trained without a condition, which guidance strengthens"
             )
-        if not hasattr(flow, "guidance"):
+        if not flow.guided:
             raise ValueError(f"--guidance: a {type(flow).__name__} takes none; leave it out")
         if guidance != 1 and not run.config.model.drop_condition:
             raise ValueError(
@@ -79,10 +79,13 @@ def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None
             )
         changes["guidance"] = float(guidance)
     if solver is not None:
-        if not hasattr(flow, "solver"):
+        if flow.equation is None:
             raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
         with registry.trusting((*run.trust, *registry.own_classes(solver))):
-            changes["solver"] = registry.create("solver", solver)
+            changes["solver"] = made = registry.create("solver", solver)
+        if made.solves is not flow.equation:
+            got, wanted = made.solves.__name__, flow.equation.__name__
+            raise ValueError(f"--solver {solver}: solves an {got}, and this flow follows an {wanted}")
     return run.flow.replace(**changes)
 
 

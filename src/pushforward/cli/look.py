@@ -99,7 +99,7 @@ def methods(arguments: list[str], command: str) -> int:
     _table(METHODS)
     for kind in KINDS.values():
         if kind.abstract:
-            print(f"\n{kind.flag}{', ' * bool(kind.which)}{kind.which}")
+            print(f"\n{kind.flag}")
             _table(kind.entries)
     return 0
 

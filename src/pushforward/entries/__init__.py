@@ -5,7 +5,7 @@ from .data import DATASETS
 from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .models import BASES, FLOWS, NETWORKS
-from .solvers import SDE_SOLVERS, SOLVERS
+from .solvers import SOLVERS
 
 __all__ = [
     "BASES",
@@ -21,7 +21,6 @@ __all__ = [
     "NETWORKS",
     "RECIPES",
     "SCHEDULES",
-    "SDE_SOLVERS",
     "SOLVERS",
     "TIMES",
     "WEIGHTINGS",
@@ -39,7 +38,6 @@ KINDS = {
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
-    "sde-solver": Kind(SDE_SOLVERS, "pushforward.solvers:StochasticSolver", "--solver", "stochastic"),
     "method": Kind(METHODS, "", "--method"),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
 }

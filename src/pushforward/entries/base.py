@@ -45,14 +45,13 @@ class Kind:
     """What is registered of one kind.
 
     entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``; empty for
-    methods, which are data.  flag: the flag of the command line for this kind.  which: tells apart several
-    kinds of one flag.  method: the method that each entry also is, from its name and the entry.
+    methods, which are data.  flag: the flag of the command line for this kind.  method: the method that each
+    entry also is, from its name and the entry.
     """
 
     entries: dict[str, Any]
     abstract: str
     flag: str
-    which: str = ""
     method: Callable[[str, Entry], Method] | None = None
 
 

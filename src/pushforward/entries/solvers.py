@@ -2,7 +2,7 @@
 
 from .base import table
 
-__all__ = ["SDE_SOLVERS", "SOLVERS"]
+__all__ = ["SOLVERS"]
 
 SOLVERS = table(
     "pushforward.solvers",
@@ -23,15 +23,16 @@ SOLVERS = table(
         "fifth order, adaptive, a step size per sample",
         "Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002",
     ),
-)
-
-SDE_SOLVERS = table(
-    "pushforward.solvers",
-    ("euler-maruyama", "EulerMaruyama", "weak order 1, fixed steps", "Maruyama 1955, doi 10.1007/BF02846028"),
+    (
+        "euler-maruyama",
+        "EulerMaruyama",
+        "stochastic equations: weak order 1, fixed steps",
+        "Maruyama 1955, doi 10.1007/BF02846028",
+    ),
     (
         "stochastic-heun",
         "StochasticHeun",
-        "weak order 2 for additive noise, fixed steps",
+        "stochastic equations: weak order 2 for additive noise, fixed steps",
         "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5",
     ),
 )

@@ -7,13 +7,14 @@ import functools
 import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..nn import ConditionSpec
+from ..solvers import Problem
 from ..sources import Source
 from ..tensors import (
     Condition,
@@ -87,10 +88,15 @@ class Flow(nn.Module, ABC):
     ``condition_shape`` is the shape of one condition; it distinguishes a single condition from a batch.
     Points and conditions may be tensors, arrays, DataFrames or lists; they get the dtype of the model, see
     :meth:`rows`.  Batches of no rows are allowed.
+
+    equation: the kind of problem in time that its ``solver`` solves; None where there is none, and no solver.
+    guided: whether it has a weight of classifier-free ``guidance``.
     """
 
     source: Source
     condition_shape: ConditionShape = ()
+    equation: ClassVar[type[Problem] | None] = None
+    guided: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)

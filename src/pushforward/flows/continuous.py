@@ -33,6 +33,8 @@ class ContinuousFlow(InvertibleFlow):
     (tensor([[1., 1.]]), tensor([-1.8379]))
     """
 
+    equation, guided = ODE, True
+
     def __init__(
         self,
         field: AnyField,

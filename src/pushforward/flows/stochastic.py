@@ -33,6 +33,8 @@ class DiffusionFlow(Flow):
     tensor([[1., 1.]])
     """
 
+    equation = SDE
+
     def __init__(
         self,
         drift: AnyField,

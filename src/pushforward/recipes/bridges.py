@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from .. import registry
 from ..config import RunConfig
 from ..data import Schema
 from ..fields import BridgeField
@@ -14,6 +13,7 @@ from ..flows import DiffusionFlow, Flow
 from ..flows.base import condition_shape
 from ..objectives import BridgeMatching, Objective
 from ..paths import Brownian
+from ..solvers import ODE, SDE
 from .base import Stage
 from .matching import Matching, MatchingStage
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 class Bridges(Matching):
     """Simulation-free Schroedinger bridges (Tong et al. 2024, arXiv 2307.03672)."""
+
+    problems = (ODE, SDE)
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -53,12 +55,11 @@ class BridgeStage(MatchingStage):
         return BridgeMatching(self.recipe.sigma, self.recipe.model.drop_condition, self.recipe.times)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        recipe, text = self.recipe, self.recipe.model.solver
+        recipe, solver = self.recipe, self.recipe.solver
         field, score, sigma = models["field"], models["score"], recipe.sigma
-        if not registry.is_stochastic_solver(text):
+        if solver.solves is ODE:
             return recipe.ode(BridgeField(field, score, sigma=sigma), schema, start)
         assert start.initial is not None
         drift = BridgeField(field, score, sigma=sigma, output="drift")
-        solver = registry.create("sde-solver", text)
         shape = condition_shape(schema.network_spec)
         return DiffusionFlow(drift, sigma, solver, start.initial, condition_shape=shape)

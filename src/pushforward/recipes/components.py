@@ -37,9 +37,8 @@ def check_components(config: RunConfig, file: Path) -> None:
         text = getattr(model, key)
         if text is None or (key == "gamma" and registry.is_number(text)):
             continue
-        kind = "sde-solver" if key == "solver" and registry.is_stochastic_solver(text) else key
         try:
-            registry.check(kind, text)
+            registry.check(key, text)
         except ValueError as error:
             raise ValueError(f"{file}: model.{key}: {error}{_hint(error)}") from None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
@@ -23,7 +23,7 @@ from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import Brownian, End, Gamma, Interpolant
 from ..random import seeded
 from ..rows import Rows
-from ..solvers import Solver
+from ..solvers import ODE, Problem, Solver
 from ..sources import Empirical
 from ..training import Batches, Plans, gather_objects, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
@@ -41,6 +41,8 @@ class Matching(Recipe):
     """Flow matching (Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482)."""
 
     needs = ("network", "coupling", "path", "gamma", "prediction")
+    #: what the solver of its flow may solve
+    problems: ClassVar[tuple[type[Problem], ...]] = (ODE,)
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
@@ -69,10 +71,11 @@ class Matching(Recipe):
 
     @cached_property
     def solver(self) -> Solver:
-        """The solver of its ODE.  Raises ValueError for one of stochastic differential equations."""
-        if registry.is_stochastic_solver(self.model.solver):
+        """The solver of its flow.  Raises ValueError for one of a problem that the flow does not pose."""
+        solver = registry.create("solver", self.model.solver)
+        if solver.solves not in self.problems:
             raise ValueError(f"--solver {self.model.solver}: only --method sf2m has a stochastic flow")
-        return registry.create("solver", self.model.solver)
+        return solver
 
     @property
     def coupling(self) -> Coupling:

@@ -7,7 +7,7 @@ A text may come out of somebody else's file.  So a name that is not registered i
 imported, unless the caller has said that it is trusted: see :func:`trusting`.
 """
 
-from .components import check, create, found, is_stochastic_solver, lookup, parse, remember
+from .components import check, create, found, lookup, parse, remember
 from .texts import is_number, own_classes, quoted, suggest
 from .trust import Trust, trusted_class, trusting
 
@@ -17,7 +17,6 @@ __all__ = [
     "create",
     "found",
     "is_number",
-    "is_stochastic_solver",
     "lookup",
     "own_classes",
     "parse",

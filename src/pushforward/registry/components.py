@@ -6,12 +6,12 @@ import importlib
 import types
 from typing import Any
 
-from ..entries import KINDS, SDE_SOLVERS
+from ..entries import KINDS
 from .options import check_options, hints_of
 from .texts import literal, quoted, split, suggest
 from .trust import check_trusted, own_class
 
-__all__ = ["check", "create", "found", "is_stochastic_solver", "lookup", "parse", "remember"]
+__all__ = ["check", "create", "found", "lookup", "parse", "remember"]
 
 #: Characters of a component's text at most.
 LONGEST = 1000
@@ -98,11 +98,6 @@ def check(kind: str, spec: str, given: int = 0) -> tuple[Any, dict[str, Any]]:
 def found(kind: str, name: str) -> Any:
     """The class registered as ``name``.  Raises ValueError that suggests the nearest known name."""
     return _found(lookup(kind, name).target)
-
-
-def is_stochastic_solver(spec: Any) -> bool:
-    """Whether ``spec`` names a solver of stochastic differential equations."""
-    return isinstance(spec, str) and split(spec)[0] in SDE_SOLVERS
 
 
 def remember(kind: str, target: str, component: Any) -> None:

@@ -13,7 +13,7 @@ from .. import random
 from ..data.noise import notable
 from ..flows import InvertibleFlow, divergence
 from ..metrics import bits_per_dim
-from ..solvers import ODE, Adaptive, Euler, Solver
+from ..solvers import ODE, Euler, Solver
 from ..tensors import Condition, condition_to, take_condition
 from .baselines import Baseline, best_of, spread, usable
 from .loaded_run import LOOSE_EVALUATIONS, LoadedRun
@@ -144,7 +144,8 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     reason = has_density(loaded)
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
     slopes = 2.5 * (loaded.size if loaded.size <= EXACT_SIZE else 1)
-    evaluations = 1.2 * LOOSE_EVALUATIONS if isinstance(loaded.solver, Adaptive) else loaded.evaluations
+    adaptive = loaded.solver is not None and loaded.solver.adaptive
+    evaluations = 1.2 * LOOSE_EVALUATIONS if adaptive else loaded.evaluations
     count = min(1000, len(loaded.test), len(loaded.train))
     count = loaded.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
     held = loaded.some(loaded.test, count, "density")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +15,8 @@ from ..solvers import Euler, Heun, Midpoint, Solver
 from ..tensors import Condition, condition_to, take_condition
 from .loaded_run import CHUNK, LOOSE_EVALUATIONS, LoadedRun
 
-#: Name, class and evaluations per step of the solvers that are compared.
-FIXED: tuple[tuple[str, Callable[[int], Solver], int], ...] = (
-    ("Euler", Euler, 1),
-    ("Midpoint", Midpoint, 2),
-    ("Heun", Heun, 2),
-)
+#: The solvers that are compared.
+FIXED = (Euler, Midpoint, Heun)
 #: Share of what straightness and cost add up to, below which the way from start to end counts as none.
 STILL = 1e-6
 #: Evaluations at which they are.
@@ -72,8 +67,11 @@ def curve(loaded: LoadedRun) -> Curve | None:
     rows = affordable(32)
     held = loaded.reference.x[:rows]
     condition = take_condition(loaded.condition(loaded.reference), slice(rows))
-    solvers = [
-        (name, make(nfe // each)) for name, make, each in FIXED for nfe in evaluations if nfe % each == 0
+    solvers: list[tuple[str, Solver]] = [
+        (make.__name__, make(nfe // make.evaluations))
+        for make in FIXED
+        for nfe in evaluations
+        if nfe % make.evaluations == 0
     ]
     solvers.append((type(loaded.solver).__name__, loaded.solver))
     points = []

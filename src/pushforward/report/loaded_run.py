@@ -18,7 +18,7 @@ from ..flows import ContinuousFlow, InvertibleFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..rows import Rows
-from ..solvers import ODE, Adaptive, Solver, Tsit5
+from ..solvers import ODE, Solver, Tsit5
 from ..tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .left_out import LeftOut
 from .run_like import RunLike
@@ -299,12 +299,12 @@ class LoadedRun:
             return None
         own = self.inner.solver
         dear = self.cost * self.evaluations * 1000 > 0.35 * self.budget
-        return Tsit5(rtol=1e-3, atol=1e-3) if dear and isinstance(own, Adaptive) else own
+        return Tsit5(rtol=1e-3, atol=1e-3) if dear and own.adaptive else own
 
     @property
     def gauge(self) -> Solver | None:
         """The solver of log-densities: an adaptive one at a tolerance far below their standard error."""
-        return Tsit5(rtol=1e-4, atol=1e-4) if isinstance(self.solver, Adaptive) else self.solver
+        return Tsit5(rtol=1e-4, atol=1e-4) if self.solver and self.solver.adaptive else self.solver
 
     @property
     def budget(self) -> float:

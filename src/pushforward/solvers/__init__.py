@@ -2,17 +2,11 @@
 
 from .ab2 import AB2 as AB2
 from .adaptive import Adaptive as Adaptive
-from .base import ODE as ODE
-from .base import SDE as SDE
-from .base import Diffusion as Diffusion
-from .base import Problem as Problem
 from .base import Solution as Solution
 from .base import Solver as Solver
 from .base import SolverFailure as SolverFailure
-from .base import State as State
-from .base import StateT as StateT
 from .base import Status as Status
-from .base import Velocity as Velocity
+from .base import Task as Task
 from .dopri5 import Dopri5 as Dopri5
 from .euler import Euler as Euler
 from .euler_maruyama import EulerMaruyama as EulerMaruyama
@@ -20,12 +14,20 @@ from .fixed import FixedStep as FixedStep
 from .grid import Gridded as Gridded
 from .heun import Heun as Heun
 from .midpoint import Midpoint as Midpoint
+from .problems import ODE as ODE
+from .problems import SDE as SDE
+from .problems import Diffusion as Diffusion
+from .problems import Problem as Problem
+from .problems import State as State
+from .problems import StateT as StateT
+from .problems import Velocity as Velocity
 from .rk4 import RK4 as RK4
 from .runge_kutta import RungeKutta as RungeKutta
 from .sde import StochasticSolver as StochasticSolver
 from .sde import level as level
 from .stochastic_heun import StochasticHeun as StochasticHeun
 from .tableau import Tableau as Tableau
+from .tableau import TableauSolver as TableauSolver
 from .tsit5 import Tsit5 as Tsit5
 
 __all__ = [
@@ -53,6 +55,8 @@ __all__ = [
     "StochasticHeun",
     "StochasticSolver",
     "Tableau",
+    "TableauSolver",
+    "Task",
     "Tsit5",
     "Velocity",
     "level",

@@ -20,6 +20,8 @@ class AB2(FixedStep):
     tensor([11])
     """
 
+    order, stages, evaluations = 2, 2, 1
+
     def step(
         self,
         velocity: Evaluation,

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from ..nn.checks import check_count
 from ..tensors import is_vmapped
-from .base import Problem, Solution, Solver, State, StateT, Status, Velocity, as_ode
-from .state import Entries, Evaluation, as_entries, check_interval, check_save_at, finite_rows, like
-from .tableau import Tableau, combine
+from .base import Solution, Status, Task
+from .problems import State, StateT, Velocity
+from .state import Entries, Evaluation, finite_rows
+from .tableau import Tableau, TableauSolver, combine
 
 #: Step-size control (Gustafsson 1991, doi 10.1145/210232.210242; constants of Hairer, Norsett & Wanner 1993):
 #: safety factor, range of the factor, weight of the previous error, smallest error that counts as previous.
 SAFETY, SHRINK, GROW, BETA, FLOOR = 0.9, 0.2, 10.0, 0.04, 1e-4
 
 
-class Adaptive(Solver):
+class Adaptive(TableauSolver):
     """An embedded Runge-Kutta pair whose last stage is the next step's first; a method is a Tableau.
 
     rtol, atol: a step of a row is accepted where the root mean square over the elements of
@@ -47,7 +46,7 @@ class Adaptive(Solver):
     in which errors of this size cannot be seen.
     """
 
-    tableau: ClassVar[Tableau]
+    adaptive = True
 
     def __init__(
         self,
@@ -68,25 +67,14 @@ class Adaptive(Solver):
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rtol={self.rtol}, atol={self.atol})"
 
-    def solve(
-        self,
-        problem: Problem | Velocity,
-        x: StateT,
-        t0: float,
-        t1: float,
-        save_at: Sequence[float] | Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[StateT]:
-        ode = as_ode(problem, self)
-        entries = as_entries(x)
-        check_interval(t0, t1)
+    def integrate(self, task: Task[StateT]) -> Solution[StateT]:
+        ode, entries, t0, t1, tolerance = task.problem, task.entries, task.t0, task.t1, task.tolerance
         if not 1 <= ode.controlled <= len(entries):
             raise ValueError(f"controlled: expected 1 to {len(entries)} entries, got {ode.controlled}")
         if torch.finfo(entries[0].dtype).bits < 32:
             raise ValueError(f"x: an adaptive solver needs float32 or float64, got {entries[0].dtype}")
-        times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)
 
-        field = Rows(ode.velocity, x, entries, backwards=t1 < t0)
+        times, field = task.times, Rows(ode.velocity, task.x, entries, backwards=t1 < t0)
         y = start = field.join(entries)
         control = sum(field.sizes[: ode.controlled])
         interior = [s for s in times or [] if min(abs(s - t0), abs(s - t1)) > tolerance]
@@ -106,15 +94,8 @@ class Adaptive(Solver):
             parts = [start.expand(before, *y.shape), arrived.expand(after, *y.shape)]
             if dense is not None:
                 parts.insert(1, dense.path())
-            path = like(x, field.split(torch.cat(parts)))
-        return Solution(
-            x=like(x, field.split(y)),
-            nfe=nfe,
-            calls=field.evaluation.calls,
-            status=status,
-            times=None if times is None else torch.tensor(times, dtype=y.dtype, device=y.device),
-            path=path,
-        )
+            path = field.split(torch.cat(parts))
+        return task.solution(field.split(y), field.evaluation.calls, path, nfe, status)
 
     def _march(
         self, field: Rows, y: Tensor, t0: float, t1: float, control: int, dense: Dense | None

@@ -1,57 +1,19 @@
-"""What a solver is, the problems it solves and the solution it returns."""
+"""What a solver is and the solution that it returns."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic
 
 import torch
 from torch import Tensor
 
-from ..tensors import arrays_in, every
-
-#: What is integrated: a tensor ``(B, *event)`` or a tuple of tensors that share B.
-State = Tensor | tuple[Tensor, ...]
-#: The kind of state that goes into a solver and comes out again.
-StateT = TypeVar("StateT", bound=State)
-#: Right-hand side ``velocity(t, x)``; ``t`` is a scalar tensor or ``(B,)``, the result is a state like ``x``.
-Velocity = Callable[[Tensor, Any], Any]
-
-
-@dataclass(frozen=True)
-class ODE:
-    """dx/dt = velocity(t, x), closed over its condition.
-
-    ``controlled`` is how many leading entries of a tuple state the adaptive error norm looks at.
-    """
-
-    velocity: Velocity
-    controlled: int = 1
-
-
-#: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.
-Diffusion = float | Tensor | Callable[[Tensor], Tensor | float]
-
-
-@dataclass(frozen=True)
-class SDE:
-    """dX = drift(t, X) dt + diffusion(t) dW, closed over its condition, X one tensor ``(B, *event)``.
-
-    The noise is additive: ``diffusion`` depends on time alone, so that the calculi of Ito and Stratonovich
-    agree.  It is a number, a tensor that broadcasts against X (a deviation for every element, or for
-    every row), or a function of the scalar time that returns one of these.  Solved from a later time to
-    an earlier one, ``drift`` is that of the process reversed in time.
-    """
-
-    drift: Velocity
-    diffusion: Diffusion = 1.0
-
-
-#: What solvers solve.
-Problem = ODE | SDE
+from ..tensors import every, takes_arrays
+from .problems import ODE, SDE, Problem, StateT, Velocity
+from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
 
 
 class SolverFailure(RuntimeError):
@@ -105,17 +67,75 @@ class Solution(Generic[StateT]):
         return self
 
 
+@dataclass(frozen=True)
+class Task(Generic[StateT]):
+    """One call of :meth:`Solver.solve`, checked.
+
+    problem: of the kind that the solver says in ``solves``.
+    x: the initial state as it was given.  entries: the same as a tuple.
+    times: those to save, within [t0, t1], or None.  tolerance: how far apart two times may be and still be
+        the same.
+    """
+
+    problem: Any
+    x: StateT
+    entries: Entries
+    t0: float
+    t1: float
+    times: list[float] | None
+    tolerance: float
+    generator: torch.Generator | None
+
+    def solution(
+        self,
+        entries: Entries,
+        calls: int,
+        path: Entries | None,
+        nfe: Tensor | None = None,
+        status: Tensor | None = None,
+    ) -> Solution[StateT]:
+        """The solution that ends in ``entries``; ``path`` is looked at only where times are to be saved.
+
+        Without ``nfe`` every row needed ``calls``; without ``status`` a row failed that is not finite.
+        """
+        first = entries[0]
+        if nfe is None:
+            nfe = torch.full((len(first),), calls, dtype=torch.int64, device=first.device)
+        if status is None:
+            status = torch.where(finite_rows(*entries), int(Status.OK), int(Status.NON_FINITE))
+        x = like(self.x, entries)
+        if self.times is None or path is None:
+            return Solution(x, nfe, calls, status)
+        times = torch.tensor(self.times, dtype=first.dtype, device=first.device)
+        return Solution(x, nfe, calls, status, times, like(self.x, path))
+
+
+#: What a solver of each kind of problem solves, and who solves the others.
+_WANTED: dict[type[Problem], tuple[str, str]] = {
+    ODE: ("an ODE", "solve it with EulerMaruyama or StochasticHeun"),
+    SDE: ("an SDE(drift, diffusion)", "an ODE is for solvers such as Heun or Dopri5"),
+}
+
+
 class Solver(ABC):
     """Integrates a problem from ``t0`` to ``t1``, forwards or backwards in time.
 
-    States are tensors or arrays; no rows in give no rows out.
+    A solver says what it is in attributes of its class, and how it solves in :meth:`integrate`.
+
+    solves: the kind of problem that it solves, :class:`ODE` or :class:`SDE`.
+    order: of convergence for fixed steps; of an SDE the weak order.
+    stages: slopes of which a step is made.  evaluations: those that a step has to evaluate itself, which are
+        fewer where it takes over one of the step before.
+    adaptive: whether every row chooses its own steps.
     """
 
-    def __init_subclass__(cls, **options: Any):
-        super().__init_subclass__(**options)
-        arrays_in(cls, "solve")
+    solves: ClassVar[type[Problem]] = ODE
+    order: ClassVar[int]
+    stages: ClassVar[int]
+    evaluations: ClassVar[int]
+    adaptive: ClassVar[bool] = False
 
-    @abstractmethod
+    @takes_arrays
     def solve(
         self,
         problem: Problem | Velocity,
@@ -127,25 +147,26 @@ class Solver(ABC):
     ) -> Solution[StateT]:
         """Carry ``x`` from ``t0`` to ``t1``.
 
-        ``problem`` is an :class:`ODE`, its velocity alone, or an :class:`SDE`.  ``save_at`` are times
-        between ``t0`` and ``t1``, monotone in the direction of travel; asking for them does not change
-        the final state.  ``generator`` serves the noise of an SDE.  Raises ValueError for a time outside,
-        a state or a velocity of the wrong shape, and a problem of the kind that this solver does not
-        treat, and TypeError for what is no problem at all.
+        ``problem`` is an :class:`ODE`, its velocity alone, or an :class:`SDE`.  ``x`` is a tensor or an
+        array, or a tuple of such; no rows in give no rows out.  ``save_at`` are times between ``t0`` and
+        ``t1``, monotone in the direction of travel; asking for them does not change the final state.
+        ``generator`` serves the noise of an SDE.  Raises ValueError for a time outside, a state or a velocity
+        of the wrong shape, and a problem of the kind that this solver does not solve, and TypeError for what
+        is no problem at all.
         """
+        if callable(problem) and self.solves is ODE:
+            problem = ODE(problem)
+        if not isinstance(problem, self.solves):
+            wanted, others = _WANTED[self.solves]
+            known = callable(problem) or isinstance(problem, ODE | SDE)
+            got = "an SDE" if isinstance(problem, SDE) else type(problem).__name__
+            text = f"problem: {self!r} solves {wanted}, got {got}"
+            raise ValueError(f"{text}; {others}") if known else TypeError(text)
+        entries = as_entries(x)
+        check_interval(t0, t1)
+        times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)
+        return self.integrate(Task(problem, x, entries, t0, t1, times, tolerance, generator))
 
-
-def as_ode(problem: Problem | Velocity, solver: Solver) -> ODE:
-    """``problem`` as an :class:`ODE`.
-
-    Raises ValueError for an SDE and TypeError for what is neither an ODE nor a velocity.
-    """
-    if isinstance(problem, ODE):
-        return problem
-    if isinstance(problem, SDE):
-        raise ValueError(
-            f"problem: {solver!r} solves an ODE, got an SDE; solve it with EulerMaruyama or StochasticHeun"
-        )
-    if callable(problem):
-        return ODE(problem)
-    raise TypeError(f"problem: {solver!r} solves an ODE, got {type(problem).__name__}")
+    @abstractmethod
+    def integrate(self, task: Task[StateT]) -> Solution[StateT]:
+        """The solution of a task whose arguments have been checked; ends with :meth:`Task.solution`."""

@@ -23,6 +23,8 @@ class EulerMaruyama(StochasticSolver):
     tensor([[0.3487]])
     """
 
+    order = stages = evaluations = 1
+
     def step(self, drift: Evaluation, t: float, t_next: float, x: Tensor, increment: Tensor) -> Tensor:
         (slope,) = drift(t, (x,))
         return torch.add(x, slope, alpha=t_next - t) + increment

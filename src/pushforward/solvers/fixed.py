@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
 
-from .base import Problem, Solution, StateT, Status, Velocity, as_ode
+from .base import Solution, Task
 from .grid import Gridded
-from .state import (
-    Entries,
-    Evaluation,
-    as_entries,
-    check_interval,
-    check_save_at,
-    finite_rows,
-    like,
-    stack_states,
-)
+from .problems import StateT
+from .state import Entries, Evaluation, stack_states
 
 
 class FixedStep(Gridded):
@@ -48,25 +38,11 @@ class FixedStep(Gridded):
         at first.
         """
 
-    def solve(
-        self,
-        problem: Problem | Velocity,
-        x: StateT,
-        t0: float,
-        t1: float,
-        save_at: Sequence[float] | Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[StateT]:
-        velocity = Evaluation(as_ode(problem, self).velocity, x)
-        entries = as_entries(x)
-        check_interval(t0, t1)
-        times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)
-        nodes = self.nodes(t0, t1)
-        saved: list[Entries] = [entries] * len(times or [])
-        wanted: list[list[tuple[int, float]]] = [[] for _ in nodes]  # by node: which, how far into the step
-        for i, (node, theta) in enumerate(locate(times or [], nodes, tolerance)):
-            wanted[node].append((i, theta))
-
+    def integrate(self, task: Task[StateT]) -> Solution[StateT]:
+        velocity, entries = Evaluation(task.problem.velocity, task.x), task.entries
+        nodes = self.nodes(task.t0, task.t1)
+        wanted = self.places(task, nodes)
+        saved: list[Entries] = [entries] * len(task.times or [])
         memory, behind = None, None
         for n, t in enumerate(nodes):
             last = n == len(nodes) - 1
@@ -83,34 +59,7 @@ class FixedStep(Gridded):
                 behind = entries, slope
                 entries, memory = self.step(velocity, t, nodes[n + 1], entries, slope, memory)
 
-        first = entries[0]
-        rows = first.shape[0]
-        finite = finite_rows(*entries)
-        return Solution(
-            x=like(x, entries),
-            nfe=torch.full((rows,), velocity.calls, dtype=torch.int64, device=first.device),
-            calls=velocity.calls,
-            status=torch.where(finite, int(Status.OK), int(Status.NON_FINITE)),
-            times=None if times is None else torch.tensor(times, dtype=first.dtype, device=first.device),
-            path=None if times is None else like(x, stack_states(saved, entries)),
-        )
-
-
-def locate(times: Sequence[float], nodes: Sequence[float], tolerance: float) -> list[tuple[int, float]]:
-    """For each time the node at or before it and the fraction of the step from there (0: the node itself).
-
-    >>> locate([0.0, 0.6, 1.0], [0.0, 0.5, 1.0], 1e-9)
-    [(0, 0.0), (1, 0.19999999999999996), (2, 0.0)]
-    """
-    sign = 1.0 if nodes[-1] >= nodes[0] else -1.0
-    places = []
-    n = 0
-    for s in times:
-        while n + 1 < len(nodes) and (nodes[n + 1] - s) * sign <= tolerance:
-            n += 1
-        theta = 0.0 if abs(s - nodes[n]) <= tolerance else (s - nodes[n]) / (nodes[n + 1] - nodes[n])
-        places.append((n, theta))
-    return places
+        return task.solution(entries, velocity.calls, stack_states(saved, entries))
 
 
 def between(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
 from ..nn.checks import check_count
-from .base import Solver
+from .base import Solver, Task
 
 
 class Gridded(Solver):
@@ -36,6 +37,30 @@ class Gridded(Solver):
         """The times of the grid from ``t0`` to ``t1``, one alone where these are equal."""
         return [t0 + (t1 - t0) * g for g in self.grid[:-1]] + [t1] if t0 != t1 else [t0]
 
+    def places(self, task: Task[Any], nodes: Sequence[float]) -> list[list[tuple[int, float]]]:
+        """By node: which times of the task lie there or in the step from there, and how far into it."""
+        places: list[list[tuple[int, float]]] = [[] for _ in nodes]
+        for i, (node, theta) in enumerate(locate(task.times or [], nodes, task.tolerance)):
+            places[node].append((i, theta))
+        return places
+
     def __repr__(self) -> str:
         inside = f"steps={self.steps}" if self.uniform else f"grid={self.grid}"
         return f"{type(self).__name__}({inside})"
+
+
+def locate(times: Sequence[float], nodes: Sequence[float], tolerance: float) -> list[tuple[int, float]]:
+    """For each time the node at or before it and the fraction of the step from there (0: the node itself).
+
+    >>> locate([0.0, 0.6, 1.0], [0.0, 0.5, 1.0], 1e-9)
+    [(0, 0.0), (1, 0.19999999999999996), (2, 0.0)]
+    """
+    sign = 1.0 if nodes[-1] >= nodes[0] else -1.0
+    places = []
+    n = 0
+    for s in times:
+        while n + 1 < len(nodes) and (nodes[n + 1] - s) * sign <= tolerance:
+            n += 1
+        theta = 0.0 if abs(s - nodes[n]) <= tolerance else (s - nodes[n]) / (nodes[n + 1] - nodes[n])
+        places.append((n, theta))
+    return places

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 import torch
 
 from .fixed import FixedStep
 from .state import Entries, Evaluation
-from .tableau import Tableau, combine
+from .tableau import TableauSolver, combine
 
 
-class RungeKutta(FixedStep):
+class RungeKutta(FixedStep, TableauSolver):
     """An explicit Runge-Kutta method on a fixed grid; a method is a :class:`Tableau`."""
-
-    tableau: ClassVar[Tableau]
 
     def step(
         self, velocity: Evaluation, t: float, t_next: float, x: Entries, slope: Entries, memory: None

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from typing import cast
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from .. import random
 from ..tensors import expand_time
-from .base import SDE, Diffusion, Problem, Solution, StateT, Status, Velocity
-from .fixed import locate
+from .base import Solution, Task
 from .grid import Gridded
-from .state import Evaluation, as_entries, check_interval, check_save_at, finite_rows
+from .problems import SDE, Diffusion, Problem, StateT
+from .state import Evaluation, stack_states
 
 
 class StochasticSolver(Gridded):
@@ -33,36 +32,20 @@ class StochasticSolver(Gridded):
     a diffusion of the wrong shape.
     """
 
+    solves: ClassVar[type[Problem]] = SDE
+
     @abstractmethod
     def step(self, drift: Evaluation, t: float, t_next: float, x: Tensor, increment: Tensor) -> Tensor:
         """The state at ``t_next``; ``increment`` is the noise of the step, shaped like ``x``."""
 
-    def solve(
-        self,
-        problem: Problem | Velocity,
-        x: StateT,
-        t0: float,
-        t1: float,
-        save_at: Sequence[float] | Tensor | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[StateT]:
-        if not isinstance(problem, SDE):
-            raise ValueError(
-                f"problem: {self!r} solves an SDE(drift, diffusion), got {type(problem).__name__}; an ODE "
-                "is for solvers such as Heun or Dopri5"
-            )
-        if not isinstance(x, Tensor):
-            raise ValueError(f"x: {self!r} carries one tensor, got {type(x).__name__}")
-        as_entries(x)
-        check_interval(t0, t1)
-        times, tolerance = check_save_at(save_at, t0, t1, x.dtype)
-        drift = Evaluation(problem.drift, x, "drift")
-        nodes = self.nodes(t0, t1)
-        wanted: list[list[tuple[int, float]]] = [[] for _ in nodes]  # by node: which, how far into the step
-        for i, (node, theta) in enumerate(locate(times or [], nodes, tolerance)):
-            wanted[node].append((i, theta))
-
-        state: Tensor = x
+    def integrate(self, task: Task[StateT]) -> Solution[StateT]:
+        x = task.entries[0]
+        if task.x is not x:
+            raise ValueError(f"x: {self!r} carries one tensor, got {type(task.x).__name__}")
+        drift = Evaluation(task.problem.drift, x, "drift")
+        nodes = self.nodes(task.t0, task.t1)
+        wanted = self.places(task, nodes)
+        state = x
         saved: dict[int, Tensor] = {}
         gaps: list[tuple[list[tuple[int, float]], Tensor, Tensor, Tensor]] = []
         for n, t in enumerate(nodes):
@@ -70,8 +53,8 @@ class StochasticSolver(Gridded):
             if n == len(nodes) - 1:
                 break
             h = nodes[n + 1] - t
-            scale = level(problem.diffusion, t + 0.5 * h, state) * math.sqrt(abs(h))
-            noise = random.normal(state.shape, generator, state.dtype, state.device)
+            scale = level(task.problem.diffusion, t + 0.5 * h, state) * math.sqrt(abs(h))
+            noise = random.normal(state.shape, task.generator, state.dtype, state.device)
             before, state = state, self.step(drift, t, nodes[n + 1], state, scale * noise)
             inside = [(i, theta) for i, theta in wanted[n] if theta]
             if inside:
@@ -82,22 +65,11 @@ class StochasticSolver(Gridded):
                 # the bridge from where the path is known last to the end of the step
                 share = (theta - reached) / (1 - reached)
                 spread = scale * math.sqrt(max(0.0, share * (1 - theta)))
-                noise = random.normal(x.shape, generator, x.dtype, x.device)
+                noise = random.normal(x.shape, task.generator, x.dtype, x.device)
                 before = saved[i] = torch.lerp(before, after, share) + spread * noise
                 reached = theta
-
-        path = None
-        if times is not None:
-            path = torch.stack([saved[i] for i in range(len(times))]) if times else x.new_empty((0, *x.shape))
-        # x is a tensor here, which type checkers do not carry over to its type variable
-        return Solution(
-            x=cast(StateT, state),
-            nfe=torch.full((len(x),), drift.calls, dtype=torch.int64, device=x.device),
-            calls=drift.calls,
-            status=torch.where(finite_rows(state), int(Status.OK), int(Status.NON_FINITE)),
-            times=None if times is None else torch.tensor(times, dtype=x.dtype, device=x.device),
-            path=cast("StateT | None", path),
-        )
+        path = stack_states([(saved[i],) for i in sorted(saved)], (x,))
+        return task.solution((state,), drift.calls, path)
 
 
 def level(diffusion: Diffusion, t: Tensor | float, x: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from .base import State, StateT, Velocity
+from .problems import State, StateT, Velocity
 
 #: A state inside a solver: always a tuple.
 Entries = tuple[Tensor, ...]

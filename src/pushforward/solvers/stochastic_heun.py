@@ -24,6 +24,8 @@ class StochasticHeun(StochasticSolver):
     tensor([[0.3685]])
     """
 
+    order = stages = evaluations = 2
+
     def step(self, drift: Evaluation, t: float, t_next: float, x: Tensor, increment: Tensor) -> Tensor:
         h = t_next - t
         (first,) = drift(t, (x,))

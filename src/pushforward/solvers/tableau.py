@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
+
+from .base import Solver
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,18 @@ class Tableau:
     b: tuple[float, ...]
     error: tuple[float, ...] = ()
     dense: tuple[tuple[float, ...], ...] = ()
+
+
+class TableauSolver(Solver):
+    """A solver whose method is a :class:`Tableau`, from which it has its order and its counts."""
+
+    tableau: ClassVar[Tableau]
+
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        if "tableau" in cls.__dict__:
+            cls.order, cls.stages = cls.tableau.order, len(cls.tableau.b)
+            cls.evaluations = cls.stages - cls.adaptive  # the last stage of a pair is the next step's first
 
 
 def combine(weights: Sequence[float], stages: Sequence[Tensor]) -> tuple[float, Tensor]:

@@ -1,0 +1,49 @@
+"""What is integrated and the problems that solvers solve."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from torch import Tensor
+
+#: What is integrated: a tensor ``(B, *event)`` or a tuple of tensors that share B.
+State = Tensor | tuple[Tensor, ...]
+#: The kind of state that goes into a solver and comes out again.
+StateT = TypeVar("StateT", bound=State)
+#: Right-hand side ``velocity(t, x)``; ``t`` is a scalar tensor or ``(B,)``, the result is a state like ``x``.
+Velocity = Callable[[Tensor, Any], Any]
+
+
+@dataclass(frozen=True)
+class ODE:
+    """dx/dt = velocity(t, x), closed over its condition.
+
+    ``controlled`` is how many leading entries of a tuple state the adaptive error norm looks at.
+    """
+
+    velocity: Velocity
+    controlled: int = 1
+
+
+#: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.
+Diffusion = float | Tensor | Callable[[Tensor], Tensor | float]
+
+
+@dataclass(frozen=True)
+class SDE:
+    """dX = drift(t, X) dt + diffusion(t) dW, closed over its condition, X one tensor ``(B, *event)``.
+
+    The noise is additive: ``diffusion`` depends on time alone, so that the calculi of Ito and Stratonovich
+    agree.  It is a number, a tensor that broadcasts against X (a deviation for every element, or for
+    every row), or a function of the scalar time that returns one of these.  Solved from a later time to
+    an earlier one, ``drift`` is that of the process reversed in time.
+    """
+
+    drift: Velocity
+    diffusion: Diffusion = 1.0
+
+
+#: What solvers solve.
+Problem = ODE | SDE

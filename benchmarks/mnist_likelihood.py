@@ -108,7 +108,7 @@ def run(model: str, size: str, mnist: Path, runs: Path, threads: int) -> None:
     dataset, test = data(mnist)
     trained = pushforward.train(config(model, size, threads), runs / f"{model}-{size}", target=dataset)
     if not trained.summary["finished"]:
-        raise SystemExit("stopped; the same command goes on")
+        raise SystemExit("stopped; the same command continues it")
     flow = trained.flow.to(trained.device)
     best = min((row for row in trained.history if "val_loss" in row), key=lambda row: row["val_loss"])
     row = {

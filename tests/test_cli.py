@@ -135,7 +135,7 @@ def test_training_goes_on_from_where_it_stopped_and_says_what_changed(table, tmp
     fails(capsys, *first, "--lr", "0.5", says="optim.lr")
     fails(capsys, *first, "--steps", "10", says="cannot be shortened")
     assert main([*first, "--steps", "30"]) == 0
-    assert "planned anew" in capsys.readouterr().err
+    assert "scheduled for that length" in capsys.readouterr().err
     assert json.loads((tmp_path / "run" / "run.json").read_text())["step"] == 30
     assert main([*first, "--overwrite", "--lr", "0.5"]) == 0
 
@@ -312,7 +312,7 @@ def test_ctrl_c_leaves_a_run_that_loads_and_goes_on(tmp_path):
         time.sleep(0.1)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=120)
-    assert process.returncode == 130 and "the same command goes on" in error, error
+    assert process.returncode == 130 and "the same command continues it" in error, error
     step = json.loads((out / "run.json").read_text())["step"]
     assert 0 < step < 100_000
     with pytest.warns(UserWarning, match=f"not finished: these are the weights of step {step} of 100,000"):

@@ -383,4 +383,4 @@ def test_score_flags_anomalies(tmp_path, capsys) -> None:
     assert "--flag-below: expected a number in (0, 0.5), got 0.7" in capsys.readouterr().err
     assert main(["train", str(table), "--out", str(tmp_path / "all"), "--holdout", "0", *small]) == 0
     assert main(["score", str(tmp_path / "all"), str(new), "--flag-below", "0.1", "-o", str(out)]) == 2
-    assert "holds no rows out" in capsys.readouterr().err
+    assert "no held-out rows" in capsys.readouterr().err

@@ -111,7 +111,7 @@ def test_info_of_a_run_that_has_not_begun_to_train(run, capsys, tmp_path):
         (tmp_path / name).write_text((run / name).read_text())
     assert main(["info", str(tmp_path)]) == 0
     out = capsys.readouterr().out
-    assert "no; the same command goes on" in out and "then" not in out
+    assert "no; the same command continues it" in out and "then" not in out
 
 
 # -- score --keep ------------------------------------------------------------------------------------

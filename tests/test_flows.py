@@ -46,7 +46,7 @@ def test_shapes_follow_the_condition(flow):
     assert flow.sample(5, torch.tensor([0, 1, 2, 1]), gen()).shape == (5, 4, 2)
     x, log_p = flow.sample_and_log_prob(5, torch.tensor([0, 1]), gen())
     assert x.shape == (5, 2, 2) and log_p.shape == (5, 2)
-    with pytest.raises(ValueError, match="n: expected no negative number"):
+    with pytest.raises(ValueError, match="n: expected a non-negative number"):
         flow.sample(-1)
 
 

@@ -484,5 +484,5 @@ def test_the_command_line_trains_glow_on_digits(tmp_path, capsys):
     assert (
         main(["train", str(tmp_path / "narrow.npy"), "--method", "glow", "--out", str(tmp_path / "no")]) == 2
     )
-    assert "7 x 7, which halve 0 times" in capsys.readouterr().err
+    assert "7 x 7, which can be halved 0 times" in capsys.readouterr().err
     assert not (tmp_path / "no").exists()

@@ -188,7 +188,7 @@ def test_sources_that_do_not_fit_are_refused(tmp_path, capsys):
         "8gaussians",
         "--method",
         "vp",
-        says="any source will do for velocities along",
+        says="velocities can start from any source along",
     )
     fails(capsys, *common, "--source", "8gaussians", "--prediction", "data", says="needs a normal source")
     assert not (tmp_path / "run").exists()

@@ -264,7 +264,7 @@ def json_of(text: str, where: str) -> Any:
 
     >>> json_of('{"a": 1, "a": 2}', "file")
     Traceback (most recent call last):
-    ValueError: file: damaged (entry a stands there twice)
+    ValueError: file: damaged (entry a is given twice)
     """
     if _depth(text) > DEEPEST:
         raise ValueError(f"{where}: damaged (nested more than {DEEPEST} deep)")
@@ -278,7 +278,7 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"entry {shortened(twice)} stands there twice")
+        raise ValueError(f"entry {shortened(twice)} is given twice")
     return found
 
 

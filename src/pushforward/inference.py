@@ -1,4 +1,4 @@
-"""Using a run: samples, scores and rows carried over, many at a time."""
+"""Samples, scores and pushed points of a run, computed in pieces."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ DRAWN, SCORED = 2**20, 2**16
 
 
 def piece_sizes(event: int, numbers: int) -> Iterator[int]:
-    """Rows of one piece after another, of events of so many numbers: they grow to hold ``numbers`` at most.
+    """The numbers of rows of consecutive pieces, which grow until a piece holds ``numbers`` numbers.
 
-    Where a piece begins and ends depends on nothing else, so that the first rows are the same however many
-    follow: every piece is computed whole, with its own seed.  Rows that nobody asked for are few where they
-    cost much: of large events a piece is at most a quarter of the rows before it.
+    The bounds of pieces depend on nothing else, and each piece is computed as a whole with its own seed, so
+    that the first rows do not depend on how many follow.  For large events, whose superfluous rows cost much,
+    a piece is at most a quarter of the rows before it.
 
     >>> table, images = piece_sizes(2, DRAWN), piece_sizes(3 * 64 * 64, DRAWN)
     >>> [next(table) for _ in range(7)], [next(images) for _ in range(10)]
@@ -61,16 +61,14 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
 
 
 def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None) -> Transformed:
-    """The flow of ``run`` with another guidance or solver.  Raises ValueError where it takes none."""
+    """The flow of ``run`` with another guidance or solver.  Raises ValueError if it takes none."""
     flow = run.flow.flow
     changes: dict[str, Any] = {}
     if guidance is not None:
         if not math.isfinite(guidance):
             raise ValueError(f"--guidance: expected a finite number, got {guidance}")
         if run.schema.condition is None:
-            raise ValueError(
-                "--guidance: this run was trained without a condition, which guidance strengthens"
-            )
+            raise ValueError("--guidance: this run was trained without a condition, which guidance needs")
         if not flow.guided:
             raise ValueError(f"--guidance: a {type(flow).__name__} takes none; leave it out")
         if guidance != 1 and not run.config.model.drop_condition:
@@ -98,7 +96,8 @@ def draw_pieces(
     solver: str | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Tensor, Condition | None]]:
-    """What :func:`draw` draws, piece by piece.  Errors in the arguments are raised before the first piece."""
+    """The draws of :func:`draw`, piece by piece.  Errors in the arguments are raised before the first
+    piece."""
     if n < 1:
         raise ValueError(f"-n {n}: expected a positive number of rows")
     spec = run.schema.condition
@@ -150,11 +149,11 @@ def draw(
 ) -> tuple[Tensor, Condition | None]:
     """``n`` samples in data units and the encoded condition of each (None without).
 
-    Given ``conditions``, of several columns with commas between their values, take turns over the rows;
-    without any they are drawn as they occur in the training data.  The first rows are the same, bit for bit,
-    whatever ``n``.
+    Several ``conditions`` take turns over the rows; the values of several columns are separated by commas.
+    Without any, conditions are drawn from those of the training data.  The first rows do not depend on
+    ``n``, bit for bit.
 
-    Raises ValueError for a label never seen, a condition or guidance that the run does not take, and a
+    Raises ValueError for an unknown label, a condition or guidance that the run does not take, and a
     ``guidance`` that is not finite.
     """
     pieces = list(draw_pieces(run, n, conditions, guidance=guidance, solver=solver, seed=seed))
@@ -163,14 +162,14 @@ def draw(
 
 
 def density_name(run: Run) -> str:
-    """What :func:`score` computes: ``log_prob``, or ``log_prob_bound`` where it is a bound."""
+    """The name of the result of :func:`score`: ``log_prob``, or ``log_prob_bound`` if it is a bound."""
     return "log_prob" if run.flow.density == "exact" else "log_prob_bound"
 
 
 def score_pieces(
     run: Run, rows: Iterable[Rows], *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
 ) -> Iterator[np.ndarray]:
-    """What :func:`score` computes of rows that come in parts, of any size: float64, piece by piece.
+    """The scores of :func:`score` for rows that come in parts of any size: float64, piece by piece.
 
     Errors in the arguments are raised before the first piece.
     """
@@ -193,11 +192,12 @@ def score_pieces(
 def score(
     run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
 ) -> tuple[str, list[float]]:
-    """What was computed ("log_prob", or "log_prob_bound" for dequantised data) and its value per row.
+    """The name of the score ("log_prob", or "log_prob_bound" for dequantised data) and its value for each
+    row.
 
-    ``bound_samples``: draws of the noise that the bound averages the density over.  The noise of a row does
-    not depend on how many follow.  Raises ValueError for fewer than one, and more than one where the model
-    itself gives but a bound, or an exact density.
+    ``bound_samples``: draws of noise over which the bound averages the density.  The noise of a row does not
+    depend on how many rows follow.  Raises ValueError for fewer than one, and for more than one if the
+    density is exact or the model itself has only a bound.
     """
     pieces = score_pieces(run, [rows], solver=solver, seed=seed, bound_samples=bound_samples)
     return density_name(run), [value for piece in pieces for value in piece.tolist()]
@@ -206,16 +206,17 @@ def score(
 def threshold(
     run: Run, share: float, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
 ) -> tuple[float, int]:
-    """The log-density below which a ``share`` of the run's held-out rows lies, and how many rows these are.
+    """The log-density that a ``share`` of the run's held-out rows lies below, and the number of held-out
+    rows.
 
-    About that share of new rows like the training data lies below it too.  Raises ValueError for a share
-    outside (0, 0.5), a run without held-out rows, and where its data are gone.
+    About the same share of new rows like the training data lies below it.  Raises ValueError for a share
+    outside (0, 0.5), a run without held-out rows, and missing data.
     """
     if not 0 < share < 0.5:
         raise ValueError(f"--flag-below: expected a share in (0, 0.5), got {share}")
     held_out = run.dataset.test
     if len(held_out) == 0:
-        raise ValueError(f"--flag-below: {run.path} holds no rows out to take the threshold from (--holdout)")
+        raise ValueError(f"--flag-below: {run.path} has no held-out rows for the threshold (--holdout)")
     values = score(run, held_out, solver=solver, seed=seed, bound_samples=bound_samples)[1]
     if held_out.weight is None:
         return float(np.quantile(values, share)), len(values)
@@ -225,14 +226,14 @@ def threshold(
 def carry_pieces(
     run: Run, rows: Iterable[Rows], *, back: bool = False, solver: str | None = None, seed: int = 0
 ) -> Iterator[tuple[Tensor, Condition | None]]:
-    """What :func:`carry` carries of rows that come in parts, with their conditions, piece by piece.
+    """The points of :func:`carry` for rows that come in parts, with their conditions, piece by piece.
 
     Errors in the arguments are raised before the first piece.
     """
     given = run.config.data.source != "normal"
     if not given and run.schema.kind == "image":
         raise ValueError(
-            f"{run.path}: the latent points of images are no images; use flow.pull and flow.push"
+            f"{run.path}: the latent points of images are not images; use flow.pull and flow.push"
         )
     flow = _adjusted(run, solver=solver)
     scale = 1.0 if run.recipe.ends is None else run.recipe.ends[0].source_scale
@@ -262,11 +263,11 @@ def carry_pieces(
 def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:
     """Rows of the source carried to the data, or ``back``, in data units.
 
-    Where a run starts from given points (``--source``) the source's rows too are in data units; those of
-    a normal source are the latent points themselves.  The noise of a row does not depend on how many follow.
+    If the source is given points (``--source``) its rows are also in data units; those of a normal source are
+    the latent points.  The noise of a row does not depend on how many rows follow.
 
-    Raises ValueError for latent points of images, which are no images, and for the way back through a flow
-    that has none.
+    Raises ValueError for latent points of images, which are not images, and for ``back`` with a flow that has
+    no inverse.
     """
     return torch.cat([x for x, _ in carry_pieces(run, [rows], back=back, solver=solver, seed=seed)])
 

@@ -1,4 +1,4 @@
-"""Checks of what users give, each a ValueError that names the argument."""
+"""Checks of a user's arguments, each with a ValueError that names the argument."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = [
 def to_condition(condition: Any, module: nn.Module) -> Condition | None:
     """A condition of ``module`` as tensors on its device: numbers in its dtype, labels as int64.
 
-    Raises ValueError for what holds no numbers, and for a tensor on another device.
+    Raises ValueError for anything but numbers, and for a tensor on another device.
     """
     if condition is None:
         return None
@@ -44,7 +44,7 @@ def _one_condition(value: Any, name: str, module: nn.Module) -> Tensor:
 
 
 def check_device(x: Tensor, module: nn.Module, name: str = "x") -> None:
-    """Raise ValueError unless ``x`` lies where the parameters of ``module`` do, or its buffers."""
+    """Raise ValueError unless ``x`` is on the device of the parameters, or buffers, of ``module``."""
     home = next(module.parameters(), None)
     home = next(module.buffers(), None) if home is None else home
     if home is not None and home.device != x.device:
@@ -55,7 +55,7 @@ def check_device(x: Tensor, module: nn.Module, name: str = "x") -> None:
 
 
 def check_same(x: Tensor, module: nn.Module, name: str = "x") -> None:
-    """Raise ValueError where ``module`` has parameters of another dtype than ``x``, outside autocast."""
+    """Raise ValueError if ``module`` has parameters of another dtype than ``x``, outside autocast."""
     dtype = parameter_dtype(module)
     if dtype is None or dtype == x.dtype or torch.is_autocast_enabled(x.device.type):
         return
@@ -66,7 +66,7 @@ def check_same(x: Tensor, module: nn.Module, name: str = "x") -> None:
 
 
 def check_finite(x: Tensor, name: str = "x") -> Tensor:
-    """``x``, with a ValueError where a value is not finite; not seen under compilation and ``torch.func``."""
+    """``x``, or a ValueError if a value is not finite; not checked under compilation and ``torch.func``."""
     if torch.compiler.is_compiling() or is_functorch_wrapped_tensor(x):
         return x
     if not bool(x.isfinite().all()):

@@ -1,8 +1,7 @@
-"""Random draws: every function that draws takes a ``torch.Generator``; training draws row by row.
+"""Random draws from a ``torch.Generator``; in training, draws belong to rows.
 
 A :class:`RowGenerator` is an ordinary generator that also knows which rows of the global batch it
-serves.  Draws made through :func:`normal` and :func:`uniform` are then the same for a row whichever
-process computes it.
+serves.  Draws by :func:`normal` and :func:`uniform` are then the same for a row on every process.
 """
 
 from __future__ import annotations
@@ -43,11 +42,12 @@ def seeded(*parts: int | str, device: torch.device | str = "cpu") -> torch.Gener
 
 
 class RowGenerator(torch.Generator):
-    """A generator for rows ``start`` to ``stop`` of a batch, equal however the batch is divided.
+    """A generator for rows ``start`` to ``stop`` of a batch, whose draws do not depend on how the batch is
+    divided.
 
-    Row i of a draw is a function of (``parts``, i, the draws before it) only: rows come in blocks of
-    ``block``, each with its own stream, and a process draws the blocks that its rows touch.  Used as a
-    plain ``torch.Generator`` it is the stream of its first block.
+    Row i of a draw depends only on (``parts``, i, the draws before it).  Rows come in blocks of ``block``,
+    each with its own stream, and a process draws the blocks that contain its rows.  As a plain
+    ``torch.Generator`` it is the stream of its first block.
 
     >>> whole = normal((512, 2), RowGenerator("demo", rows=(0, 512)))
     >>> part = normal((100, 2), RowGenerator("demo", rows=(300, 400)))

@@ -1,4 +1,4 @@
-"""Rows of one side: points with what belongs to them, and the weights that they have."""
+"""Rows of one side: points with their conditions, masks and weights."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ __all__ = ["Rows", "as_rows", "both_sides", "masses_of", "weight_of"]
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of one marginal: points ``(B, *event)`` and what belongs to them.
+    """Rows of one marginal: points ``(B, *event)`` with conditions, masks and weights.
 
-    ``condition`` rides along whenever rows are re-paired; ``mask`` ``(B, ...)`` is True on valid
-    elements of ``x``; ``weight`` ``(B,)`` is a non-negative mass per row.  Arrays become tensors.  Raises
-    ValueError for a condition or mask of another length than ``x``.
+    ``condition`` stays with its row when rows are paired; ``mask`` ``(B, ...)`` is True on valid elements of
+    ``x``; ``weight`` ``(B,)`` is a non-negative mass per row.  Arrays become tensors.  Raises ValueError for
+    a condition or mask of another length than ``x``.
     """
 
     x: Tensor
@@ -55,7 +55,7 @@ class Rows:
         )
 
     def thinned(self, generator: torch.Generator | None = None) -> Rows:
-        """Rows drawn from the weighted distribution: each stays with a chance in proportion to its weight.
+        """Rows drawn from the weighted distribution: each is kept with probability weight / largest weight.
 
         Without weights all stay.
         """
@@ -77,12 +77,12 @@ class Rows:
 
 
 def as_rows(x: Tensor | Rows) -> Rows:
-    """A plain tensor or array will do wherever rows are asked for."""
+    """``x`` as rows; a plain tensor or array may be given wherever rows are expected."""
     return x if isinstance(x, Rows) else Rows(x)
 
 
 def both_sides(source: Tensor | Rows, target: Tensor | Rows) -> tuple[Rows, Rows]:
-    """The rows of both sides, of which every coupling asks the same.
+    """The rows of both sides, with the checks that all couplings share.
 
     Raises ValueError for a side without rows, events that differ, and weights that are negative, not
     finite or all zero.
@@ -101,7 +101,7 @@ def both_sides(source: Tensor | Rows, target: Tensor | Rows) -> tuple[Rows, Rows
 
 
 def weight_of(name: str, rows: Rows) -> Tensor | None:
-    """The weights of ``rows`` where they have some.  Raises ValueError for unusable ones."""
+    """The weights of ``rows``, None if they have none.  Raises ValueError for unusable ones."""
     weight = rows.weight
     if weight is None:
         return None

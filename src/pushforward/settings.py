@@ -1,7 +1,7 @@
-"""What settings may be: kinds of values with their bounds, checked in one place for all who set them.
+"""Kinds of settings with their bounds, checked in one place for all interfaces.
 
 Standard library only.  The dataclasses of :mod:`pushforward.config` and the flags of the commands are checked
-here; bounds keep out what would take memory or time before anything else could refuse it.
+here; bounds exclude values that would take memory or time before another check could refuse them.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Number:
-    """Finite numbers from ``low`` to ``high``, without an end that is open."""
+    """Finite numbers from ``low`` to ``high``, except an open end."""
 
     low: float
     high: float
@@ -127,7 +127,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
 
 
 def shown(value: Any) -> str:
-    """``value`` as an error shows it: of a long one the beginning, of a huge number its size.
+    """``value`` as an error shows it: the beginning of a long text, the size of a huge number.
 
     >>> shown(10**40), shown("x" * 1000)[-8:]
     ('about 1e+40', "xxxx'...")

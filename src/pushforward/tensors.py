@@ -1,4 +1,4 @@
-"""The few tensor helpers that every layer shares: arrays, time broadcasting, event shapes, conditions."""
+"""Tensor helpers of all layers: arrays, time broadcasting, event shapes, conditions."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 def to_tensor(value: Any, name: str = "x", dtype: torch.dtype | None = None) -> Tensor:
     """A tensor as it is; an array, DataFrame, Series or nested list of numbers as a tensor.
 
-    Floats of what is no tensor get ``dtype``, if one is given; integers stay integers, for they may be
-    labels.  Raises ValueError for what is no array of numbers.
+    Floats of an array get ``dtype``, if one is given; integers stay integers, because they may be labels.
+    Raises ValueError for anything but an array of numbers.
 
     >>> to_tensor([[1.0, 2.0]]), to_tensor(np.zeros(2), dtype=torch.float32)
     (tensor([[1., 2.]]), tensor([0., 0.]))
@@ -176,7 +176,7 @@ def is_vmapped(x: Tensor) -> bool:
 
 
 def every(x: Tensor) -> bool:
-    """Whether all of a boolean tensor are true, and all of the batch that ``torch.func`` may hide."""
+    """Whether all entries of a boolean tensor are true, also over a batch that ``torch.func`` may hide."""
     while is_functorch_wrapped_tensor(x):
         x = get_unwrapped(x)
     return bool(x.all())
@@ -184,7 +184,8 @@ def every(x: Tensor) -> bool:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Leave inference mode, whose tensors have no derivatives; gradients stay on or off."""
+    """Leave inference mode, whose tensors have no derivatives; whether gradients are enabled does not
+    change."""
     again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
     with torch.inference_mode(False), torch.set_grad_enabled(again):
         yield
@@ -205,7 +206,7 @@ def map_condition(function: Callable[[Tensor], Tensor], condition: Condition | N
 
 
 def condition_length(condition: Condition) -> int:
-    """The number of rows that a condition is of."""
+    """The number of rows of a condition."""
     return len(condition if isinstance(condition, Tensor) else next(iter(condition.values())))
 
 
@@ -220,7 +221,7 @@ def condition_to(condition: Condition | None, device: torch.device | str) -> Con
 
 
 def join_conditions(first: Condition, second: Condition) -> Condition:
-    """The conditions of some rows and then those of others."""
+    """Two conditions concatenated by rows."""
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return torch.cat([first, second])
     assert isinstance(first, Mapping) and isinstance(second, Mapping)
@@ -252,8 +253,8 @@ def unpack_condition(tensors: Mapping[str, Tensor]) -> Condition | None:
 def drop_condition(condition: Condition | None, rows: Tensor | None = None) -> Condition | None:
     """Mark conditions as absent: label -1, or NaN in a continuous condition.
 
-    ``rows``, a boolean ``(B,)``, says which rows lose their condition (None: all of them).  Networks
-    replace an absent condition by a learnt vector; ``condition=None`` means absent everywhere.
+    ``rows``, a boolean ``(B,)``, is True for the rows that lose their condition (None: all of them).
+    Networks replace an absent condition by a learnt vector; ``condition=None`` means absent everywhere.
 
     >>> drop_condition(torch.tensor([3, 1]), torch.tensor([True, False]))
     tensor([-1,  1])

@@ -151,7 +151,7 @@ def of_json(path: Path, name: str) -> Iterator[Damage]:
     first = next(iter(data)) if isinstance(data, dict) and data else ""
     yield Damage(
         name,
-        f"{first} stands there twice",
+        f"{first} is given twice",
         lambda to: _rewrite(to / name, lambda text: f'{{"{first}": null,'.encode() + text.strip()[1:]),
     )
 

@@ -146,7 +146,7 @@ def test_an_extended_run_that_was_killed_goes_on(server, tmp_path):
             assert "trained; `pushforward report" in again.error and not drawn.error
         else:
             assert again.status == 0, again.error
-            extended = "going on to 8 steps" in again.error
+            extended = "continuing to 8 steps" in again.error
             assert extended or "not finished: these are the weights of step" in drawn.error, (at, drawn)
         assert not differences(expected, content(out)), at
 

@@ -65,8 +65,8 @@ def gone(pid: int) -> bool:
     [
         ("second", signal.SIGKILL, 2, "process 2 of 2 was ended by SIGKILL; what was saved is kept"),
         ("first", signal.SIGKILL, -9, "the first of 2 processes is gone; what was saved is kept"),
-        ("first", signal.SIGTERM, 130, "the same command goes on"),
-        ("both", signal.SIGINT, 130, "the same command goes on"),
+        ("first", signal.SIGTERM, 130, "the same command continues it"),
+        ("both", signal.SIGINT, 130, "the same command continues it"),
     ],
 )
 def test_who_is_left_says_so_in_one_line(

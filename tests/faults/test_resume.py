@@ -196,7 +196,7 @@ def test_signals_save(name, tmp_path):
     process = start(tmp_path / "run")
     process.send_signal(getattr(signal, name))
     _, error = process.communicate(timeout=60)
-    assert process.returncode == 130 and "the same command goes on" in error and "Traceback" not in error
+    assert process.returncode == 130 and "the same command continues it" in error and "Traceback" not in error
     step = json.loads((tmp_path / "run" / "run.json").read_text())["step"]
     assert step > 0 and f"stopped at step {step} " in error.replace(",", "")
     assert load_file(tmp_path / "run" / "state.safetensors")
@@ -226,7 +226,7 @@ def test_after_a_hard_kill_the_newest_checkpoint_is_used_and_said(tmp_path, caps
         assert main(command) == 0
         assert "not finished: these are the weights of step" in capsys.readouterr().err
     assert main(["info", str(out)]) == 0
-    assert "no; the same command goes on" in capsys.readouterr().out
+    assert "no; the same command continues it" in capsys.readouterr().out
 
 
 # -- folders of others -------------------------------------------------------------------------------

@@ -54,7 +54,8 @@ def train(arguments: list[str], command: str) -> int:
     if not is_first_process():
         return 0
     if not run.summary["finished"]:
-        say(f"stopped at step {run.summary['step']} of {run.config.optim.steps}; the same command goes on")
+        step, steps = run.summary["step"], run.config.optim.steps
+        say(f"stopped at step {step} of {steps}; the same command continues it")
         return 130
     say(f"trained {run.summary['step']} steps in {run.summary['seconds']:.0f} s: {run.path}")
     if run.summary.get("learnt"):

@@ -67,7 +67,7 @@ def check_atoms(source: str, x: np.ndarray, columns: Sequence[str] = ()) -> None
         each = [f"{name} is {x[i, names.index(name)]:g} in {count:,}" for name, i, count in held[:SHOWN]]
         more = f" and {len(held) - SHOWN} more columns repeat one value as often" * (len(held) > SHOWN)
         raise ValueError(
-            f"{source}: {', '.join(each)} of {n:,} rows{more}: the likelihood has no bound where one value "
+            f"{source}: {', '.join(each)} of {n:,} rows{more}: the likelihood is unbounded if one value "
             f"holds over {ATOM_COLUMN:.0%} of a column; leave the column out, make it the --condition, or "
             "add noise as wide as its steps"
         )
@@ -76,7 +76,7 @@ def check_atoms(source: str, x: np.ndarray, columns: Sequence[str] = ()) -> None
     if count > max(2, ATOM_ROW * n):
         values = ", ".join(f"{value:g}" for value in x[row, :SHOWN]) + ", ..." * (x.shape[1] > SHOWN)
         raise ValueError(
-            f"{source}: {count:,} of {n:,} rows are ({values}): the likelihood has no bound where one row "
+            f"{source}: {count:,} of {n:,} rows are ({values}): the likelihood is unbounded if one row "
             f"holds over {ATOM_ROW:.0%} of the table; keep one of each with --deduplicate"
         )
     said = []

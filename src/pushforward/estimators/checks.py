@@ -32,7 +32,7 @@ def check_rows(
             raise ValueError(f"sample_weight: expected at least two positive weights, got {kept.sum()}")
         x, weight = x[kept], weight[kept]
     if len(x) < FEW:
-        warnings.warn(f"{len(x)} rows are few to learn a density from", UserWarning, stacklevel=3)
+        warnings.warn(f"{len(x)} rows are few for a density", UserWarning, stacklevel=3)
     constant = np.flatnonzero(x.min(0) == x.max(0))
     if len(constant):
         names = ", ".join(str(i) for i in constant[:5]) + ", ..." * (len(constant) > 5)

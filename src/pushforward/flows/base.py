@@ -74,7 +74,7 @@ def sample_shape(n: int | Sequence[int]) -> tuple[int, ...]:
     except TypeError:
         raise ValueError(f"n: expected a number of samples or several, got {n!r}") from None
     if min(shape, default=0) < 0:
-        raise ValueError(f"n: expected no negative number of samples, got {n}")
+        raise ValueError(f"n: expected a non-negative number of samples, got {n}")
     return shape
 
 

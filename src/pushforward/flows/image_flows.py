@@ -170,8 +170,8 @@ def _scales(
     halvings = min((size & -size).bit_length() - 1 for size in event_shape[1:])
     if levels > halvings:
         raise ValueError(
-            f"{name}: expected images that halve {levels} times (levels), got {event_shape[1]} x "
-            f"{event_shape[2]}, which halve {halvings} times"
+            f"{name}: expected images that can be halved {levels} times (levels), got {event_shape[1]} x "
+            f"{event_shape[2]}, which can be halved {halvings} times"
             + (f"; take levels={halvings}" if halvings else "; tarflow takes them")
         )
     made, shape = [], event_shape

@@ -161,7 +161,7 @@ def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> i
         )
     if shape[0] < least:
         raise ValueError(
-            f"{name}: a coupling needs a part that moves and a part that stays, so at least {least} "
+            f"{name}: a coupling layer transforms one part by the other, so it needs at least {least} "
             f"dimensions, got {shape[0]}; for one dimension take nsf-ar"
         )
     return shape[0]

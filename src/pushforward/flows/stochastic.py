@@ -82,6 +82,6 @@ class DiffusionFlow(Flow):
     ) -> Tensor:
         """Raises ValueError: a stochastic flow has no inverse and so no density."""
         raise ValueError(
-            "a DiffusionFlow has no density: its noise leaves no inverse; use the ContinuousFlow of the "
-            "velocity with the same marginals"
+            "a DiffusionFlow has no density: it has no inverse, because of its noise; use the ContinuousFlow "
+            "of the velocity with the same marginals"
         )

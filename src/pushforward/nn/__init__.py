@@ -1,4 +1,4 @@
-"""Networks: plain modules ``net(t, x, condition=None)``, and the embeddings they are made of."""
+"""Networks: plain modules ``net(t, x, condition=None)``, and the embeddings that they contain."""
 
 from .base import Network as Network
 from .causal import CausalTransformer as CausalTransformer

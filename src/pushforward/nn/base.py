@@ -1,4 +1,4 @@
-"""What the networks share: event shapes, times by row, conditions, activations."""
+"""Common parts of the networks: event shapes, times by row, conditions, activations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Network(nn.Module, ABC):
     """A field ``net(t, x, condition=None) -> like x`` on events of a fixed shape.
 
     event_shape: shape of one event; an int d stands for ``(d,)``.
-    condition: what the network is conditioned on, see :class:`ConditionEmbedding`; None for nothing.
+    condition: specification of the condition, see :class:`ConditionEmbedding`; None for no condition.
 
     ``t`` is a number, a scalar tensor or ``(B,)``; ``x`` is ``(B, *event_shape)``.  Raises ValueError
     for a wrong shape, and for a condition given to a network that has none.
@@ -62,7 +62,7 @@ class Network(nn.Module, ABC):
         """The field at time ``t`` and points ``x``."""
 
     def start_at_zero(self) -> Self:
-        """Make the output zero, by the last layer's weights, and return the network."""
+        """Set the weights of the last layer so that the output is zero, and return the network."""
         last = [module for module in self.modules() if isinstance(module, nn.Linear | nn.Conv2d)][-1]
         for parameter in last.parameters():
             nn.init.zeros_(parameter)
@@ -71,7 +71,7 @@ class Network(nn.Module, ABC):
     def time_rows(self, t: Tensor | float, x: Tensor) -> Tensor:
         """``t`` as ``(1,)`` or ``(B,)``, after a check of the shapes of both.
 
-        One time for all rows stays one row, so that solvers pay for its embedding once per batch.
+        A time that is the same for all rows stays one row, so that its embedding is computed once per batch.
         """
         check_same(x, self)
         if x.shape[1:] != self.event_shape or x.ndim == 0:

@@ -1,4 +1,4 @@
-"""A causal transformer that gives autoregressive layers on sequences their parameters."""
+"""A causal transformer, which computes parameters of autoregressive layers on sequences."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ Cache = tuple[Tensor, Tensor]
 
 
 class CausalTransformer(nn.Module):
-    """``(B, n, inputs)`` and a condition to ``(B, n, outputs)``, output i seeing the tokens up to i.
+    """``(B, n, inputs)`` and a condition to ``(B, n, outputs)``; output i depends on the tokens up to i.
 
     tokens: the longest n, each place of which has a learnt embedding.
     inputs, outputs: numbers per token.
     condition: see :class:`ConditionEmbedding`; it is added to every token.
     width, depth, heads: units per token, layers, heads of attention.
-    dropout: rate of what each layer adds in training mode, drawn from torch's global generator.
+    dropout: dropout rate of the output of each layer in training mode, drawn from PyTorch's global generator.
 
-    The output is zero before training.  Raises ValueError for sizes out of range and a width that the heads
-    do not divide.  Vaswani et al. 2017, arXiv 1706.03762, normalised before each part as in Xiong et al.
+    The output is zero before training.  Raises ValueError for sizes out of range and a width that is not a
+    multiple of heads.  Vaswani et al. 2017, arXiv 1706.03762, normalised before each part as in Xiong et al.
     2020, arXiv 2002.04745.
 
     >>> CausalTransformer(9, 4, 8, width=16)(torch.zeros(3, 9, 4)).shape

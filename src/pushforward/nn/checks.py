@@ -1,4 +1,4 @@
-"""What the constructors of networks and bijections accept: each a ValueError that names the argument."""
+"""Checks of constructor arguments, each with a ValueError that names the argument."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 def is_whole(value: Any) -> bool:
-    """Whether ``value`` is an integer, Python's or NumPy's, and no boolean."""
+    """Whether ``value`` is an integer of Python or NumPy and not a boolean."""
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -18,7 +18,7 @@ def _is_number(value: Any) -> bool:
 
 
 def check_count(name: str, value: Any, least: int = 1, most: int | None = None) -> int:
-    """``value``, or a ValueError when it is no integer from ``least`` to ``most``.
+    """``value``, or a ValueError if it is not an integer from ``least`` to ``most``.
 
     >>> check_count("width", 8)
     8
@@ -30,7 +30,7 @@ def check_count(name: str, value: Any, least: int = 1, most: int | None = None) 
 
 
 def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> float:
-    """``value``, or a ValueError when it is no finite number strictly between ``low`` and ``high``.
+    """``value``, or a ValueError if it is not a finite number strictly between ``low`` and ``high``.
 
     >>> check_number("bound", 5, 0)
     5.0
@@ -42,16 +42,16 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 
 
 def check_rate(name: str, value: Any, most: float = 1.0) -> float:
-    """``value``, or a ValueError when it is no rate of at least 0 and below ``most``."""
+    """``value``, or a ValueError if it is not a rate of at least 0 and below ``most``."""
     if not _is_number(value) or not 0.0 <= value < most:
         raise ValueError(f"{name}: expected a rate of at least 0 and below {most:g}, got {value!r}")
     return float(value)
 
 
 def check_sizes(name: str, value: Any, length: int | None = None) -> tuple[int, ...]:
-    """A shape as a tuple, an integer d standing for ``(d,)``; a ValueError when it is none.
+    """A shape as a tuple, where an integer d stands for ``(d,)``, or a ValueError if it is not a shape.
 
-    ``length``: how many sizes there must be, None for any number.
+    ``length``: the required number of sizes, None for any number.
 
     >>> check_sizes("event_shape", 3), check_sizes("event_shape", [1, 8, 8])
     ((3,), (1, 8, 8))

@@ -1,4 +1,4 @@
-"""Networks that give bijections their parameters: no time, any number of outputs, zero to begin with."""
+"""Networks that compute parameters of bijections: without time, with outputs that are zero at first."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from .embeddings import ConditionEmbedding, ConditionSpec
 class Perceptron(nn.Module):
     """``(B, inputs)`` and a condition to ``(B, outputs)``.
 
-    ``inputs`` may be 0 where there is a condition.  ``width``, ``depth``: units per hidden layer, hidden
-    layers; with ``relu`` they start as torch has them, with other activations as He et al. 2015
-    (arXiv 1502.01852).  The last layer starts at zero, so that what it parametrises starts at its zero.
-    ``transposed``: whether outputs are transposed in memory, each lying together for the whole batch, as
-    monotone maps of many parameters work on them (``Monotone.rows_last``).  Raises ValueError for sizes out
+    ``inputs`` may be 0 if there is a condition.  ``width``, ``depth``: units per hidden layer, hidden layers;
+    with ``relu`` they are initialised as in PyTorch, with other activations as by He et al. 2015 (arXiv
+    1502.01852).  The last layer starts at zero, so all parameters that it gives start at zero.
+    ``transposed``: whether outputs are transposed in memory, so that each output is contiguous over the
+    batch, as monotone maps of many parameters need (``Monotone.rows_last``).  Raises ValueError for sizes out
     of range, an unknown activation and for neither inputs nor a condition.
 
     >>> Perceptron(3, 5)(torch.ones(2, 3)).shape
@@ -53,12 +53,12 @@ class Perceptron(nn.Module):
 
 
 class MaskedPerceptron(nn.Module):
-    """Outputs i of ``(B, size, dim)`` see only the inputs before i: a MADE.
+    """A MADE: outputs i of ``(B, size, dim)`` depend only on the inputs before i.
 
-    ``order`` ranks the inputs, element i seeing those of lower rank; None for their own order.  Hidden
-    units take the degrees 0, 1, ..., dim - 2 in turn (Germain et al. 2015, arXiv 1502.03509, section 4);
-    a condition is seen by all.  The last layer starts at zero.  ``transposed``: as for
-    :class:`Perceptron`.  Raises ValueError for sizes out of range and an order that is no permutation.
+    ``order`` ranks the inputs; element i depends on those of lower rank.  None: their own order.  Hidden
+    units take the degrees 0, 1, ..., dim - 2 in turn (Germain et al. 2015, arXiv 1502.03509, section 4); all
+    depend on the condition.  The last layer starts at zero.  ``transposed``: as for :class:`Perceptron`.
+    Raises ValueError for sizes out of range and an order that is no permutation.
 
     >>> net = MaskedPerceptron(3, 2)
     >>> net(torch.ones(4, 3)).shape
@@ -106,9 +106,9 @@ class MaskedPerceptron(nn.Module):
 class OneByOne:
     """The outputs of a masked perceptron for each element as soon as those before it are known.
 
-    Hidden units wait until the elements that they see are there, and are kept: all elements together take
-    the work of one pass.  ``x`` ``(dim, B)`` tells how many rows there are, their dtype and device.  To be
-    used without gradients.
+    Each hidden unit is computed once, when the elements that it depends on are known, so that all elements
+    together take the work of one pass.  ``x`` ``(dim, B)`` gives the number of rows, dtype and device.  For
+    use without gradients.
     """
 
     def __init__(self, network: MaskedPerceptron, x: Tensor, condition: Condition | None):
@@ -140,7 +140,7 @@ class OneByOne:
 
 
 def _beside(x: Tensor, embed: ConditionEmbedding | None, condition: Condition | None) -> Tensor:
-    """Rows with the embedding of their condition beside them, where there is one."""
+    """Rows concatenated with the embedding of their condition, if there is one."""
     if embed is None:
         return x
     embedding = embed(condition, x.shape[0]).to(x.dtype)

@@ -1,4 +1,4 @@
-"""A small convolutional network that gives couplings of images their parameters."""
+"""A small convolutional network, which computes parameters of coupling layers for images."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .embeddings import ConditionEmbedding, ConditionSpec
 
 
 class ConvConditioner(nn.Module):
-    """``(B, inputs, H, W)`` and a condition to ``(B, outputs, H, W)``, zero to begin with.
+    """``(B, inputs, H, W)`` and a condition to ``(B, outputs, H, W)``; the output is zero before training.
 
     inputs, outputs: channels.
-    size: (H, W) of the images, which tells a position from its neighbours by a learnt bias for each; None for
-    images of any size, all positions alike.
+    size: (H, W) of the images, for a learnt bias of each position; None for images of any size, without such
+    biases.
     condition: see :class:`ConditionEmbedding`; it is added as a bias after the first convolution.
     width, depth: channels inside, number of residual blocks (convolutions of 3 x 3 and of 1 x 1).
-    dropout: rate inside the blocks in training mode, drawn from torch's global generator.
+    dropout: rate inside the blocks in training mode, drawn from PyTorch's global generator.
 
     Raises ValueError for sizes out of range.  Residual blocks: He et al. 2016, arXiv 1603.05027.
 

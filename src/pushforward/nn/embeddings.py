@@ -21,8 +21,8 @@ class TimeEmbedding(nn.Module):
 
     .. math:: \mathrm{MLP}(\sin \omega_k t, \cos \omega_k t),\quad \omega_k \in [1, 64]
 
-    The highest frequency is kept low on purpose: a field that wiggles in time costs solver steps.
-    ``t`` ``(N,)`` gives ``(N, width)``.  After Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
+    The highest frequency is low because a field that oscillates in time needs many solver steps.  ``t``
+    ``(N,)`` gives ``(N, width)``.  After Vaswani et al. 2017, arXiv 1706.03762, section 3.5.
 
     >>> TimeEmbedding(16)(torch.rand(5)).shape
     torch.Size([5, 16])
@@ -46,7 +46,7 @@ class TimeEmbedding(nn.Module):
 
 
 class FourierFeatures(nn.Module):
-    r"""Octaves of a low-dimensional point, so that a perceptron can draw sharp edges.
+    r"""Fourier features of a low-dimensional point in octaves, so that a perceptron can learn sharp edges.
 
     .. math:: (x, \sin 2^k x, \cos 2^k x),\quad k = 0, \dots, K - 1
 
@@ -79,9 +79,10 @@ class ConditionEmbedding(nn.Module):
     condition ``(B, *shape)``; a mapping from names to such for several, whose embeddings are summed.
 
     Absent is the label -1, a row with any NaN, a name left out of a mapping, or None for all rows, which
-    gives a single row ``(1, width)``.  Labels of K and more are not looked for here, which would stall an
-    accelerator at every call; :meth:`calibrate` looks.  Raises ValueError for a wrong shape or name.
-    As in Ho & Salimans 2022, arXiv 2207.12598, algorithm 1, absence is what guidance compares with.
+    gives a single row ``(1, width)``.  Labels of K and more are not detected here, because the check would
+    stall an accelerator at every call; :meth:`calibrate` checks them.  Raises ValueError for a wrong shape or
+    name.  As in Ho & Salimans 2022, arXiv 2207.12598, algorithm 1, guidance compares with the absent
+    condition.
 
     >>> embed = ConditionEmbedding({"kind": 3, "weight": ()}, 16)
     >>> embed({"kind": torch.tensor([0, 2]), "weight": torch.tensor([0.5, math.nan])}, 2).shape
@@ -136,7 +137,7 @@ class ConditionEmbedding(nn.Module):
 
 
 class _Labels(nn.Module):
-    """A vector per label; the first row of the table belongs to absence, label -1."""
+    """A vector per label; the first row of the table is for an absent label, -1."""
 
     def __init__(self, name: str, classes: int, width: int):
         super().__init__()
@@ -172,7 +173,7 @@ class _Labels(nn.Module):
 
 
 class _Continuous(nn.Module):
-    """A perceptron on the standardised values; a learnt vector stands for absence."""
+    """A perceptron on the standardised values; an absent condition is a learnt vector."""
 
     loc: Tensor
     scale: Tensor
@@ -199,7 +200,7 @@ class _Continuous(nn.Module):
         values = self._flat(values, len(values))
         values = values[~values.isnan().any(-1)]
         if len(values) == 0:
-            raise ValueError(f"{self.name}: every row is absent, so there is nothing to calibrate by")
+            raise ValueError(f"{self.name}: every row is absent, so there is nothing to calibrate with")
         if not bool(values.isfinite().all()):
             raise ValueError(f"{self.name}: expected finite values, got an infinite one")
         deviation = values.std(0, correction=0)

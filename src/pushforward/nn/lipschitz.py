@@ -26,8 +26,8 @@ class LipschitzPerceptron(nn.Module):
     A perceptron whose weight matrices are divided, where they exceed it, down to the spectral norm
     lipschitz^(1 / layers), found exactly by a singular value decomposition at each call, so that the
     bound holds at any weights; its activation is silu(s x) / (1.1 s) with learnt s, of slope at most 1 (Chen
-    et al. 2019, arXiv 1906.02735, section 3.3).  How a condition enters is not bounded.  The last layer
-    starts at zero.  Raises ValueError for sizes out of range and a constant outside (0, 1).
+    et al. 2019, arXiv 1906.02735, section 3.3).  The dependence on the condition is not bounded.  The last
+    layer starts at zero.  Raises ValueError for sizes out of range and a constant outside (0, 1).
 
     >>> LipschitzPerceptron(3)(torch.ones(2, 3)).shape
     torch.Size([2, 3])
@@ -54,7 +54,8 @@ class LipschitzPerceptron(nn.Module):
         self.sharpness = nn.ParameterList(torch.full((width,), SHARPNESS) for _ in range(depth))
 
     def given(self, condition: Condition | None = None) -> Callable[[Tensor], Tensor]:
-        """The network under ``condition``, its weights divided once: what an iteration calls many times."""
+        """The network under ``condition`` with its weights divided once, for the many calls of an
+        iteration."""
         each = self.lipschitz ** (1 / len(self.layers))
         weights, biases = [], []
         for layer in self.layers:

@@ -21,10 +21,10 @@ class ResidualMLP(Network):
     event_shape: shape of one event, flattened inside; an int d stands for ``(d,)``.
     condition: see :class:`ConditionEmbedding`; None for an unconditional network.
     width, depth: units per layer, number of residual blocks of two layers each.
-    frequencies: octaves of :class:`FourierFeatures`; None gives 5 to events of up to 8 numbers, where
-    sharp edges matter, and none to larger ones.
+    frequencies: octaves of :class:`FourierFeatures`; None: 5 for events of up to 8 numbers, in which sharp
+    edges matter, and none for larger ones.
     activation: elu, gelu, relu, selu, silu, softplus or tanh.
-    dropout: rate of what each block adds in training mode, drawn from torch's global generator.
+    dropout: dropout rate of the output of each block in training mode, drawn from PyTorch's global generator.
 
     The output is zero before training, which is a sensible first guess of any velocity.  Raises
     ValueError for a size out of range or an unknown activation.  Modulation: Perez et al. 2018,

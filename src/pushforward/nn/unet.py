@@ -16,7 +16,7 @@ from .embeddings import ConditionSpec, TimeEmbedding
 
 
 class UNet(Network):
-    """Residual convolutions down to a coarse grid and up again, with a link at every resolution.
+    """Residual convolutions down to a coarse grid and up again, with a skip connection at every resolution.
 
     event_shape: (C, H, W); any height and width, odd ones too.
     condition: see :class:`ConditionEmbedding`; None for an unconditional network.
@@ -24,7 +24,7 @@ class UNet(Network):
     multipliers: channels of each resolution as multiples of ``width``; each halves the one before.
     blocks: residual blocks per resolution, on the way down and again on the way up.
     attention: whether the middle, at the lowest resolution, attends over all positions.
-    dropout: rate inside the blocks in training mode, drawn from torch's global generator.
+    dropout: rate inside the blocks in training mode, drawn from PyTorch's global generator.
 
     The output is zero before training, which is a sensible first guess of any velocity.  No statistic is
     taken over the batch.  Raises ValueError for an event shape without three sizes and for an option out
@@ -99,7 +99,8 @@ class UNet(Network):
 
 
 class _Block(nn.Module):
-    """Two convolutions around a skip, the second one's input scaled and shifted by the embedding."""
+    """Two convolutions with a skip connection; the input of the second is scaled and shifted by the
+    embedding."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float):
         super().__init__()
@@ -118,7 +119,7 @@ class _Block(nn.Module):
 class _Attention(nn.Module):
     """Self-attention over the positions of an image; added to its input.
 
-    Written out rather than fused: the fused kernels have no forward-mode derivative.
+    It does not use the fused kernels, which have no forward-mode derivative.
     """
 
     def __init__(self, channels: int):

@@ -1,4 +1,4 @@
-"""Closed forms to hold code against: distributions for which everything is known exactly."""
+"""Closed forms to test code against: distributions with exactly known fields, scores and densities."""
 
 from .bridge import GaussianBridge as GaussianBridge
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle

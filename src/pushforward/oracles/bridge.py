@@ -19,8 +19,8 @@ class GaussianBridge(nn.Module):
 
         C = 2 R (D + sigma^2 I)^-1 R B,   D = (4 R B R + sigma^4 I)^(1/2)
 
-    (Bunne et al. 2023, arXiv 2202.05722, here freed of R^-1, so that A may be singular).  The marginal at t
-    is normal with mean (1-t) mean0 + t mean1 and covariance
+    (Bunne et al. 2023, arXiv 2202.05722, here without R^-1, so that A may be singular).  The marginal at t is
+    normal with mean (1-t) mean0 + t mean1 and covariance
 
         S_t = (1-t)^2 A + t^2 B + t (1-t) (C + C^T + sigma^2 I).
 
@@ -130,7 +130,7 @@ class GaussianBridge(nn.Module):
 
 
 def _covariance(name: str, value: Tensor | float, mean: Tensor) -> tuple[Tensor, Tensor]:
-    """A covariance and its symmetric root in float64, ``(d, d)``; ValueError for what is none."""
+    """A covariance and its symmetric root in float64, ``(d, d)``; ValueError for anything else."""
     d = len(mean)
     cov = torch.as_tensor(value, dtype=torch.float64, device=mean.device)
     if cov.ndim == 0:

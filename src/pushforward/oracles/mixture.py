@@ -11,7 +11,7 @@ from ..tensors import Condition
 
 
 class OracleOutput(nn.Module):
-    """What an ``oracle`` says of ``kind`` as a field: velocity, or what a network of that prediction learns.
+    """An output of an ``oracle`` as a field: the velocity, or the target of the prediction ``kind``.
 
     >>> oracle = GaussianMixtureOracle(GaussianMixture(torch.zeros(1, 1), 1.0))
     >>> OracleOutput(oracle, "noise")(torch.tensor(0.0), torch.ones(1, 1))

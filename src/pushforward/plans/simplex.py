@@ -66,7 +66,7 @@ def simplex(cost: Array, a: Array, b: Array) -> tuple[Index, Index, Array]:
     rows, columns = np.nonzero(best)
     if least > SHORT * np.median(cost[rows, columns]):
         warnings.warn(
-            f"a transport plan may cost {least:.2g} more than the best, as its costs differ too much in size",
+            f"a transport plan may cost {least:.2g} more than the best: its costs differ too much in size",
             UserWarning,
             stacklevel=2,
         )

@@ -217,7 +217,7 @@ def _warn_of(costs: Costs, plan: Plan) -> None:
     if gap > SLACK * costs.scale:
         warnings.warn(
             f"a transport plan costs up to {gap / costs.scale:.2g} of a typical squared distance more than "
-            "the best, as far rows leave the others too few digits",
+            "the best, because far rows leave too few digits for the others",
             UserWarning,
             stacklevel=2,
         )

@@ -75,7 +75,7 @@ def _check_with_data(config: RunConfig, schema: Schema) -> None:
     if model.guidance == 1:
         return
     if schema.condition is None:
-        raise ValueError(f"--guidance {model.guidance:g}: strengthens a condition; say --condition")
+        raise ValueError(f"--guidance {model.guidance:g}: guidance needs a condition; give --condition")
     if model.drop_condition == 0:
         raise ValueError(
             f"--guidance {model.guidance:g} and --drop-condition 0: guidance needs hidden conditions"

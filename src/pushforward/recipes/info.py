@@ -39,7 +39,7 @@ def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]
         ("chosen", told(config, schema)),
         ("source", summary.get("start") or str(config.data.source)),
         ("parameters", f"{summary['parameters']:,}" if "parameters" in summary else ""),
-        ("finished", "yes" if summary.get("finished") else "no; the same command goes on"),
+        ("finished", "yes" if summary.get("finished") else "no; the same command continues it"),
         ("steps", f"{summary.get('step', 0):,}, kept those of step {summary.get('kept_step', 0):,}"),
         ("learnt", learnt_in_words(summary.get("learnt"))),
         *_figures(folder),

@@ -149,7 +149,7 @@ def open_run(
         reached = f"step {step:,}" + (f" of {total:,}" if total else "")
         reached += f" of stage {run.summary['stage']}" if len(run.recipe.stages) > 1 else ""
         warnings.warn(
-            f"{run.path} is not finished: these are the weights of {reached}; the same command goes on",
+            f"{run.path} is not finished: these are the weights of {reached}; the same command continues it",
             UserWarning,
             stacklevel=2,
         )
@@ -197,7 +197,7 @@ def reopen(
         if not last.exists() and not average.exists():
             raise ValueError(f"{place.path}: has no model yet; run the same `pushforward train` again")
         if not weights.exists():
-            raise ValueError(f"{weights}: is missing{'; --last-weights does without it' * averaged}")
+            raise ValueError(f"{weights}: is missing{'; --last-weights does not need it' * averaged}")
         read_model(weights, models)
     else:
         summary |= {"step": facts["step"], "kept_step": facts["step"], "seconds": facts["seconds"]}

@@ -76,7 +76,7 @@ def _baseline(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
     if normal and z.condition is not None:
         raise ValueError(
             f"--source baseline: --path {recipe.model.path} with --prediction {recipe.model.prediction} "
-            "starts from baselines without a condition alone"
+            "starts from baselines only without a condition"
         )
     # who pairs with the whole data set draws source points under no condition
     condition = None if coupling is not None and coupling.whole else z.condition
@@ -189,7 +189,7 @@ def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source
     if recipe.normal_source:
         raise ValueError(
             f"--source {d.source}: --path {recipe.model.path} with --prediction "
-            f"{recipe.model.prediction} needs a normal source; any source will do for velocities along "
+            f"{recipe.model.prediction} needs a normal source; velocities can start from any source along "
             "linear, lipman, trig, polynomial and follmer"
         )
     seed = derive_seed(recipe.seed, "source") % 2**31

@@ -199,7 +199,7 @@ def _say(
 ) -> None:
     """What is going to be done, in a few lines."""
     if decision == "extend":
-        say(f"going on to {config.optim.steps} steps; the learning rate is planned anew for that length")
+        say(f"continuing to {config.optim.steps} steps; the learning rate is scheduled for that length")
     elif decision == "resume":
         say(f"resuming the run in {folder.path}")
     say(told(config, dataset.schema))

@@ -33,7 +33,7 @@ MEETING, STARTED_BY = ("MASTER_ADDR", "MASTER_PORT", "NODE_RANK"), "PUSHFORWARD_
 #: Words of errors of connections between processes.
 CONNECTIONS = ("gloo", "NCCL", "Connection closed", "Connection reset")
 #: What a loss leaves.
-REST = "what was saved is kept, and the same command goes on"
+REST = "what was saved is kept, and the same command continues it"
 
 
 class LostProcess(RuntimeError):

@@ -371,7 +371,7 @@ def test_tarflow_finds_a_patch_that_fits(side, patch):
         (lambda: CausalTransformer(4, 1, 1, dropout=1.0), "dropout"),
         (lambda: ConvConditioner(1, 1, dropout=-0.1), "dropout"),
         (lambda: ConvConditioner(0, 1), "inputs"),
-        (lambda: glow((1, 28, 28), levels=3), "halve 2 times; take levels=2"),
+        (lambda: glow((1, 28, 28), levels=3), "halved 2 times; take levels=2"),
         (lambda: glow((1, 7, 7)), "tarflow takes them"),
         (lambda: glow((4,)), "images"),
         (lambda: glow((1, 8, 8), steps=0), "steps"),

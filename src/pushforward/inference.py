@@ -96,8 +96,7 @@ def draw_pieces(
     solver: str | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Tensor, Condition | None]]:
-    """The draws of :func:`draw`, piece by piece.  Errors in the arguments are raised before the first
-    piece."""
+    """The draws of :func:`draw` in pieces.  Errors in the arguments are raised before the first piece."""
     if n < 1:
         raise ValueError(f"-n {n}: expected a positive number of rows")
     spec = run.schema.condition
@@ -192,8 +191,7 @@ def score_pieces(
 def score(
     run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
 ) -> tuple[str, list[float]]:
-    """The name of the score ("log_prob", or "log_prob_bound" for dequantised data) and its value for each
-    row.
+    """The name of the score ("log_prob", or "log_prob_bound" for dequantised data) and its values.
 
     ``bound_samples``: draws of noise over which the bound averages the density.  The noise of a row does not
     depend on how many rows follow.  Raises ValueError for fewer than one, and for more than one if the
@@ -206,8 +204,7 @@ def score(
 def threshold(
     run: Run, share: float, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
 ) -> tuple[float, int]:
-    """The log-density that a ``share`` of the run's held-out rows lies below, and the number of held-out
-    rows.
+    """The log-density that a ``share`` of the held-out rows lies below, and the number of these rows.
 
     About the same share of new rows like the training data lies below it.  Raises ValueError for a share
     outside (0, 0.5), a run without held-out rows, and missing data.

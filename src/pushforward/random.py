@@ -42,8 +42,7 @@ def seeded(*parts: int | str, device: torch.device | str = "cpu") -> torch.Gener
 
 
 class RowGenerator(torch.Generator):
-    """A generator for rows ``start`` to ``stop`` of a batch, whose draws do not depend on how the batch is
-    divided.
+    """A generator for rows ``start`` to ``stop`` of a batch; draws do not depend on how it is divided.
 
     Row i of a draw depends only on (``parts``, i, the draws before it).  Rows come in blocks of ``block``,
     each with its own stream, and a process draws the blocks that contain its rows.  As a plain

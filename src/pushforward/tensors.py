@@ -184,8 +184,7 @@ def every(x: Tensor) -> bool:
 
 @contextmanager
 def differentiable() -> Iterator[None]:
-    """Leave inference mode, whose tensors have no derivatives; whether gradients are enabled does not
-    change."""
+    """Leave inference mode, whose tensors have no derivatives; gradients stay enabled or disabled."""
     again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
     with torch.inference_mode(False), torch.set_grad_enabled(again):
         yield

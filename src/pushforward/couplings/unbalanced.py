@@ -13,8 +13,7 @@ from .sinkhorn import costs, figures, positive, spread
 
 
 class UnbalancedOT(Coupling):
-    """The entropic plan of the batch whose marginals may differ from the masses of the rows, with penalty
-    ``rho``.
+    """The entropic plan of the batch whose marginals may differ from the rows' masses, with penalty ``rho``.
 
     min over P >= 0 of sum P_ij |x0_i - x1_j|^2 + epsilon KL(P | a b^T) + rho KL(P 1 | a) + rho KL(P^T 1 | b)
     (Chizat et al. 2018, arXiv 1607.05816; for flows Eyring et al. 2024, arXiv 2311.15100).  Rows far from all

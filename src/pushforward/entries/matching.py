@@ -55,18 +55,8 @@ SCHEDULES = table(
         "alpha = t, sigma = 1 - (1 - sigma_min) t",
         "Lipman et al. 2023, arXiv 2210.02747",
     ),
-    (
-        "vp",
-        "VariancePreserving",
-        "variance preserving diffusion, reversed in time",
-        "Song et al. 2021, arXiv 2011.13456",
-    ),
-    (
-        "ve",
-        "VarianceExploding",
-        "variance exploding diffusion, reversed in time",
-        "Song et al. 2021, arXiv 2011.13456",
-    ),
+    ("vp", "VariancePreserving", "variance preserving diffusion", "Song et al. 2021, arXiv 2011.13456"),
+    ("ve", "VarianceExploding", "variance exploding diffusion", "Song et al. 2021, arXiv 2011.13456"),
     (
         "trig",
         "Trigonometric",

@@ -16,12 +16,7 @@ FLOWS = {
         "pushforward.flows",
         ("nice", "nice", "additive coupling layers, then a scale", "Dinh et al. 2015, arXiv 1410.8516"),
         ("realnvp", "realnvp", "affine coupling layers", "Dinh et al. 2017, arXiv 1605.08803"),
-        (
-            "nsf",
-            "nsf",
-            "coupling layers of rational-quadratic splines",
-            "Durkan et al. 2019, arXiv 1906.04032",
-        ),
+        ("nsf", "nsf", "rational-quadratic coupling layers", "Durkan et al. 2019, arXiv 1906.04032"),
         small="layers=4,width=32",
         one_column="nsf-ar",
     ),

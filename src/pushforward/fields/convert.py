@@ -104,8 +104,7 @@ class ScoreFromEta(nn.Module):
 
 
 class ReversedTime(nn.Module):
-    """The velocity field, in this library's convention, of a model whose data are at t = 0 and noise at t =
-    1.
+    """The velocity field, in this library's convention, of a model with data at t = 0 and noise at t = 1.
 
     velocity(t, x) = -theirs(1 - t, x).  Rectified-flow++ (arXiv 2405.20320), MeanFlow (2505.13447),
     Stable Diffusion 3 and sbi use that convention.

@@ -13,9 +13,8 @@ from .base import AnyField, as_field
 class Scaled(nn.Module):
     """field(t, x / sqrt(alpha_t^2 + s_t^2)), s_t the noise scale of ``path``.
 
-    For data of unit variance the network's input then has unit variance at every t, which matters for large
-    noise, as along variance exploding paths (Karras et al. 2022, arXiv 2206.00364, the input scaling of table
-    1).
+    For data of unit variance the network's input then has unit variance at every t, which matters for
+    variance exploding paths (Karras et al. 2022, arXiv 2206.00364, the input scaling of table 1).
     """
 
     def __init__(self, field: AnyField, path: Interpolant):

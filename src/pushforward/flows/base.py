@@ -224,8 +224,7 @@ class DensityFlow(Flow):
     @property
     def density(self) -> Literal["exact", "bound", "estimate"]:
         """The kind of :meth:`log_prob`: "exact"; "bound" if a surjection (dequantisation) or hidden variables
-        make it a lower bound; "estimate" if it is unbiased over draws, as residual layers may be in training
-        mode."""
+        make it a lower bound; "estimate" if it is unbiased over draws, as of residual layers in training."""
         return "exact"
 
     @abstractmethod
@@ -241,8 +240,7 @@ class DensityFlow(Flow):
 
         ``x`` is ``(..., *event)`` and ``condition`` ``(..., *condition_shape)``; leading dimensions
         broadcast and are the shape of the result.  ``generator`` is used by bounds and estimates.  Raises
-        ValueError for shapes that do not fit, for values that are not finite, and if the source has no
-        density.
+        ValueError for shapes that do not fit, values that are not finite and a source without density.
         """
         rows, given, event = self.rows(x), self.conditions(condition), self.event_shape
         lead_ndim = rows.ndim - len(event)

@@ -56,10 +56,10 @@ def glow(
     1807.03039).
 
     ``levels``: number of scales, each half the size of the one before; after each but the last, half of the
-    channels leave, transformed with parameters from the other half.  ``steps``: steps of each level.
-    ``width``, ``depth``, ``dropout``: those of the coupling layers'
-    :class:`~pushforward.nn.ConvConditioner`.  ``bins``: bins of a spline for every number of the source, for
-    noise that is not normal, such as that of dequantised pixels of one colour; 0 for no spline.
+    channels leave, transformed with parameters from the other half.  ``steps``: of each level.  ``width``,
+    ``depth``, ``dropout``: those of the coupling layers' :class:`~pushforward.nn.ConvConditioner`.  ``bins``:
+    bins of a spline for every number of the source, for noise that is not normal, such as that of dequantised
+    pixels of one colour; 0 for no spline.
 
     Raises ValueError for images that cannot be halved so often.
 
@@ -87,8 +87,7 @@ def realnvp_images(
     bins: int = 8,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Affine coupling layers at several scales, with actnorm between them (Dinh et al. 2017, arXiv
-    1605.08803).
+    """Affine coupling layers at several scales, and actnorm (Dinh et al. 2017, arXiv 1605.08803).
 
     Layers transform in turn the white and the black squares of a checkerboard, and rows and columns of each
     block of 2 x 2 pixels.  Arguments are those of :func:`glow`.
@@ -118,13 +117,11 @@ def tarflow(
     bins: int = 8,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Causal transformers over patches, alternately from the first to the last and from the last to the first
-    (Zhai et al. 2024, arXiv 2412.06329).
+    """Causal transformers over patches, alternating between both orders (Zhai et al. 2024, arXiv 2412.06329).
 
     ``patch``: pixels along a side; None for the smallest number, from 2 on, that gives at most 64 patches.
     ``blocks``: autoregressive maps, each a transformer of ``layers``, ``width``, ``heads`` and ``dropout``.
-    ``bins`` as for :func:`glow`.  Densities take one pass, samples one round over the patches for each
-    block.
+    ``bins`` as for :func:`glow`.  Densities take one pass, samples one pass over the patches per block.
 
     Raises ValueError for images that cannot be divided into patches, and for a single patch.
 

@@ -86,8 +86,7 @@ def nsf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """A neural spline flow: coupling layers of rational-quadratic splines (Durkan et al. 2019, arXiv
-    1906.04032).
+    """A neural spline flow: rational-quadratic coupling layers (Durkan et al. 2019, arXiv 1906.04032).
 
     >>> nsf(2, condition=3).log_prob(torch.zeros(4, 2), torch.tensor([0, 1, 2, 0])).shape
     torch.Size([4])
@@ -105,8 +104,7 @@ def maf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """Masked affine autoregressive layers, fast from data to source (Papamakarios et al. 2017, arXiv
-    1705.07057).
+    """Masked affine autoregressive layers, fast to score (Papamakarios et al. 2017, arXiv 1705.07057).
 
     >>> maf(3).log_prob(torch.zeros(2, 3)).shape
     torch.Size([2])
@@ -143,7 +141,7 @@ def iaf(
     depth: int = 2,
     source: Source | None = None,
 ) -> BijectiveFlow:
-    """The inverse of :func:`maf`, fast from source to data (Kingma et al. 2016, arXiv 1606.04934).
+    """The inverse of :func:`maf`, fast to sample (Kingma et al. 2016, arXiv 1606.04934).
 
     >>> iaf(3).sample(2).shape
     torch.Size([2, 3])

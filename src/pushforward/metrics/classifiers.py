@@ -58,8 +58,7 @@ def two_sample_accuracy(
 def label_accuracy(
     train_x: Tensor, train_y: Tensor, x: Tensor, y: Tensor, standardise: bool | None = None
 ) -> float:
-    """Share of rows ``x`` that an RBF support vector machine, trained on real data, assigns to their label
-    ``y``.
+    """Share of rows ``x`` that an RBF support vector machine, trained on real data, gives their label ``y``.
 
     ``train_x`` ``(N, *event)`` with labels ``train_y`` ``(N,)``, ``x`` ``(n, *event)`` with ``y`` ``(n,)``,
     the class under which they were drawn.  Compare with the accuracy on real held-out rows.  ``standardise``

@@ -39,8 +39,7 @@ def centred(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
 def distances(x: Tensor, y: Tensor) -> Tensor:
     """Euclidean distances |x_i - y_j|, ``(n, *event), (m, *event) -> (n, m)``, float64.
 
-    Computed from differences, not from inner products, so that close points far from the origin keep their
-    digits.
+    From differences, not inner products, so that close points far from the origin keep their digits.
 
     >>> distances(torch.tensor([[1e8], [1e8 + 8]]), torch.tensor([[1e8]]))
     tensor([[0.],
@@ -56,8 +55,7 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     In the units of the data (it is the square of a metric on distributions; no root is taken).  By default it
     is the V-statistic, in which pairs of a row with itself count.  This is the exact energy distance of the
     two samples; it is never negative, and about (1/n + 1/m) E|X - X'| for two samples of one distribution.
-    ``unbiased`` leaves these pairs out: then it is an unbiased estimate for the distributions and may be
-    negative.
+    ``unbiased`` leaves these pairs out: then it is an unbiased estimate and may be negative.
 
     Raises ValueError for empty samples, events that differ, and one row with ``unbiased``.  Szekely & Rizzo
     2013, doi 10.1016/j.jspi.2013.03.018, eq. 5 and 6.

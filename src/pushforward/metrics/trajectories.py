@@ -93,7 +93,7 @@ def optimal_cost(x0: Tensor, x1: Tensor) -> float:
 def normalised_path_energy(path: Tensor, times: Tensor, target: Tensor | None = None) -> float:
     """|path energy - W_2^2| / W_2^2, with W_2 between the first states and ``target`` (default: the last).
 
-    It is 0 for optimal transport of the source.  Raises ValueError if W_2 is 0.  Tong et al. 2024, arXiv
+    0 for optimal transport of the source.  Raises ValueError if W_2 is 0.  Tong et al. 2024, arXiv
     2307.03672, eq. 22.
 
     >>> normalised_path_energy(torch.tensor([[[0.0]], [[2.0]], [[2.0]]]), torch.tensor([0.0, 0.5, 1.0]))

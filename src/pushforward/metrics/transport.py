@@ -20,14 +20,12 @@ HELD = 2**24
 
 @takes_arrays
 def wasserstein(x: Tensor, y: Tensor, p: float = 2) -> float:
-    """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), by the exact plan, with equal weights of
-    rows.
+    """W_p = (min over plans pi of sum_ij pi_ij |x_i - y_j|^p)^(1/p), by the exact plan, with equal weights.
 
     ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; in the units of the data, float64.  In one dimension rows
     are sorted.  For p = 2 and two samples of equal size 10,000 rows take a few seconds; otherwise the time
     grows about as n^2 to n^3, half a second for 2,000 rows, and a few times that for p above 4.  Distances
-    are computed in units of the largest one in a plan, so that no power overflows; W_p tends to it as p
-    grows.
+    are in units of the largest one in a plan, so that no power overflows; W_p tends to it.
 
     Raises ValueError for a p below 1 or infinite, empty samples, events that differ, values that are not
     finite, and if a table of all pairs would take more than 256 MiB; RuntimeError if no plan is found.  Peyre

@@ -107,8 +107,8 @@ class OneByOne:
     """The outputs of a masked perceptron for each element as soon as those before it are known.
 
     Each hidden unit is computed once, when the elements that it depends on are known, so that all elements
-    together take the work of one pass.  ``x`` ``(dim, B)`` gives the number of rows, dtype and device.  For
-    use without gradients.
+    together take the work of one pass.  ``x`` ``(dim, B)`` gives rows, dtype and device.  For use without
+    gradients.
     """
 
     def __init__(self, network: MaskedPerceptron, x: Tensor, condition: Condition | None):

@@ -16,8 +16,7 @@ class ConvConditioner(nn.Module):
     """``(B, inputs, H, W)`` and a condition to ``(B, outputs, H, W)``; the output is zero before training.
 
     inputs, outputs: channels.
-    size: (H, W) of the images, for a learnt bias of each position; None for images of any size, without such
-    biases.
+    size: (H, W) of the images, for a learnt bias of each position; None for any size, without such biases.
     condition: see :class:`ConditionEmbedding`; it is added as a bias after the first convolution.
     width, depth: channels inside, number of residual blocks (convolutions of 3 x 3 and of 1 x 1).
     dropout: rate inside the blocks in training mode, drawn from PyTorch's global generator.

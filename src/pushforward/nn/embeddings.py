@@ -79,10 +79,9 @@ class ConditionEmbedding(nn.Module):
     condition ``(B, *shape)``; a mapping from names to such for several, whose embeddings are summed.
 
     Absent is the label -1, a row with any NaN, a name left out of a mapping, or None for all rows, which
-    gives a single row ``(1, width)``.  Labels of K and more are not detected here, because the check would
-    stall an accelerator at every call; :meth:`calibrate` checks them.  Raises ValueError for a wrong shape or
-    name.  As in Ho & Salimans 2022, arXiv 2207.12598, algorithm 1, guidance compares with the absent
-    condition.
+    gives a single row ``(1, width)``.  Labels of K and more are detected by :meth:`calibrate` only; a check
+    at every call would stall an accelerator.  Raises ValueError for a wrong shape or name.  As in Ho &
+    Salimans 2022, arXiv 2207.12598, algorithm 1, guidance compares with the absent condition.
 
     >>> embed = ConditionEmbedding({"kind": 3, "weight": ()}, 16)
     >>> embed({"kind": torch.tensor([0, 2]), "weight": torch.tensor([0.5, math.nan])}, 2).shape

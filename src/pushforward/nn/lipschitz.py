@@ -54,8 +54,7 @@ class LipschitzPerceptron(nn.Module):
         self.sharpness = nn.ParameterList(torch.full((width,), SHARPNESS) for _ in range(depth))
 
     def given(self, condition: Condition | None = None) -> Callable[[Tensor], Tensor]:
-        """The network under ``condition`` with its weights divided once, for the many calls of an
-        iteration."""
+        """The network under ``condition`` with its weights divided once, for an iteration."""
         each = self.lipschitz ** (1 / len(self.layers))
         weights, biases = [], []
         for layer in self.layers:

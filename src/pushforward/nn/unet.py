@@ -99,8 +99,7 @@ class UNet(Network):
 
 
 class _Block(nn.Module):
-    """Two convolutions with a skip connection; the input of the second is scaled and shifted by the
-    embedding."""
+    """Two convolutions with a skip connection; the embedding scales and shifts the input of the second."""
 
     def __init__(self, inputs: int, outputs: int, embedding: int, dropout: float):
         super().__init__()

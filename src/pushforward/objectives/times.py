@@ -22,8 +22,7 @@ def check_kinds(path: Path | None, times: Times | None) -> None:
 
 
 class Times(ABC):
-    """A distribution of training times.  All have the same best field, but weigh the errors of a network
-    differently."""
+    """A distribution of training times, which weighs errors by time but does not change the best field."""
 
     @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:

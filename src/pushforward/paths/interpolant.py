@@ -44,8 +44,8 @@ class Interpolant(Path):
         """Draw x_t and its velocity.
 
         Raises ValueError for points of different shapes and a time at an open end.  On a GPU and under
-        ``torch.compile`` times are not checked, because this would stall the device or break the graph; the
-        velocity at an open end is then infinite.
+        ``torch.compile`` times are not checked, which would cost a wait or a graph; the velocity at an open
+        end is then infinite.
         """
         _refuse(t, self.open_ends)
         x0, x1 = _pair(points)

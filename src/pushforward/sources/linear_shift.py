@@ -39,8 +39,7 @@ def features(condition: Condition, classes: Sequence[int]) -> Tensor:
 
 
 def _entries(condition: Condition) -> list[Tensor]:
-    """The entries of a condition in the order of their names, because the order of a mapping has no
-    meaning."""
+    """The entries of a condition in the order of their names."""
     if isinstance(condition, Mapping):
         return [condition[name] for name in sorted(condition)]
     return [condition]

@@ -27,8 +27,8 @@ SHARES, FOLDS, MOST = (0.0, 1e-5, 1e-4, 3e-4, 1e-3, 3e-3, 0.01, 0.03, 0.1, 0.2, 
 def standard(x: Tensor) -> tuple[Tensor, Affine]:
     """Rows ``(N, *event)`` as ``(N, d)`` in float64 at mean 0 and deviation 1, and the map back.
 
-    Far rows are moved as by :func:`drawn_in`.  A constant column keeps its unit.  Raises ValueError for fewer
-    than two rows.
+    Far rows are moved by :func:`drawn_in`.  A constant column keeps its unit.  Raises ValueError for a single
+    row.
     """
     if len(x) < 2:
         raise ValueError(f"x: expected at least two rows, got {len(x)}")
@@ -39,8 +39,7 @@ def standard(x: Tensor) -> tuple[Tensor, Affine]:
 
 
 def drawn_in(rows: Tensor) -> Tensor:
-    """Rows ``(N, d)``, with rows far out moved closer, so that one of them does not set the scale of all
-    others.
+    """Rows ``(N, d)`` with rows far out moved closer, so that a single one does not set the scale.
 
     A row more than :data:`FENCE` quartile distances from the median of a column is moved towards the medians
     until it is that far.  The whole row is moved, so linear relations of columns are kept.
@@ -145,8 +144,7 @@ def _mean(z: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def whitened(z: Tensor) -> tuple[Tensor, Whiten]:
-    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, far rows moved closer, and the
-    map."""
+    """Rows ``(N, d)`` with (nearly) uncorrelated columns of deviation 1, without far rows, and the map."""
     near = drawn_in(z)
     whiten = Whiten(near.mean(0), shrunk_covariance(near)[0])
     return whiten.inverse(z), whiten

@@ -1,4 +1,4 @@
-"""What a recipe is: a family of methods, the stages that it trains, and the flow that comes of each."""
+"""The abstract recipe: a family of methods with the stages that it trains and the flow of each."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ VALIDATION_ROWS = 2000
 
 
 class Stage(ABC):
-    """One training of a recipe: its networks, its objective, its batches, and the flow that comes of them.
+    """One training of a recipe: its networks, its objective, its batches, and the resulting flow.
 
-    name: what its folder under ``stages/`` is called.
+    name: that of its folder under ``stages/``.
     """
 
     name: str
@@ -42,33 +42,34 @@ class Stage(ABC):
 
     @abstractmethod
     def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
-        """New networks, by the names that the objective knows them by, their weights drawn from the seed."""
+        """New networks, under the names that the objective uses, with weights drawn from the seed."""
 
     @abstractmethod
     def objective(self) -> Objective:
-        """What training descends."""
+        """The loss of the training."""
 
     @abstractmethod
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
         """Batches to train on and one to validate with, None without validation rows.
 
-        flow: that of the stage before, or of a teacher; None for a stage that learns from data.
+        flow: the flow of the stage before, or of a teacher; None for a stage that learns from data.
         """
 
     @abstractmethod
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        """The flow that ``models`` make, in the space of the model."""
+        """The flow of the trained ``models``, in the space of the model."""
 
     def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
-        """Let ``models`` take from the first training rows, in their space, what they take from data."""
+        """Initialise the parts of ``models`` that depend on data from the first training rows, in their
+        space."""
         return
 
 
 class Recipe(ABC):
     """How the methods of one family are trained: from a configuration to stages.
 
-    The class knows what a configuration leaves open and what it may not say; an instance holds the components
-    of a resolved one, built.  A new family is a subclass and one line in the registry.
+    The class resolves and checks configurations; an instance holds the components of a resolved one.  A new
+    family is a subclass and one line in the registry.
     """
 
     #: settings of the model that no configuration may leave open
@@ -86,7 +87,7 @@ class Recipe(ABC):
     @property
     @abstractmethod
     def stages(self) -> tuple[Stage, ...]:
-        """What is trained, in order."""
+        """The stages, in order."""
 
     def stage(self, name: str) -> Stage:
         """The stage of that name.  Raises ValueError for another."""
@@ -97,22 +98,22 @@ class Recipe(ABC):
 
     @property
     def coupling(self) -> Coupling | None:
-        """How source and data are paired, new for each caller; None where they are not."""
+        """A new coupling of source and data; None for methods without pairs."""
         return None
 
     @property
     def normal_source(self) -> bool:
-        """Whether there are formulas for a normal source alone."""
+        """Whether the formulas of the path hold for a normal source only."""
         return False
 
     @property
     def ends(self) -> tuple[End, End] | None:
-        """What the path makes of source, data and noise at both ends; None without a path."""
+        """The distributions at both ends of the path; None without a path."""
         return None
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
-        """Raise ValueError, by its flag, for what does not go with these methods."""
+        """Raise ValueError, which names the flag, for settings that do not go with these methods."""
         return
 
     @classmethod
@@ -127,7 +128,7 @@ class Recipe(ABC):
 
     @classmethod
     def label(cls, model: ModelConfig) -> str | None:
-        """What these settings train, where it is no matter of coupling, path and prediction."""
+        """The name of what these settings train, if coupling, path and prediction do not determine it."""
         return None
 
     def network(self, schema: Schema, seed: str = "network") -> nn.Module:

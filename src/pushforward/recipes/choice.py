@@ -1,4 +1,4 @@
-"""What cross-validation says of the number of steps."""
+"""The number of steps that cross-validation chooses."""
 
 from __future__ import annotations
 

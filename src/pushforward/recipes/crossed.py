@@ -1,4 +1,4 @@
-"""Cross-validation of a run: how many steps are best for rows that training has not seen."""
+"""Cross-validation of a run: the best number of steps for rows that are not trained on."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a configuration leaves open, resolved in one place, and what no data could make right."""
+"""The defaults of a configuration, resolved in one place, and checks that need no data."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ GENERIC: dict[str, Any] = {
 def by_method(config: RunConfig) -> RunConfig:
     """Fill in what follows from the method alone: its own defaults, then :data:`GENERIC`.
 
-    What the configuration says is kept.  Raises ValueError for an unknown method.
+    Values that the configuration gives are kept.  Raises ValueError for an unknown method.
     """
     method = registry.lookup("method", config.model.method)
     values = {**GENERIC, **{key: value for key, value in method.defaults.items() if key != "flow"}}
@@ -42,7 +42,7 @@ def resolve(config: RunConfig, schema: Schema) -> RunConfig:
     """Fill in all that the configuration leaves to the method and to the size of the data.
 
     The command line, :func:`pushforward.train` and the estimators all resolve here.  Raises ValueError for
-    what these data do not allow.
+    settings that these data do not allow.
     """
     config = by_method(config)
     _check_with_data(config, schema)
@@ -99,7 +99,7 @@ def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
 def label(config: RunConfig) -> str:
     """What a resolved configuration trains, from its parts: the name of the method that has just these.
 
-    Where none has, the parts themselves: a name that is overruled by flags is not repeated.
+    If there is none, the parts themselves: a name that flags override is not repeated.
 
     >>> label(by_method(RunConfig.of("moons", method="ot-cfm")))
     'ot-cfm'
@@ -119,7 +119,7 @@ def label(config: RunConfig) -> str:
 
 
 def told(config: RunConfig, schema: Schema) -> str:
-    """What was chosen for the data at hand, in one line."""
+    """The settings that were chosen for the data, in one line."""
     model, optim, data = config.model, config.optim, config.data
     what = model.flow or model.network
     n, d = schema.rows_train, event_size(schema.event_shape)
@@ -146,7 +146,7 @@ def _spelt(name: str) -> str:
 
 
 def check(config: RunConfig) -> None:
-    """Refuse values that no data could make right.  Raises ValueError that names the flag."""
+    """Raise ValueError, which names the flag, for values that are wrong for any data."""
     check_settings(config, _spelt)
     config = by_method(config)
     model, data, optim, compute = config.model, config.data, config.optim, config.compute

@@ -1,4 +1,4 @@
-"""What a run is, in a few lines: data, method, sizes, figures, and the commands that follow."""
+"""The description of a run in a few lines: data, method, sizes, figures, and commands that can follow."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .open import Run, reopen
 
 
 def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]]:
-    """Name and text of everything that is said of a run, also of one that is not finished.
+    """Name and text of each line about a run, also of one that is not finished.
 
     trust: classes that the run may name, see :func:`~pushforward.recipes.open_run`.
     Raises ValueError for a folder that is missing, damaged or of a newer version.
@@ -51,7 +51,7 @@ def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]
 
 
 def commands(run: Run) -> list[str]:
-    """What can be done with a run, as it is typed: draw, score where there is a density, report."""
+    """Commands for a run, as they are typed: sample, score if there is a density, report."""
     schema, path = run.schema, shlex.quote(str(run.path))
     samples = {"table": "samples.csv", "image": "samples.png"}.get(schema.kind, "samples.npy")
     if schema.condition is not None and schema.kind == "array":

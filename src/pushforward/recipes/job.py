@@ -1,4 +1,4 @@
-"""What the stages of a run share."""
+"""The data and settings that all stages of a run share."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What is trained, on what, where, and who hears of it.
+    """The data, settings and devices of a run, shared by its stages.
 
     dataset: its ``train`` rows are trained on.  validation: rows that choose the weights.  start: what the
     flow starts from.

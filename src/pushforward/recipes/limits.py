@@ -1,4 +1,4 @@
-"""How large a model may be: said before memory is taken."""
+"""Limits of the size of a model, checked before memory is allocated."""
 
 from __future__ import annotations
 

@@ -77,7 +77,7 @@ class Run:
     def dataset(self) -> Dataset:
         """The data, loaded again from where they came from.
 
-        Raises ValueError where they are gone, and where they have other columns or a condition of other ones.
+        Raises ValueError if they are missing or have other columns or another condition.
         """
         if self.loaded is not None:
             return self.loaded
@@ -120,7 +120,7 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
 
 
 def place_of(folder: RunFolder, recipe: Recipe, stage: Stage) -> RunFolder:
-    """Where a stage keeps its own: the last in the run folder itself, those before it under ``stages/``."""
+    """The folder of a stage: the run folder for the last one, ``stages/`` for those before."""
     return folder if stage.name == recipe.stages[-1].name else RunFolder(folder.path / "stages" / stage.name)
 
 
@@ -164,7 +164,7 @@ def reopen(
     stage: str | None = None,
     trust: Sequence[Trust] = (),
 ) -> Run:
-    """:func:`open_run` for who says by himself that a run is not finished."""
+    """:func:`open_run` without the warning that a run is not finished."""
     where = find_device(device)
     folder = RunFolder(Path(path))
     config = folder.config()

@@ -1,4 +1,4 @@
-"""How large a model is and how long it trains, from the numbers of rows and columns, for all methods."""
+"""Default sizes of models and lengths of trainings, from the numbers of rows and columns, for all methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def is_small(schema: Schema) -> bool:
 def by_size(schema: Schema) -> dict[str, Any]:
     """What a configuration leaves open, for the training rows of ``schema``.
 
-    What there is to learn grows with the rows, but slower than they do: steps grow with their root.
+    Steps grow with the square root of the number of rows.
     """
     n = max(1, schema.rows_train)
     share = min(VALIDATION_SHARE, VALIDATION_ROWS / n)

@@ -1,4 +1,4 @@
-"""What the settings are called by who gave them: flags on the command line, keywords in Python."""
+"""The names of settings in messages: flags on the command line, keywords in Python."""
 
 from __future__ import annotations
 

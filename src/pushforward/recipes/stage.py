@@ -1,4 +1,4 @@
-"""The fit of one stage of a run, and what it leaves in its folder."""
+"""The fit of one stage of a run, and the files of its folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a flow starts from: a normal distribution, data, or baselines fitted to the training rows."""
+"""The start of a flow: a normal distribution, data, or baselines fitted to the training rows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from .sizes import FOLDS
 
 @dataclass(frozen=True)
 class Start:
-    """Where a flow starts, in the space of the model.
+    """The start of a flow, in the space of the model.
 
     source: the distribution of x0, None where the model has its own.
     initial: that of the flow at t = 0, the same but for noise that the path adds there.
@@ -119,8 +119,7 @@ def _whitening(preprocess: Bijection) -> Whiten | None:
 def _without(held: Tensor, target: Rows, preprocess: Bijection) -> Bijection:
     """``preprocess`` as rows other than those ``held`` out would have it.
 
-    A whitening that has seen the rows held out knows how these are correlated: they would look likelier than
-    rows to come.
+    A whitening fitted with the rows held out would give them a higher likelihood than new rows have.
     """
     if _whitening(preprocess) is None:
         return preprocess

@@ -65,7 +65,7 @@ def train(
     trust: Sequence[Trust] = (),
     **settings: Any,
 ) -> Run:
-    """Train a flow, as ``pushforward train`` does, or go on where a run stopped.
+    """Train a flow, as ``pushforward train`` does, or continue a run that stopped.
 
     data: a built-in name, a path, a DataFrame, an array, a tensor, a list of rows, a pair (x, y) with y the
         condition: labels or numbers ``(n,)``, several columns, or a mapping of them by name; or a whole
@@ -76,7 +76,7 @@ def train(
     trust: your own classes, or their names as ``module:Class``, that a teacher's run may name; those that the
         settings name are trusted.
     settings: the flags of the command line by their names: ``method="ot-cfm"``, ``steps=2000``, ``seed=1``,
-        ``condition="species"``; what is not said is chosen by the method and from the data.
+        ``condition="species"``; the method and the data choose the others.
 
     Raises ValueError, with nothing written, for data or values that cannot be used, by the name of the
     argument; NonFiniteLoss where training diverges.
@@ -197,7 +197,7 @@ def _say(
     dataset: Dataset,
     start: Start,
 ) -> None:
-    """What is going to be done, in a few lines."""
+    """Print in a few lines what the run will do."""
     if decision == "extend":
         say(f"continuing to {config.optim.steps} steps; the learning rate is scheduled for that length")
     elif decision == "resume":

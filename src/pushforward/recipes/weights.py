@@ -1,4 +1,4 @@
-"""The weights that a stage starts with, and those that it left."""
+"""The weights at the start and at the end of a stage."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ INITIAL_ROWS = 512
 
 
 def calibrate(models: nn.Module, rows: Rows) -> None:
-    """Tell the networks' embeddings of continuous conditions the mean and deviation of the data's."""
+    """Set the mean and deviation by which embeddings standardise continuous conditions."""
     for module in models.modules():
         if isinstance(module, ConditionEmbedding) and rows.condition is not None:
             module.calibrate(rows.condition)

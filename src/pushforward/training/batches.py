@@ -1,4 +1,4 @@
-"""Training batches as a function of (seed, step, rows): the same whichever process asks."""
+"""Training batches, which depend only on (seed, step, rows) and not on the process."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TOGETHER = 2**16
 
 
 class Batches(Protocol):
-    """What a trainer draws from; :func:`~pushforward.training.pairs` makes them of a source and data.
+    """The batches of a training; :func:`~pushforward.training.pairs` makes them from a source and data.
 
     Batches of your own need :attr:`size` and a call; a subclass has the rest.
     """
@@ -45,13 +45,14 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class ModelSpace:
-    """Where data rows are trained on: the space that ``preprocess`` maps to the units of the data.
+    """The space in which a model is trained; ``preprocess`` maps it to the units of the data.
 
-    preprocess: is undone, once, or at every step where it draws noise; None where there is nothing to undo.
+    preprocess: its inverse is applied once, or at every step if it draws noise; None for the units of the
+    data.
     dtype, device: those of the model.
     jitter: deviation of normal noise that rows of batches have in this space.
 
-    Raises ValueError for a ``dtype`` that has no fractions.
+    Raises ValueError for a ``dtype`` that is not floating.
     """
 
     preprocess: Bijection | None = None
@@ -81,7 +82,7 @@ class ModelSpace:
 
 
 class DataRows:
-    """Rows of a data set in the space of the model, in a fresh seeded order each epoch."""
+    """Rows of a data set in the space of the model, in a new seeded order each epoch."""
 
     def __init__(self, given: Rows, space: ModelSpace, seed: int):
         self.given, self.space, self.seed, self.noisy = given, space, seed, space.noisy
@@ -94,9 +95,9 @@ class DataRows:
 
     @cached_property
     def whole(self) -> Rows:
-        """All rows, as couplings of whole data sets see them.
+        """All rows, as given to couplings of whole data sets.
 
-        Noise of the preprocessing is drawn once, so that a coupling fitted on these rows knows them again.
+        Noise of the preprocessing is drawn once, so that a coupling fitted on these rows recognises them.
         """
         return self.kept if self.noisy is None else self.space.rows(self.given, self.seed)
 

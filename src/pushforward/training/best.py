@@ -1,4 +1,4 @@
-"""The best weights by held-out loss, and when to give up hope of better ones."""
+"""The best weights by held-out loss, and when to stop."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 
 class Best:
-    """Remembers the weights of ``models`` at the validation of least loss.
+    """Stores the weights of ``models`` at the validation of least loss.
 
-    ``over`` turns true after ``patience`` validations in a row without a better one.
+    ``over`` becomes true after ``patience`` consecutive validations without a better one.
     """
 
     def __init__(self, models: nn.ModuleDict, patience: int):
@@ -23,7 +23,7 @@ class Best:
 
     @property
     def over(self) -> bool:
-        """Whether patience is at its end."""
+        """Whether training should stop."""
         return self.since >= self.patience
 
     @torch.no_grad()

@@ -1,4 +1,4 @@
-"""What a trainer accepts, and data as its models take them."""
+"""Checks of the arguments of a trainer, and batches in the dtype of its models."""
 
 from __future__ import annotations
 

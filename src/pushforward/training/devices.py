@@ -1,4 +1,4 @@
-"""Which devices a run uses, and which of its processes comes first."""
+"""The devices of a run, and the first of its processes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def find_device(name: str | torch.device) -> torch.device:
 
 
 def _count(kind: str) -> int:
-    """How many devices of ``kind`` there are; processors count as one."""
+    """The number of devices of ``kind``; all processors together count as one."""
     if kind == "cuda":
         return torch.cuda.device_count() if torch.cuda.is_available() else 0
     return int(torch.backends.mps.is_available()) if kind == "mps" else 1
@@ -97,7 +97,7 @@ def on_one_device(fabric: Fabric) -> bool:
 
 
 def gather_objects(fabric: Fabric) -> Callable[[Any], Sequence[Any]] | None:
-    """What hands every process's object to all of them; None where there is but one."""
+    """A function that gives the object of every process to all of them; None for a single process."""
     if fabric.world_size == 1:
         return None
 

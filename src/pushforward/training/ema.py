@@ -13,8 +13,8 @@ from ..settings import Number
 class EMA:
     """averages = d averages + (1 - d) weights after each step, d = min(decay, (1 + n) / (10 + n)).
 
-    The ramp keeps the first weights from lingering in short runs.  Buffers are copied.  Raises ValueError for
-    a decay outside [0, 1].
+    The ramp reduces the influence of the first weights in short runs.  Buffers are copied.  Raises ValueError
+    for a decay outside [0, 1].
     """
 
     def __init__(self, models: nn.ModuleDict, decay: float):

@@ -1,4 +1,4 @@
-"""One training per folder: a lock that ends with its process, and says who has it."""
+"""One training per folder: a lock that ends with its process and names its holder."""
 
 from __future__ import annotations
 

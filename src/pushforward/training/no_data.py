@@ -1,4 +1,4 @@
-"""Batches of nothing but their number of rows."""
+"""Batches without data, which have only a number of rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .batches import Batches
 
 
 class NoData(Batches):
-    """``size`` rows a step without any points: for objectives that draw all they need themselves.
+    """``size`` rows per step without points, for objectives that draw their own points.
 
     :class:`~pushforward.objectives.ReverseKL` is one.  Raises ValueError for a size below 1.
 

@@ -1,4 +1,4 @@
-"""The batches of a source, data rows and a coupling: which kind they are, and what cannot be paired."""
+"""The batches of a source, data rows and a coupling."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def pairs(
     space: ModelSpace | None = None,
     plans: Plans | None = None,
 ) -> Batches:
-    """Batches of source points and data rows, ``size`` a step over all processes, as ``coupling`` pairs them.
+    """Batches of source points and data rows, paired by ``coupling``, ``size`` per step over all processes.
 
     source: a distribution; rows where the coupling holds its pairs; None for data rows alone, which is what
         maximum likelihood takes.
@@ -34,8 +34,8 @@ def pairs(
         fresh orders.
     space: that of the model, into which data rows are taken; by default theirs, in single precision.
 
-    Data rows come in a fresh order each epoch, without replacement.  Step k is a function of (seed, k) alone.
-    Rows may be plain tensors, arrays and DataFrames.
+    Data rows come in a new order each epoch, without replacement.  Step k depends on (seed, k) alone.  Rows
+    may be plain tensors, arrays and DataFrames.
 
     Raises ValueError for a target without rows or with values that are not finite, a size below 1, plans of
     more rows than there are, and a source that does not fit.

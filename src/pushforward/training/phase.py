@@ -1,4 +1,4 @@
-"""What one optimiser descends, as a module whose forward is the loss."""
+"""The loss that one optimiser minimises, as the forward of a module."""
 
 from __future__ import annotations
 

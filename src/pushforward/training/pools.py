@@ -1,4 +1,4 @@
-"""Batches of pairs: of transport plans made ahead, in the background, or of pairs that are given."""
+"""Batches of pairs: from transport plans made ahead in the background, or from given pairs."""
 
 from __future__ import annotations
 
@@ -30,13 +30,12 @@ PLAN, PLANS, POOL = 2048, 8, 2**24
 
 @dataclass(frozen=True)
 class Plans:
-    """How transport plans are made ahead, and how long they are used.
+    """How transport plans are made ahead, and how often they are used.
 
     rows: those of each plan, at least one batch; None for 2,048, or all rows where there are fewer.
-    reuse: how often each pair is used before new plans replace it; objectives draw fresh times and noise at
-        each use.
-    steps: how many batches will be asked for, so that no plan is made in vain; None where nobody knows.
-    gather: exchanges objects between processes, which then share the plans out; None where each makes all.
+    reuse: how often each pair is used before new plans replace it, each time with new times and noise.
+    steps: the number of batches of the training, so that no superfluous plan is made; None if unknown.
+    gather: exchanges objects between processes, which then divide the plans; None if each makes all.
 
     Raises ValueError for a number below 1.
     """
@@ -54,7 +53,7 @@ class Plans:
 
 @dataclass(frozen=True)
 class Planned:
-    """What one plan is made of: source rows, target rows, and where these stand in the whole target."""
+    """The rows of one plan: source rows, target rows, and the places of these in the whole target."""
 
     source: Rows
     target: Rows
@@ -112,8 +111,8 @@ class PlansAhead:
     """Pool j holds the plans ``j * plans`` to ``(j + 1) * plans - 1``; plan k is a function of (seed, k).
 
     ``draw(k)`` gives the rows of plan k.  While pool j is used a thread makes pool j + 1, up to ``last``
-    (None: no end).  Where ``gather`` is given each process solves its share of the plans and all of them
-    exchange the results; otherwise every process solves all.
+    (None: no end).  With ``gather`` each process solves its share of the plans and all exchange the results;
+    without it every process solves all.
     """
 
     def __init__(
@@ -154,7 +153,7 @@ class PlansAhead:
         self._coming[number] = self._worker.submit(self._solve, number, rank, world)
 
     def pool(self, number: int, rank: int = 0, world: int = 1) -> Pool:
-        """Pool ``number``, waiting for it where it is not ready, and set off the making of the next."""
+        """Pool ``number``, after waiting until it is ready; starts to make the next one."""
         if number not in self._pools:
             if number not in self._coming:
                 self._start(number, rank, world)
@@ -231,7 +230,7 @@ class PlannedPairs(Batches):
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the newest plan said about itself, such as its cost."""
+        """Figures of the newest plan, such as its cost."""
         return self.ahead.info
 
     def close(self) -> None:
@@ -240,7 +239,7 @@ class PlannedPairs(Batches):
 
 
 class HeldPairs(Batches):
-    """Pairs that a coupling holds, in fresh orders: ``source`` rows with those of the data."""
+    """Pairs that a coupling holds, in new orders: ``source`` rows with those of the data."""
 
     def __init__(self, source: Rows, data: DataRows, coupling: Coupling, size: int):
         self.data, self.size = data, size

@@ -1,4 +1,4 @@
-"""The processes of a run: started, brought together and watched, so that none waits for one that is gone."""
+"""Start, connect and watch the processes of a run, so that none waits for one that has ended."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class LostProcess(RuntimeError):
 
 
 def check_nodes(c: ComputeConfig) -> None:
-    """Raise ValueError where there are several machines that do not know where to meet."""
+    """Raise ValueError if several machines are requested without an address where they meet."""
     if c.nodes == 1 or any(name in os.environ for name in STARTERS):
         return
     how = (
@@ -171,7 +171,7 @@ class _Peers(threading.Thread):
         self.start()
 
     def lost(self) -> str | None:
-        """Who is gone, in words; None where everybody is there or has come to the end."""
+        """A text that names the process that is gone; None if all are there or have finished."""
         if self.parent is not None and os.getppid() != self.parent:
             return f"the first of {self.world} processes is gone; {REST}"
         for number, other in enumerate(list(self.others), 2):
@@ -182,7 +182,7 @@ class _Peers(threading.Thread):
         return None
 
     def loss(self) -> LostProcess | None:
-        """What to raise for who is gone; without words where another process tells of it."""
+        """The error for the process that is gone; without text if another process reports it."""
         words = self.lost()
         speaks = self.parent is None or os.environ.get("LOCAL_RANK") == "1"
         return None if words is None else LostProcess(words if speaks else "")
@@ -223,9 +223,9 @@ def _signal(number: int) -> str:
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Whatever ends the block by an error ends the other processes of this machine, too.
+    """An error in the block also ends the other processes of this machine.
 
-    An error that comes of the loss of another process is raised as :class:`LostProcess`.
+    An error that follows from the loss of another process is raised as :class:`LostProcess`.
     """
     try:
         yield

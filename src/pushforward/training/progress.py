@@ -1,4 +1,4 @@
-"""Progress: a bar on a terminal; elsewhere a line every few seconds, so that files and pipes tell it too."""
+"""Progress: a bar on a terminal, and a line every few seconds in files and pipes."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Report(Protocol):
 def progress(
     title: str, start: int, total: int | None, enabled: bool = True, unit: str = "step"
 ) -> Iterator[Report]:
-    """Show the way from ``start`` to ``total`` steps on standard error while the block runs.
+    """Show the progress from ``start`` to ``total`` steps on standard error while the block runs.
 
     total: None where it is not known.  unit: what is counted.
     """
@@ -62,7 +62,7 @@ def _lines(title: str, start: int, total: int | None, unit: str) -> Report:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them.
+    """A number of seconds as text.
 
     >>> duration(5.2), duration(65), duration(7325)
     ('5 s', '1 min 5 s', '2 h 2 min')

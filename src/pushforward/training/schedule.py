@@ -1,4 +1,4 @@
-"""How far training has come: by steps, or by the share of the time it may take where that is further."""
+"""The progress of a training: by its steps, or by the share of its time if that is larger."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ class Schedule:
 
     Its place is counted in planned steps: place = max(step, total elapsed / seconds).  The learning rate
     warms up linearly over ``warmup`` of them (a tenth at most) and falls to 0 along half a cosine, so that it
-    ends well whichever comes first.  Without ``seconds`` the place is the step, and no clock is asked.
+    is 0 at the end whichever comes first.  Without ``seconds`` the place is the step, and no clock is used.
 
     >>> schedule = Schedule(total=100, peak=1.0, warmup=10, seconds=60.0)
     >>> schedule.place(20, elapsed=6.0), schedule.place(20, elapsed=30.0)

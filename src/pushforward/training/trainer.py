@@ -40,7 +40,7 @@ MEASURED = 5
 
 @dataclass(frozen=True)
 class Result:
-    """How training ended: after ``step`` steps and ``seconds`` over all calls, finished or interrupted.
+    """The result of a training after ``step`` steps and ``seconds`` over all calls.
 
     ended: why it finished, "steps", "patience" or "time"; None where it was interrupted.
     kept: the step whose weights were kept, the best by validation or the last.  history: the rows of
@@ -60,7 +60,7 @@ class Result:
 
 
 class Trainer:
-    """Descends an objective with AdamW, warm-up and cosine decay, clipping and an average of the weights.
+    """Minimises an objective with AdamW, warm-up and cosine decay, clipping and an average of the weights.
 
     Arguments:
         objective, models: what is descended and what is trained (a module stands for
@@ -74,11 +74,11 @@ class Trainer:
             it has not been better for so many validations, and the averaged weights are its best ones.
         keeping: the folder of checkpoints and ``metrics.jsonl``; by default nothing is kept.
 
-    Validation takes a twentieth of the field evaluations: where it would take more, fewer rows are validated
-    with, then less often.  Counts decide, and so results depend on no clock, but for a training that has a
-    limit of seconds: its learning rate follows the share of the time where this is beyond that of the steps,
-    and steps that stand for a place in the plan (those of validations, and the last) are counted by that
-    share too.
+    Validation takes at most a twentieth of the field evaluations: if it would take more, it uses fewer rows,
+    and then is done less often.  This depends on counts and not on the clock, except in a training with a
+    limit of seconds: its learning rate follows the share of the time if this is larger than that of the
+    steps, and steps that stand for a place in the plan (those of validations, and the last) are counted by
+    that share too.
 
     :meth:`fit` continues from the folder's checkpoint; on a CPU the losses that follow equal those of
     an uninterrupted run bit for bit.  Data of another dtype are taken in that of the models.  Raises
@@ -201,7 +201,7 @@ class Trainer:
         return Result(step, ended, self._seconds(), self.log.rows, kept)
 
     def _look(self, step: int, done: int) -> None:
-        """Where in the plan ``step`` is: at its own place, unless time runs out first.
+        """The place of ``step`` in the plan: its own, unless time runs out first.
 
         The first ``done`` steps of this call tell how many there will be.
         """

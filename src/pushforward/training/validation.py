@@ -1,4 +1,4 @@
-"""What chooses the weights: the loss or the density of held-out rows, as often as a training can afford."""
+"""The choice of weights by the loss or the density of held-out rows, within a share of the evaluations."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ PART = 2**17
 def affordable(
     rows: int, times: int, steps: int, batch: int, each: int = 1, least: int = LEAST
 ) -> tuple[int, int]:
-    """How many of ``rows`` to validate with, and how often, ``times`` at most, in ``steps`` of ``batch``.
+    """The number of ``rows`` to validate with, and how often, at most ``times``, in ``steps`` of ``batch``.
 
     A validation takes ``each`` evaluations a row.  First there are fewer rows, down to ``least``, then fewer
-    validations, down to one.  Counts decide and no clock, so that a run is the same wherever it is run.
+    validations, down to one.  This depends on counts and not on a clock, so that a run is the same on every
+    machine.
 
     >>> affordable(800, 20, 3000, 64), affordable(800, 20, 230, 64)
     ((800, 20), (128, 18))
@@ -51,7 +52,7 @@ def held_out_loss(
 ) -> tuple[float, list[float] | None]:
     """The loss of a batch, and by tenths of time the mean losses of its rows; None for a loss without time.
 
-    Large events are taken in parts.
+    Large events are computed in parts.
     """
     size = len(batch)
     most = max(1, PART // max(1, event_size(batch.target.x.shape[1:])))
@@ -72,7 +73,7 @@ def held_out_loss(
 
 
 def by_time(loss: Loss) -> list[float] | None:
-    """Mean errors of the rows seen in [0, .1), [.1, .2), ..., [.9, 1]; 0 where there were none."""
+    """Mean errors of the rows with times in [0, .1), [.1, .2), ..., [.9, 1]; 0 where there are none."""
     if loss.t is None:
         return None
     tenth = (loss.t * 10).long().clamp(0, 9)
@@ -94,12 +95,12 @@ def _rows(batch: Batch, first: int, last: int) -> Batch:
 
 @dataclass(frozen=True)
 class Validation:
-    """What a training is validated with.
+    """The validation of a training.
 
-    batch: held-out pairs, whose loss under fixed draws tells of the averaged weights.
-    judge: the log-density of held-out rows under given models, ``(n,)`` in nats; where there is one its mean
-        chooses the weights instead, also those before the first step.
-    cost: field evaluations that the judge takes; 0 for a free one.
+    batch: held-out pairs, on which the averaged weights have a loss with fixed draws.
+    judge: the log-density of held-out rows under given models, ``(n,)`` in nats; if given, its mean chooses
+    the weights instead, also those before the first step.
+    cost: field evaluations that the judge takes; 0 for one without cost.
     at: after which steps; by default every ``optim.validate_every``, or twenty times.
     """
 
@@ -110,7 +111,7 @@ class Validation:
 
 
 class Validator:
-    """When a training is validated, with how many rows, and what came of it.
+    """The times, rows and results of the validations of a training.
 
     size: rows of a training step.  total: steps that the training is planned for.
     """

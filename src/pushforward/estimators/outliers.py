@@ -47,8 +47,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
             ``contamination`` of new normal rows is flagged.  False: outliers are among the training rows, and
             exactly this share is flagged; only then is there ``fit_predict``.
         noise: as for :class:`FlowDensity`.
-        folds: of the cross-validation; with 0 a fifth of the rows is held out instead; None: 5 below 2,000
-        rows.
+        folds: of the cross-validation; with 0 a fifth of the rows is held out; None: 5 below 2,000 rows.
 
     Attributes: ``offset_`` and ``threshold_`` (the same number: the score below which a row is an outlier),
     ``criterion_`` (``density`` or ``combined``), ``flow_``, ``held_out_scores_``, ``n_features_in_``,

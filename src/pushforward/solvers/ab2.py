@@ -9,11 +9,11 @@ from .state import Entries, Evaluation
 
 
 class AB2(FixedStep):
-    """Adams-Bashforth with two steps: second order for one evaluation a step.
+    """Adams-Bashforth with two steps: second order, one evaluation per step.
 
     x' = x + h ((1 + r/2) f_n - r/2 f_{n-1}),  r = h / h_before   (Bashforth & Adams 1883; for unequal
-    steps Hairer, Norsett & Wanner 1993, section III.5).  The first step, which has nothing behind it, is
-    one of Heun's, so that n steps cost n + 1 evaluations.
+    steps Hairer, Norsett & Wanner 1993, section III.5).  The first step is one of Heun's method, so that n
+    steps cost n + 1 evaluations.
 
     >>> import torch
     >>> AB2(steps=10).solve(lambda t, x: -x, torch.ones(1, 1), 0.0, 1.0).nfe

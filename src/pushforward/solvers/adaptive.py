@@ -1,4 +1,4 @@
-"""Adaptive Runge-Kutta with a step size of its own for every row of the batch."""
+"""Adaptive Runge-Kutta methods with a separate step size for every row of the batch."""
 
 from __future__ import annotations
 
@@ -22,28 +22,27 @@ SAFETY, SHRINK, GROW, BETA, FLOOR = 0.9, 0.2, 10.0, 0.04, 1e-4
 class Adaptive(TableauSolver):
     """An embedded Runge-Kutta pair whose last stage is the next step's first; a method is a Tableau.
 
-    rtol, atol: a step of a row is accepted where the root mean square over the elements of
-        error / (atol + rtol max(|x|, |x'|)) is at most one.  The mean runs over the first
-        ``problem.controlled`` entries of the state.
-    max_steps: trial steps of a row, accepted or not, before it is given up with MAX_STEPS.
-    first_step: length of the first trial step; None estimates one for each row (Hairer, Norsett & Wanner
-        1993, section II.4), for one evaluation.
+    rtol, atol: a step of a row is accepted if the root mean square over the elements of error / (atol + rtol
+        max(|x|, |x'|)) is at most one.  The mean runs over the first ``problem.controlled`` entries of the
+        state.
+    max_steps: most trial steps of a row, accepted or not; a row that needs more ends with MAX_STEPS.
+    first_step: length of the first trial step; None estimates one for each row by one evaluation (Hairer,
+        Norsett & Wanner 1993, section II.4).
 
-    Every row has its own time, step and decision, so that no row changes another's result or ``nfe``; the
-    velocity is called on the whole batch with ``t`` of shape ``(B,)``, rows that are done standing still.
-    ``nfe`` counts the evaluations made while a row was under way.  A trial step that is not finite is
-    retried shorter.  A row is given up, and keeps its last accepted state, with STEP_TOO_SMALL or
-    NON_FINITE once its step falls below 16 roundings of the time, or when its velocity is not finite at
-    the start; the others go on.
+    Every row has its own time, step and acceptance, so that no row changes the result or ``nfe`` of another.
+    The velocity is called on the whole batch with ``t`` of shape ``(B,)``; finished rows do not move.
+    ``nfe`` counts the evaluations before a row has finished.  A trial step that is not finite is repeated
+    with a shorter one.  A row fails with STEP_TOO_SMALL or NON_FINITE, and keeps its last accepted state,
+    when its step falls below 16 roundings of the time, or if its velocity is not finite at the start; the
+    others continue.
 
     Dense output is the method's own interpolant, exact at ``t0`` and ``t1``.  Backpropagation goes through
-    the accepted steps; the step sizes are constants to it.  Where gradients are recorded, a trial step
-    that is not finite costs a second evaluation of the batch (in ``calls``, not in ``nfe``), because a
-    masked NaN would still poison the gradient.  Gradients past a row that was given up mean nothing: check
-    the solution first.
+    the accepted steps and treats step sizes as constants.  If gradients are recorded, a trial step that is
+    not finite costs a second evaluation of the batch (in ``calls``, not in ``nfe``), because a masked NaN
+    would make the gradient NaN.  Gradients of a failed row mean nothing: check the solution first.
 
-    Raises ValueError for tolerances or limits that are not positive, and at ``solve`` for half precision,
-    in which errors of this size cannot be seen.
+    Raises ValueError for tolerances or limits that are not positive, and at ``solve`` for half precision, in
+    which such errors cannot be measured.
     """
 
     adaptive = True
@@ -161,7 +160,7 @@ class Adaptive(TableauSolver):
     def _error(
         self, tableau: Tableau, step: Tensor, y: Tensor, y_next: Tensor, stages: list[Tensor], control: int
     ) -> tuple[Tensor, Tensor]:
-        """The scaled error ``(B,)`` of a trial step, infinite where that is not finite; and where it is."""
+        """The scaled error ``(B,)`` of a trial step, infinite where not finite, and where it is finite."""
         factor, error = combine(tableau.error, stages)
         error = error * (factor * step)[:, None]
         total = torch.add(error, y_next, alpha=0.0).sum(1)
@@ -172,7 +171,7 @@ class Adaptive(TableauSolver):
         return root_mean_square(error / scale).masked_fill(~finite, math.inf), finite
 
     def _first_step(self, field: Rows, t: Tensor, y: Tensor, k: Tensor, control: int, span: float) -> Tensor:
-        """A first step for each row (Hairer, Norsett & Wanner 1993, section II.4), or the one asked for."""
+        """The first step of each row (Hairer, Norsett & Wanner 1993, section II.4), or the given one."""
         if self.first_step is not None:
             return torch.full_like(t, self.first_step)
         scale = self.atol + self.rtol * y[:, :control].abs()

@@ -1,4 +1,4 @@
-"""What a solver is and the solution that it returns."""
+"""The abstract solver and the solution that it returns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .state import Entries, as_entries, check_interval, check_save_at, finite_ro
 
 
 class SolverFailure(RuntimeError):
-    """Some rows did not arrive."""
+    """The solver failed on some rows."""
 
 
 class Status(IntEnum):
@@ -31,16 +31,16 @@ class Status(IntEnum):
 
 @dataclass(frozen=True)
 class Solution(Generic[StateT]):
-    """What a solver returns.
+    """The result of a solver.
 
-    x: final state, shaped like the initial one.  A row that an adaptive solver gave up keeps its last
-        accepted state, that of the time it had reached.
+    x: final state, shaped like the initial one.  A row on which an adaptive solver failed has its last
+        accepted state.
     nfe: ``(B,)`` int64, evaluations of the velocity that each row needed.
     calls: batched evaluations made.
     status: ``(B,)`` int64, values of :class:`Status`.
     times: ``(S,)`` the times asked for with ``save_at`` (None without).
-    path: the state at ``times``, stacked in front: ``(S, B, *event)``, or a tuple of such.  NaN where an
-        adaptive solver gave a row up before that time.
+    path: the state at ``times``, stacked in front: ``(S, B, *event)``, or a tuple of such.  NaN if an
+        adaptive solver failed on a row before that time.
     """
 
     x: StateT
@@ -52,7 +52,7 @@ class Solution(Generic[StateT]):
 
     @property
     def ok(self) -> bool:
-        """Whether every row arrived."""
+        """Whether no row failed."""
         return every(self.status == Status.OK)
 
     def check(self) -> Solution[StateT]:
@@ -120,7 +120,7 @@ _WANTED: dict[type[Problem], tuple[str, str]] = {
 class Solver(ABC):
     """Integrates a problem from ``t0`` to ``t1``, forwards or backwards in time.
 
-    A solver says what it is in attributes of its class, and how it solves in :meth:`integrate`.
+    A solver has its properties in attributes of its class, and its method in :meth:`integrate`.
 
     solves: the kind of problem that it solves, :class:`ODE` or :class:`SDE`.
     order: of convergence for fixed steps; of an SDE the weak order.
@@ -148,11 +148,10 @@ class Solver(ABC):
         """Carry ``x`` from ``t0`` to ``t1``.
 
         ``problem`` is an :class:`ODE`, its velocity alone, or an :class:`SDE`.  ``x`` is a tensor or an
-        array, or a tuple of such; no rows in give no rows out.  ``save_at`` are times between ``t0`` and
-        ``t1``, monotone in the direction of travel; asking for them does not change the final state.
-        ``generator`` serves the noise of an SDE.  Raises ValueError for a time outside, a state or a velocity
-        of the wrong shape, and a problem of the kind that this solver does not solve, and TypeError for what
-        is no problem at all.
+        array, or a tuple of such, also without rows.  ``save_at`` are times between ``t0`` and ``t1``,
+        monotone in the direction of travel; they do not change the final state.  ``generator`` draws the
+        noise of an SDE.  Raises ValueError for a time outside, a state or a velocity of the wrong shape, and
+        a problem of the kind that this solver does not solve, and TypeError for what is no problem at all.
         """
         if callable(problem) and self.solves is ODE:
             problem = ODE(problem)

@@ -5,7 +5,7 @@ from .tableau import Tableau
 
 
 class Dopri5(Adaptive):
-    """The 5(4) pair of Dormand and Prince, a step size per sample: six evaluations a step.
+    """The 5(4) pair of Dormand and Prince, a step size per sample, six evaluations per step.
 
     Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3, table 2; fourth-order interpolant of Shampine
     1986, doi 10.1090/S0025-5718-1986-0815836-3.

@@ -5,7 +5,7 @@ from .tableau import Tableau
 
 
 class Euler(RungeKutta):
-    """Euler's method: first order, one evaluation a step, straight lines in between.
+    """Euler's method: first order, one evaluation per step, straight lines in between.
 
     x' = x + h f(t, x)   (Euler 1768, Institutionum calculi integralis).
 

@@ -10,12 +10,12 @@ from .state import Evaluation
 
 
 class EulerMaruyama(StochasticSolver):
-    """The Euler-Maruyama method: one evaluation a step, which is never at the end of the interval.
+    """The Euler-Maruyama method: one evaluation per step, never at the end of the interval.
 
     x' = x + h f(t, x) + g(t + h/2) sqrt(h) xi,  xi ~ N(0, I)
 
-    Maruyama 1955, doi 10.1007/BF02846028.  The noise being additive, both its strong and its weak order
-    are 1 (Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5, sections 10.2 and 14.1).
+    Maruyama 1955, doi 10.1007/BF02846028.  For additive noise both its strong and its weak order are 1
+    (Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5, sections 10.2 and 14.1).
 
     >>> from pushforward.solvers import SDE
     >>> decay = SDE(lambda t, x: -x, diffusion=0.0)

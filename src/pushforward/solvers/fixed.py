@@ -1,4 +1,4 @@
-"""The loop of every fixed-step solver: the grid, the dense output, the counting."""
+"""The loop of all fixed-step solvers: the grid, the dense output, the counts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class FixedStep(Gridded):
     end.  A row whose final state is not finite has status NON_FINITE.
 
     The loop reads no tensor from the device and unrolls under ``torch.compile(fullgraph=True)``, where
-    ``save_at`` must be a sequence of floats.  A method says in :meth:`step` how one step is made.
+    ``save_at`` must be a sequence of floats.  A method implements one step in :meth:`step`.
     """
 
     hermite: ClassVar[bool] = True
@@ -32,7 +32,7 @@ class FixedStep(Gridded):
     def step(
         self, velocity: Evaluation, t: float, t_next: float, x: Entries, slope: Entries, memory: Any
     ) -> tuple[Entries, Any]:
-        """The state at ``t_next``, and what the next step is to remember.
+        """The state at ``t_next``, and the memory for the next step.
 
         ``slope`` is velocity(t, x), already evaluated; ``memory`` is what the step before returned, None
         at first.

@@ -5,7 +5,7 @@ from .tableau import Tableau
 
 
 class Midpoint(RungeKutta):
-    """The explicit midpoint method: second order, two evaluations a step.
+    """The explicit midpoint method: second order, two evaluations per step.
 
     x' = x + h f(t + h/2, x + h/2 f(t, x))   (Runge 1895, doi 10.1007/BF01446807).
 

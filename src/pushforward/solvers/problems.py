@@ -1,4 +1,4 @@
-"""What is integrated and the problems that solvers solve."""
+"""States, and the problems that solvers solve."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Velocity = Callable[[Tensor, Any], Any]
 class ODE:
     """dx/dt = velocity(t, x), closed over its condition.
 
-    ``controlled`` is how many leading entries of a tuple state the adaptive error norm looks at.
+    ``controlled`` is the number of leading entries of a tuple state that the adaptive error norm uses.
     """
 
     velocity: Velocity

@@ -5,7 +5,7 @@ from .tableau import Tableau
 
 
 class RK4(RungeKutta):
-    """The classical Runge-Kutta method: fourth order, four evaluations a step.
+    """The classical Runge-Kutta method: fourth order, four evaluations per step.
 
     x' = x + h/6 (k1 + 2 k2 + 2 k3 + k4)   (Kutta 1901, Zeitschrift fuer Mathematik und Physik 46).
 

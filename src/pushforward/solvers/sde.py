@@ -1,4 +1,4 @@
-"""The loop of every solver of stochastic differential equations."""
+"""The loop of all solvers of stochastic differential equations."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from .state import Evaluation, stack_states
 
 
 class StochasticSolver(Gridded):
-    """Steps over a grid, each with its Brownian increment; a method says in :meth:`step` how.
+    """Steps over a grid, each with a Brownian increment; a method implements one in :meth:`step`.
 
-    The increment of the step from t to t + h is diffusion(t + h/2) sqrt|h| xi with xi ~ N(0, I): the
-    midpoint makes its variance right to third order in h, and no level is asked for at either end, where
-    some are infinite.  All xi are drawn from ``generator``, one draw of the state's shape a step.
+    The increment of the step from t to t + h is diffusion(t + h/2) sqrt|h| xi with xi ~ N(0, I): with the
+    midpoint its variance is right to third order in h, and the level is not evaluated at the ends, where it
+    may be infinite.  All xi are drawn from ``generator``, one draw of the shape of the state per step.
 
-    A time of ``save_at`` inside a step is filled in from both its ends by a Brownian bridge, whose draws
-    come after all others, so that asking does not change the final state.  A row whose final state is
-    not finite has status NON_FINITE.
+    A time of ``save_at`` inside a step is interpolated by a Brownian bridge, whose draws come after all
+    others, so that the final state does not change.  A row whose final state is not finite has status
+    NON_FINITE.
 
     Raises ValueError for a problem that is no :class:`SDE`, a state that is not one tensor, and a drift or
     a diffusion of the wrong shape.
@@ -73,7 +73,7 @@ class StochasticSolver(Gridded):
 
 
 def level(diffusion: Diffusion, t: Tensor | float, x: Tensor) -> Tensor:
-    """The noise level at ``t`` in a shape that multiplies ``x``; ValueError where there is none.
+    """The noise level at ``t`` in a shape that multiplies ``x``, or a ValueError.
 
     >>> level(lambda t: 2 * t, 0.25, torch.zeros(3, 2))
     tensor(0.5000)

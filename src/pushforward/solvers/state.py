@@ -1,4 +1,4 @@
-"""What every solver does with a state and with times: checks them, and evaluates the velocity."""
+"""States and times of all solvers: their checks, and the evaluation of the velocity."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def check_interval(t0: float, t1: float) -> None:
 def check_save_at(
     save_at: Sequence[float] | Tensor | None, t0: float, t1: float, dtype: torch.dtype
 ) -> tuple[list[float] | None, float]:
-    """``save_at`` as floats within [t0, t1], and how far apart two times may be and still be the same.
+    """``save_at`` as floats within [t0, t1], and the distance below which two times are equal.
 
     That tolerance is a few roundings of the coarsest type in play: ``torch.linspace(0, 1, 11)`` in
     float32 is meant to hit the nodes of ten steps.

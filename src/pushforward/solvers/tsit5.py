@@ -5,7 +5,8 @@ from .tableau import Tableau
 
 
 class Tsit5(Adaptive):
-    """The 5(4) pair of Tsitouras, a step size per sample: six evaluations a step, smaller errors than Dopri5.
+    """The 5(4) pair of Tsitouras, a step size per sample, six evaluations per step, smaller errors than
+    Dopri5.
 
     Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002, table 1 with its fourth-order interpolant (given there
     in factors, here expanded in powers of theta).

@@ -47,8 +47,7 @@ class Batches(Protocol):
 class ModelSpace:
     """The space in which a model is trained; ``preprocess`` maps it to the units of the data.
 
-    preprocess: its inverse is applied once, or at every step if it draws noise; None for the units of the
-    data.
+    preprocess: inverted once, or at every step if it draws noise; None for the units of the data.
     dtype, device: those of the model.
     jitter: deviation of normal noise that rows of batches have in this space.
 

@@ -99,7 +99,7 @@ class Validation:
 
     batch: held-out pairs, on which the averaged weights have a loss with fixed draws.
     judge: the log-density of held-out rows under given models, ``(n,)`` in nats; if given, its mean chooses
-    the weights instead, also those before the first step.
+        the weights instead, also those before the first step.
     cost: field evaluations that the judge takes; 0 for one without cost.
     at: after which steps; by default every ``optim.validate_every``, or twenty times.
     """

@@ -1,1 +1,1 @@
-"""Learnt maps, and the rearrangements between them, of which normalizing flows are made."""
+"""The layers of normalizing flows: learnt maps, and permutations between them."""

@@ -1,4 +1,4 @@
-"""A scale and a shift for every channel, to begin with those that standardise the data."""
+"""A scale and a shift for every channel, initialised so that they standardise the data."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BOUND, START = 10.0, 0.9
 class ActNorm(Bijection):
     """y_c = exp(a_c) (x_c + b_c), with learnt a and b for each of the ``channels`` of dimension 1.
 
-    a = r / (1 + |r| / 10) for a free r, so that no scale runs away.  It is the identity until
-    :meth:`initialise` sees training rows: then each channel of what leaves it has mean 0 and deviation 1
-    over rows and positions, as far as the bound lets it, and a channel that does not vary keeps its scale
-    (Kingma & Dhariwal 2018, arXiv 1807.03039, section 3.1).
+    a = r / (1 + |r| / 10) for a free r, so that no scale diverges.  It is the identity until
+    :meth:`initialise` is called with training rows.  Then each channel of its output has mean 0 and deviation
+    1 over rows and positions, as far as the bound allows; a constant channel keeps its scale (Kingma &
+    Dhariwal 2018, arXiv 1807.03039, section 3.1).
 
     Raises ValueError for fewer than one channel and points with another number of them.
 

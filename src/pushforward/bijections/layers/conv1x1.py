@@ -18,11 +18,11 @@ BOUND = 5.0
 class InvertibleConv1x1(Bijection):
     """y = P L U x at every position, for the vector x of its ``channels``.
 
-    P is a permutation, L unit lower and U upper triangular.  It begins as a random rotation, drawn from
-    torch's global generator; P and the signs of U's diagonal stay as drawn, and the logarithms of its
-    magnitudes, whose sum times the number of positions is log|det|, are bounded by 5 in size, smoothly.
-    So it can never become singular, and the inverse takes two triangular solves (Kingma & Dhariwal 2018,
-    arXiv 1807.03039, section 3.2, eq. 10 and 11).
+    P is a permutation, L unit lower and U upper triangular.  It starts as a random rotation, drawn from
+    PyTorch's global generator.  P and the signs of the diagonal of U are fixed; the logarithms of its
+    magnitudes, whose sum times the number of positions is log|det|, are smoothly bounded by 5.  So it cannot
+    become singular, and the inverse takes two triangular solves (Kingma & Dhariwal 2018, arXiv 1807.03039,
+    section 3.2, eq. 10 and 11).
 
     Raises ValueError for fewer than one channel and points with another number of them.
 

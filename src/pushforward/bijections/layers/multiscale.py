@@ -1,4 +1,4 @@
-"""Several scales: after each level a part of the channels is done and leaves."""
+"""Several scales: after each level a part of the channels goes to the output."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ Carry = Callable[[Bijection, Tensor], Tensor]
 class MultiScale(Bijection):
     """Forward an image of ``event_shape`` through ``levels`` to a flat vector of its size.
 
-    After each level but the last the first half of the channels leaves, and the rest goes on to the next;
-    the vector holds, in turn, what left after each level, the earliest first (Dinh et al. 2017, arXiv
-    1605.08803, section 3.6).  Each level is a bijection of images to images, mostly a
+    After each level but the last, the first half of the channels goes to the output, and the rest to the next
+    level; the vector holds these parts in the order of the levels (Dinh et al. 2017, arXiv 1605.08803,
+    section 3.6).  Each level is a bijection of images to images, mostly a
     :class:`~pushforward.bijections.Chain` that begins with a :class:`~pushforward.bijections.Squeeze`.
 
     Raises ValueError without levels, and where a level leaves fewer than two channels to divide.

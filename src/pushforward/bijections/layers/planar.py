@@ -1,4 +1,4 @@
-"""Planar layers: every point moves along one direction, by how far it is along another."""
+"""Planar layers: each point moves along one direction, by a function of its coordinate along another."""
 
 from __future__ import annotations
 

@@ -51,6 +51,6 @@ def _turn(p: Tensor) -> Tensor:
 
 
 def wrap(angle: Tensor) -> Tensor:
-    """The angle in [-pi, pi]; one that is already there is not touched."""
+    """The angle in [-pi, pi]; an angle in it is not changed."""
     turned = torch.remainder(angle + math.pi, 2 * math.pi) - math.pi
     return torch.where(angle.abs() <= math.pi, angle, turned)

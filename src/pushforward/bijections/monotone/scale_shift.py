@@ -13,9 +13,9 @@ from .base import Monotone
 class ScaleShift(Monotone):
     """y = exp(a) x + b with a = r / (1 + |r| / bound) for the parameters (r, b).
 
-    The logarithm of the scale lies strictly between -bound and bound, smoothly, so that no sample is
-    carried to infinity by a network that has gone astray (Dinh et al. 2017, arXiv 1605.08803, eq. 7, has
-    it unbounded, or in a tanh).  Raises ValueError for a bound that is not positive.
+    The logarithm of the scale lies strictly between -bound and bound, smoothly, so that no network output
+    carries a sample to infinity (Dinh et al. 2017, arXiv 1605.08803, eq. 7, has it unbounded, or in a tanh).
+    Raises ValueError for a bound that is not positive.
 
     >>> import torch
     >>> y, log_slope = ScaleShift().forward_and_log_slope(torch.ones(1), torch.tensor([[0.0], [2.0]]))

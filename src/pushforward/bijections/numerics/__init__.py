@@ -1,1 +1,1 @@
-"""What bijections compute with: roots, reflections, bounded slopes, checks of shapes."""
+"""Numerics of bijections: roots, reflections, bounded slopes, checks of shapes."""

@@ -1,4 +1,4 @@
-"""Inverses without a closed form: bracketed roots of increasing functions, and derivatives of what solves."""
+"""Inverses without a closed form: bracketed roots of increasing functions, and derivatives of solutions."""
 
 from __future__ import annotations
 

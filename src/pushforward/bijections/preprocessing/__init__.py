@@ -1,1 +1,1 @@
-"""Maps between data and the space of a model: without parameters to learn, set once from training rows."""
+"""Maps between data and the space of a model, without learnt parameters, fitted once to training rows."""

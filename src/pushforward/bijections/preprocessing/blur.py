@@ -1,4 +1,4 @@
-"""Normal noise around the data: it keeps a density bounded where values repeat, and smooth for few rows."""
+"""Normal noise on the data, which keeps a density bounded if values repeat, and smooth for few rows."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ from ..base import Surjection
 
 
 class Blur(Surjection):
-    """y = x + scale * n with n ~ N(0, I); back likewise: x = y + scale * n.
+    """y = x + scale * n with n ~ N(0, I); the inverse also adds noise: x = y + scale * n.
 
-    A flow trained through its inverse learns the distribution of the data blurred by N(0, scale^2), the
-    density of which is bounded even where one value repeats; for few rows the noise is the regulariser of
-    Rothfuss et al. 2019 (arXiv 1907.08982).  To score rows under that distribution leave the blur out.  As a
-    link of the flow it makes the log-density a lower bound: E_n log p(y + scale n) <= log (p * N(0,
-    scale^2))(y).
+    A flow trained through its inverse learns the distribution of the data plus N(0, scale^2), whose density
+    is bounded even if one value repeats; for few rows the noise is the regulariser of Rothfuss et al. 2019
+    (arXiv 1907.08982).  To score rows under that distribution, remove this layer from the flow.  As a part of
+    the flow it makes the log-density a lower bound: E_n log p(y + scale n) <= log (p * N(0, scale^2))(y).
 
     ``scale`` broadcasts against one event.  Raises ValueError where it is negative or not finite.
 

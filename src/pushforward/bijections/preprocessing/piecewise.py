@@ -1,4 +1,4 @@
-"""Increasing polygons, and the one that gives the levels of pixels room."""
+"""Increasing piecewise linear maps, and one that gives more space to frequent levels of pixels."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ class PiecewiseLinear(Bijection):
         """The map to dequantised pixels in [low, high + step) from normal distributions, fitted to pixels
         ``values``.
 
-        Each level that holds over 5 % of all pixels, such as the black of drawings, is carried to from a
-        normal distribution of deviation 1, the levels between them from one of deviation 2.5, far enough
-        apart not to mix: with F the distribution function of the dequantised pixels, all positions together,
-        and G that of the mixture, y = F^-1(G(x)) at 256 knots.  So the noise within a level, which no model
-        can foretell, is normal; cf. Chen & Gopinath 2000 (Gaussianization).
+        Each level of over 5 % of all pixels, such as the black of drawings, is the image of a normal
+        distribution of deviation 1, the levels between them of one of deviation 2.5, far enough apart not to
+        overlap: with F the distribution function of the dequantised pixels, all positions together, and G
+        that of the mixture, y = F^-1(G(x)) at 256 knots.  So the noise within a level, which no model can
+        predict, is normal; cf.  Chen & Gopinath 2000 (Gaussianization).
 
-        Raises ValueError for no values, and for values that are no levels from ``low`` to ``high``.
+        Raises ValueError for no values, and for values that are not levels from ``low`` to ``high``.
 
         >>> map = PiecewiseLinear.of_levels(torch.tensor([0.0, 0.0, 0.0, 1.0, 2.0]), 0, 3)
         >>> map.y[[0, -1]]

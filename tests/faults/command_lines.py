@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib
 import io
 import os
 import random
@@ -70,8 +69,7 @@ class Flag:
 
 def flags(command: str) -> list[Flag]:
     """All that ``command`` takes, by its dataclass."""
-    module = importlib.import_module(f"pushforward.cli.{COMMANDS[command][0]}")
-    return list(_fields(getattr(module, command.capitalize())))
+    return list(_fields(COMMANDS[command].flags))
 
 
 def _fields(cls: type) -> typing.Iterator[Flag]:

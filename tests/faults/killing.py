@@ -85,9 +85,7 @@ def serve() -> None:
     import rich.console
     import sklearn.mixture
 
-    import pushforward.cli.look
-    import pushforward.cli.train
-    import pushforward.cli.use
+    import pushforward.cli
     import pushforward.inference
     import pushforward.report
 

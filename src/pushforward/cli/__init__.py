@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import io
 import os
 import shlex
@@ -16,31 +15,17 @@ from typing import NoReturn
 from .. import registry
 from .._version import __version__
 from ..settings import shown
+from .commands import COMMANDS
+from .common import parse, show_warning
 from .program import Signals, guarded, set_streams
 from .words import printable
-
-#: Every command: the file that holds the function of its name, and what it does.
-COMMANDS = {
-    "train": ("train", "learn a flow from data: pushforward train data.csv"),
-    "sample": ("use", "draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv"),
-    "push": (
-        "use",
-        "carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)",
-    ),
-    "score": ("use", "log-density of new rows: pushforward score RUN new.csv -o scores.csv"),
-    "report": ("look", "write RUN/report.html again"),
-    "info": ("look", "what a run is: data, model, steps, what it learnt, and what to do with it"),
-    "compare": ("look", "two runs side by side: pushforward compare RUN RUN"),
-    "methods": ("look", "the recipes, with their papers"),
-    "datasets": ("look", "the built-in data"),
-}
 
 HELP = f"""pushforward {__version__}: carry one distribution into another
 
 usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its options)
 
 commands:
-{chr(10).join(f"  {name:<10}{text}" for name, (_, text) in COMMANDS.items())}
+{chr(10).join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())}
 
 --plugin FILE, with any of them, runs a file of Python that registers parts of your own.
 pushforward --print-completion bash|zsh writes what completes commands and flags in that shell.
@@ -98,13 +83,12 @@ def _run(args: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise ValueError(f"unknown command {shown(name)}{registry.suggest(name[:80], COMMANDS)}")
-    from .common import show_warning
-
+    command = COMMANDS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = show_warning
-        command = getattr(importlib.import_module(f".{COMMANDS[name][0]}", __name__), name)
-        return command(rest, f"pushforward {shlex.join(command_line)}") or 0
+        flags = parse(command.flags, rest, name, command.summary)
+        return command.run(flags, f"pushforward {shlex.join(command_line)}")
 
 
 def _plugged(args: list[str]) -> list[str]:

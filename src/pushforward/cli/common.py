@@ -12,12 +12,14 @@ import shutil
 import sys
 import typing
 from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from ..registry import own_classes
 from ..settings import check_place, check_settings, check_text, shown
-from . import COMMANDS
 from .words import printable
 
 if TYPE_CHECKING:
@@ -26,17 +28,55 @@ if TYPE_CHECKING:
 #: How flags are read, for the commands and for the completion of them.
 CONFIG = (tyro.conf.OmitArgPrefixes,)
 
+#: A run folder, which is no flag.
+RunPlace = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 #: Classes of the user's own that an opened run may name; `--trust` may be said several times.
 Trusted = Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS"), tyro.conf.UseAppendAction]
 
 #: Columns of help at least and at most.
 NARROWEST, WIDEST = 60, 200
 
-#: Where to compute, of every command that computes.
-Device = Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")]
+
+@dataclass(frozen=True, kw_only=True)
+class Opening:
+    """Which run, and how it is opened."""
+
+    run: RunPlace
+    """Run folder."""
+    trust: Trusted = ()
+    """Your own class that the run may name; without it a run that names one is refused."""
+    device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")] = "auto"
+    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
+
+    def open(self, solver: str | None = None, averaged: bool = True) -> Run:
+        """The run.  A class of the user's own that a flag names, as its ``solver``, is trusted too."""
+        from ..recipes import open_run
+
+        trust = (*self.trust, *own_classes(solver))
+        return open_run(self.run, averaged=averaged, device=self.device, trust=trust)
 
 
-def parse(cls: type, arguments: list[str], command: str, default: Any = None) -> Any:
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """What the flow is solved with, and the seed of what is random."""
+
+    solver: str | None = None
+    """Solver, for example `heun,steps=20` or `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
+    seed: int = 0
+    """Seed of the draws, and of the noise of stochastic flows and of images."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """Rows that are read."""
+
+    rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
+    """Rows with the columns of the training data."""
+    max_size: float = 2.0
+    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
+
+
+def parse(cls: type, arguments: list[str], command: str, summary: str) -> Any:
     """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for what is none of them.
 
     Every value is within the bounds of :mod:`pushforward.settings`.
@@ -50,9 +90,8 @@ def parse(cls: type, arguments: list[str], command: str, default: Any = None) ->
                 cls,
                 args=arguments,
                 prog=f"pushforward {command}",
-                description=COMMANDS[command][1],
+                description=summary,
                 config=CONFIG,
-                **({} if default is None else {"default": default}),
             )
     except SystemExit as stop:
         if not stop.code:  # --help
@@ -66,11 +105,17 @@ def parse(cls: type, arguments: list[str], command: str, default: Any = None) ->
 
 def _spelt(cls: type, name: str) -> str:
     """A setting as the command line has it: ``--lr``, ``-n``, or what stands for it, such as ``DATA``."""
-    field = {field.name: field for field in dataclasses.fields(cls)}.get(name)
-    hint = "" if field is None else str(field.type)
-    if "Positional" in hint:
-        return hint.partition("metavar=")[2].strip(")]").strip("'\"")
+    marks = getattr(_flags(cls).get(name), "__metadata__", ())
+    if tyro.conf.Positional in marks:
+        return next(mark.metavar for mark in marks if hasattr(mark, "metavar"))
     return "-n" if name == "n" else f"--{name.replace('_', '-')}"
+
+
+def _flags(cls: type) -> dict[str, Any]:
+    """The types of all flags, those of dataclasses within too, by name."""
+    hints = typing.get_type_hints(cls, include_extras=True)
+    parts = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
+    return hints | {name: hint for part in parts for name, hint in _flags(part).items()}
 
 
 def _check_texts(arguments: list[str]) -> None:
@@ -90,11 +135,8 @@ def _check_texts(arguments: list[str]) -> None:
 
 def _check_repeats(cls: type, arguments: list[str]) -> None:
     """Raise ValueError where a flag of several values is given twice: the first would be forgotten."""
-    hints = typing.get_type_hints(cls, include_extras=True)
-    parts = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
-    hints |= {key: hint for part in parts for key, hint in typing.get_type_hints(part).items()}
     given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
-    for name, hint in hints.items():
+    for name, hint in _flags(cls).items():
         flag = f"--{name.replace('_', '-')}"
         if typing.get_origin(hint) is tuple and given.count(flag) > 1:
             raise ValueError(f"{flag}: given twice; expected all values after one, as {flag} a b")

@@ -4,24 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import io
 import operator
-from dataclasses import dataclass
 from typing import Annotated, Any
 
 import tyro
 
-from . import COMMANDS
+from .commands import COMMANDS
 from .common import CONFIG
 
 #: Shells for which there are scripts.
 SHELLS = ("bash", "zsh")
-
-
-@dataclass
-class _Nothing:
-    """Of a command without flags."""
 
 
 def script(arguments: list[str]) -> str:
@@ -30,10 +23,9 @@ def script(arguments: list[str]) -> str:
         got = " ".join(arguments) or "nothing"
         raise ValueError(f"--print-completion: expected {' or '.join(SHELLS)}, got {got}")
     flags: list[Any] = []
-    for name, (where, text) in COMMANDS.items():
-        module = importlib.import_module(f".{where}", __package__)
-        cls = getattr(module, name.capitalize(), _Nothing)
-        flags.append(Annotated[cls, tyro.conf.subcommand(name=name, description=text, prefix_name=False)])
+    for name, command in COMMANDS.items():
+        named = tyro.conf.subcommand(name=name, description=command.summary, prefix_name=False)
+        flags.append(Annotated[command.flags, named])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         tyro.cli(

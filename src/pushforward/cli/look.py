@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from ..entries import DATASETS, KINDS, METHODS, Entry, Method
-from .common import Device, Trusted, parse, write_report
+from .common import Opening, RunPlace, Trusted, write_report
 from .words import printable
 
 
@@ -18,23 +18,14 @@ from .words import printable
 class Report:
     """Flags of ``report``."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
+    opening: Opening
     samples: int | None = None
     """Samples to judge by; default: as many as take little time."""
-    trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
-    device: Device = "auto"
-    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
 
-def report(arguments: list[str], command: str) -> int:
+def report(args: Report, command: str) -> int:
     """Write the report of a run again."""
-    args = parse(Report, arguments, "report")
-
-    from ..recipes import open_run
-
-    write_report(open_run(args.run, device=args.device, trust=args.trust), args.samples)
+    write_report(args.opening.open(), args.samples)
     return 0
 
 
@@ -42,16 +33,14 @@ def report(arguments: list[str], command: str) -> int:
 class Info:
     """Arguments of ``info``."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    run: RunPlace
     """Run folder."""
     trust: Trusted = ()
     """Your own class that the run may name; without it a run that names one is refused."""
 
 
-def info(arguments: list[str], command: str) -> int:
+def info(args: Info, command: str) -> int:
     """Say what a run is."""
-    args = parse(Info, arguments, "info")
-
     from ..recipes.info import lines
 
     rows = lines(args.run, args.trust)
@@ -65,18 +54,16 @@ def info(arguments: list[str], command: str) -> int:
 class Compare:
     """Flags of ``compare``."""
 
-    first: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    first: RunPlace
     """Run folder with a report."""
-    second: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+    second: RunPlace
     """Another."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("comparison.html")
     """Page to write."""
 
 
-def compare(arguments: list[str], command: str) -> int:
+def compare(args: Compare, command: str) -> int:
     """Print two runs side by side and write a page of it."""
-    args = parse(Compare, arguments, "compare")
-
     from ..data.write import check_output
     from ..report import compare, compare_text
     from ..runs import RunFolder
@@ -89,13 +76,12 @@ def compare(arguments: list[str], command: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Methods:
-    """``methods`` takes nothing."""
+class Nothing:
+    """``methods`` and ``datasets`` take nothing."""
 
 
-def methods(arguments: list[str], command: str) -> int:
+def methods(args: Nothing, command: str) -> int:
     """Print every component by name."""
-    parse(Methods, arguments, "methods")
     _table(METHODS)
     for kind in KINDS.values():
         if kind.abstract:
@@ -104,14 +90,8 @@ def methods(arguments: list[str], command: str) -> int:
     return 0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Datasets:
-    """``datasets`` takes nothing."""
-
-
-def datasets(arguments: list[str], command: str) -> int:
+def datasets(args: Nothing, command: str) -> int:
     """Print the built-in data."""
-    parse(Datasets, arguments, "datasets")
     _table(DATASETS)
     return 0
 

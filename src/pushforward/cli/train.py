@@ -9,7 +9,7 @@ from typing import Annotated
 import tyro
 
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
-from .common import Trusted, parse, say, write_report
+from .common import Trusted, say, write_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,10 +34,8 @@ class Train:
     compute: ComputeConfig = field(default_factory=ComputeConfig)
 
 
-def train(arguments: list[str], command: str) -> int:
+def train(args: Train, command: str) -> int:
     """Train a run and write its report."""
-    args = parse(Train, arguments, "train", Train(target=tyro.MISSING))
-
     from ..recipes import train
     from ..training import is_first_process
 

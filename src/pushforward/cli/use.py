@@ -10,8 +10,7 @@ from typing import Annotated, TypeVar
 
 import tyro
 
-from ..registry import own_classes
-from .common import Device, Trusted, parse, say
+from .common import Drawing, Opening, Reading, say
 
 T = TypeVar("T")
 
@@ -20,8 +19,8 @@ T = TypeVar("T")
 class Sample:
     """Flags of ``sample``."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
+    opening: Opening
+    drawing: Drawing
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
@@ -32,38 +31,28 @@ class Sample:
     """Conditions, taking turns: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
     guidance: float | None = None
     """Weight of classifier-free guidance; default that of the run."""
-    solver: str | None = None
-    """Solver, for example `heun,steps=20`; default that of the run."""
-    seed: int = 0
-    """Seed of the draws."""
     last_weights: bool = False
     """Use the last weights instead of their average."""
-    trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
-    device: Device = "auto"
-    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
 
-def _trusted(args: Sample | Push | Score) -> tuple[str, ...]:
-    """What the flags of a command trust, the solver that they name too."""
-    return (*args.trust, *own_classes(args.solver))
-
-
-def sample(arguments: list[str], command: str) -> int:
+def sample(args: Sample, command: str) -> int:
     """Draw rows and write them."""
-    args = parse(Sample, arguments, "sample")
     if args.n < 1:
         raise ValueError(f"-n {args.n}: expected a positive number of rows")
 
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import draw_pieces
-    from ..recipes import open_run
 
     check_output(args.out, SUFFIXES, args.escape)
-    run = open_run(args.run, averaged=not args.last_weights, device=args.device, trust=_trusted(args))
+    run = args.opening.open(args.drawing.solver, averaged=not args.last_weights)
     check_form(args.out, run.schema, run.schema.condition is not None, args.n)
     pieces = draw_pieces(
-        run, args.n, args.condition, guidance=args.guidance, solver=args.solver, seed=args.seed
+        run,
+        args.n,
+        args.condition,
+        guidance=args.guidance,
+        solver=args.drawing.solver,
+        seed=args.drawing.seed,
     )
     lengths = ((piece, len(piece[0])) for piece in pieces)
     write_pieces(args.out, _watched("drawing", lengths, args.n), run.schema, args.escape)
@@ -87,42 +76,28 @@ def _watched(title: str, pieces: Iterable[tuple[T, int]], total: int | None = No
 class Push:
     """Flags of ``push``."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """Points to carry, with the columns of the training data."""
+    opening: Opening
+    drawing: Drawing
+    reading: Reading
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("moved.csv")
     """File to write: .csv, .tsv, .parquet, .npy, .npz, .png."""
     escape: bool = False
     """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     back: bool = False
     """Carry data to the source instead."""
-    solver: str | None = None
-    """Solver, for example `heun,steps=20`; default that of the run."""
-    seed: int = 0
-    """Seed of the noise, for stochastic flows and images."""
-    trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
-    max_size: float = 2.0
-    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
-    device: Device = "auto"
-    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
 
-def push(arguments: list[str], command: str) -> int:
+def push(args: Push, command: str) -> int:
     """Carry given points and write where they arrive."""
-    args = parse(Push, arguments, "push")
-
     from ..data.pieces import read_pieces
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import carry_pieces
-    from ..recipes import open_run
 
     check_output(args.out, SUFFIXES, args.escape)
-    run = open_run(args.run, device=args.device, trust=_trusted(args))
+    run = args.opening.open(args.drawing.solver)
     check_form(args.out, run.schema, run.schema.condition is not None)
-    rows = read_pieces(args.rows, run.schema, max_size=args.max_size)
-    pieces = carry_pieces(run, rows, back=args.back, solver=args.solver, seed=args.seed)
+    rows = read_pieces(args.reading.rows, run.schema, max_size=args.reading.max_size)
+    pieces = carry_pieces(run, rows, back=args.back, solver=args.drawing.solver, seed=args.drawing.seed)
     lengths = ((piece, len(piece[0])) for piece in pieces)
     # points of the source are no integers where the data are
     schema = dataclasses.replace(run.schema, integers=()) if args.back else run.schema
@@ -135,10 +110,9 @@ def push(arguments: list[str], command: str) -> int:
 class Score:
     """Flags of ``score``."""
 
-    run: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-    """Run folder."""
-    rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """New rows with the columns of the training data."""
+    opening: Opening
+    drawing: Drawing
+    reading: Reading
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
     """Table to write, .csv, .tsv or .parquet: one log-density a row, in nats and data units."""
     keep: bool = False
@@ -149,34 +123,21 @@ class Score:
     """Flag anomalies in a column `flag`: rows below this quantile of the held-out rows, such as 0.05."""
     bound_samples: int = 1
     """Draws of dequantisation noise that the bound for images averages over; more make it tighter."""
-    solver: str | None = None
-    """Solver, for example `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
-    seed: int = 0
-    """Seed of the dequantisation noise, for images."""
-    trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
-    max_size: float = 2.0
-    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
-    device: Device = "auto"
-    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
 
 
-def score(arguments: list[str], command: str) -> int:
+def score(args: Score, command: str) -> int:
     """Write the log-density of every row."""
-    args = parse(Score, arguments, "score")
-
     import numpy as np
 
     from ..data.beside import write_beside, write_columns
     from ..data.pieces import read_pieces
     from ..data.write import TABLES, check_output
     from ..inference import density_name, score_pieces, threshold
-    from ..recipes import open_run
 
     check_output(args.out, TABLES, args.escape)
-    run = open_run(args.run, device=args.device, trust=_trusted(args))
-    rows = read_pieces(args.rows, run.schema, max_size=args.max_size)
-    given = {"solver": args.solver, "seed": args.seed, "bound_samples": args.bound_samples}
+    run = args.opening.open(args.drawing.solver)
+    rows = read_pieces(args.reading.rows, run.schema, max_size=args.reading.max_size)
+    given = {"solver": args.drawing.solver, "seed": args.drawing.seed, "bound_samples": args.bound_samples}
     pieces = score_pieces(run, rows, **given)
     share, limit, held_out = args.flag_below, None, 0
     if share is not None:
@@ -198,7 +159,7 @@ def score(arguments: list[str], command: str) -> int:
 
     watched = _watched("scoring", columns())
     if args.keep:
-        write_beside(args.out, args.rows, names, watched, args.escape, args.max_size)
+        write_beside(args.out, args.reading.rows, names, watched, args.escape, args.reading.max_size)
     else:
         write_columns(args.out, names, watched)
     if limit is not None:

@@ -7,7 +7,7 @@ import torch
 from torch.func import jacrev, vmap
 
 from pushforward.bijections import Affine, Bijection, Chain, Dequantise, Inverse, Sigmoid, is_stochastic
-from pushforward.stored import bijection_from_json, bijection_to_json
+from pushforward.runs.preprocessing import bijection_from_json, bijection_to_json
 
 DOUBLE = torch.float64
 

@@ -27,8 +27,8 @@ from pushforward.estimators import FlowDensity, FlowOutlierDetector
 from pushforward.estimators.tails import Columns, Tail
 from pushforward.flows import BijectiveFlow, Transformed
 from pushforward.random import seeded
+from pushforward.runs.preprocessing import bijection_from_json, bijection_to_json
 from pushforward.sources import Normal
-from pushforward.stored import bijection_from_json, bijection_to_json
 
 FAST: dict[str, Any] = {"method": "nsf,layers=2,bins=4,width=8", "steps": 5, "random_state": 0}
 WEIGHTS = "a random split cannot be the same for repeated rows as for weighted ones"

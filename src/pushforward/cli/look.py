@@ -66,10 +66,10 @@ def compare(args: Compare, command: str) -> int:
     """Print two runs side by side and write a page of it."""
     from ..data.write import check_output
     from ..report import compare, compare_text
-    from ..runs import RunFolder
+    from ..runs import read_numbers
 
     check_output(args.out, (".html", ".htm"))
-    numbers = [RunFolder(path).numbers() for path in (args.first, args.second)]
+    numbers = [read_numbers(path / "report.json") for path in (args.first, args.second)]
     print(printable(compare_text(*numbers)))
     print(compare(args.first, args.second, args.out))
     return 0

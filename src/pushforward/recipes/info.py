@@ -10,7 +10,7 @@ from ..data import Schema
 from ..entries import DATASETS
 from ..flows import DensityFlow
 from ..registry import Trust
-from ..runs import RunFolder
+from ..runs import RunFolder, read_numbers
 from ..sources import Empirical
 from .components import own_classes
 from .defaults import label, told
@@ -90,7 +90,7 @@ def _figures(folder: RunFolder) -> list[tuple[str, str]]:
     """The held-out likelihood and the headline of the report, where there is one."""
     if not (folder.path / "report.json").exists():
         return [("report", "none yet")]
-    numbers = folder.numbers()
+    numbers = read_numbers(folder.path / "report.json")
     density = next((row for row in numbers.get("density") or [] if row.get("key") == "model"), None)
     found = []
     if density is not None and (mean := density.get("mean")) is not None:

@@ -23,7 +23,7 @@ from ..flows import Flow, Transformed
 from ..random import derive_seed
 from ..registry import Trust, trusting
 from ..rows import Rows
-from ..runs import RunFolder, check_out
+from ..runs import RunFolder, begin, check_data, check_out, clear, clear_report, tidy_run
 from ..settings import check_place, check_text
 from ..training import (
     Result,
@@ -167,18 +167,18 @@ def _train(
             held.enter_context(locked(folder.path))
             decision = check_out(folder.path, config, overwrite)  # again: another run may have just ended
             if decision in ("resume", "extend"):
-                folder.check_data(whole, *outside)
+                check_data(folder, whole, *outside)
         held.enter_context(together())
         launch(fabric, config.compute, say)
         if fabric.global_rank == 0:
             _say(say, decision, config, folder, dataset, start)
             if decision == "new":
-                folder.clear()
-                folder.begin(config, whole, start.known, *outside)
+                clear(folder.path)
+                begin(folder.path, config, whole, start.known, *outside)
             else:
-                folder.tidy()
+                tidy_run(folder.path)
                 if decision == "extend":  # of weights that will be gone
-                    folder.clear_report()
+                    clear_report(folder.path)
                 write_json(folder.path / "config.json", config.to_json())
         fabric.barrier()
         facts = {"command": command or "", "processes": fabric.world_size, "device": str(fabric.device)}

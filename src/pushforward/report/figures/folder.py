@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from ...files import ensure_folder, replacing
-from ...runs import FIGURE, RunFolder
+from ...runs import FIGURE, remove_figures
 from .style import NARROW_FOLDER
 
 
@@ -19,14 +19,14 @@ class Figures:
 
     def __init__(self, path: Path):
         self.path = path / "figures"
-        self.folder = RunFolder(path)
+        self.run = path
         for folder in (self.path, self.path / NARROW_FOLDER):
             if folder.is_symlink() or folder.exists():
                 ensure_folder(folder)
 
     def replace(self, figures: Mapping[str, bytes]) -> None:
         """Write ``figures`` and delete those of the report before that are not among them."""
-        self.folder.remove_figures(keep=figures)
+        remove_figures(self.run, keep=figures)
         for name, content in figures.items():
             assert FIGURE.fullmatch(name), name
             file = self.path / name

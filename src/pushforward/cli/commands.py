@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from . import look, use
 from .train import Train, train
@@ -27,7 +27,7 @@ class Command(Generic[F]):
     summary: str
 
 
-COMMANDS: dict[str, Command] = {
+COMMANDS: dict[str, Command[Any]] = {
     "train": Command(Train, train, "learn a flow from data: pushforward train data.csv"),
     "sample": Command(
         use.Sample, use.sample, "draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv"

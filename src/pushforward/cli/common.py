@@ -111,7 +111,7 @@ def _spelt(cls: type, name: str) -> str:
     return "-n" if name == "n" else f"--{name.replace('_', '-')}"
 
 
-def _flags(cls: type) -> dict[str, Any]:
+def _flags(cls: Any) -> dict[str, Any]:
     """The types of all flags, those of dataclasses within too, by name."""
     hints = typing.get_type_hints(cls, include_extras=True)
     parts = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]

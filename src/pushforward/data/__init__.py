@@ -6,11 +6,13 @@ from .dataset import Dataset as Dataset
 from .load import load as load
 from .pieces import read_rows as read_rows
 from .schema import Schema as Schema
+from .settings import LoadSettings as LoadSettings
 from .write import write_rows as write_rows
 
 __all__ = [
     "ConditionSpec",
     "Dataset",
+    "LoadSettings",
     "MixedConditionSpec",
     "Schema",
     "load",

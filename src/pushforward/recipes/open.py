@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,24 +100,12 @@ def moves(config: RunConfig) -> bool:
 
 def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     """The data of a configuration, or ``target`` read with its settings."""
-    d = config.data
-    return load_data(
-        config.target if target is None else target,
-        condition=d.condition,
-        condition_kind=d.condition_kind,
-        columns=d.columns,
-        exclude=d.exclude,
-        sample_weight=d.sample_weight,
-        holdout=d.holdout,
-        seed=config.seed,
-        deduplicate=d.deduplicate,
-        # where the source is data too, distances between the two are in deviations of the columns
-        preprocess="standardise" if d.preprocess == "auto" and moves(config) else d.preprocess,
-        noise=d.noise,
-        rows=d.rows,
-        resize=d.resize,
-        max_size=d.max_size,
-    )
+    options = {"seed": config.seed, **dataclasses.asdict(config.data)}
+    del options["source"], options["validation"]
+    # where the source is data too, distances between the two are in deviations of the columns
+    if config.data.preprocess == "auto" and moves(config):
+        options["preprocess"] = "standardise"
+    return load_data(config.target if target is None else target, **options)
 
 
 def place_of(folder: RunFolder, recipe: Recipe, stage: Stage) -> RunFolder:

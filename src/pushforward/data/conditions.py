@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from .arrays import condition_values
-from .condition_spec import AnyConditionSpec, ConditionSpec, MixedConditionSpec
+from .condition_spec import ConditionSpec
+from .mixed_condition import AnyConditionSpec, MixedConditionSpec
 from .tables import series_values
 from .text import label_text, natural_order
 

@@ -13,9 +13,9 @@ from .. import random
 from ..rows import Rows
 from ..tensors import Condition
 from .columns import choose, warn_of_identifiers
-from .condition_spec import AnyConditionSpec
 from .conditions import fit_condition, pair_columns
 from .dataset import Dataset, fit_preprocess
+from .mixed_condition import AnyConditionSpec
 from .problems import check_columns
 from .raw import Raw, check_varies
 from .schema import Schema

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .condition_spec import AnyConditionSpec, ConditionSpec, MixedConditionSpec
+from .mixed_condition import AnyConditionSpec
 from .raw import Raw, cells_missing
 from .schema import Schema
 from .text import hint
@@ -91,9 +91,7 @@ class ConditionTally:
 
     def __init__(self, source: str, spec: AnyConditionSpec, where: Callable[[int], str]):
         self.source, self.where, self.rows = source, where, 0
-        self.parts: tuple[ConditionSpec, ...] = (
-            spec.parts if isinstance(spec, MixedConditionSpec) else (spec,)
-        )
+        self.parts = tuple(spec.entries.values())
         self._empty: dict[str, tuple[int, int]] = {}
         self._errors: dict[int, ValueError] = {}
         self._outside: dict[str, tuple[int, float]] = {}

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..rows import Rows
 from ..typed import as_type
-from .condition_spec import AnyConditionSpec
+from .mixed_condition import AnyConditionSpec
 from .text import is_whole
 
 Kind = Literal["table", "image", "array"]

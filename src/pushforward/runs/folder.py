@@ -15,7 +15,7 @@ from ..bijections import Bijection
 from ..config import ModelConfig, OptimConfig, RunConfig, flatten
 from ..contents import Data, Summary
 from ..data import Schema
-from ..data.condition_spec import check_condition
+from ..data.mixed_condition import check_condition
 from ..files import check_sum, read_json, read_tensors
 from ..settings import check_settings
 from ..sources import GaussianMixture, Source

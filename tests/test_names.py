@@ -17,14 +17,10 @@ PACKAGES = [
 ]
 SINGLE = [
     "config",
-    "entries",
     "inference",
     "inputs",
     "random",
-    "registry",
-    "runs",
     "settings",
-    "stored",
     "tensors",
 ]
 MODULES = ["pushforward", *PACKAGES, *(f"pushforward.{name}" for name in SINGLE), "pushforward.data.toys"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -15,7 +14,7 @@ from . import random, registry
 from .flows import Transformed, multi_sample_bound
 from .random import seeded
 from .recipes import Run
-from .rows import Rows
+from .rows import Rows, join_rows
 from .runs import RunFolder
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import ModelSpace
@@ -156,8 +155,7 @@ def draw(
     ``guidance`` that is not finite.
     """
     pieces = list(draw_pieces(run, n, conditions, guidance=guidance, solver=solver, seed=seed))
-    given = [condition for _, condition in pieces if condition is not None]
-    return torch.cat([x for x, _ in pieces]), functools.reduce(join_conditions, given) if given else None
+    return torch.cat([x for x, _ in pieces]), join_conditions(*(condition for _, condition in pieces))
 
 
 def density_name(run: Run) -> str:
@@ -281,19 +279,11 @@ def _whole_pieces(run: Run, rows: Iterable[Rows]) -> Iterator[tuple[Rows, int]]:
         held, count = [*held, part], count + len(part)
         if count < size:
             continue
-        whole, start = _joined(held), 0
+        whole, start = join_rows(held), 0
         while count - start >= size:
             yield whole.take(torch.arange(start, start + size)).to(run.device), size
             start, size = start + size, next(sizes)
         held, count = [whole.take(torch.arange(start, count))], count - start
     if count:
         index = torch.arange(size).clamp(max=count - 1)
-        yield _joined(held).take(index).to(run.device), count
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    """Points and conditions of all ``parts``."""
-    given = [part.condition for part in parts if part.condition is not None]
-    return Rows(
-        torch.cat([part.x for part in parts]), functools.reduce(join_conditions, given) if given else None
-    )
+        yield join_rows(held).take(index).to(run.device), count

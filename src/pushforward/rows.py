@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from .random import uniform
-from .tensors import Condition, map_condition, to_tensor
+from .tensors import Condition, join_conditions, map_condition, to_tensor
 
-__all__ = ["Rows", "as_rows", "both_sides", "masses_of", "weight_of"]
+__all__ = ["Rows", "as_rows", "both_sides", "join_rows", "masses_of", "weight_of"]
 
 
 @dataclass(frozen=True)
@@ -79,6 +79,12 @@ class Rows:
 def as_rows(x: Tensor | Rows) -> Rows:
     """``x`` as rows; a plain tensor or array may be given wherever rows are expected."""
     return x if isinstance(x, Rows) else Rows(x)
+
+
+def join_rows(parts: Sequence[Rows]) -> Rows:
+    """Points and conditions of all ``parts``, one after the other."""
+    x = parts[0].x if len(parts) == 1 else torch.cat([part.x for part in parts])
+    return Rows(x, join_conditions(*(part.condition for part in parts)))
 
 
 def both_sides(source: Tensor | Rows, target: Tensor | Rows) -> tuple[Rows, Rows]:

@@ -219,12 +219,17 @@ def condition_to(condition: Condition | None, device: torch.device | str) -> Con
     return map_condition(lambda c: c.to(device), condition)
 
 
-def join_conditions(first: Condition, second: Condition) -> Condition:
-    """Two conditions concatenated by rows."""
-    if isinstance(first, Tensor) and isinstance(second, Tensor):
-        return torch.cat([first, second])
-    assert isinstance(first, Mapping) and isinstance(second, Mapping)
-    return {name: torch.cat([c, second[name]]) for name, c in first.items()}
+def join_conditions(*parts: Condition | None) -> Condition | None:
+    """The conditions of all parts, concatenated by rows; None where none has any.
+
+    >>> join_conditions(torch.tensor([1]), torch.tensor([2, 3])), join_conditions(None, None)
+    (tensor([1, 2, 3]), None)
+    """
+    named = [part for part in parts if isinstance(part, Mapping)]
+    if named:
+        return {name: torch.cat([part[name] for part in named]) for name in named[0]}
+    given = [part for part in parts if isinstance(part, Tensor)]
+    return torch.cat(given) if given else None
 
 
 def pack_condition(condition: Condition | None) -> dict[str, Tensor]:

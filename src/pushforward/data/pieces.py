@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .. import random
 from ..entries import DATASETS
-from ..rows import Rows
+from ..rows import Rows, join_rows
 from ..tensors import condition_length, map_condition
 from .arrays import ArrayTally, as_numpy, raw_array
 from .limits import MAX_SIZE, check_columns, check_size, checked_max_size
@@ -46,7 +46,7 @@ def read_rows(
     outside the training range.
     """
     size = checked_max_size(max_size)
-    return _joined([*_pieces(source, schema, need_condition, PIECE, size, limit=size)])
+    return join_rows([*_pieces(source, schema, need_condition, PIECE, size, limit=size)])
 
 
 def read_pieces(
@@ -72,17 +72,6 @@ def cells_in_pieces(
     """The names of a text table's columns, and its rows cell by cell as they stand in the file."""
     table = open_text(path, checked_max_size(max_size))
     return table.names, table.cells(at_once(len(table.names), rows))
-
-
-def _joined(parts: list[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    conditions, c = [part.condition for part in parts], None
-    if isinstance(conditions[0], Tensor):
-        c = torch.cat([c for c in conditions if isinstance(c, Tensor)])
-    elif conditions[0] is not None:
-        c = {key: torch.cat([c[key] for c in conditions if isinstance(c, Mapping)]) for key in conditions[0]}
-    return Rows(torch.cat([part.x for part in parts]), c)
 
 
 def _pieces(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -294,6 +293,5 @@ def _write_picture(path: Path, pieces: list[Piece], schema: Schema) -> None:
     if schema.kind == "image":
         write_grid(path, x, schema)
         return
-    conditions = [condition for _, condition in pieces if condition is not None]
-    whole = functools.reduce(join_conditions, conditions) if conditions else None
+    whole = join_conditions(*(condition for _, condition in pieces))
     write_scatter(path, x.numpy(), schema, _decoded(whole, schema))

@@ -231,11 +231,18 @@ def _kind(path: Path) -> str:
     return "symbolic link" if path.is_symlink() else "folder" if path.is_dir() else "file"
 
 
-def check_file(path: Path) -> None:
-    """Raise FileNotFoundError where there is nothing, and ValueError for what is no regular file."""
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise ValueError(f"{path}: expected a file, found a {'folder' if stat.S_ISDIR(mode) else 'device'}")
+def check_file(path: Path) -> int:
+    """The bytes of a file.
+
+    Raises FileNotFoundError where there is nothing, and ValueError for folders, and for pipes and devices,
+    whose reading may never end.
+    """
+    about = path.stat()
+    if not stat.S_ISREG(about.st_mode):
+        kinds = {stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket", stat.S_IFDIR: "folder"}
+        kind = kinds.get(stat.S_IFMT(about.st_mode), "device")
+        raise ValueError(f"{path}: expected a file, found a {kind}")
+    return about.st_size
 
 
 def read_json(path: Path) -> Any:
@@ -245,9 +252,9 @@ def read_json(path: Path) -> Any:
     file, larger than :data:`LARGEST_JSON`, nested deeper than :data:`DEEPEST`, or no JSON.
     """
     try:
-        check_file(path)
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"{path}: damaged ({path.stat().st_size / 2**20:,.0f} MiB of JSON)")
+        size = check_file(path)
+        if size > LARGEST_JSON:
+            raise ValueError(f"{path}: damaged ({size / 2**20:,.0f} MiB of JSON)")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise

@@ -137,24 +137,18 @@ def draw_pieces(
 
 
 def draw(
-    run: Run,
-    n: int,
-    conditions: Sequence[str] = (),
-    *,
-    guidance: float | None = None,
-    solver: str | None = None,
-    seed: int = 0,
+    run: Run, n: int, conditions: Sequence[str] = (), **options: Any
 ) -> tuple[Tensor, Condition | None]:
     """``n`` samples in data units and the encoded condition of each (None without).
 
     Several ``conditions`` take turns over the rows; the values of several columns are separated by commas.
     Without any, conditions are drawn from those of the training data.  The first rows do not depend on
-    ``n``, bit for bit.
+    ``n``, bit for bit.  ``options``: ``guidance``, ``solver`` and ``seed`` of :func:`draw_pieces`.
 
     Raises ValueError for an unknown label, a condition or guidance that the run does not take, and a
     ``guidance`` that is not finite.
     """
-    pieces = list(draw_pieces(run, n, conditions, guidance=guidance, solver=solver, seed=seed))
+    pieces = list(draw_pieces(run, n, conditions, **options))
     return torch.cat([x for x, _ in pieces]), join_conditions(*(condition for _, condition in pieces))
 
 
@@ -186,25 +180,23 @@ def score_pieces(
     return pieces()
 
 
-def score(
-    run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
-) -> tuple[str, list[float]]:
+def score(run: Run, rows: Rows, **options: Any) -> tuple[str, list[float]]:
     """The name of the score ("log_prob", or "log_prob_bound" for dequantised data) and its values.
 
-    ``bound_samples``: draws of noise over which the bound averages the density.  The noise of a row does not
+    ``options``: ``solver``, ``seed`` and ``bound_samples``, draws of noise over which the bound averages the
+    density.  The noise of a row does not
     depend on how many rows follow.  Raises ValueError for fewer than one, and for more than one if the
     density is exact or the model itself has only a bound.
     """
-    pieces = score_pieces(run, [rows], solver=solver, seed=seed, bound_samples=bound_samples)
+    pieces = score_pieces(run, [rows], **options)
     return density_name(run), [value for piece in pieces for value in piece.tolist()]
 
 
-def threshold(
-    run: Run, share: float, *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
-) -> tuple[float, int]:
+def threshold(run: Run, share: float, **options: Any) -> tuple[float, int]:
     """The log-density that a ``share`` of the held-out rows lies below, and the number of these rows.
 
-    About the same share of new rows like the training data lies below it.  Raises ValueError for a share
+    About the same share of new rows like the training data lies below it.  ``options``: those of
+    :func:`score`.  Raises ValueError for a share
     outside (0, 0.5), a run without held-out rows, and missing data.
     """
     if not 0 < share < 0.5:
@@ -212,7 +204,7 @@ def threshold(
     held_out = run.dataset.test
     if len(held_out) == 0:
         raise ValueError(f"--flag-below: {run.path} has no held-out rows for the threshold (--holdout)")
-    values = score(run, held_out, solver=solver, seed=seed, bound_samples=bound_samples)[1]
+    values = score(run, held_out, **options)[1]
     if held_out.weight is None:
         return float(np.quantile(values, share)), len(values)
     return float(np.quantile(values, share, weights=held_out.weight, method="inverted_cdf")), len(values)
@@ -255,8 +247,8 @@ def carry_pieces(
     return pieces()
 
 
-def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None, seed: int = 0) -> Tensor:
-    """Rows of the source carried to the data, or ``back``, in data units.
+def carry(run: Run, rows: Rows, **options: Any) -> Tensor:
+    """Rows of the source carried to the data, or ``back``, in data units.  ``options``: also ``solver`` and ``seed``.
 
     If the source is given points (``--source``) its rows are also in data units; those of a normal source are
     the latent points.  The noise of a row does not depend on how many rows follow.
@@ -264,7 +256,7 @@ def carry(run: Run, rows: Rows, *, back: bool = False, solver: str | None = None
     Raises ValueError for latent points of images, which are not images, and for ``back`` with a flow that has
     no inverse.
     """
-    return torch.cat([x for x, _ in carry_pieces(run, [rows], back=back, solver=solver, seed=seed)])
+    return torch.cat([x for x, _ in carry_pieces(run, [rows], **options)])
 
 
 def _whole_pieces(run: Run, rows: Iterable[Rows]) -> Iterator[tuple[Rows, int]]:

@@ -17,6 +17,7 @@ from typing import Any
 import tyro
 
 from pushforward.cli import COMMANDS, main
+from pushforward.cli.commands import flags_of
 from pushforward.entries import KINDS
 from pushforward.settings import BOUNDS, Whole
 
@@ -69,7 +70,7 @@ class Flag:
 
 def flags(command: str) -> list[Flag]:
     """All that ``command`` takes, by its dataclass."""
-    return list(_fields(COMMANDS[command].flags))
+    return list(_fields(flags_of(command)))
 
 
 def _fields(cls: type) -> typing.Iterator[Flag]:

@@ -15,7 +15,7 @@ from typing import NoReturn
 from .. import registry
 from .._version import __version__
 from ..settings import shown
-from .commands import COMMANDS
+from .commands import COMMANDS, flags_of, summary_of
 from .common import parse, show_warning
 from .program import Signals, guarded, set_streams
 from .words import printable
@@ -25,7 +25,7 @@ HELP = f"""pushforward {__version__}: carry one distribution into another
 usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its options)
 
 commands:
-{chr(10).join(f"  {name:<10}{command.summary}" for name, command in COMMANDS.items())}
+{chr(10).join(f"  {name:<10}{summary_of(name)}" for name in COMMANDS)}
 
 --plugin FILE, with any of them, runs a file of Python that registers parts of your own.
 pushforward --print-completion bash|zsh writes what completes commands and flags in that shell.
@@ -83,12 +83,11 @@ def _run(args: list[str]) -> int:
         return 0
     if name not in COMMANDS:
         raise ValueError(f"unknown command {shown(name)}{registry.suggest(name[:80], COMMANDS)}")
-    command = COMMANDS[name]
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         warnings.showwarning = show_warning
-        flags = parse(command.flags, rest, name, command.summary)
-        return command.run(flags, f"pushforward {shlex.join(command_line)}")
+        flags = parse(flags_of(name), rest, name, summary_of(name))
+        return COMMANDS[name](flags, f"pushforward {shlex.join(command_line)}")
 
 
 def _plugged(args: list[str]) -> list[str]:

@@ -1,50 +1,37 @@
-"""Every command: its flags, the function that runs it, and what it does."""
+"""Every command by name: a function of its flags, whose first line says what it does."""
 
 from __future__ import annotations
 
+import inspect
+import typing
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from . import look, use
-from .train import Train, train
+from .look import compare, datasets, info, methods, report
+from .train import train
+from .use import push, sample, score
 
-__all__ = ["COMMANDS", "Command"]
+__all__ = ["COMMANDS", "flags_of", "summary_of"]
 
-F = TypeVar("F")
-
-
-@dataclass(frozen=True)
-class Command(Generic[F]):
-    """A command.
-
-    flags: a dataclass, of which tyro makes flags.  run: is called with these and the whole command line, and
-    returns the exit status.
-    """
-
-    flags: type[F]
-    run: Callable[[F, str], int]
-    summary: str
-
-
-COMMANDS: dict[str, Command[Any]] = {
-    "train": Command(Train, train, "learn a flow from data: pushforward train data.csv"),
-    "sample": Command(
-        use.Sample, use.sample, "draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv"
-    ),
-    "push": Command(
-        use.Push,
-        use.push,
-        "carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)",
-    ),
-    "score": Command(
-        use.Score, use.score, "log-density of new rows: pushforward score RUN new.csv -o scores.csv"
-    ),
-    "report": Command(look.Report, look.report, "write RUN/report.html again"),
-    "info": Command(
-        look.Info, look.info, "what a run is: data, model, steps, what it learnt, and what to do with it"
-    ),
-    "compare": Command(look.Compare, look.compare, "two runs side by side: pushforward compare RUN RUN"),
-    "methods": Command(look.Nothing, look.methods, "the recipes, with their papers"),
-    "datasets": Command(look.Nothing, look.datasets, "the built-in data"),
+#: A command is called with its flags and the whole command line, and returns the exit status.
+COMMANDS: dict[str, Callable[[Any, str], int]] = {
+    "train": train,
+    "sample": sample,
+    "push": push,
+    "score": score,
+    "report": report,
+    "info": info,
+    "compare": compare,
+    "methods": methods,
+    "datasets": datasets,
 }
+
+
+def flags_of(name: str) -> type:
+    """The dataclass of the flags that a command takes."""
+    return typing.get_type_hints(COMMANDS[name])["args"]
+
+
+def summary_of(name: str) -> str:
+    """What a command does, in a line."""
+    return (inspect.getdoc(COMMANDS[name]) or "").partition("\n")[0]

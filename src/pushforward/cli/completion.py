@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from .commands import COMMANDS
+from .commands import COMMANDS, flags_of, summary_of
 from .common import CONFIG
 
 #: Shells for which there are scripts.
@@ -23,9 +23,9 @@ def script(arguments: list[str]) -> str:
         got = " ".join(arguments) or "nothing"
         raise ValueError(f"--print-completion: expected {' or '.join(SHELLS)}, got {got}")
     flags: list[Any] = []
-    for name, command in COMMANDS.items():
-        named = tyro.conf.subcommand(name=name, description=command.summary, prefix_name=False)
-        flags.append(Annotated[command.flags, named])
+    for name in COMMANDS:
+        named = tyro.conf.subcommand(name=name, description=summary_of(name), prefix_name=False)
+        flags.append(Annotated[flags_of(name), named])
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
         tyro.cli(

@@ -24,7 +24,7 @@ class Report:
 
 
 def report(args: Report, command: str) -> int:
-    """Write the report of a run again."""
+    """Write the report of a run, RUN/report.html, again."""
     write_report(args.opening.open(), args.samples)
     return 0
 
@@ -40,7 +40,7 @@ class Info:
 
 
 def info(args: Info, command: str) -> int:
-    """Say what a run is."""
+    """What a run is: data, model, steps, what it learnt, and what to do with it."""
     from ..recipes.info import lines
 
     rows = lines(args.run, args.trust)
@@ -63,7 +63,7 @@ class Compare:
 
 
 def compare(args: Compare, command: str) -> int:
-    """Print two runs side by side and write a page of it."""
+    """Two runs side by side: pushforward compare RUN RUN"""
     from ..data.write import check_output
     from ..report import compare, compare_text
     from ..runs import read_numbers
@@ -81,7 +81,7 @@ class Nothing:
 
 
 def methods(args: Nothing, command: str) -> int:
-    """Print every component by name."""
+    """The recipes, with their papers."""
     _table(METHODS)
     for kind in KINDS.values():
         if kind.abstract:
@@ -91,7 +91,7 @@ def methods(args: Nothing, command: str) -> int:
 
 
 def datasets(args: Nothing, command: str) -> int:
-    """Print the built-in data."""
+    """The built-in data."""
     _table(DATASETS)
     return 0
 

@@ -35,7 +35,7 @@ class Train:
 
 
 def train(args: Train, command: str) -> int:
-    """Train a run and write its report."""
+    """Learn a flow from data and write its report: pushforward train data.csv"""
     from ..recipes import train
     from ..training import is_first_process
 

@@ -36,7 +36,7 @@ class Sample:
 
 
 def sample(args: Sample, command: str) -> int:
-    """Draw rows and write them."""
+    """Draw from a trained flow: pushforward sample RUN -n 1000 -o samples.csv"""
     if args.n < 1:
         raise ValueError(f"-n {args.n}: expected a positive number of rows")
 
@@ -88,7 +88,7 @@ class Push:
 
 
 def push(args: Push, command: str) -> int:
-    """Carry given points and write where they arrive."""
+    """Carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)"""
     from ..data.pieces import read_pieces
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import carry_pieces
@@ -126,7 +126,7 @@ class Score:
 
 
 def score(args: Score, command: str) -> int:
-    """Write the log-density of every row."""
+    """Log-density of new rows: pushforward score RUN new.csv -o scores.csv"""
     import numpy as np
 
     from ..data.beside import write_beside, write_columns

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import stat
-from pathlib import Path
 from typing import Any
 
 #: Gigabytes that the numbers of one input may take, where nothing is said.
@@ -74,13 +72,3 @@ def longest_line(max_size: float) -> int:
 
 def _gigabytes(size: float) -> str:
     return f"{size / 1e9:,.3g} GB" if size < 1e12 else f"{size / 1e9:,.0f} GB"
-
-
-def check_regular(path: Path) -> int:
-    """The bytes of a file.  Raises ValueError for pipes and devices, whose reading may never end."""
-    about = path.stat()
-    if not stat.S_ISREG(about.st_mode):
-        kinds = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFDIR: "a folder"}
-        kind = kinds.get(stat.S_IFMT(about.st_mode), "a device")
-        raise ValueError(f"{path}: expected a file, found {kind}")
-    return about.st_size

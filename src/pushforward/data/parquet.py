@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .limits import MAX_SIZE, check_columns, check_regular, check_size
+from ..files import check_file
+from .limits import MAX_SIZE, check_columns, check_size
 from .raw import Raw
 from .stretches import whole
 from .tables import series_values
@@ -82,7 +83,7 @@ def open_parquet(path: Path, max_size: float = MAX_SIZE) -> ParquetTable:
 
     Raises ValueError where it is none, damaged, has too many columns, or values that unfold to too much.
     """
-    check_regular(path)
+    check_file(path)
     with _readable(path), _opened(path) as file:
         about, schema = file.metadata, file.schema_arrow
         check_columns(str(path), about.num_columns, max_size)

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from ..entries import DATASETS
+from ..files import check_file
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
-from .limits import MAX_SIZE, check_regular
+from .limits import MAX_SIZE
 from .parquet import read_parquet
 from .raw import Raw
 from .tables import read_frame
@@ -119,7 +120,7 @@ def find_path(source: str | Path) -> tuple[Path, str | None]:
             raise ValueError(
                 f"{path}: cannot read {suffix or 'a file without suffix'}; known: {', '.join(READERS)}"
             )
-        check_regular(path)
+        check_file(path)
     return path, key
 
 

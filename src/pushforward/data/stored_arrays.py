@@ -17,7 +17,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from .limits import check_regular
+from ..files import check_file
 
 #: Bytes of a header of an array, and of the list of members of an npz file, that are read at most.
 HEADER, DIRECTORY = 10_000, 4_000_000
@@ -115,7 +115,7 @@ def _sound(where: str) -> Iterator[None]:
 
 def open_npy(path: Path) -> StoredArray:
     """The array of an npy file.  Raises ValueError where the file is damaged or holds Python objects."""
-    size = check_regular(path)
+    size = check_file(path)
     with _sound(str(path)), path.open("rb") as file:
         return _header(file, str(path), size, partial(path.open, "rb"))
 
@@ -127,7 +127,7 @@ def open_npz(path: Path) -> Iterator[dict[str, StoredArray]]:
     Raises ValueError where the file is damaged, encrypted, compressed in another way than NumPy does, or
     holds Python objects.
     """
-    size = check_regular(path)
+    size = check_file(path)
     with contextlib.ExitStack() as stack:
         with _sound(str(path)):
             with path.open("rb") as plain:

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
-from .limits import LINE, MAX_SIZE, check_columns, check_regular, longest_line, raise_to
+from ..files import check_file
+from .limits import LINE, MAX_SIZE, check_columns, longest_line, raise_to
 from .raw import MISSING, Raw
 from .stretches import whole
 from .tables import default_names
@@ -256,7 +257,7 @@ def open_text(path: Path, max_size: float = MAX_SIZE) -> TextTable:
     Raises ValueError for a file that is empty, not UTF-8 or holds no rows, a first line that is longer than
     a row may be, and names of columns that are numbers.
     """
-    check_regular(path)
+    check_file(path)
     longest = longest_line(max_size)
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:

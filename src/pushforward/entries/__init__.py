@@ -1,4 +1,7 @@
-"""Every component by name: where it lives, what it is, which paper it comes from.  Standard library only."""
+"""Every component by name: where it lives, what it is, which paper it comes from.  Standard library only.
+
+An entry is one line, or two where it is long; the formatter, which would make six of it, is off for these.
+"""
 
 from .base import Entry, Kind, Method
 from .data import DATASETS

@@ -4,6 +4,8 @@ from .base import table
 
 __all__ = ["DATASETS"]
 
+# fmt: off
+# fmt: off
 DATASETS = {
     **table(
         "pushforward.data.toys",
@@ -19,25 +21,13 @@ DATASETS = {
     ),
     **table(
         "pushforward.data.builtin",
-        (
-            "digits",
-            "digits",
-            "1,797 handwritten digits, 8 x 8 pixels, 10 labels",
-            "Alpaydin & Kaynak 1998, doi 10.24432/C50P49",
-        ),
+        ("digits", "digits", "1,797 handwritten digits, 8 x 8 pixels, 10 labels",
+         "Alpaydin & Kaynak 1998, doi 10.24432/C50P49"),
         ("iris", "iris", "150 flowers, 4 columns, 3 labels", "Fisher 1936, doi 10.24432/C56C76"),
         ("wine", "wine", "178 wines, 13 columns, 3 labels", "Aeberhard & Forina 1992, doi 10.24432/C5PC7J"),
-        (
-            "breast-cancer",
-            "breast_cancer",
-            "569 tumours, 30 columns, 2 labels",
-            "Wolberg et al. 1993, doi 10.24432/C5DW2B",
-        ),
-        (
-            "diabetes",
-            "diabetes",
-            "442 patients, 10 columns, condition `progression`",
-            "Efron et al. 2004, doi 10.1214/009053604000000067",
-        ),
+        ("breast-cancer", "breast_cancer", "569 tumours, 30 columns, 2 labels",
+         "Wolberg et al. 1993, doi 10.24432/C5DW2B"),
+        ("diabetes", "diabetes", "442 patients, 10 columns, condition `progression`",
+         "Efron et al. 2004, doi 10.1214/009053604000000067"),
     ),
 }

@@ -4,83 +4,44 @@ from .base import table
 
 __all__ = ["COUPLINGS", "GAMMAS", "SCHEDULES", "TIMES", "WEIGHTINGS"]
 
+# fmt: off
 COUPLINGS = table(
     "pushforward.couplings",
-    (
-        "independent",
-        "Independent",
-        "source and target drawn independently",
-        "Lipman et al. 2023, arXiv 2210.02747",
-    ),
+    ("independent", "Independent", "source and target drawn independently",
+     "Lipman et al. 2023, arXiv 2210.02747"),
     ("ot", "MinibatchOT", "exact optimal transport of the batch", "Tong et al. 2024, arXiv 2302.00482"),
     ("sinkhorn", "SinkhornOT", "entropic optimal transport of the batch", "Cuturi 2013, arXiv 1306.0895"),
-    (
-        "unbalanced",
-        "UnbalancedOT",
-        "entropic transport that gives less weight to far rows",
-        "Chizat et al. 2018, arXiv 1607.05816",
-    ),
-    (
-        "partial",
-        "PartialOT",
-        "exact transport of a share of the batch",
-        "Chapel et al. 2020, arXiv 2002.08276",
-    ),
-    (
-        "c2ot",
-        "ConditionalOT",
-        "optimal transport that keeps conditions with their rows",
-        "Cheng & Schwing 2025, arXiv 2503.10636",
-    ),
-    (
-        "semidiscrete",
-        "SemidiscreteOT",
-        "optimal transport to the whole data set, fitted once",
-        "Mousavi-Hosseini et al. 2025, arXiv 2509.25519",
-    ),
-    (
-        "dataset",
-        "DatasetOT",
-        "one exact plan between a source that is data and the target",
-        "Peyre & Cuturi 2019, arXiv 1803.00567",
-    ),
+    ("unbalanced", "UnbalancedOT", "entropic transport that gives less weight to far rows",
+     "Chizat et al. 2018, arXiv 1607.05816"),
+    ("partial", "PartialOT", "exact transport of a share of the batch",
+     "Chapel et al. 2020, arXiv 2002.08276"),
+    ("c2ot", "ConditionalOT", "optimal transport that keeps conditions with their rows",
+     "Cheng & Schwing 2025, arXiv 2503.10636"),
+    ("semidiscrete", "SemidiscreteOT", "optimal transport to the whole data set, fitted once",
+     "Mousavi-Hosseini et al. 2025, arXiv 2509.25519"),
+    ("dataset", "DatasetOT", "one exact plan between a source that is data and the target",
+     "Peyre & Cuturi 2019, arXiv 1803.00567"),
 )
 
 SCHEDULES = table(
     "pushforward.paths",
     ("linear", "Linear", "alpha = t, sigma = 1 - t (CondOT)", "Lipman et al. 2023, arXiv 2210.02747"),
-    (
-        "lipman",
-        "LipmanOT",
-        "alpha = t, sigma = 1 - (1 - sigma_min) t",
-        "Lipman et al. 2023, arXiv 2210.02747",
-    ),
+    ("lipman", "LipmanOT", "alpha = t, sigma = 1 - (1 - sigma_min) t",
+     "Lipman et al. 2023, arXiv 2210.02747"),
     ("vp", "VariancePreserving", "variance preserving diffusion", "Song et al. 2021, arXiv 2011.13456"),
     ("ve", "VarianceExploding", "variance exploding diffusion", "Song et al. 2021, arXiv 2011.13456"),
-    (
-        "trig",
-        "Trigonometric",
-        "alpha = sin(pi t / 2), sigma = cos(pi t / 2)",
-        "Albergo & Vanden-Eijnden 2023, arXiv 2209.15571",
-    ),
-    (
-        "polynomial",
-        "Polynomial",
-        "alpha = t^power, sigma = 1 - t^power",
-        "Lipman et al. 2024, arXiv 2412.06264",
-    ),
+    ("trig", "Trigonometric", "alpha = sin(pi t / 2), sigma = cos(pi t / 2)",
+     "Albergo & Vanden-Eijnden 2023, arXiv 2209.15571"),
+    ("polynomial", "Polynomial", "alpha = t^power, sigma = 1 - t^power",
+     "Lipman et al. 2024, arXiv 2412.06264"),
     ("follmer", "Follmer", "alpha = t, sigma = sqrt(1 - t^2)", "Dai et al. 2023, arXiv 2309.03490"),
 )
 
 GAMMAS = table(
     "pushforward.paths",
     ("constant", "Constant", "noise of the same deviation at every t", "Tong et al. 2024, arXiv 2302.00482"),
-    (
-        "brownian",
-        "Brownian",
-        "sigma sqrt(t (1 - t)), the Brownian bridge",
-        "Albergo et al. 2023, arXiv 2303.08797",
-    ),
+    ("brownian", "Brownian", "sigma sqrt(t (1 - t)), the Brownian bridge",
+     "Albergo et al. 2023, arXiv 2303.08797"),
     ("quadratic", "Quadratic", "scale t (1 - t)", "Albergo et al. 2023, arXiv 2303.08797"),
     ("sine", "SineSquared", "scale sin^2(pi t)", "Albergo et al. 2023, arXiv 2303.08797"),
 )
@@ -88,12 +49,8 @@ GAMMAS = table(
 TIMES = table(
     "pushforward.objectives",
     ("uniform", "Uniform", "uniform on [0, 1]"),
-    (
-        "late",
-        "Late",
-        "more times near the data, for sharp densities",
-        "cf. Wildberger et al. 2023, arXiv 2305.17161",
-    ),
+    ("late", "Late", "more times near the data, for sharp densities",
+     "cf. Wildberger et al. 2023, arXiv 2305.17161"),
     ("logit-normal", "LogitNormal", "more times in the middle", "Esser et al. 2024, arXiv 2403.03206"),
     ("u-shaped", "UShaped", "more times at both ends, for reflow", "Lee et al. 2024, arXiv 2405.20320"),
 )
@@ -101,11 +58,7 @@ TIMES = table(
 WEIGHTINGS = table(
     "pushforward.objectives",
     ("uniform", "Equal", "every time has the same weight"),
-    (
-        "min-snr",
-        "MinSNR",
-        "min(SNR, gamma) on the error of the data, in any prediction",
-        "Hang et al. 2023, arXiv 2303.09556",
-    ),
+    ("min-snr", "MinSNR", "min(SNR, gamma) on the error of the data, in any prediction",
+     "Hang et al. 2023, arXiv 2303.09556"),
     ("power", "Power", "t^early (1 - t)^late"),
 )

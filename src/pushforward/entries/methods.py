@@ -10,22 +10,18 @@ _TONG = "Tong et al. 2024, arXiv 2302.00482"
 _BRIDGES = "Tong et al. 2024, arXiv 2307.03672"
 _SONG = f"Song et al. 2021, arXiv 2011.13456, and {_LIPMAN}"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
+_REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
 
+# fmt: off
 RECIPES = {
-    "flow-matching": Entry(
-        "pushforward.recipes.matching:Matching", "regression on the velocities of a path", _LIPMAN
-    ),
-    "bridge-matching": Entry(
-        "pushforward.recipes.bridges:Bridges",
-        "regression on velocity and score of Brownian bridges",
-        _BRIDGES,
-    ),
-    "maximum-likelihood": Entry(
-        "pushforward.recipes.likelihood:Likelihood",
-        "training by the likelihood, for normalizing flows",
-        _DINH,
-    ),
+    "flow-matching": Entry("pushforward.recipes.matching:Matching",
+                           "regression on the velocities of a path", _LIPMAN),
+    "bridge-matching": Entry("pushforward.recipes.bridges:Bridges",
+                             "regression on velocity and score of Brownian bridges", _BRIDGES),
+    "maximum-likelihood": Entry("pushforward.recipes.likelihood:Likelihood",
+                                "training by the likelihood, for normalizing flows", _DINH),
 }
+# fmt: on
 
 
 def by_likelihood(name: str, flow: Entry) -> Method:
@@ -33,47 +29,25 @@ def by_likelihood(name: str, flow: Entry) -> Method:
     return Method(flow.summary, flow.paper, {"flow": name}, "maximum-likelihood", not flow.own_source)
 
 
+# fmt: off
 METHODS = {
     "fm": Method("flow matching on straight paths", _LIPMAN),
-    "i-cfm": Method(
-        "conditional flow matching, independent coupling, noise 0.1",
-        _TONG,
-        {"coupling": "independent", "gamma": "0.1"},
-    ),
+    "i-cfm": Method("conditional flow matching, independent coupling, noise 0.1", _TONG,
+                    {"coupling": "independent", "gamma": "0.1"}),
     "ot-cfm": Method("conditional flow matching, minibatch optimal transport", _TONG, {"coupling": "ot"}),
-    "sb-cfm": Method(
-        "probability flow of the Schroedinger bridge: entropic plan, Brownian bridges",
-        _TONG,
-        {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
-    ),
-    "sf2m": Method(
-        "velocity and score of the Schroedinger bridge, for its ODE or its SDE",
-        _BRIDGES,
-        {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"},
-        recipe="bridge-matching",
-    ),
-    "vp": Method(
-        "variance preserving diffusion path, noise prediction", _SONG, {"path": "vp", "prediction": "noise"}
-    ),
-    "ve": Method(
-        "variance exploding diffusion path, noise prediction",
-        _SONG,
-        {"path": "ve,sigma_max=10", "prediction": "noise"},
-    ),
-    "rectified-flow": Method(
-        "flow matching, then a round of reflow; with --distil a map of one step",
-        "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320",
-        {"reflow": 1},
-    ),
-    "c2ot": Method(
-        "optimal transport that keeps conditions with their rows",
-        "Cheng & Schwing 2025, arXiv 2503.10636",
-        {"coupling": "c2ot"},
-    ),
-    "semidiscrete-ot": Method(
-        "optimal transport to the whole data set, fitted once",
-        "Mousavi-Hosseini et al. 2025, arXiv 2509.25519",
-        {"coupling": "semidiscrete"},
-    ),
+    "sb-cfm": Method("probability flow of the Schroedinger bridge: entropic plan, Brownian bridges", _TONG,
+                     {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"}),
+    "sf2m": Method("velocity and score of the Schroedinger bridge, for its ODE or its SDE", _BRIDGES,
+                   {"coupling": "sinkhorn", "gamma": "brownian,sigma=0.5"}, "bridge-matching"),
+    "vp": Method("variance preserving diffusion path, noise prediction", _SONG,
+                 {"path": "vp", "prediction": "noise"}),
+    "ve": Method("variance exploding diffusion path, noise prediction", _SONG,
+                 {"path": "ve,sigma_max=10", "prediction": "noise"}),
+    "rectified-flow": Method("flow matching, then a round of reflow; with --distil a map of one step",
+                             _REFLOW, {"reflow": 1}),
+    "c2ot": Method("optimal transport that keeps conditions with their rows",
+                   "Cheng & Schwing 2025, arXiv 2503.10636", {"coupling": "c2ot"}),
+    "semidiscrete-ot": Method("optimal transport to the whole data set, fitted once",
+                              "Mousavi-Hosseini et al. 2025, arXiv 2509.25519", {"coupling": "semidiscrete"}),
     **{name: by_likelihood(name, flow) for name, flow in FLOWS.items()},
 }

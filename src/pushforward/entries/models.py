@@ -4,6 +4,7 @@ from .base import table
 
 __all__ = ["BASES", "FLOWS", "NETWORKS"]
 
+# fmt: off
 NETWORKS = table(
     "pushforward.nn",
     ("mlp", "MLP", "plain multilayer perceptron on (t, x)"),
@@ -22,61 +23,33 @@ FLOWS = {
     ),
     **table(
         "pushforward.flows",
-        (
-            "maf",
-            "maf",
-            "masked affine autoregressive, slow to sample",
-            "Papamakarios et al. 2017, arXiv 1705.07057",
-        ),
-        (
-            "iaf",
-            "iaf",
-            "inverse affine autoregressive, slow to score and to train on data",
-            "Kingma et al. 2016, arXiv 1606.04934",
-        ),
+        ("maf", "maf", "masked affine autoregressive, slow to sample",
+         "Papamakarios et al. 2017, arXiv 1705.07057"),
+        ("iaf", "iaf", "inverse affine autoregressive, slow to score and to train on data",
+         "Kingma et al. 2016, arXiv 1606.04934"),
         small="layers=2,width=32",
         one_column="nsf-ar",
     ),
     **table(
         "pushforward.flows",
-        (
-            "nsf-ar",
-            "nsf_ar",
-            "autoregressive rational-quadratic splines, slow to sample",
-            "Durkan et al. 2019, arXiv 1906.04032",
-        ),
+        ("nsf-ar", "nsf_ar", "autoregressive rational-quadratic splines, slow to sample",
+         "Durkan et al. 2019, arXiv 1906.04032"),
         small="layers=2,width=32",
     ),
     **table(
         "pushforward.flows",
-        (
-            "residual",
-            "residual",
-            "residual flow: layers x + g(x), g a contraction, slow to sample",
-            "Chen et al. 2019, arXiv 1906.02735",
-        ),
+        ("residual", "residual", "residual flow: layers x + g(x), g a contraction, slow to sample",
+         "Chen et al. 2019, arXiv 1906.02735"),
         small="layers=4",
     ),
     **table(
         "pushforward.flows",
-        (
-            "vae",
-            "VAE",
-            "variational autoencoder; its density is a lower bound",
-            "Kingma & Welling 2014, arXiv 1312.6114",
-        ),
-        (
-            "glow",
-            "glow",
-            "images: coupling layers and 1x1 convolutions at several scales",
-            "Kingma & Dhariwal 2018, arXiv 1807.03039",
-        ),
-        (
-            "tarflow",
-            "tarflow",
-            "images: autoregressive transformers over patches, slow to sample",
-            "Zhai et al. 2024, arXiv 2412.06329",
-        ),
+        ("vae", "VAE", "variational autoencoder; its density is a lower bound",
+         "Kingma & Welling 2014, arXiv 1312.6114"),
+        ("glow", "glow", "images: coupling layers and 1x1 convolutions at several scales",
+         "Kingma & Dhariwal 2018, arXiv 1807.03039"),
+        ("tarflow", "tarflow", "images: autoregressive transformers over patches, slow to sample",
+         "Zhai et al. 2024, arXiv 2412.06329"),
         own_source=True,
     ),
 }
@@ -84,16 +57,8 @@ FLOWS = {
 BASES = table(
     "pushforward.sources",
     ("normal", "Normal", "the standard normal distribution, the default"),
-    (
-        "student-t",
-        "StudentT",
-        "heavy tails, with learnt degrees of freedom",
-        "Jaini et al. 2020, arXiv 1907.04481",
-    ),
-    (
-        "mixture",
-        "LearntMixture",
-        "a learnt mixture of normal distributions",
-        "Izmailov et al. 2020, arXiv 1912.13025",
-    ),
+    ("student-t", "StudentT", "heavy tails, with learnt degrees of freedom",
+     "Jaini et al. 2020, arXiv 1907.04481"),
+    ("mixture", "LearntMixture", "a learnt mixture of normal distributions",
+     "Izmailov et al. 2020, arXiv 1912.13025"),
 )

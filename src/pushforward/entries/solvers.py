@@ -4,6 +4,8 @@ from .base import table
 
 __all__ = ["SOLVERS"]
 
+# fmt: off
+# fmt: off
 SOLVERS = table(
     "pushforward.solvers",
     ("euler", "Euler", "first order, fixed steps"),
@@ -11,28 +13,13 @@ SOLVERS = table(
     ("heun", "Heun", "second order, fixed steps"),
     ("ab2", "AB2", "second order, one evaluation a step, fixed steps", "Bashforth & Adams 1883"),
     ("rk4", "RK4", "fourth order, fixed steps", "Kutta 1901"),
-    (
-        "dopri5",
-        "Dopri5",
-        "fifth order, adaptive, a step size per sample",
-        "Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3",
-    ),
-    (
-        "tsit5",
-        "Tsit5",
-        "fifth order, adaptive, a step size per sample",
-        "Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002",
-    ),
-    (
-        "euler-maruyama",
-        "EulerMaruyama",
-        "stochastic equations: weak order 1, fixed steps",
-        "Maruyama 1955, doi 10.1007/BF02846028",
-    ),
-    (
-        "stochastic-heun",
-        "StochasticHeun",
-        "stochastic equations: weak order 2 for additive noise, fixed steps",
-        "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5",
-    ),
+    ("dopri5", "Dopri5", "fifth order, adaptive, a step size per sample",
+     "Dormand & Prince 1980, doi 10.1016/0771-050X(80)90013-3"),
+    ("tsit5", "Tsit5", "fifth order, adaptive, a step size per sample",
+     "Tsitouras 2011, doi 10.1016/j.camwa.2011.06.002"),
+    ("euler-maruyama", "EulerMaruyama", "stochastic equations: weak order 1, fixed steps",
+     "Maruyama 1955, doi 10.1007/BF02846028"),
+    ("stochastic-heun", "StochasticHeun",
+     "stochastic equations: weak order 2 for additive noise, fixed steps",
+     "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5"),
 )

@@ -136,9 +136,7 @@ def draw_pieces(
     return pieces()
 
 
-def draw(
-    run: Run, n: int, conditions: Sequence[str] = (), **options: Any
-) -> tuple[Tensor, Condition | None]:
+def draw(run: Run, n: int, conditions: Sequence[str] = (), **options: Any) -> tuple[Tensor, Condition | None]:
     """``n`` samples in data units and the encoded condition of each (None without).
 
     Several ``conditions`` take turns over the rows; the values of several columns are separated by commas.
@@ -248,8 +246,9 @@ def carry_pieces(
 
 
 def carry(run: Run, rows: Rows, **options: Any) -> Tensor:
-    """Rows of the source carried to the data, or ``back``, in data units.  ``options``: also ``solver`` and ``seed``.
+    """Rows of the source carried to the data, or ``back``, in data units.
 
+    ``options``: ``back``, ``solver`` and ``seed`` of :func:`carry_pieces`.
     If the source is given points (``--source``) its rows are also in data units; those of a normal source are
     the latent points.  The noise of a row does not depend on how many rows follow.
 

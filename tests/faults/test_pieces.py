@@ -16,7 +16,7 @@ from memory import little_memory
 from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, MixedConditionSpec, Schema, load, read_rows, text_tables, toys
 from pushforward.data.pieces import cells_in_pieces, read_pieces
-from pushforward.data.text_tables import read_cells
+from pushforward.data.text_tables import open_text
 
 KIND = ConditionSpec(kind="labels", columns=("kind",), classes=("u", "v"))
 AGE = ConditionSpec(kind="continuous", columns=("age",), low=(0.0,), high=(3.0,))
@@ -264,7 +264,7 @@ def test_cells_stay_as_they_stand(tmp_path):
         assert names == ("a", "b")
         assert [row for piece in pieces for row in piece] == expected
         assert max(map(len, pieces)) <= rows
-    assert [*read_cells(path)[1]] == expected
+    assert [row for piece in open_text(path).cells(1024) for row in piece] == expected
 
 
 def test_memory_does_not_grow_with_rows(tmp_path):

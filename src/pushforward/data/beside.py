@@ -13,12 +13,12 @@ import numpy as np
 from .. import random
 from ..entries import DATASETS
 from .limits import MAX_SIZE
-from .parquet import open_parquet, read_parquet
+from .parquet import open_parquet
 from .pieces import cells_in_pieces
-from .sources import READERS, open_source
+from .sources import OPENERS, open_source
 from .streams import as_table, write_parquet, write_text, writing
 from .stretches import again, at_once, survey
-from .text_tables import open_text, read_csv
+from .text_tables import open_text
 from .write import TABLES, TEXTS, checked_suffix
 
 if TYPE_CHECKING:
@@ -87,16 +87,16 @@ class _Table:
 
 def _open(source: str, text: bool, max_size: float) -> _Table:
     file = Path(source).expanduser()
-    reader = READERS.get(file.suffix.lower()) if file.is_file() and source not in DATASETS else None
-    if reader is read_csv and text:
+    opener = OPENERS.get(file.suffix.lower()) if file.is_file() and source not in DATASETS else None
+    if opener is open_text and text:
         names, cells = cells_in_pieces(file, ROWS, max_size)
         return _Table(source, names, itertools.chain.from_iterable(cells), iter(()))
-    if reader is read_csv:
+    if opener is open_text:
         table = open_text(file, max_size)
         names = tuple(dict.fromkeys(table.names))
         rows = at_once(len(names), ROWS)
         parts = map(as_table, again(table, survey(table, names, rows), rows))
-    elif reader is read_parquet:
+    elif opener is open_parquet:
         kept = open_parquet(file, max_size)
         names, parts = kept.names, kept.tables(at_once(len(kept.names), ROWS))
     else:

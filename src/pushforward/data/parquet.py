@@ -12,8 +12,6 @@ import numpy as np
 
 from ..files import check_file
 from .limits import MAX_SIZE, check_columns, check_size
-from .raw import Raw
-from .stretches import whole
 from .tables import series_values
 
 if TYPE_CHECKING:
@@ -22,13 +20,6 @@ if TYPE_CHECKING:
 
 #: Bytes that are read from the file at once.
 BUFFER = 2**20
-
-
-def read_parquet(path: Path, max_size: float = MAX_SIZE) -> Raw:
-    """A Parquet file.  Raises ValueError where it is none, damaged, or too large."""
-    table = open_parquet(path, max_size)
-    check_size(table.source, table.unfolded, max_size)
-    return whole(table, path.stem, max_size)
 
 
 @dataclass(frozen=True)

@@ -19,15 +19,14 @@ from ..tensors import condition_length, map_condition
 from .arrays import ArrayTally, as_numpy, raw_array
 from .limits import MAX_SIZE, check_columns, check_size, checked_max_size
 from .matching import ConditionTally, LevelTally, events, has_condition, matched
-from .parquet import open_parquet, read_parquet
 from .raw import Tally, repeated_names
 from .schema import Schema
-from .sources import READERS, Source, find_path, is_frame, open_source
+from .sources import OPENERS, Source, find_path, is_frame, open_source
 from .stored_arrays import StoredArray, open_npy
 from .stretches import Stretched, again, at_once, survey
 from .tables import default_names
 from .text import is_whole
-from .text_tables import open_text, read_csv
+from .text_tables import open_text
 
 #: Rows of a piece at most.
 PIECE = 65_536
@@ -80,13 +79,11 @@ def _pieces(
     """Pieces of ``rows``; ``limit``: gigabytes of all of them."""
     if isinstance(source, str | Path) and source not in DATASETS:
         path = find_path(source)[0]
-        reader = None if path.is_dir() else READERS[path.suffix.lower()]
+        suffix = "" if path.is_dir() else path.suffix.lower()
         try:
-            if reader is read_csv:
-                return _of_table(open_text(path, max_size), schema, need_condition, rows, limit)
-            if reader is read_parquet:
-                return _of_table(open_parquet(path, max_size), schema, need_condition, rows, limit)
-            if reader is not None and path.suffix.lower() == ".npy":
+            if suffix in OPENERS:
+                return _of_table(OPENERS[suffix](path, max_size), schema, need_condition, rows, limit)
+            if suffix == ".npy":
                 return _of_array(open_npy(path), schema, need_condition, rows, max_size, limit)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
@@ -181,8 +178,8 @@ class _ArrayTable:
     """An npy file of rows of numbers as a table without names."""
 
     stored: StoredArray
-    named: bool = False
-    size: int = 0
+    named = False
+    size = unfolded = 0
 
     @property
     def source(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
@@ -17,11 +18,12 @@ from ..files import check_file
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
 from .limits import MAX_SIZE
-from .parquet import read_parquet
+from .parquet import open_parquet
 from .raw import Raw
+from .stretches import Stretched, whole
 from .tables import read_frame
 from .text import hint
-from .text_tables import read_csv
+from .text_tables import open_text
 from .toys import LABELS, draw_labels
 
 if TYPE_CHECKING:
@@ -32,15 +34,15 @@ Source: TypeAlias = "str | Path | pd.DataFrame | np.ndarray | Tensor | tuple[Any
 
 #: Rows a toy draws where nothing is said.
 TOY_ROWS = 10_000
-#: How a file is read, by its suffix.
-READERS = {
-    ".csv": read_csv,
-    ".tsv": read_csv,
-    ".txt": read_csv,
-    ".parquet": read_parquet,
-    ".npy": read_npy,
-    ".npz": read_npz,
+#: How a table is opened, by its suffix.
+OPENERS: dict[str, Callable[[Path, float], Stretched]] = {
+    ".csv": open_text,
+    ".tsv": open_text,
+    ".txt": open_text,
+    ".parquet": open_parquet,
 }
+#: Suffixes of files that can be read.
+SUFFIXES = (*OPENERS, ".npy", ".npz")
 
 
 def open_source(
@@ -96,7 +98,9 @@ def _open_path(source: str | Path, resize: int | None, max_size: float) -> Raw:
         if path.is_dir():
             return read_folder(path, resize, max_size)
         suffix = path.suffix.lower()
-        return read_npz(path, key, max_size) if suffix == ".npz" else READERS[suffix](path, max_size)
+        if suffix in OPENERS:
+            return whole(OPENERS[suffix](path, max_size), path.stem, max_size)
+        return read_npz(path, key, max_size) if suffix == ".npz" else read_npy(path, max_size)
     except OSError as error:
         raise ValueError(f"{path}: {error.strerror or error}") from None
 
@@ -112,13 +116,13 @@ def find_path(source: str | Path) -> tuple[Path, str | None]:
         path, key = Path(head), tail
     if not path.exists():
         text = str(source)
-        if path.suffix.lower() in READERS or os.sep in text:
+        if path.suffix.lower() in SUFFIXES or os.sep in text:
             raise ValueError(f"no such file or folder: {text}")
         raise ValueError(f"no data set {text!r}, and no such file or folder{hint(text, DATASETS)}")
     if not path.is_dir():
-        if (suffix := path.suffix.lower()) not in READERS:
+        if (suffix := path.suffix.lower()) not in SUFFIXES:
             raise ValueError(
-                f"{path}: cannot read {suffix or 'a file without suffix'}; known: {', '.join(READERS)}"
+                f"{path}: cannot read {suffix or 'a file without suffix'}; known: {', '.join(SUFFIXES)}"
             )
         check_file(path)
     return path, key

@@ -40,6 +40,11 @@ class Stretched(Protocol):
         """Bytes that its texts take at least, where a column holds texts."""
         ...
 
+    @property
+    def unfolded(self) -> int:
+        """Bytes of all values where these may take more than in the file, else 0."""
+        ...
+
     def stretches(
         self, names: Sequence[str], rows: int, kinds: Mapping[str, str] | None = None
     ) -> Iterator[dict[str, np.ndarray]]:
@@ -115,6 +120,7 @@ def at_once(width: int, rows: int) -> int:
 
 def whole(table: Stretched, name: str, max_size: float, rows: int = 65_536) -> Raw:
     """All of a table.  Raises ValueError, before memory is taken, for more than ``max_size`` gigabytes."""
+    check_size(table.source, table.unfolded, max_size)
     repeated, names = repeated_names(table.source, table.names), list(dict.fromkeys(table.names))
     seen = 0
 

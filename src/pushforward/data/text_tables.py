@@ -14,8 +14,7 @@ import numpy as np
 
 from ..files import check_file
 from .limits import LINE, MAX_SIZE, check_columns, longest_line, raise_to
-from .raw import MISSING, Raw
-from .stretches import whole
+from .raw import MISSING
 from .tables import default_names
 from .text import number, quoted
 from .text_columns import parsed
@@ -31,29 +30,12 @@ BLOCK, PIECE_BYTES = 2**20, 2**26
 COLUMN_BYTES = 400
 
 
-def read_csv(path: Path, max_size: float = MAX_SIZE) -> Raw:
-    """A text table: separator comma, semicolon or tab, found from the first line.
-
-    Blank lines and lines that begin with ``#`` are skipped ahead of the header.  A first line of numbers
-    is data, and the columns are then called x1, x2, ...
-
-    Raises ValueError for a file that is empty, not UTF-8, ragged, or too large, and for bad column names.
-    """
-    return whole(open_text(path, max_size), path.stem, max_size)
-
-
-def read_cells(path: Path, max_size: float = MAX_SIZE) -> tuple[tuple[str, ...], Iterator[list[str]]]:
-    """The names of a text table's columns and its rows, cell by cell as they stand in the file.
-
-    Raises ValueError for a file that is empty or not UTF-8.
-    """
-    table = open_text(path, max_size)
-    return table.names, (cells for piece in table.cells(1024) for cells in piece)
-
-
 @dataclass(frozen=True, kw_only=True)
 class TextTable:
     """A text table whose rows begin after ``start`` bytes and ``skipped`` lines of the file."""
+
+    #: No value takes more than it does in the file.
+    unfolded = 0
 
     path: Path
     separator: str
@@ -252,7 +234,10 @@ def _too_long(path: Path, line: int, longest: int) -> ValueError:
 
 
 def open_text(path: Path, max_size: float = MAX_SIZE) -> TextTable:
-    """A text table, of which the first lines are read.
+    """A text table, of which the first lines are read: separator comma, semicolon or tab, found from these.
+
+    Blank lines and lines that begin with ``#`` are skipped ahead of the header.  A first line of numbers
+    is data, and the columns are then called x1, x2, ...
 
     Raises ValueError for a file that is empty, not UTF-8 or holds no rows, a first line that is longer than
     a row may be, and names of columns that are numbers.

@@ -1,4 +1,4 @@
-"""Components of the user's own under names of their own: ``register`` and ``--plugin FILE``.  No torch."""
+"""Components of the user by name: ``register`` and ``--plugin FILE``.  No torch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,40}")
 def register(
     kind: str, name: str, component: type | Callable[..., Any] | Method, summary: str = "", paper: str = ""
 ) -> None:
-    """Give a component of your own a name, by which it is asked for as the library's own are.
+    """Register a component of your own under a name, which then works like the names of the library.
 
     kind: what it is, one of ``path``, ``coupling``, ``network``, ``solver``, ``recipe``, ``method``, ...
     component: a subclass of the abstract class of its kind, or a function that returns one; for a method a

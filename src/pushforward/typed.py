@@ -1,4 +1,4 @@
-"""Plain data that was read from a file or a text, as typed values."""
+"""Plain data from a file or a text as typed values."""
 
 from __future__ import annotations
 

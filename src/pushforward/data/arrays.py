@@ -44,7 +44,7 @@ def as_numpy(x: Any, source: str) -> np.ndarray:
 
 
 class ArrayTally:
-    """What keeps an array from being computed with, gathered over pieces of it."""
+    """Faults that make an array unusable, collected over its pieces."""
 
     def __init__(self, source: str):
         self.source = source
@@ -53,7 +53,7 @@ class ArrayTally:
         self._low, self._high = math.inf, -math.inf
 
     def add(self, x: np.ndarray) -> None:
-        """Look at the next rows."""
+        """Check the next rows."""
         if x.size and x.dtype.kind in "biu":
             self._low, self._high = min(self._low, int(x.min())), max(self._high, int(x.max()))
         elif x.dtype.kind == "f" and (bad := ~np.isfinite(x)).any():
@@ -79,7 +79,7 @@ class ArrayTally:
             )
 
     def levels(self, dtype: np.dtype[Any]) -> tuple[float, float, float]:
-        """The whole numbers that pixels take: of bytes 0 to 255, of others what occurs."""
+        """The levels of pixels: 0 to 255 for bytes, otherwise those that occur."""
         if dtype == np.uint8:
             return 0.0, 255.0, 1.0
         low, high = min(0.0, float(self._low)), float(self._high)
@@ -93,7 +93,7 @@ class ArrayTally:
 def raw_array(
     x: Any, name: str = "array", source: str = "array", extra: Mapping[str, np.ndarray] | None = None
 ) -> Raw:
-    """What an array of shape ``(N, *event)`` holds.
+    """The rows of an array of shape ``(N, *event)``.
 
     ``(N,)`` and ``(N, d)``: a table with columns x1 to xd.  Integers ``(N, H, W)`` and four dimensions of
     which the second or the last counts 1, 3 or 4 channels: images, turned to ``(N, C, H, W)``.  Any other:
@@ -127,7 +127,7 @@ def raw_array(
 
 
 def _images(x: np.ndarray, source: str) -> np.ndarray | None:
-    """``x`` as ``(N, C, H, W)``, or None where it does not look like images."""
+    """``x`` as ``(N, C, H, W)``, or None if its shape is not that of images."""
     if x.ndim == 3 and x.dtype.kind in "biu":
         return x[:, None]
     if x.ndim == 4 and x.shape[1] in CHANNELS:
@@ -157,7 +157,7 @@ def check_array(stored: StoredArray, max_size: float) -> None:
 
 
 def read_npz(path: Path, key: str | None = None, max_size: float = MAX_SIZE) -> Raw:
-    """Arrays by name; ``key`` says which are the data, else a usual name or the only array of rows.
+    """Arrays by name; ``key`` names the data, else a usual name or the only array of rows.
 
     The other arrays with as many rows can be the condition, by their names.  Raises ValueError where the
     data cannot be told, listing what there is, and for a file that is damaged, too large, or holds objects.

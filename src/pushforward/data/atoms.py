@@ -1,4 +1,4 @@
-"""Values and rows that occur so often that no density fits them."""
+"""Values and rows that repeat so often that the density is unbounded."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def atoms(x: np.ndarray, share: float = ATOM_COLUMN) -> tuple[np.ndarray, bool]:
 
 
 def describe(x: np.ndarray, columns: np.ndarray, row: bool, names: Sequence[str] = ()) -> str:
-    """What :func:`atoms` found in ``x``, in words.
+    """The result of :func:`atoms` for ``x`` as a text.
 
     >>> describe(np.zeros((40, 2)), np.array([True, False]), False, ["a", "b"])
     "column 'a' is 0 in 40 of 40 rows"
@@ -52,7 +52,7 @@ def describe(x: np.ndarray, columns: np.ndarray, row: bool, names: Sequence[str]
 
 
 def check_atoms(source: str, x: np.ndarray, columns: Sequence[str] = ()) -> None:
-    """Refuse rows ``x`` ``(n, *event)`` with an atom, whose likelihood has no bound; warn of lesser repeats.
+    """Refuse rows ``x`` ``(n, *event)`` with an atom, whose likelihood is unbounded; warn of fewer repeats.
 
     Raises ValueError that names the columns and values, or the row, and how many rows hold it.
     """

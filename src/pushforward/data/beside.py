@@ -1,4 +1,4 @@
-"""Writing tables without a schema: a few columns alone, or beside those of the rows that they are of."""
+"""Writing tables without a schema: a few columns alone, or beside the columns of their rows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def write_beside(
 ) -> None:
     """All columns of the table ``source``, row by row, with further ones, ``names``, at the right.
 
-    Cells of a text table are written into another as they stand; a Parquet file keeps its types in another.
+    Cells of a text table are copied unchanged; from Parquet to Parquet the types are kept.
     escape: texts that a spreadsheet would take for formulas begin with an apostrophe.  Raises ValueError for
     a source that is no table, and for a name that it has already, before it asks for the first of ``pieces``.
     """

@@ -1,4 +1,4 @@
-"""Which columns of a table are data, and which of these look like identifiers."""
+"""The columns of a table that are data, and those of them that look like identifiers."""
 
 from __future__ import annotations
 

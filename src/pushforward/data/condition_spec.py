@@ -1,4 +1,4 @@
-"""What a model is conditioned on: columns of one kind."""
+"""The condition of a model: columns of one kind."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ConditionSpec:
 
     @property
     def network_spec(self) -> int | tuple[int, ...]:
-        """What a network wants to know: the number of labels, or the shape of a continuous condition."""
+        """The specification for a network: the number of labels, or the shape of a continuous condition."""
         if self.kind == "labels":
             return len(self.classes)
         return () if len(self.columns) == 1 else (len(self.columns),)
@@ -88,7 +88,7 @@ class ConditionSpec:
     def parse(self, texts: Sequence[str]) -> Tensor:
         """:meth:`encode` of conditions as they are written on the command line, ``(B,)`` or ``(B, k)``.
 
-        Of several columns the values stand between commas, in the order of :attr:`columns`.
+        The values of several columns are separated by commas, in the order of :attr:`columns`.
         """
         return self.encode(list(texts) if len(self.columns) == 1 else cells(texts, self.columns))
 
@@ -96,8 +96,8 @@ class ConditionSpec:
         """A user's values as a tensor: int64 labels, or float64 numbers.
 
         values: one value gives no batch dimension, a list or array of B gives ``(B,)``; of k continuous
-        columns ``(k,)`` or ``(B, k)``.  Numbers may be written as texts.  Where no label is a number,
-        integers are taken for indices of labels.
+        columns ``(k,)`` or ``(B, k)``.  Numbers may be written as texts.  If no label is a number, integers
+        are indices of labels.
 
         Raises ValueError for a label that was not trained on, for what is not a finite number and for a
         wrong number of columns; may ``warn`` for numbers outside the training range.

@@ -1,4 +1,4 @@
-"""Which condition columns are labels and which are numbers."""
+"""The kinds of condition columns: labels or numbers."""
 
 from __future__ import annotations
 

@@ -43,11 +43,11 @@ def fit_preprocess(
     standardise: mean 0 and deviation 1, of each column of a table, of all elements of arrays and images.
     logit: for whole pixels, the interval of values opened to the line with a margin of 0.05 (Dinh et al.
     2017, arXiv 1605.08803, section 4.1).
-    histogram: for whole pixels, the line by their histogram, levels that hold many pixels spread out, see
+    histogram: for whole pixels, the line by their histogram, with more space for frequent levels, see
     :meth:`~pushforward.bijections.PiecewiseLinear.of_levels`; for normalizing flows of drawings.
     auto: [-1, 1] for whole pixels, whiten for tables, else standardise.
 
-    Whole pixels are dequantised under all but ``none``.  noise: what a table is blurred by in training, see
+    Whole pixels are dequantised under all but ``none``.  noise: the noise added to a table in training, see
     :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated values.
     weight: of the rows ``(B,)``.  Raises ValueError for an unknown ``kind``, one that does not go with the
     data, for a constant column, and for points that are not finite or of another shape.
@@ -95,8 +95,8 @@ def _of_table(x: Tensor, kind: Preprocess, weight: Tensor | None) -> Bijection:
 def whitening(x: Tensor, weight: Tensor | None = None) -> Whiten:
     """The linear map from standard normal points to the mean and covariance of rows ``x`` ``(B, d)``.
 
-    Correlations are shrunk by what rows left out find likely.  Far rows are
-    drawn in, so that one of them does not decide the scale of all others.  A constant column keeps its unit.
+    Correlations are shrunk by the likelihood of rows left out.  Far rows are moved closer, so that a single
+    one does not set the scale.  A constant column keeps its unit.
     """
     rows = drawn_in(x.double())
     loc = rows.mean(0) if weight is None else (weight[:, None] * rows).sum(0) / weight.sum()
@@ -107,7 +107,7 @@ def whitening(x: Tensor, weight: Tensor | None = None) -> Whiten:
 
 
 def blurred(back: Bijection, x: Tensor, noise: str | None, schema: Schema) -> Bijection:
-    """``back`` behind the blur that ``noise`` asks for, where it asks for any."""
+    """``back`` after the blur that ``noise`` states, if any."""
     if noise is None:
         return back
     scale = resolution(noise, x.double().numpy(), schema.source, schema.columns)

@@ -1,4 +1,4 @@
-"""What data are, in a few digests: whether those of a resumed run are those that it began with."""
+"""Digests of data, to check that a resumed run has the data that it began with."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def fingerprint(dataset: Dataset) -> dict[str, str]:
 def changed(old: Mapping[str, Any], new: Dataset, then: Mapping[str, Any]) -> list[str]:
     """What differs between data that were, by their fingerprint ``old`` and schema ``then``, and ``new``.
 
-    The most telling alone: columns that came or went, else the number of rows, else what has other values.
+    Only the most informative: added or missing columns, else the number of rows, else other values.
     """
     now = new.schema.to_json()
     told = []

@@ -31,8 +31,8 @@ def read_folder(folder: Path, resize: int | None = None, max_size: float = MAX_S
     """Images of one size as ``(N, C, H, W)``: one channel where all are grey, else three.
 
     resize: scale the shorter side of every image to so many pixels and cut out the central square.
-    Images in sub-folders carry the sub-folder's name as ``label``.  Warns of images that are read as others:
-    without their transparency, or with colours that are no red, green and blue in the file.
+    Images in sub-folders carry the sub-folder's name as ``label``.  Warns of images that are converted:
+    without their transparency, or from other colours than red, green and blue.
 
     Raises ValueError for a folder without images, for images both in it and in sub-folders, of different
     sizes, unreadable, of 16 bits, or of more than ``max_size`` gigabytes, one decoded or all together.

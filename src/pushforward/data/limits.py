@@ -1,4 +1,4 @@
-"""How much memory reading one input may take, said in one number and checked before it is taken."""
+"""The limit of the memory for reading one input, checked before the memory is allocated."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a source is: a built-in name, a path, a table or array in memory, or a pair (x, y)."""
+"""Sources of data: a built-in name, a path, a table or array in memory, or a pair (x, y)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def open_source(
 ) -> tuple[Raw, Any]:
     """What ``source`` holds, and y where it is a pair (x, y); ``resize`` is for a folder of images.
 
-    Files that take more than ``max_size`` gigabytes are refused before they take it.
+    Files that need more than ``max_size`` gigabytes are refused before memory is allocated.
     """
     if isinstance(source, tuple):
         if len(source) != 2:

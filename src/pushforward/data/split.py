@@ -1,4 +1,4 @@
-"""Which rows are held out, and which repeat others."""
+"""The rows that are held out, and those that repeat others."""
 
 from __future__ import annotations
 

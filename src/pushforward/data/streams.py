@@ -1,4 +1,4 @@
-"""Rows written as they come, of any number: text at once, arrays and Parquet by way of a nameless file."""
+"""Rows written in pieces: text at once, arrays and Parquet by way of a temporary file without a name."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def write_text(
 
 
 class Spool:
-    """Rows of one array, kept in a nameless file of a folder until all are there, then read in their order.
+    """Rows of one array, kept in a file without a name until all are there, then read in their order.
 
     >>> with Spool(Path(tempfile.mkdtemp())) as spool:
     ...     spool.add(np.ones((2, 3)))

@@ -1,4 +1,4 @@
-"""Tables that are read some rows at a time: what their columns are, and the whole of them."""
+"""Tables that are read in pieces: the kinds of their columns, and all of their rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values as people write them: labels, numbers, their order, and the nearest of known names."""
+"""Values as texts: labels, numbers, their order, and the nearest of known names."""
 
 from __future__ import annotations
 

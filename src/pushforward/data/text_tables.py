@@ -1,4 +1,4 @@
-"""Text tables: CSV and its relatives, read in pieces and within limits."""
+"""Text tables such as CSV, read in pieces and within limits."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Two-dimensional distributions to try things on: each is sampled exactly, and its distribution is written
-down.
+"""Two-dimensional distributions for experiments, sampled exactly, with their formulas.
 
 Every function draws ``n`` independent points, ``(n, 2)``, of ``dtype`` (default: torch's).  Distributions
 that are mixtures take ``label`` ``(n,)``, the component of every row, and then draw from that component;

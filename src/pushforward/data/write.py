@@ -1,4 +1,4 @@
-"""Writing samples: tables, arrays, pictures, of as many rows as there are."""
+"""Writing samples as tables, arrays and pictures, of any number of rows."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def check_output(path: Path, known: tuple[str, ...], escape: bool = False) -> No
 
 
 def check_form(path: Path, schema: Schema, conditioned: bool, rows: int = 1) -> None:
-    """Raise ValueError where the form that ``path`` names cannot hold such points.
+    """Raise ValueError if the format of ``path`` cannot hold such points.
 
     conditioned: whether each has a condition.  rows: how many there are at least.
     """
@@ -83,7 +83,7 @@ def check_form(path: Path, schema: Schema, conditioned: bool, rows: int = 1) -> 
 
 
 def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition | None = None) -> None:
-    """Write points in the form that the suffix of ``path`` names; folders are made as needed.
+    """Write points in the format of the suffix of ``path``; folders are made as needed.
 
     x: ``(N, *event)`` in data units, or with further dimensions in front, ``(n, B, *event)``, which are
         flattened; ``condition`` is broadcast to them.
@@ -93,8 +93,8 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition
         pixels that fit are written as bytes.
     ``.png``: a grid of images, or a scatter plot of a table of up to eight columns.
 
-    The file is new or as it was until all is written.  Raises ValueError for another suffix, and where the
-    form cannot hold the points or the condition, and OSError where ``path`` cannot be written.
+    Until everything is written an older file is not changed.  Raises ValueError for another suffix and for a
+    format that cannot hold the points or the condition, and OSError if ``path`` cannot be written.
     """
     path = Path(path)
     check_output(path, SUFFIXES)
@@ -229,7 +229,7 @@ def _integers(values: np.ndarray, rounded: bool) -> tuple[np.ndarray, np.ndarray
 
 
 class _Held:
-    """All rows on their way to a file whose types depend on them, kept in nameless files of its folder."""
+    """All rows of a file whose types depend on them, kept in files without names until it is written."""
 
     def __init__(self, pieces: Iterable[Piece], schema: Schema, folder: Path, stack: contextlib.ExitStack):
         self.schema, self.spools = schema, dict[str, Spool]()

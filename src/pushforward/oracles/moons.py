@@ -20,7 +20,7 @@ CHUNK = 8192
 
 
 class TwoMoons(Source):
-    """Two half circles that interlock, blurred by N(0, noise^2 I): the distribution of scikit-learn's
+    """Two half circles that interlock, plus N(0, noise^2 I): the distribution of scikit-learn's
     ``make_moons``.
 
     With a ~ U[0, pi] arc 0 is (cos a, sin a) and arc 1 is (1 - cos a, 1/2 - sin a), each with probability

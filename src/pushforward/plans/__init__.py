@@ -1,4 +1,4 @@
-"""Solvers of transport problems: points or costs in, plans out."""
+"""Solvers of transport problems, from points or costs to plans."""
 
 from .ascent import Ascent as Ascent
 from .ascent import ascend as ascend

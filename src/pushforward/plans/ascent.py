@@ -1,4 +1,4 @@
-"""Potentials that make every point win its share of a distribution: stochastic Newton ascent on the dual."""
+"""Potentials of semidiscrete transport by stochastic Newton ascent on the dual."""
 
 from __future__ import annotations
 

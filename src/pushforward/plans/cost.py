@@ -1,4 +1,4 @@
-"""Squared distances between all rows of two clouds."""
+"""Squared distances between all rows of two point sets."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def squared_distances(
 
     cost_ij = sum_k m_ik m_jk (x_ik - y_jk)^2, by matrix products.  A mask is True on valid elements, of
     shape ``(n, ...)`` or ``(m, ...)``, and stands for all event dimensions that it lacks; without one
-    every element counts.  What stands in invalid elements has no effect.  Both clouds are centred first,
-    so that a common offset costs no accuracy; pairs that are near each other beside a far row are computed
-    from their differences, so that every entry is right to 9 digits at least.
+    every element counts.  Invalid elements have no effect.  Both sides are centred first, so that a common
+    offset costs no accuracy; distances that are small compared with a far row are computed from differences,
+    so that every entry is right to at least 9 digits.
 
-    Raises ValueError for events that differ, clouds without rows, values that are not finite or have no
-    finite square, and masks that do not fit.
+    Raises ValueError for events that differ, sides without rows, values that are not finite or have no finite
+    square, and masks that do not fit.
 
     >>> squared_distances(torch.tensor([[0.0, 1.0]]), torch.tensor([[3.0, 9.0]]))
     tensor([[73.]], dtype=torch.float64)
@@ -62,7 +62,7 @@ def squared_distances(
 
 
 def moved_together(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Rows ``(n, d)`` and ``(m, d)`` with their means taken off each, where the clouds lie far apart.
+    """Rows ``(n, d)`` and ``(m, d)`` less their own means, if the two sides lie far apart.
 
     |x - y|^2 then differs by a term of x alone and one of y alone, which no balanced plan depends on.  Done
     where the means are further apart than twice the sum of both radii: every pair costs less afterwards, so

@@ -36,7 +36,7 @@ class ExactPlan:
 
     @property
     def permutation(self) -> Tensor | None:
-        """The column of each row, ``(n,)``, where every row and every column stands in one pair alone."""
+        """The column of each row, ``(n,)``, if every row and every column is in exactly one pair."""
         n, m = self.shape
         if n != m or len(self.rows) != n:
             return None
@@ -78,12 +78,12 @@ def exact(
 
     ``x`` is ``(n, *event)``, ``y`` ``(m, *event)``; ``a`` ``(n,)`` and ``b`` ``(m,)`` are masses of equal
     sums, which are divided by them (None: equal masses); with masks the cost is that of
-    :func:`squared_distances`.  As many rows on both sides without masses give a permutation.  On the line
-    rows are sorted; from 640 rows on a permutation is found by :func:`pushforward.plans.sparse.assignment`;
-    below and otherwise the network simplex takes all pairs, :func:`pushforward.plans.simplex.simplex`.  The
-    plan is exact in each case, float64, on the device of ``x``.
+    :func:`squared_distances`.  As many rows on both sides without masses give a permutation.  In one
+    dimension rows are sorted; from 640 rows on a permutation is found by
+    :func:`pushforward.plans.sparse.assignment`; below and otherwise the network simplex takes all pairs,
+    :func:`pushforward.plans.simplex.simplex`.  The plan is exact, float64, on the device of ``x``.
 
-    Raises ValueError for empty clouds, events that differ, values that are not finite, masses that are
+    Raises ValueError for empty sides, events that differ, values that are not finite, masses that are
     negative, not finite, all zero or of unequal sums, masks that do not fit, and where a table of all pairs
     would take more than 256 MiB.  Peyre & Cuturi 2019, arXiv 1803.00567, section 3.5; Bonneel et al. 2011,
     doi 10.1145/2070781.2024192.

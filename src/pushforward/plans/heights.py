@@ -1,4 +1,4 @@
-"""Where the ascent to the potentials of semidiscrete transport starts."""
+"""The start of the ascent to the potentials of semidiscrete transport."""
 
 from __future__ import annotations
 

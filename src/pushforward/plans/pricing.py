@@ -1,4 +1,4 @@
-"""Reduced costs of all pairs of two clouds, a block at a time."""
+"""Reduced costs of all pairs of two point sets, a block at a time."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MOST = 48
 
 
 def typical_size(x: Array, y: Array) -> tuple[float, bool]:
-    """A typical |x|^2 + |y|^2, of which a few far rows know nothing, and whether there are such rows."""
+    """A typical |x|^2 + |y|^2 that a few far rows do not affect, and whether there are such rows."""
     norms = (x * x).sum(1), (y * y).sum(1)
     scale = float(sum(np.median(norm) for norm in norms)) or float(sum(norm.mean() for norm in norms))
     return scale, max(float(norm.max()) for norm in norms) > FAR**2 * scale

@@ -1,4 +1,4 @@
-"""Which of many points has the largest h_j + <x, y_j>, found exactly."""
+"""Exact search for the point with the largest h_j + <x, y_j>."""
 
 from __future__ import annotations
 

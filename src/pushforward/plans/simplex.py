@@ -1,4 +1,4 @@
-"""The network simplex of POT over all pairs, its plan proved optimal for the costs as they were given."""
+"""The network simplex of POT over all pairs, with a proof that its plan is optimal for the given costs."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def simplex(cost: Array, a: Array, b: Array) -> tuple[Index, Index, Array]:
     """Rows, columns and masses of the pairs in use, sorted, of a plan of least cost.
 
     ``cost`` is a finite ``(n, m)``, ``a`` ``(n,)`` and ``b`` ``(m,)`` masses of equal sums.  Potentials u, v
-    with u_i + v_j <= c_ij for all pairs, and equality for those in use, prove a plan optimal.  The simplex
-    keeps potentials as large as the largest cost and so loses what is small beside it.  Where the proof
-    fails on the costs as given, their reduced form c - u - v, which has the same best plans, is solved in
-    their place, and so on.
+    with u_i + v_j <= c_ij for all pairs, and equality for those in use, prove a plan optimal.  The potentials
+    of the simplex are as large as the largest cost, so small differences are lost to rounding.  If the proof
+    fails on the given costs, the problem is solved again with the reduced costs c - u - v, which have the
+    same best plans, and so on.
 
     Raises RuntimeError where the simplex fails; a plan that may cost noticeably more than the
     best comes with a UserWarning.

@@ -1,4 +1,4 @@
-"""Entropic transport whose marginals may be missed at a price."""
+"""Entropic transport with a penalty for wrong marginals."""
 
 from __future__ import annotations
 

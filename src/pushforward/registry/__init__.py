@@ -3,8 +3,8 @@
 A component is written ``name`` or ``name,option=value,option=value``; instead of a registered name
 ``module:Class`` names a class of your own: ``--path my_paths:Curved,strength=2``.
 
-A text may come out of somebody else's file.  So a name that is not registered is refused before anything is
-imported, unless the caller has said that it is trusted: see :func:`trusting`.
+A text may come from a file of another person.  So a name that is not registered is refused before anything is
+imported, unless the caller trusts it: see :func:`trusting`.
 """
 
 from .components import check, create, found, lookup, parse, remember

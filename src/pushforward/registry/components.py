@@ -82,7 +82,7 @@ def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
 
 
 def check(kind: str, spec: str, given: int = 0) -> tuple[Any, dict[str, Any]]:
-    """What makes the component that ``spec`` names, and its options, of names and types that it takes.
+    """The constructor of the component that ``spec`` names, and its checked options.
 
     given: arguments that it is called with by position.  Only what is registered or trusted is imported, and
     nothing is called.  Raises ValueError as :func:`create` does.
@@ -101,7 +101,7 @@ def found(kind: str, name: str) -> Any:
 
 
 def remember(kind: str, target: str, component: Any) -> None:
-    """Let ``target`` be this component of the user's, wherever its module is.
+    """Register ``component`` of the user under ``target``, wherever its module is.
 
     Raises ValueError for one that is none of its kind.
     """

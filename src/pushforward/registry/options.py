@@ -1,4 +1,4 @@
-"""Options of a component: of the names, types and sizes that what makes it takes."""
+"""Checks of the names, types and sizes of the options of a component."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _plain(hint: Any) -> Any:
 
 
 def _check_size(value: Any, where: str) -> None:
-    """Refuse numbers that no component can mean: each may be a number of rows, layers or steps."""
+    """Refuse numbers that are too large for a number of rows, layers or steps."""
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{where}: expected a finite number, got {value}")
     if isinstance(value, int) and abs(value) > LARGEST:

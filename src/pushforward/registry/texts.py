@@ -1,4 +1,4 @@
-"""Components as texts: ``name,option=value``, and how errors quote what came."""
+"""Components as texts ``name,option=value``, and quotations in errors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OWN = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*", re.ASCII)
 
 
 def quoted(text: Any) -> str:
-    """What came, in quotes, printable and not long.
+    """A value in quotes, printable and shortened.
 
     >>> quoted("\\x1b[31m" + "a" * 100)
     "'\\\\x1b[31maaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa...'"

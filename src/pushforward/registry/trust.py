@@ -1,4 +1,4 @@
-"""Which classes of the user's own may be made though they are not registered."""
+"""Classes of the user that may be constructed although they are not registered."""
 
 from __future__ import annotations
 

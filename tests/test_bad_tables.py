@@ -57,7 +57,7 @@ def test_few_held_out_rows_allow_no_conclusion(tmp_path, shape, monkeypatch, cap
     _, said, numbers = trained(tmp_path, normal(*shape), monkeypatch, capsys)
     assert numbers["headline"]["kind"] == "undecided"
     assert numbers["sentence"] in said and "Nothing can be concluded" in said
-    assert f"to mend it: {numbers['headline']['command']}" in said
+    assert f"to improve it: {numbers['headline']['command']}" in said
 
 
 FAR = normal(200, 2)

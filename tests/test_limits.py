@@ -36,11 +36,6 @@ NOT_YET = {
     "recipes/job.py:Job",
     "recipes/open.py:Run",
     "recipes/train.py:_train",
-    "report/densities.py:Density",
-    "report/loaded_run.py",
-    "report/notes.py:verdict_notes",
-    "report/verdict.py:Verdict",
-    "report/verdict.py:conclude",
 }
 
 

@@ -16,12 +16,15 @@ from pushforward.bijections import Affine
 from pushforward.config import ModelConfig, RunConfig
 from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, Schema
+from pushforward.entries import METRICS
 from pushforward.flows import ContinuousFlow, Transformed
 from pushforward.metrics import fit_gaussian
 from pushforward.oracles import GaussianMixtureOracle
-from pushforward.report import build, compare, compare_text, densities, loaded_run
+from pushforward.report import budget, build, compare, compare_text, densities
+from pushforward.report.budget import Budget
 from pushforward.report.figures import planar
 from pushforward.report.loaded_run import LoadedRun
+from pushforward.report.measures import SECTIONS
 from pushforward.report.verdict import judge
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal
@@ -48,7 +51,7 @@ class Loads(HTMLParser):
 @pytest.fixture(autouse=True)
 def dear(monkeypatch):
     """Let a field evaluation count as dear, so that grids are coarse and the tests quick."""
-    monkeypatch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e5)
+    monkeypatch.setattr(Budget, "cost", budget.BUDGET / 1e5)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +68,7 @@ def oracle(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(build.__globals__, "draw", spy)
-        patch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e6)
+        patch.setattr(Budget, "cost", budget.BUDGET / 1e6)
         page = build(run)
     return SimpleNamespace(
         run=run, figures=drawn, page=page, numbers=json.loads((run.path / "report.json").read_text())
@@ -145,7 +148,7 @@ def test_oracle_is_at_the_floor(oracle):
     # A share of .01 of 1,000 or more samples, against a threshold that 12 training rows set.
     assert lines["memorisation"]["model"]["value"] < 0.035
     assert oracle.numbers["headline"] == {"kind": "good", "causes": [], "command": ""}
-    assert "At 400 rows its samples are as near to held-out rows as real rows" in oracle.numbers["sentence"]
+    assert "On 400 rows its samples are as near to held-out rows as real rows" in oracle.numbers["sentence"]
     assert [line["key"] for line in oracle.numbers["verdict"]] == [
         *("log_density", "two_sample_accuracy", "energy_distance", "wasserstein", "sliced_wasserstein"),
         "memorisation",
@@ -164,10 +167,25 @@ def test_oracle_motion_and_round_trip(oracle):
     assert points["Heun", 64.0] == pytest.approx(points["Midpoint", 64.0], rel=0.1)
 
 
+def test_table_of_measures_is_complete(oracle):
+    others = {"motion": {"rows", "energy", "times", "profile"}, "round_trip": {"rows"}}
+    for section, more in others.items():
+        assert {measure.key for measure in SECTIONS[section]} == set(oracle.numbers[section]) - more
+    labels = [measure.label for measures in SECTIONS.values() for measure in measures]
+    assert len(set(labels)) == len(labels)
+    text, page = compare_text(oracle.numbers, oracle.numbers), oracle.page.read_text()
+    assert all(label in text for label in labels)
+    assert all(measure.label in page for section in others for measure in SECTIONS[section])
+    metrics = {name.replace("-", "_") for name in METRICS}
+    assert metrics <= {line["key"] for line in oracle.numbers["verdict"]}
+
+
 def test_same_seed_same_numbers(tmp_path):
     def numbers(**options):
         verdict = judge(LoadedRun(plane_run(tmp_path, rows=40, solver=Heun(steps=2)), samples=50, **options))
-        return [line.to_json() for line in verdict.lines] + [d.to_json() for d in verdict.densities]
+        return [line.to_json() for line in verdict.lines] + [
+            d.to_json() for d in verdict.evidence.densities.table
+        ]
 
     first = numbers()
     assert first == numbers(seed=3)
@@ -231,7 +249,7 @@ def test_density_at_earlier_times(tmp_path):
     about = LoadedRun(plane_run(tmp_path / "run", rows=20))
     oracle = about.run.flow.flow.field
     y = random.normal((20, 2), random.seeded("early"), torch.float64)
-    x = about.outwards(y)
+    x = about.sampler.outwards(y)
     for t in (0.0, 0.4, 1.0):
         found, _ = densities.log_prob(about, x, None, t)
         torch.testing.assert_close(found, oracle.log_prob(t, y) - math.log(2), atol=5e-3, rtol=1e-3)
@@ -288,10 +306,10 @@ def test_budget_bounds_rows_and_loosens_the_solver(tmp_path, monkeypatch):
     monkeypatch.undo()
     run = plane_run(tmp_path / "run", rows=50)
     generous = LoadedRun(run)
-    assert generous.solver is run.flow.flow.solver and generous.samples == 2000
-    monkeypatch.setattr(LoadedRun, "cost", loaded_run.BUDGET / 1e4)
+    assert generous.budget.solver is run.flow.flow.solver and generous.samples == 2000
+    monkeypatch.setattr(Budget, "cost", budget.BUDGET / 1e4)
     tight = LoadedRun(run)
-    assert repr(tight.solver) == "Tsit5(rtol=0.001, atol=0.001)"
+    assert repr(tight.budget.solver) == "Tsit5(rtol=0.001, atol=0.001)"
     assert tight.samples == 100
     assert LoadedRun(run, samples=333).samples == 333
 

@@ -16,7 +16,7 @@ from pushforward.data import Schema
 from pushforward.flows import ContinuousFlow
 from pushforward.oracles import GaussianMixtureOracle
 from pushforward.report import build, compare
-from pushforward.report.loaded_run import BUDGET, LoadedRun
+from pushforward.report.budget import BUDGET, Budget
 from pushforward.report.page import Section, Table, page
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal
@@ -98,7 +98,7 @@ def seen(tmp_path_factory):
         "columns": table_run(folder / "columns", Normal(4).double(), *rows, schema=columns),
     }
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(LoadedRun, "cost", BUDGET / 1e5)
+        patch.setattr(Budget, "cost", BUDGET / 1e5)
         pages = {name: build(run, samples=60).read_text() for name, run in runs.items()}
     both = compare(runs["plane"].path, runs["columns"].path, folder / "both.html")
     pages["comparison"] = both.read_text()

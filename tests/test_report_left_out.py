@@ -1,5 +1,6 @@
 """What fails is left out of a report by name, and the mass of densities is measured."""
 
+import importlib
 import json
 import math
 import time
@@ -14,14 +15,16 @@ from pushforward.couplings import Rows
 from pushforward.data import Schema
 from pushforward.flows import BijectiveFlow, ContinuousFlow
 from pushforward.metrics import fit_gaussian
-from pushforward.report import build, conclusion, verdict
+from pushforward.report import build, conclusion
+from pushforward.report.budget import Budget
 from pushforward.report.densities import log_prob
 from pushforward.report.figures import style
-from pushforward.report.headline import kind_of, wrong_mass
+from pushforward.report.headline import kind_of
 from pushforward.report.left_out import LeftOut
 from pushforward.report.loaded_run import LoadedRun
 from pushforward.report.mass import Mass
 from pushforward.report.notes import verdict_notes
+from pushforward.report.rules import wrong_mass
 from pushforward.report.verdict import judge
 from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal, Source
@@ -165,7 +168,8 @@ def test_samples_that_are_not_finite(tmp_path):
 
 
 def test_programming_errors_are_seen_by_tests(tmp_path, monkeypatch):
-    monkeypatch.setattr(verdict, "energy_distance", lambda x, y: undefined)  # noqa: F821
+    distances = importlib.import_module("pushforward.metrics.distances")
+    monkeypatch.setattr(distances, "energy_distance", lambda x, y: undefined)  # noqa: F821
     _, found = report_of(normal_run(tmp_path))
     assert found["left_out"] == {"Energy distance": "NameError: name 'undefined' is not defined"}
 
@@ -211,8 +215,8 @@ def test_mass_of_a_density(tmp_path, by):
     x = ring().sample(300, None, random.seeded("mass"))
     about = LoadedRun(table_run(tmp_path, Off(ring(), by), x[60:], x[:60]))
     verdict = judge(about)
-    mass = verdict.mass
-    assert mass is not None and mass.told and mass.error < 0.06
+    mass = verdict.evidence.mass
+    assert mass is not None and mass.reliable and mass.error < 0.06
     # four standard errors
     assert mass.value == pytest.approx(math.exp(by), abs=4 * mass.error)
     (said,) = [note for note in verdict_notes(about, verdict) if note.startswith("Mass of the density: ")]
@@ -233,14 +237,14 @@ def test_mass_of_a_model_that_is_not_like_the_data(tmp_path, d):
     flow = BijectiveFlow(Affine(torch.full((d,), 3.0).double(), torch.ones(d).double()), source)
     run = table_run(tmp_path, source, x[40:], x[:40])
     run.flow = flow
-    mass = judge(LoadedRun(run, samples=400)).mass
-    assert mass is not None and (not mass.told or abs(mass.value - 1) < max(0.05, 4 * mass.error))
+    mass = judge(LoadedRun(run, samples=400)).evidence.mass
+    assert mass is not None and (not mass.reliable or abs(mass.value - 1) < max(0.05, 4 * mass.error))
 
 
 def test_mass_under_labels(tmp_path, monkeypatch):
-    monkeypatch.setattr(LoadedRun, "cost", 1e-7)
-    mass = judge(LoadedRun(labelled_plane(tmp_path))).mass
-    assert mass is not None and mass.told and mass.value == pytest.approx(1, abs=4 * mass.error + 0.02)
+    monkeypatch.setattr(Budget, "cost", 1e-7)
+    mass = judge(LoadedRun(labelled_plane(tmp_path))).evidence.mass
+    assert mass is not None and mass.reliable and mass.value == pytest.approx(1, abs=4 * mass.error + 0.02)
 
 
 def test_mass_that_cannot_be_told():
@@ -261,9 +265,9 @@ def test_rows_without_density_are_never_praised(tmp_path):
     x = random.uniform((300, 2), random.seeded("box"), torch.float64)
     x[:3] += 1.0
     verdict = judge(LoadedRun(table_run(tmp_path, Box(), x[60:], x[:60])))
-    assert verdict.densities[0].mean == -math.inf
+    assert verdict.evidence.densities.table[0].mean.value == -math.inf
     (cause,) = [cause for cause in verdict.headline.causes if cause.key == "below"]
-    assert cause.text == "3 of 60 held-out rows have no density at all"
+    assert cause.text == "3 of 60 held-out rows have density 0 under the model"
     page, found = report_of(table_run(tmp_path, Box(), x[60:], x[:60]))
     assert found["density"][0]["mean"] is None and "−∞" in page and found["left_out"] == {}
 
@@ -297,7 +301,7 @@ def test_few_held_out_rows(tmp_path, held):
 
 
 def test_slow_field_is_asked_for_fewer_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("pushforward.report.loaded_run.BUDGET", 0.5)
+    monkeypatch.setattr("pushforward.report.budget.BUDGET", 0.5)
 
     def slow(t, x, condition):
         time.sleep(2e-5 * len(x))
@@ -306,9 +310,9 @@ def test_slow_field_is_asked_for_fewer_rows(tmp_path, monkeypatch):
     run = field_run(tmp_path, slow)
     about = LoadedRun(run)
     begin = time.perf_counter()
-    assert about.cost >= 2e-5 and about.samples < 2000
-    assert "samples" in about.cuts
+    assert about.budget.cost >= 2e-5 and about.samples < 2000
+    assert "samples" in about.budget.cuts
     page, found = report_of(run, samples=None)
     assert found["fewer"]["samples"] == {"taken": about.samples, "of": 2000}
-    assert "fewer rows are looked at than usual: " in page and f"samples {about.samples:,} of 2,000" in page
+    assert "fewer rows are used than usual: " in page and f"samples {about.samples:,} of 2,000" in page
     assert time.perf_counter() - begin < 60

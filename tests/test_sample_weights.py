@@ -102,7 +102,7 @@ def test_the_loss_is_the_weighted_mean_of_the_global_batch(coupling) -> None:
     assert np.mean([float(part.mean(error(part))) for part in parts]) == expected
 
 
-def test_thinned_rows_follow_the_weighted_law() -> None:
+def test_thinned_rows_follow_the_weighted_distribution() -> None:
     x = torch.arange(40_000.0)[:, None]
     weight = torch.tensor([1.0, 2.0, 4.0, 0.0]).repeat(10_000)
     kept = Rows(x, weight=weight).thinned(torch.Generator().manual_seed(0))
@@ -114,7 +114,7 @@ def test_thinned_rows_follow_the_weighted_law() -> None:
 
 
 @pytest.mark.parametrize("method", ["nsf", "fm", "ot-cfm"])
-def test_samples_follow_the_weighted_law(method: str, tmp_path: Path) -> None:
+def test_samples_follow_the_weighted_distribution(method: str, tmp_path: Path) -> None:
     table().drop(columns="side").to_csv(tmp_path / "t.csv", index=False)
     flags = ["--sample-weight", "w", "--method", method, "--out", str(tmp_path / "run"), *FAST]
     assert main(["train", str(tmp_path / "t.csv"), *flags]) == 0
@@ -123,7 +123,7 @@ def test_samples_follow_the_weighted_law(method: str, tmp_path: Path) -> None:
     assert abs(float((x[:, 0] < 0).double().mean()) - SHARE) < 0.06
 
 
-def test_a_report_and_drawn_conditions_follow_the_weighted_law(tmp_path: Path) -> None:
+def test_a_report_and_drawn_conditions_follow_the_weighted_distribution(tmp_path: Path) -> None:
     table().to_csv(tmp_path / "t.csv", index=False)
     flags = ["--sample-weight", "w", "--condition", "side", "--method", "nsf", "--out", str(tmp_path / "run")]
     assert main(["train", str(tmp_path / "t.csv"), *flags, *FAST]) == 0

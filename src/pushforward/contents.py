@@ -100,6 +100,8 @@ class Motion(TypedDict, total=False):
     straightness: float | None
     relative_straightness: float | None
     cost: float | None
+    least: float | None
+    nfe: float | None
     cost_over_least: float | None
     normalised_path_energy: float | None
 

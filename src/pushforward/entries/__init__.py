@@ -7,6 +7,7 @@ from .base import Entry, Kind, Method
 from .data import DATASETS
 from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
+from .metrics import METRICS
 from .models import BASES, FLOWS, NETWORKS
 from .solvers import SOLVERS
 
@@ -20,6 +21,7 @@ __all__ = [
     "KINDS",
     "Kind",
     "METHODS",
+    "METRICS",
     "Method",
     "NETWORKS",
     "RECIPES",
@@ -43,4 +45,5 @@ KINDS = {
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
     "method": Kind(METHODS, "", "--method"),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
+    "metric": Kind(METRICS, "pushforward.metrics:Metric", "metric"),
 }

@@ -1,13 +1,18 @@
 """Distances between two samples, straightness of trajectories, and baselines to compare a model with."""
 
+from .base import DISTANCE as DISTANCE
+from .base import Better as Better
+from .base import Metric as Metric
 from .baselines import KernelDensity as KernelDensity
 from .baselines import bits_per_dim as bits_per_dim
 from .baselines import fit_blend as fit_blend
 from .baselines import fit_gaussian as fit_gaussian
 from .baselines import fit_mixture as fit_mixture
 from .baselines import linear_gaussian as linear_gaussian
+from .classifiers import TwoSampleAccuracy as TwoSampleAccuracy
 from .classifiers import label_accuracy as label_accuracy
 from .classifiers import two_sample_accuracy as two_sample_accuracy
+from .distances import EnergyDistance as EnergyDistance
 from .distances import distances as distances
 from .distances import energy_distance as energy_distance
 from .distances import memorisation_share as memorisation_share
@@ -21,12 +26,21 @@ from .trajectories import optimal_cost as optimal_cost
 from .trajectories import path_energy as path_energy
 from .trajectories import straightness as straightness
 from .trajectories import transport_cost as transport_cost
+from .transport import SlicedWasserstein as SlicedWasserstein
+from .transport import Wasserstein as Wasserstein
 from .transport import sliced_wasserstein as sliced_wasserstein
 from .transport import wasserstein as wasserstein
 
 __all__ = [
+    "DISTANCE",
+    "Better",
+    "EnergyDistance",
     "Importance",
     "KernelDensity",
+    "Metric",
+    "SlicedWasserstein",
+    "TwoSampleAccuracy",
+    "Wasserstein",
     "bits_per_dim",
     "distances",
     "energy_distance",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import takes_arrays, to_tensor
+from .base import DISTANCE, Metric
 
 #: How :func:`torch.cdist` keeps the digits of close points.
 DIFFERENCES = "donot_use_mm_for_euclid_dist"
@@ -70,6 +71,19 @@ def energy_distance(x: Tensor, y: Tensor, unbiased: bool = False) -> float:
     less = 1 if unbiased else 0
     within = _total(a, a) / (n * (n - less)) + _total(b, b) / (m * (m - less))
     return 2 * _total(a, b) / (n * m) - within
+
+
+class EnergyDistance(Metric):
+    """:func:`energy_distance` of the two samples, 0 only where they are equal.
+
+    >>> EnergyDistance().measure(torch.tensor([[0.0], [1.0]]), torch.tensor([[2.0], [3.0]]))
+    3.0
+    """
+
+    label, short, unit = "Energy distance", "energy distance", DISTANCE
+
+    def measure(self, x: Tensor, y: Tensor, seed: int = 0) -> float:
+        return energy_distance(x, y)
 
 
 def _total(a: Tensor, b: Tensor) -> float:

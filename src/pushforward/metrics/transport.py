@@ -12,6 +12,7 @@ from ..plans import exact, exact_of_costs
 from ..plans.cost import check_table
 from ..plans.exact import on_the_line
 from ..tensors import takes_arrays
+from .base import DISTANCE, Metric
 from .distances import centred, distances
 
 #: Numbers of projected rows held at once.
@@ -95,6 +96,37 @@ def sliced_wasserstein(
         values += [_mean_power(column, weight, p) for column in gap.T]
     each = torch.tensor(values, dtype=torch.float64)
     return _mean_power(each, torch.full_like(each, 1 / projections), p)
+
+
+class Wasserstein(Metric):
+    """:func:`wasserstein` with p = 2, by the exact plan.
+
+    >>> Wasserstein().measure(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]]))
+    2.0
+    """
+
+    label, short, unit = "Wasserstein distance W2", "Wasserstein distance", DISTANCE
+    costly = True
+
+    def measure(self, x: Tensor, y: Tensor, seed: int = 0) -> float:
+        return wasserstein(x, y)
+
+
+class SlicedWasserstein(Metric):
+    """:func:`sliced_wasserstein` with p = 2 over so many random directions.
+
+    >>> SlicedWasserstein(projections=8).measure(torch.tensor([[0.0], [1.0]]), torch.tensor([[3.0], [2.0]]))
+    2.0
+    """
+
+    label, short, unit = "Sliced Wasserstein distance", "sliced Wasserstein distance", DISTANCE
+
+    def __init__(self, projections: int = 256):
+        self.projections = projections
+
+    def measure(self, x: Tensor, y: Tensor, seed: int = 0) -> float:
+        directions = random.seeded(seed, "report", "directions")
+        return sliced_wasserstein(x, y, self.projections, generator=directions)
 
 
 def _check_power(p: float) -> None:

@@ -86,10 +86,10 @@ def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
             ("mixture", "Gaussian mixture", "Gaussian mixture" + linear, few, _mixture_of(loaded.seed))
         )
         for kernel in ("gaussian", "exponential"):
-            label = f"kernel density, {kernel}" + ", one per label" * loaded.labelled
+            name = f"{kernel} kernel density".replace("gaussian", "Gaussian")
+            label = name + ", one per label" * loaded.labelled
             most = min(MOST, max(100, NUMBERS // size))
-            key, name = f"kernel_{kernel}", f"{kernel} kernel density"
-            fits.append((key, name.replace("gaussian", "Gaussian"), label, most, _kernel_of(loaded, kernel)))
+            fits.append((f"kernel_{kernel}", name, label, most, _kernel_of(loaded, kernel)))
     for key, name, label, most, fit in fits:
         rows = loaded.some(loaded.train, min(most, len(loaded.train)), "baselines")
 

@@ -11,20 +11,19 @@ from typing import Any
 import torch
 
 from ..files import write_text
+from ..recipes import Run
 from ..registry import trusting
 from ..runs import REPORT, read_numbers
-from . import dynamics
-from .dynamics import Curve, Motion, RoundTrip
+from .dynamics import Dynamics, measure_dynamics
 from .figures import columns, curves, images, planar
 from .figures.folder import Figures
 from .figures.style import Picture, own_style
 from .loaded_run import LoadedRun
 from .render import render
-from .run_like import RunLike
 from .verdict import Verdict, judge
 
 
-def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) -> Path:
+def build(run: Run, *, seed: int | None = None, samples: int | None = None) -> Path:
     """Write the report of ``run`` into its folder and return the path of ``report.html``.
 
     seed: of every draw (None: the run's).  samples: how many the model is asked for (None: 1,000 images
@@ -42,10 +41,8 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
             loaded = LoadedRun(run, seed, samples)
             attempt = loaded.left_out.attempt
             verdict = judge(loaded)
-            curve = attempt("quality for a number of evaluations", None, dynamics.curve, loaded)
-            motion = attempt("straightness and transport cost", None, dynamics.motion, loaded)
-            trip = attempt("round trip", None, dynamics.round_trip, loaded)
-            groups = draw(loaded, verdict, curve, motion)
+            dynamics = measure_dynamics(loaded)
+            groups = draw(loaded, verdict, dynamics)
             made = {
                 section: [
                     (picture, files)
@@ -58,8 +55,8 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
                 section: [(picture, [*files.values()]) for picture, files in pictures]
                 for section, pictures in made.items()
             }
-            page = render(loaded, verdict, curve, motion, trip, shown)
-            numbers = as_numbers(loaded, verdict, curve, motion, trip)
+            page = render(loaded, verdict, dynamics, shown)
+            numbers = as_numbers(loaded, verdict, dynamics)
     finally:
         run.flow.train(training)
     figures = {
@@ -74,16 +71,14 @@ def build(run: RunLike, *, seed: int | None = None, samples: int | None = None) 
 
 
 def conclusion(folder: Path) -> list[str]:
-    """What the report in a run's folder concludes, and where there is one the command that mends it."""
+    """What the report in a run's folder concludes, and a command that may improve the model."""
     numbers = read_numbers(folder / "report.json")
     command = numbers["headline"]["command"] if "headline" in numbers else ""
     left_out = [f"{name}: left out, {why}" for name, why in numbers.get("left_out", {}).items()]
-    return [numbers.get("sentence", ""), *([f"to mend it: {command}"] if command else []), *left_out]
+    return [numbers.get("sentence", ""), *([f"to improve it: {command}"] if command else []), *left_out]
 
 
-def draw(
-    loaded: LoadedRun, verdict: Verdict, curve: Curve | None, motion: Motion | None
-) -> dict[str, list[Picture]]:
+def draw(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, list[Picture]]:
     """All figures, by section."""
     attempt = loaded.left_out.attempt
 
@@ -91,7 +86,8 @@ def draw(
         made = attempt(f"figure of {name}", [], make, loaded, *arguments)
         return made if isinstance(made, list) else [made]
 
-    look, memory = loaded.look, verdict.memory
+    look, memory = loaded.look, verdict.evidence.memorisation
+    curve, motion = dynamics.curve, dynamics.motion
     samples: list[Picture] = []
     beside: list[Picture] = []
     if verdict.sampled and look == "image":
@@ -116,36 +112,38 @@ def draw(
     return {
         "samples": samples,
         "training": figures("training", curves.training),
-        "evaluations": [] if curve is None else figures("evaluations", curves.evaluations, curve),
-        "motion": [] if motion is None else figures("straightness", curves.straight, motion),
+        "evaluations": figures("evaluations", curves.evaluations, curve) if curve else [],
+        "motion": figures("straightness", curves.straight, motion) if motion else [],
         "memory": beside,
     }
 
 
-def as_numbers(
-    loaded: LoadedRun, verdict: Verdict, curve: Curve | None, motion: Motion | None, trip: RoundTrip | None
-) -> dict[str, Any]:
+def as_numbers(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, Any]:
     """Everything in numbers: ``report.json``."""
+    evidence = verdict.evidence
+    parts = {
+        "memorisation": evidence.memorisation,
+        "mass": evidence.mass,
+        "evaluations": dynamics.curve,
+        "motion": dynamics.motion,
+        "round_trip": dynamics.round_trip,
+    }
     numbers = {
         "format": REPORT,
         "name": loaded.schema.name,
         "kind": loaded.schema.kind,
         "sentence": verdict.sentence,
         "headline": verdict.headline.to_json(),
-        "best_baseline": verdict.best,
+        "best_baseline": evidence.best,
         "beats": verdict.beats,
         "beats_gaussian": verdict.beats.get("gaussian", []),
         "verdict": [line.to_json() for line in verdict.lines],
-        "density": [density.to_json() for density in verdict.densities],
-        "density_facts": verdict.density_facts,
-        "baselines_left_out": verdict.missing,
+        "density": [density.to_json() for density in evidence.densities.table],
+        "density_facts": evidence.densities.facts,
+        "baselines_left_out": evidence.missing,
         "left_out": dict(loaded.left_out),
-        "fewer": {name: {"taken": few, "of": many} for name, (few, many) in loaded.cuts.items()},
-        "memorisation": None if verdict.memory is None else verdict.memory.to_json(),
-        "mass": None if verdict.mass is None else verdict.mass.to_json(),
-        "evaluations": None if curve is None else curve.to_json(),
-        "motion": None if motion is None else motion.to_json(),
-        "round_trip": None if trip is None else trip.to_json(),
+        "fewer": {name: {"taken": few, "of": many} for name, (few, many) in loaded.budget.cuts.items()},
+        **{key: measured and measured.to_json() for key, measured in parts.items()},
         "sizes": {
             "train": len(loaded.train),
             "test": len(loaded.test),
@@ -155,7 +153,10 @@ def as_numbers(
             "samples": loaded.samples,
             "duplicates": loaded.schema.duplicates,
         },
-        "sampler": {"solver": repr(loaded.solver), "nfe": loaded.drawn.nfe if verdict.sampled else None},
+        "sampler": {
+            "solver": repr(loaded.budget.solver),
+            "nfe": loaded.drawn.nfe if verdict.sampled else None,
+        },
         "seed": loaded.seed,
         "command": loaded.run.command,
         "config": loaded.run.config.to_json(),

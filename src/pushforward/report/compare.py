@@ -9,12 +9,13 @@ from typing import Any
 from ..config import RunConfig, flatten
 from ..contents import Numbers
 from ..files import write_text
+from ..recipes import by_method, label
 from ..runs import check_numbers, read_numbers
 from ..typed import shortened
 from .figures.style import NARROW_FOLDER
 from .formatting import number
+from .measures import SECTIONS
 from .page import Section, Table, figure, page
-from .run_like import label_of
 
 #: Figures that are set side by side where both runs have them.
 SHOWN = ("samples", "density", "times", "pairs", "marginals", "quality", "straightness", "nearest", "loss")
@@ -43,39 +44,38 @@ def quantities(report: Numbers) -> dict[Quantity, float | None]:
         others: Mapping[str, Any] = line
         found[(line["label"], line["unit"], line["better"])] = line["model"]["value"]
         for key, name in ((best, "the best baseline"), ("real", "real rows")):
-            if isinstance(others.get(key or ""), dict) and line["unit"] not in ("ratio",):
+            if isinstance(others.get(key or ""), dict):
                 found[(f"{line['label']}, {name}", line["unit"], "")] = others[key or ""]["value"]
-    for density in report.get("density") or []:
-        if density["key"] == best and (gain := density.get("gain")) is not None:
-            found[("Log-density beyond the best baseline", "nats per row", "high")] = gain
-        if density["key"] == "model" and (gap := density.get("gap")) is not None:
-            found[("Log-density of training rows beyond held-out rows", "nats per row", "low")] = gap
-    motion: Mapping[str, Any] = report.get("motion") or {}
-    for key, name, unit in (
-        ("straightness", "Straightness S", "model units squared"),
-        ("relative_straightness", "S relative to transport cost", "ratio"),
-        ("cost", "Transport cost", "model units squared"),
-        ("cost_over_least", "Transport cost over the least", "ratio"),
-        ("normalised_path_energy", "Normalised path energy", "ratio"),
-    ):
-        if key in motion:
-            found[(name, unit, "low")] = motion[key]
-    trip: Mapping[str, Any] = report.get("round_trip") or {}
-    for key, name in (("largest", "Round trip, largest error"), ("median", "Round trip, median error")):
-        if key in trip:
-            found[(name, "deviations", "low")] = trip[key]
-    evaluations = report.get("evaluations") or {}
-    for point in evaluations.get("points", []):
-        if point["solver"] == "Euler":
-            name = f"Energy distance of Euler, {point['nfe']:.0f} evaluations"
-            found[(name, evaluations.get("unit", ""), "low")] = point["energy"]
-    if sampler := report.get("sampler"):
-        found[("Field evaluations per sample", "", "low")] = sampler.get("nfe")
-    summary: Mapping[str, Any] = report.get("summary") or {}
-    for key, name, unit in (("parameters", "Parameters", ""), ("seconds", "Training time", "s")):
-        if isinstance(summary.get(key), int | float):
-            found[(name, unit, "")] = summary[key]
+    for section, measures in SECTIONS.items():
+        numbers = _section(report, section)
+        for measure in measures:
+            if measure.key in numbers:
+                found[(measure.label, measure.unit, measure.better)] = numbers[measure.key]
+        if section == "round_trip":
+            found |= _by_evaluations(report)
     return found
+
+
+def _section(report: Numbers, section: str) -> Mapping[str, Any]:
+    """The numbers of a section by their keys; of densities those of the table of measures."""
+    if section != "density":
+        numbers: Mapping[str, Any] = report
+        return numbers.get(section) or {}
+    densities: Mapping[str, Mapping[str, Any]] = {each["key"]: each for each in report.get("density") or []}
+    best, model = densities.get(report.get("best_baseline") or "", {}), densities.get("model", {})
+    found = {"gain": best.get("gain"), "gap": model.get("gap")}
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def _by_evaluations(report: Numbers) -> dict[Quantity, float | None]:
+    """The quality of Euler's method for every number of evaluations."""
+    evaluations = report.get("evaluations") or {}
+    points = [point for point in evaluations.get("points", []) if point["solver"] == "Euler"]
+    unit = evaluations.get("unit", "")
+    return {
+        (f"Energy distance of Euler, {point['nfe']:.0f} evaluations", unit, "low"): point["energy"]
+        for point in points
+    }
 
 
 def _rows(a: Numbers, b: Numbers) -> list[tuple[str, str, str, str, int]]:
@@ -108,7 +108,7 @@ def _titles(a: Numbers, b: Numbers) -> tuple[str, str]:
 def _label(config: Mapping[str, Any]) -> str:
     """What a configuration trained; the name of its method where this version cannot read it."""
     try:
-        return label_of(RunConfig.from_json(dict(config)))
+        return label(by_method(RunConfig.from_json(dict(config))))
     except ValueError:
         model = config.get("model")
         return shortened(model.get("method", "flow") if isinstance(model, dict) else "flow")

@@ -13,10 +13,13 @@ from .. import random
 from ..data.noise import notable
 from ..flows import InvertibleFlow, divergence
 from ..metrics import bits_per_dim
+from ..rows import Rows
 from ..solvers import ODE, Euler, Solver
 from ..tensors import Condition, condition_to, take_condition
 from .baselines import Baseline, best_of, spread, usable
-from .loaded_run import LOOSE_EVALUATIONS, LoadedRun
+from .budget import LOOSE_EVALUATIONS
+from .formatting import Value
+from .loaded_run import LoadedRun
 
 #: Up to here the divergence is computed whole, above it is estimated from one random direction.
 EXACT_SIZE = 16
@@ -27,32 +30,46 @@ CHUNK = 512
 
 
 @dataclass(frozen=True)
-class Density:
-    """A mean log-density of held-out rows in nats, and how the model compares.
+class Lead:
+    """What the model has more than a baseline.
 
-    gain: what the model has more on the same rows (None for the model).  gap: how much higher the mean is on
-    as many training rows.  excess: the gap of the model less that of this baseline (None for the model).
-    Each comes with its standard error.  rows: how many there are, and ``unlikely`` of them have no density.
+    gain: the mean difference of log-densities on the same held-out rows.  excess: the gap of the model less
+    that of the baseline.
+    """
+
+    gain: Value
+    excess: Value
+
+
+@dataclass(frozen=True)
+class Density:
+    """The mean log-density of held-out rows in nats, under the model or a baseline, with its standard error.
+
+    unlikely: how many rows have no density at all, and of how many.  gap: how much higher the mean is on as
+    many training rows.  lead: how the model compares with this baseline, None for the model itself.
+    bits: bits per dimension of whole values.  note: what the fit of the baseline chose.
     """
 
     key: str
     label: str
-    mean: float
-    error: float
-    bits: float | None
-    gain: float | None = None
-    gain_error: float | None = None
+    mean: Value
+    gap: Value
+    unlikely: tuple[int, int] = (0, 0)
+    lead: Lead | None = None
+    bits: float | None = None
     note: str = ""
-    gap: float | None = None
-    gap_error: float | None = None
-    excess: float | None = None
-    excess_error: float | None = None
-    rows: int = 0
-    unlikely: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.__dict__}
+        lead = {"gain": None, "excess": None} if self.lead is None else self.lead.__dict__
+        values: dict[str, Value | None] = {"gap": self.gap, **lead}
+        numbers: dict[str, Any] = {"mean": self.mean.value, "error": self.mean.spread}
+        for name, value in values.items():
+            numbers[name] = None if value is None else value.value
+            numbers[f"{name}_error"] = None if value is None else value.spread
+        unlikely, rows = self.unlikely
+        told = {"key": self.key, "label": self.label, "note": self.note, "bits": self.bits}
+        return {**told, **numbers, "rows": rows, "unlikely": unlikely}
 
 
 @dataclass(frozen=True)
@@ -66,6 +83,15 @@ class Densities:
     table: list[Density]
     best: Baseline | None
     facts: dict[str, Any]
+
+    @property
+    def bound(self) -> bool:
+        """Whether the model's log-densities are lower bounds."""
+        return bool(self.facts.get("bound"))
+
+    def of(self, key: str) -> Density | None:
+        """That of the model or of a baseline."""
+        return next((density for density in self.table if density.key == key), None)
 
 
 @torch.no_grad()
@@ -94,7 +120,7 @@ def log_prob(
     out, total = [], 0.0
     for index in torch.arange(len(x)).split(CHUNK):
         given = condition_to(take_condition(condition, index), loaded.device)
-        y, log_det = loaded.inwards(x[index], generator)
+        y, log_det = loaded.sampler.inwards(x[index], generator)
         signs = random.uniform(y.shape, generator, y.dtype, y.device)
         signs = torch.where(signs < 0.5, -1.0, 1.0).to(y)
 
@@ -113,7 +139,7 @@ def log_prob(
 
         start, change = y, y.new_zeros(len(y))
         if t > inner.interval[0]:
-            solver = solver or loaded.gauge
+            solver = solver or loaded.budget.density_solver
             assert solver is not None
             low, high = inner.interval
             solution = solver.solve(ODE(velocity), (y, change), min(max(t, low), high), low)
@@ -142,12 +168,12 @@ def has_density(loaded: LoadedRun) -> str:
 def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     """Mean log-density per row of the model and of every baseline, on held-out and on training rows."""
     reason = has_density(loaded)
+    budget = loaded.budget
     # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
     slopes = 2.5 * (loaded.size if loaded.size <= EXACT_SIZE else 1)
-    adaptive = loaded.solver is not None and loaded.solver.adaptive
-    evaluations = 1.2 * LOOSE_EVALUATIONS if adaptive else loaded.evaluations
+    evaluations = 1.2 * LOOSE_EVALUATIONS if budget.adaptive else budget.evaluations
     count = min(1000, len(loaded.test), len(loaded.train))
-    count = loaded.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
+    count = budget.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
     held = loaded.some(loaded.test, count, "density")
     seen = loaded.some(loaded.train, count, "training density")
     under = usable(baselines, spread(loaded, held.x, "test"), loaded.condition(held))
@@ -155,24 +181,14 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     best = next((baseline for baseline in baselines if baseline.key == key), None)
     if reason:
         return Densities([], best, {"omitted": reason})
-    found = []
-    for index in loaded.parts(NAME, count, PART, 0.24):
-        some, same = held.take(index), seen.take(index)
-        mine, nfe = log_prob(loaded, some.x, loaded.condition(some), 1.0, int(index[0]))
-        learnt, _ = log_prob(loaded, same.x, loaded.condition(same), 1.0, "training", int(index[0]))
-        found.append((mine, learnt, nfe * len(index)))
-    mine, learnt = (torch.cat(parts) for parts in list(zip(*found))[:2])
-    evaluations = sum(entry[2] for entry in found) / len(mine)
+    (mine, learnt), evaluations = _of_model(loaded, held, seen)
     held, seen = held.take(torch.arange(len(mine))), seen.take(torch.arange(len(mine)))
-    under = {key: values[: len(mine)] for key, values in under.items()}
     before = usable(baselines, spread(loaded, seen.x, "seen"), loaded.condition(seen))
-    table = [_density(loaded, "model", "this model", "", mine, learnt)]
-    for baseline in baselines:
-        if baseline.key in under and baseline.key in before:
-            values = (under[baseline.key], before[baseline.key])
-            table.append(
-                _density(loaded, baseline.key, baseline.label, baseline.note, *values, (mine, learnt))
-            )
+    table = [_density(loaded, ("model", "this model", ""), (mine, learnt))]
+    for each in baselines:
+        if each.key in under and each.key in before:
+            values = (under[each.key][: len(mine)], before[each.key])
+            table.append(_density(loaded, (each.key, each.label, each.note), values, (mine, learnt)))
     divergence = "exact" if is_exact(loaded) else "one random direction per row"
     facts = {
         "rows": len(held),
@@ -180,10 +196,22 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
         "best": key,
         "atoms": repeated(loaded),
         "divergence": None if loaded.inner is None else divergence,
-        "solver": repr(loaded.gauge),
+        "solver": repr(budget.density_solver),
         "nfe": evaluations,
     }
     return Densities(table, best, facts)
+
+
+def _of_model(loaded: LoadedRun, held: Rows, seen: Rows) -> tuple[tuple[Tensor, Tensor], float]:
+    """Log-densities of held-out and of training rows, as many as time allows, and the mean evaluations."""
+    mine, learnt, total = [], [], 0.0
+    for index in loaded.budget.parts(NAME, len(held), PART, 0.24):
+        some, same = held.take(index), seen.take(index)
+        values, nfe = log_prob(loaded, some.x, loaded.condition(some), 1.0, int(index[0]))
+        mine.append(values)
+        learnt.append(log_prob(loaded, same.x, loaded.condition(same), 1.0, "training", int(index[0]))[0])
+        total += nfe * len(index)
+    return (torch.cat(mine), torch.cat(learnt)), total / sum(len(values) for values in mine)
 
 
 def repeated(loaded: LoadedRun) -> list[str]:
@@ -196,37 +224,25 @@ def repeated(loaded: LoadedRun) -> list[str]:
 
 def _density(
     loaded: LoadedRun,
-    key: str,
-    label: str,
-    note: str,
-    held: Tensor,
-    seen: Tensor,
+    named: tuple[str, str, str],
+    values: tuple[Tensor, Tensor],
     model: tuple[Tensor, Tensor] | None = None,
 ) -> Density:
-    """Of log-densities of held-out and training rows; ``model`` has those of the model."""
-    levels = loaded.schema.levels
-    mean, error = _mean(held)
-    bits = bits_per_dim(mean, loaded.size, levels[2]) if levels and loaded.dequantised else None
-    gain = gain_error = excess = excess_error = None
+    """Of the log-densities of held-out and of training rows; ``model`` has those of the model.
+
+    named: key, label and note.
+    """
+    (held, seen), (key, label, note) = values, named
+    mean, levels, lead = Value.mean(held), loaded.schema.levels, None
+    bits = bits_per_dim(mean.value, loaded.size, levels[2]) if levels and loaded.dequantised else None
     if model is not None:
-        gain, gain_error = _mean(model[0] - held)
-        excess, excess_error = _gap(model[0] - held, model[1] - seen)
-    gap, gap_error = _gap(held, seen)
+        lead = Lead(Value.mean(model[0] - held), _gap(model[0] - held, model[1] - seen))
+    unlikely = (int((~held.isfinite()).sum()), len(held))
     bits = None if bits is None else float(bits)
-    rows, unlikely = len(held), int((~held.isfinite()).sum())
-    return Density(
-        *(key, label, mean, error, bits, gain, gain_error, note),
-        *(gap, gap_error, excess, excess_error, rows, unlikely),
-    )
+    return Density(key, label, mean, _gap(held, seen), unlikely, lead, bits, note)
 
 
-def _mean(values: Tensor) -> tuple[float, float]:
-    """The mean and its standard error."""
-    values = values.double()
-    return float(values.mean()), float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-
-
-def _gap(held: Tensor, seen: Tensor) -> tuple[float, float]:
+def _gap(held: Tensor, seen: Tensor) -> Value:
     """How much higher the mean of ``seen`` is, and its standard error."""
-    (low, one), (high, other) = _mean(held), _mean(seen)
-    return high - low, math.hypot(one, other)
+    low, high = Value.mean(held), Value.mean(seen)
+    return Value(high.value - low.value, math.hypot(low.spread or 0.0, high.spread or 0.0))

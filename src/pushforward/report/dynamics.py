@@ -13,11 +13,13 @@ from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
 from ..solvers import Euler, Heun, Midpoint, Solver
 from ..tensors import Condition, condition_to, take_condition
-from .loaded_run import CHUNK, LOOSE_EVALUATIONS, LoadedRun
+from .budget import LOOSE_EVALUATIONS
+from .loaded_run import LoadedRun
+from .sampler import CHUNK
 
 #: The solvers that are compared.
 FIXED = (Euler, Midpoint, Heun)
-#: Share of what straightness and cost add up to, below which the way from start to end counts as none.
+#: Share of what straightness and cost add up to, below which rows count as not moved.
 STILL = 1e-6
 #: Evaluations at which they are.
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
@@ -38,7 +40,7 @@ class Budgeted:
 
 @dataclass(frozen=True)
 class Curve:
-    """What each number of evaluations buys, beside what as many real rows reach."""
+    """The quality of samples for each number of evaluations, and that of as many real rows."""
 
     points: list[Budgeted]
     unit: str
@@ -53,13 +55,13 @@ class Curve:
 
 def curve(loaded: LoadedRun) -> Curve | None:
     """The quality of samples against evaluations, all from the same source points."""
-    if loaded.inner is None or loaded.solver is None:
+    if loaded.inner is None or loaded.budget.solver is None:
         return None
     evaluations, most = EVALUATIONS, min(500, loaded.rows)
 
     def affordable(least: int) -> int:
         every = 3.0 * sum(evaluations) + LOOSE_EVALUATIONS
-        return loaded.affordable("samples for each number of evaluations", most, 0.2, every, least)
+        return loaded.budget.affordable("samples for each number of evaluations", most, 0.2, every, least)
 
     # A slow network pays for fewer evaluations rather than for too few rows to see a difference with.
     while len(evaluations) > 3 and affordable(1) < min(100, most):
@@ -73,12 +75,12 @@ def curve(loaded: LoadedRun) -> Curve | None:
         for nfe in evaluations
         if nfe % make.evaluations == 0
     ]
-    solvers.append((type(loaded.solver).__name__, loaded.solver))
+    solvers.append((type(loaded.budget.solver).__name__, loaded.budget.solver))
     points = []
     for name, solver in solvers:
         begin = time.perf_counter()
         try:
-            drawn = loaded.draw(rows, "curve", condition=condition, solver=solver)
+            drawn = loaded.sampler.draw(rows, "curve", condition=condition, solver=solver)
         except RuntimeError:  # too few steps for this field: no point on the curve
             continue
         seconds = time.perf_counter() - begin
@@ -94,7 +96,7 @@ def curve(loaded: LoadedRun) -> Curve | None:
 
 @dataclass(frozen=True)
 class Motion:
-    """Straightness and cost of the way from source to data, in the space of the model.
+    """Straightness and transport cost from source to data, in the space of the model.
 
     profile: E|dx/dt - (x1 - x0)|^2 between consecutive ``times``.
     """
@@ -110,7 +112,7 @@ class Motion:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        # where points end where they start, ratios to the way between mean nothing
+        # where points end where they start, ratios to their distance mean nothing
         moves = min(self.cost, self.least) > STILL * (self.straightness + self.cost)
         return {
             **self.__dict__,
@@ -122,10 +124,10 @@ class Motion:
 
 @torch.no_grad()
 def motion(loaded: LoadedRun) -> Motion | None:
-    """Follow some rows and measure how straight and how dear their way is."""
-    if loaded.inner is None or loaded.solver is None:
+    """Follow some rows, and measure the straightness and the cost of their trajectories."""
+    if loaded.inner is None or loaded.budget.solver is None:
         return None
-    rows = loaded.affordable("trajectories", 500, 0.04, None, least=32)
+    rows = loaded.budget.affordable("trajectories", 500, 0.04, None, least=32)
     times = torch.linspace(0, 1, 41)
     path, _, nfe = trajectory(loaded, rows, times, "motion")
     x = path.double()
@@ -148,16 +150,18 @@ def trajectory(
     loaded: LoadedRun, rows: int, times: Tensor, *parts: int | str
 ) -> tuple[Tensor, Condition | None, float]:
     """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations."""
-    assert loaded.inner is not None and loaded.solver is not None
+    assert loaded.inner is not None and loaded.budget.solver is not None
     condition = loaded.condition(loaded.test, rows)
     generator = loaded.generator("trajectory", *parts)
     given = condition_to(condition, loaded.device)
     start = loaded.inner.source.sample(rows, given, generator).to(loaded.device)
     found, total = [], 0.0
     for index in torch.arange(rows).split(CHUNK):
-        problem = loaded.problem(take_condition(given, index))
+        problem = loaded.inner.problem(take_condition(given, index))
         inside = times.clamp(*loaded.inner.interval).tolist()
-        solution = loaded.solver.solve(problem, start[index], *loaded.inner.interval, save_at=inside).check()
+        solution = loaded.budget.solver.solve(
+            problem, start[index], *loaded.inner.interval, save_at=inside
+        ).check()
         assert isinstance(solution.path, Tensor)
         found.append(solution.path.cpu())
         total += float(solution.nfe.double().sum())
@@ -166,7 +170,7 @@ def trajectory(
 
 def to_data(loaded: LoadedRun, path: Tensor) -> Tensor:
     """States ``(T, B, *event)`` of the model's space in data units."""
-    return loaded.outwards(path.flatten(0, 1).to(loaded.device)).reshape(path.shape)
+    return loaded.sampler.outwards(path.flatten(0, 1).to(loaded.device)).reshape(path.shape)
 
 
 @dataclass(frozen=True)
@@ -192,13 +196,13 @@ def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     if not loaded.invertible:
         return None
     most = min(200, len(loaded.test))
-    rows = loaded.affordable("round trips", most, 0.05, 2 * loaded.evaluations, least=0)
+    rows = loaded.budget.affordable("round trips", most, 0.05, 2 * loaded.budget.evaluations, least=0)
     if rows < 2:
         return None
     held = loaded.some(loaded.test, rows, "round trip")
     condition = loaded.condition(held)
     given = condition_to(condition, loaded.device)
-    y, _ = loaded.inwards(held.x, loaded.generator("round trip noise"))
+    y, _ = loaded.sampler.inwards(held.x, loaded.generator("round trip noise"))
     inner = loaded.inner
     try:
         if inner is None:
@@ -213,3 +217,22 @@ def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     deviation = y.double().std(0) if y.ndim == 2 else y.double().std()
     error = (gap.double().abs() / deviation.clamp(min=1e-300)).flatten().cpu()
     return RoundTrip(rows, float(error.max()), float(error.median()))
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a flow moves, each None where it was not measured."""
+
+    curve: Curve | None
+    motion: Motion | None
+    round_trip: RoundTrip | None
+
+
+def measure_dynamics(loaded: LoadedRun) -> Dynamics:
+    """All of it; what fails is left out, see :meth:`LeftOut.attempt`."""
+    attempt = loaded.left_out.attempt
+    return Dynamics(
+        attempt("quality for a number of evaluations", None, curve, loaded),
+        attempt("straightness and transport cost", None, motion, loaded),
+        attempt("round trip", None, round_trip, loaded),
+    )

@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 
 @dataclass(frozen=True)
 class Value:
@@ -13,6 +15,27 @@ class Value:
 
     value: float
     spread: float | None = None
+
+    @classmethod
+    def mean(cls, values: torch.Tensor) -> Value:
+        """The mean of ``values`` ``(n,)`` and its standard error.
+
+        >>> Value.mean(torch.tensor([1.0, 3.0]))
+        Value(value=2.0, spread=1.0)
+        """
+        values = values.double()
+        error = float(values.std()) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+        return cls(float(values.mean()), error)
+
+    @classmethod
+    def share(cls, count: int, total: int) -> Value:
+        """``count`` of ``total`` as a share, and its standard error.
+
+        >>> Value.share(1, 4).value
+        0.25
+        """
+        share = count / total
+        return cls(share, math.sqrt(share * (1 - share) / total))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""

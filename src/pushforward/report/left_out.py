@@ -1,4 +1,4 @@
-"""What fails is left out by name, and the rest of the report stands."""
+"""A measure or figure that fails is left out by name, and the report has all others."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ D = TypeVar("D")
 class LeftOut(dict[str, str]):
     """Measures and figures that failed, each with a reason of one line.
 
-    Networks, solvers and sources may be anybody's, and no list of what they can raise would be complete.
-    So whatever a report takes of a run it takes through :meth:`attempt`.
+    Networks, solvers and sources may be a user's own and may raise any exception, so every measure and every
+    figure of a report is made through :meth:`attempt`.
 
     >>> left_out = LeftOut()
     >>> left_out.attempt("ratio", None, lambda: 1 / 0), left_out.attempt("sum", None, lambda: 1 + 1)

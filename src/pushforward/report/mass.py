@@ -16,9 +16,10 @@ from ..random import uniform
 from ..sources import Source
 from ..tensors import Condition, take_condition
 from .baselines import QUERIES, Baseline, usable
+from .budget import LOOSE_EVALUATIONS
 from .densities import EXACT_SIZE, is_exact, log_prob
 from .formatting import Value, pair, percent
-from .loaded_run import LOOSE_EVALUATIONS, LoadedRun
+from .loaded_run import LoadedRun
 
 #: Draws of the proposal, how many between looks at the clock, the fewest that are worth it, and the
 #: model's own samples that its reach is seen by.
@@ -48,25 +49,25 @@ class Mass:
     beyond: float
 
     @property
-    def told(self) -> bool:
+    def reliable(self) -> bool:
         """Whether the estimate can be relied on."""
         return self.effective >= EFFECTIVE and self.beyond <= BEYOND
 
     @property
     def sentence(self) -> str:
         """What is said of it."""
-        how = f"by importance sampling with {self.draws:,} draws, worth {self.effective:,.0f}"
-        if self.told:
-            amount = pair(Value(self.value, self.error))
-            return f"Mass of the density: {amount} (1 is right), {how}."
-        why = "too few" if self.effective < EFFECTIVE else "too near"
-        if why == "too near":
-            how += f"; {percent(self.beyond)} of the samples lie where none of them reach"
-        return f"Mass of the density: cannot be told, {how}. It takes {EFFECTIVE} effective draws."
+        size = f"an effective sample size of {self.effective:,.0f}"
+        how = f"importance sampling with {self.draws:,} draws, {size}"
+        if self.reliable:
+            return f"Mass of the density: {pair(Value(self.value, self.error))} (1 is right), by {how}."
+        why = f"{EFFECTIVE} are needed"
+        if self.effective >= EFFECTIVE:
+            why = f"{percent(self.beyond)} of the samples lie where none of the draws reach"
+        return f"Mass of the density: it cannot be told by {how}; {why}."
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.__dict__, "told": self.told}
+        return {**self.__dict__, "told": self.reliable}
 
 
 def measure_mass(loaded: LoadedRun, baselines: list[Baseline]) -> Mass | None:
@@ -79,7 +80,7 @@ def measure_mass(loaded: LoadedRun, baselines: list[Baseline]) -> Mass | None:
     if not is_exact(loaded):
         return None
     slopes = 2.5 * min(loaded.size, EXACT_SIZE)
-    count = loaded.affordable(NAME, DRAWS, 0.12, (1 + slopes) * LOOSE_EVALUATIONS, 0)
+    count = loaded.budget.affordable(NAME, DRAWS, 0.12, (1 + slopes) * LOOSE_EVALUATIONS, 0)
     if count < LEAST:
         return None
     proposal = _proposal(loaded, baselines)
@@ -88,7 +89,7 @@ def measure_mass(loaded: LoadedRun, baselines: list[Baseline]) -> Mass | None:
     weights = torch.cat(
         [
             _log_weights(loaded, proposal, x[index], take_condition(given, index))
-            for index in loaded.parts(NAME, count, PART, 0.12)
+            for index in loaded.budget.parts(NAME, count, PART, 0.12)
         ]
     )
     count = len(weights)
@@ -128,7 +129,7 @@ def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
     rows = loaded.some(loaded.train, FITTED, "proposal")
     x, given = rows.x.double(), loaded.condition(rows)
     if loaded.tabular:
-        x = x.clamp(*loaded.span)
+        x = x.clamp(*loaded.scale.span)
     centre = x.mean(0)
     own, asked = loaded.drawn.x[:FITTED].double(), take_condition(loaded.sampled_condition, slice(FITTED))
     found = [(baseline, 1.0) for baseline in baselines]
@@ -151,7 +152,7 @@ def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
 
 def _log_weights(loaded: LoadedRun, proposal: Proposal, x: Tensor, given: Condition | None) -> Tensor:
     """log p(x) - log q(x) of rows in data units; -inf where the model has no density."""
-    y, _ = loaded.inwards(x, loaded.generator("mass"))
+    y, _ = loaded.sampler.inwards(x, loaded.generator("mass"))
     inside = y.reshape(len(y), -1).isfinite().all(1).cpu()
     found = torch.full((len(x),), -torch.inf, dtype=torch.float64)
     mine = take_condition(given, inside.nonzero()[:, 0])

@@ -14,7 +14,7 @@ from .loaded_run import LoadedRun
 
 
 @dataclass(frozen=True)
-class Memory:
+class Memorisation:
     """How near samples, baselines' draws and held-out rows come to training rows.
 
     threshold: the 1 % quantile of the training rows' own leave-one-out nearest distances.
@@ -37,14 +37,12 @@ class Memory:
 
     def near_of(self, loaded: LoadedRun, x: Tensor) -> tuple[int, int]:
         """:meth:`near` of other rows ``x`` in data units."""
-        distances, _ = nearest(loaded.scaled(x), self.scaled)
+        distances, _ = nearest(loaded.scale(x), self.scaled)
         return int((distances < self.threshold).sum()), len(distances)
 
     def share(self, name: str) -> Value:
         """Share of a cloud nearer than the threshold, and its standard error."""
-        near, count = self.near(name)
-        share = near / count
-        return Value(share, math.sqrt(share * (1 - share) / count))
+        return Value.share(*self.near(name))
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -56,21 +54,21 @@ class Memory:
         }
 
 
-def memory(loaded: LoadedRun, clouds: dict[str, Tensor]) -> Memory:
+def measure_memorisation(loaded: LoadedRun, clouds: dict[str, Tensor]) -> Memorisation:
     """Distances to the nearest training row, of every cloud and of held-out rows."""
     # All pairs of many large rows would take minutes; a tree has no such trouble in few dimensions.
     most = 20_000 if loaded.size <= 16 else max(500, int(math.sqrt(1.5e9 / loaded.size)))
     train = loaded.some(loaded.train, most, "memory").x
-    rows = loaded.scaled(train)
+    rows = loaded.scale(train)
     clouds = {**clouds, "real": loaded.reference.x}
-    found = {name: nearest(loaded.scaled(x), rows) for name, x in clouds.items()}
+    found = {name: nearest(loaded.scale(x), rows) for name, x in clouds.items()}
     distances = {name: distance for name, (distance, _) in found.items()}
     threshold = memorisation_threshold(rows)
     if threshold == 0:
         # rows that repeat others are 0 apart, and nothing is nearer than that
         once = rows.unique(dim=0)
         threshold = memorisation_threshold(once) if len(once) > 1 else 0.0
-    held, drawn = loaded.scaled(loaded.reference.x), loaded.scaled(clouds["model"])
+    held, drawn = loaded.scale(loaded.reference.x), loaded.scale(clouds["model"])
     count = min(len(held), len(rows))
     beside = [int((nearest(drawn, some)[0] < threshold).sum()) for some in (held[:count], rows[:count])]
-    return Memory(threshold, distances, found["model"][1], train, rows, (beside[0], beside[1]))
+    return Memorisation(threshold, distances, found["model"][1], train, rows, (beside[0], beside[1]))

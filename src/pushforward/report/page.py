@@ -205,10 +205,10 @@ def page(
 
 
 def said(sentence: str, more: Sequence[str], command: str, good: bool) -> str:
-    """The box of the headline: what is said, further reasons, and a command that mends it."""
+    """The box of the headline: what is said, further reasons, and a command that may improve the model."""
     items = "".join(f"<li>{escape(text)}.</li>" for text in more)
     parts = [f"<p>{escape(sentence)}</p>", f"<ul>{items}</ul>" if items else ""]
-    parts.append(f"<p>To mend it:</p><pre>{escape(command)}</pre>" if command else "")
+    parts.append(f"<p>To improve it:</p><pre>{escape(command)}</pre>" if command else "")
     return f'<div class="verdict {"good" if good else "warning"}">{"".join(parts)}</div>'
 
 

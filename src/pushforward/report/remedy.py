@@ -1,4 +1,4 @@
-"""The command that mends what the headline complains of."""
+"""The command that may improve a model, by the kind of its headline."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from typing import Any
 from .. import registry
 from ..config import ModelConfig, RunConfig, flatten
 from ..entries import DATASETS, METHODS
-from ..recipes import by_method, recipe_of
-from .headline import ROWS, Kind
-from .run_like import RunLike
-from .validation import Course
+from ..recipes import Run, by_method, recipe_of
+from .headline import Kind
+from .rules import ROWS
+from .validation import ValidationLoss
 
-#: How many times as many steps a model gets that has not learnt enough.
+#: How many times as many steps a model gets that underfits.
 MORE = 4
 #: Noise that keeps samples off training rows, in deviations of a table's columns or in the space of the
 #: model; and decay that keeps weights small.
 NOISE, JITTER, DECAY = "0.05", "0.1", "0.1"
 
 
-def remedy(kind: Kind, run: RunLike, course: Course | None = None) -> str:
-    """A full ``pushforward train`` command for a headline of ``kind``; empty where nothing needs mending."""
+def remedy(kind: Kind, run: Run, loss: ValidationLoss | None = None) -> str:
+    """A full ``pushforward train`` command for a headline of ``kind``; empty where there is none."""
     config = run.config
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate
-    stopped = course is not None and course.stopped
+    stopped = loss is not None and loss.stopped
     longer = {"steps": str(MORE * max(config.optim.steps or 0, 100))}
     start = {"source": "baseline"} if _may_start(run) else {}
     match kind:
@@ -37,7 +37,7 @@ def remedy(kind: Kind, run: RunLike, course: Course | None = None) -> str:
             return _held_out(run)
         case _ if repeats:
             change = {"deduplicate": ""}
-        case "copies" | "overfits" if not config.optim.patience and course is not None:
+        case "copies" | "overfits" if not config.optim.patience and loss is not None:
             change = {"patience": "10"}
         case "undecided" | "copies":
             change = _noise(run) or _decay(run)
@@ -54,7 +54,7 @@ def remedy(kind: Kind, run: RunLike, course: Course | None = None) -> str:
     return train_command(run, change, run.path if goes_on else _beside(run.path, change))
 
 
-def _may_start(run: RunLike) -> bool:
+def _may_start(run: Run) -> bool:
     """Whether baselines can be what the run starts from, and are not yet."""
     config = by_method(run.config)
     entry, model = METHODS[config.model.method], config.model
@@ -65,18 +65,18 @@ def _may_start(run: RunLike) -> bool:
     return run.schema.condition is None or not recipe_of(config).normal_source
 
 
-def _noise(run: RunLike) -> dict[str, str]:
+def _noise(run: Run) -> dict[str, str]:
     """Noise on training rows, which tables have in their own units; nothing where there is some."""
     if run.schema.kind == "table" and run.config.data.noise in ("auto", "0"):
         return {"noise": NOISE}
     return {} if run.config.optim.jitter else {"jitter": JITTER}
 
 
-def _decay(run: RunLike) -> dict[str, str]:
+def _decay(run: Run) -> dict[str, str]:
     return {} if (run.config.optim.weight_decay or 0.0) >= float(DECAY) else {"weight-decay": DECAY}
 
 
-def _held_out(run: RunLike) -> str:
+def _held_out(run: Run) -> str:
     rows = len(run.dataset.train) + len(run.dataset.test)
     share = math.ceil(20 * ROWS / rows) / 20
     if share > 0.5:
@@ -89,7 +89,7 @@ def _beside(path: Path, change: dict[str, str]) -> Path:
     return path.with_name(f"{path.name}-{next(iter(change))}")
 
 
-def train_command(run: RunLike, change: dict[str, str], out: Path) -> str:
+def train_command(run: Run, change: dict[str, str], out: Path) -> str:
     """The command of ``run`` with other flags and another folder; the flags alone for data in memory."""
     change = {**change, "out": str(out)}
     words = shlex.split(run.command) if run.command else []

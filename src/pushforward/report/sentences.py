@@ -7,18 +7,19 @@ from typing import Any
 
 from .densities import Density
 from .formatting import Value, pair
-from .headline import TRIFLE, Cause, Kind, nats, noise_of
-from .lines import Line
+from .headline import Cause, Kind
+from .measures import Line
+from .rules import TRIFLE, nats, noise_of
 
 #: How a headline begins, and which causes it names first.
 OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
     "wrong-density": ("The densities are wrong", ("mass",)),
     "undecided": ("Nothing can be concluded", ("rows", "nothing", "repeats")),
-    "overfits": ("The model overfits: it has learnt its rows by heart", ("gap", "below", "rise")),
+    "overfits": ("The model overfits", ("gap", "below", "rise")),
     "copies": ("The model copies training rows", ("copies",)),
-    "underfits": ("The model has not learnt enough yet", ("below", "beaten")),
+    "underfits": ("The model underfits", ("below", "beaten")),
     "below-baseline": ("The model is worse than a baseline", ("below",)),
-    "beaten": ("The model is beaten", ("beaten", "far")),
+    "beaten": ("The samples are not good enough", ("beaten", "far")),
 }
 
 
@@ -42,30 +43,33 @@ def praise(
 ) -> str:
     """What is said of a model that nothing beats."""
     density = next((d for d in densities[1:] if d.key == best), None)
-    if density is None or density.gain is None:
-        first = "No baseline is better, as far as samples tell; log-densities could not be compared."
-    elif density.gain > max(TRIFLE, density.gain_error or 0.0):
-        amount = nats(density.gain, density.gain_error)
+    if density is None or density.lead is None:
+        first = "No baseline is better by its samples; log-densities could not be compared."
+    elif density.lead.gain.value > max(TRIFLE, density.lead.gain.spread or 0.0):
+        amount = nats(density.lead.gain)
         first = (
-            f"The model beats every baseline: held-out rows have {amount} nats per row more than under the "
-            f"best one, the {names[best]}."
+            f"The model is better than every baseline: the mean log-density of held-out rows is {amount} "
+            f"nats higher than under the best one, the {names[best]}."
         )
     else:
-        amount = nats(density.gain, density.gain_error)
+        amount = nats(density.lead.gain)
         first = (
-            f"The model is as good as the best baseline, the {names[best]}, and no better: log-densities of "
-            f"held-out rows differ by {amount} nats per row."
+            f"The model is as good as the best baseline, the {names[best]}, and no better: the mean "
+            f"log-densities of held-out rows differ by {amount} nats."
         )
-    judged = [line for line in lines if line.short and line.better == "low"]
+    judged = [line for line in lines if line.judged and line.measure.better == "low"]
     behind = [
         line for line in judged if line.values["model"].value > line.values["real"].value + noise_of(line)
     ]
     if not behind:
-        return f"{first} At {rows:,} rows its samples are as near to held-out rows as real rows are."
+        return f"{first} On {rows:,} rows its samples are as near to held-out rows as real rows are."
     worst = max(behind, key=lambda line: line.values["model"].value / (line.values["real"].value or 1.0))
-    mine, real = (worst.text(worst.values[name].value) for name in ("model", "real"))
-    short = f"{worst.short} {mine}, real rows {real}"
-    return f"{first} Its samples are still farther from held-out rows than real rows are: {short}."
+    mine, real = (worst.measure.text(worst.values[name].value) for name in ("model", "real"))
+    name = worst.judged.name if worst.judged else worst.measure.label
+    return (
+        f"{first} Its samples are still farther from held-out rows than real rows are: the {name} is {mine}, "
+        f"and {real} for real rows."
+    )
 
 
 def learnt_beyond(summary: Mapping[str, Any]) -> str:

@@ -6,21 +6,21 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from .run_like import RunLike
+from ..recipes import Run
 
 #: A validation loss has risen when it has lost this share of what it had fallen by, and so many nats per row.
 RISE, NATS = 0.1, 0.05
 
 
 @dataclass(frozen=True)
-class Course:
-    """The validation loss of a run: at which step it was least, which step's weights are kept, the last step.
+class ValidationLoss:
+    """The validation loss of a run: the steps of its minimum, of the weights kept, and the last one.
 
     It is the negative log-density where that was measured, by cross-validation or on validation rows.
 
     fall: from its first to its least value.  rise: from its least value to that of the weights kept.
-    stopped: whether the run ended by itself, for want of better validations, or cross-validation chose fewer
-    steps than it was given.  matters: a smaller rise does not matter.
+    stopped: whether the run ended early because validation no longer improved, or cross-validation chose
+    fewer steps than it was given.  matters: a smaller rise does not matter.
     """
 
     best: int
@@ -46,13 +46,13 @@ class Course:
         return self.stopped or self.risen
 
 
-def measured(run: RunLike, key: str) -> list[dict[str, Any]]:
+def measured(run: Run, key: str) -> list[dict[str, Any]]:
     """Rows of the history that hold a finite number of this name."""
     return [row for row in run.history if math.isfinite(row.get(key, math.nan))]
 
 
-def course(run: RunLike) -> Course | None:
-    """The course of a run's validation loss; None where it was never measured."""
+def validation_loss(run: Run) -> ValidationLoss | None:
+    """The validation loss of a run; None where it was never measured."""
     # log-densities choose the weights where there are any
     key = "val_nll" if measured(run, "val_nll") else "val_loss"
     checks = measured(run, key)
@@ -65,4 +65,4 @@ def course(run: RunLike) -> Course | None:
     fall, rise = checks[0][key] - best[key], at[key] - best[key]
     ended = kept if run.config.optim.folds and run.summary.get("finished") else last
     stopped = ended < (run.config.optim.steps or 0)
-    return Course(best["step"], kept, last, fall, rise, stopped, NATS if key == "val_nll" else 0.0)
+    return ValidationLoss(best["step"], kept, last, fall, rise, stopped, NATS if key == "val_nll" else 0.0)

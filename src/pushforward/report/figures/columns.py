@@ -59,8 +59,8 @@ def pairs(loaded: LoadedRun) -> Picture:
         panel(ax, i, j)
     _headed(narrow, "Every pair of columns")
     text = (
-        f"{count:,} held-out rows (blue) and as many samples (orange). The two should fill the same places: "
-        "orange where there is no blue is what the model makes up, blue without orange what it misses."
+        f"{count:,} held-out rows (blue) and as many samples (orange). Both should cover the same regions. "
+        "Orange without blue is what the model invents; blue without orange is what it misses."
     )
     if loaded.size > d:
         text += f" The first {d} of {loaded.size} columns."
@@ -122,7 +122,7 @@ def marginals(loaded: LoadedRun) -> Picture:
         _headed(one, "Marginals")
     text = (
         f"{len(data):,} {'held-out' if loaded.held_out else 'other'} rows and {len(model):,} samples. The "
-        "two outlines should coincide but for the noise of counting."
+        "two outlines should agree up to sampling noise."
     )
     if loaded.size > shown:
         text += f" The first {shown} of {loaded.size} columns."
@@ -149,5 +149,5 @@ def series(loaded: LoadedRun) -> Picture:
     draw(np.array(flat).reshape(features, 2))
     for one, other in zip(flat[::2], flat[1::2]):
         one.sharey(other)
-    text = f"{count} held-out rows and {count} samples. Look for swings and noise that only one side has."
+    text = f"{count} held-out rows and {count} samples. Look for oscillations and noise on one side only."
     return Picture("samples", figure, text, "Lines over positions, data and samples.", "full", narrow)

@@ -12,8 +12,8 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from ..dynamics import Curve, Motion
 from ..formatting import number
 from ..loaded_run import LoadedRun
-from ..memorisation import Memory
-from ..validation import course, measured
+from ..memorisation import Memorisation
+from ..validation import measured, validation_loss
 from .style import DATA, FAINT, HALF, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
 
 MARKERS = {"Euler": ("o", "#5c6b7a"), "Midpoint": ("s", "#3aa0b8"), "Heun": ("^", "#7a5ea8")}
@@ -55,8 +55,8 @@ def _loss(
         marked = _mark_kept(ax, loaded)
         legend(ax, loc="best")
         texts.append(
-            "The loss of flow matching does not go to zero: what remains is the spread of velocities through "
-            "one point. A held-out curve that rises while the other falls is overfitting."
+            "The loss of flow matching does not go to zero: what remains is the variance of velocities at a "
+            "point. A held-out loss that rises while the training loss falls shows overfitting."
         )
     if nats:
         folds = loaded.run.config.optim.folds
@@ -73,7 +73,7 @@ def _loss(
     if marked:
         texts.append("The vertical line marks the step whose weights are kept.")
     if loaded.run.summary.get("kept_step") == 0:
-        texts.append("No step made it better for certain, and the flow is what it started from.")
+        texts.append("No step improved it beyond noise, so the flow is what it started from.")
     alt = "Line plot of training loss and of held-out loss or log-density against optimiser step."
     return Picture("loss", figure, " ".join(texts), alt)
 
@@ -110,7 +110,7 @@ def _settled(ax: Axes, values: np.ndarray) -> None:
 
 def _mark_kept(ax: Axes, loaded: LoadedRun) -> bool:
     """Mark the step whose weights are kept, where it is known."""
-    ran = course(loaded.run)
+    ran = validation_loss(loaded.run)
     if ran is not None:
         ax.axvline(ran.kept, color=INK, linewidth=1, linestyle="--", label=f"kept, step {ran.kept:,}")
     return ran is not None
@@ -140,8 +140,8 @@ def _by_time(checks: list[dict[str, Any]]) -> Picture:
     ax.set_ylim(bottom=0)
     legend(ax)
     text = (
-        "Mean loss in tenths of time. It is highest where a point has the most ways to go; a tenth that "
-        "falls no longer has learnt what it can."
+        "Mean loss in ten intervals of time. It is highest where the velocities at a point differ most. "
+        "Where it no longer falls, more training brings no improvement."
     )
     return Picture("loss_by_time", figure, text, "Held-out loss in ten bins of time, for three checkpoints.")
 
@@ -182,12 +182,12 @@ def evaluations(loaded: LoadedRun, curve: Curve) -> list[Picture]:
         ax.set_xlim(0.8, max(80.0, 1.4 * max(point.nfe for point in curve.points)))
         legend(ax)
         text = (
-            f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is what "
-            "real training rows reach, with one deviation. Where a curve meets it, more "
-            "evaluations buy nothing."
+            f"Energy distance of {curve.rows:,} samples to as many held-out rows; the dashed line is that "
+            "of real training rows, with a band of one standard deviation. Where a curve meets it, more "
+            "evaluations bring no improvement."
             if name == "quality"
-            else "Wall-clock time on the machine that made this report, other work on it included. Read it "
-            "beside the quality: the cheapest solver that is good enough is the one to sample with."
+            else "Wall-clock time on the machine that made this report, including other work on it. Compare "
+            "it with the quality, and sample with the cheapest solver that is good enough."
         )
         alt = f"{title}: Euler, midpoint, Heun and the run's own solver."
         pictures.append(Picture(name, figure, text, alt))
@@ -209,14 +209,14 @@ def straight(loaded: LoadedRun, motion: Motion) -> Picture:
     ax.set_xlim(0, 1)
     ax.set_ylim(bottom=0)
     text = (
-        f"The area, {number(motion.straightness)}, is the straightness S; it is 0 where every point runs "
-        f"straight at constant speed, and then one Euler step is exact. {motion.rows:,} trajectories, in the "
-        "units of the model."
+        f"The area under the curve, {number(motion.straightness)}, is the straightness S. It is 0 if every "
+        f"trajectory is straight with constant speed; then one Euler step is exact. {motion.rows:,} "
+        "trajectories, in the units of the model."
     )
     return Picture("straightness", figure, text, "Departure from straight lines against time.")
 
 
-def neighbours(loaded: LoadedRun, memory: Memory) -> Picture:
+def neighbours(loaded: LoadedRun, memory: Memorisation) -> Picture:
     """Distances to the nearest training row."""
     figure, axes = canvas(HALF, 3.4)
     ax = dress(
@@ -235,8 +235,8 @@ def neighbours(loaded: LoadedRun, memory: Memory) -> Picture:
     )
     legend(ax)
     text = (
-        "A model that repeats its training data piles up at the left of the dashed line. Nearer than "
-        f"that are {100 * memory.share('model').value:.1f} % of the samples and "
+        "The samples of a model that repeats its training data lie to the left of the dashed line. There are "
+        f"{100 * memory.share('model').value:.1f} % of the samples and "
         f"{100 * memory.share('real').value:.1f} % of the held-out rows."
     )
     return Picture(

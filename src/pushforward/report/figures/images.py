@@ -1,4 +1,4 @@
-"""Figures of image data: grids of data and samples, samples beside their nearest training images."""
+"""Figures of image data: grids of data and samples, samples with their nearest training images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ..formatting import number
 from ..loaded_run import LoadedRun
-from ..verdict import Memory
+from ..memorisation import Memorisation
 from .style import FULL, GREY, HALF, INK, NARROW, Picture, canvas, dress
 
 #: Rows of the grids at most, and images in a row.
@@ -83,7 +83,9 @@ def grids(loaded: LoadedRun) -> list[Picture]:
         height = images[0].shape[0] + 1
         ax.set_xticks([])
         ax.set_yticks([height * (i + 0.5) for i in range(lines)], names or [str(i + 1) for i in range(lines)])
-        text = "Not chosen: the first of every label." if names else "Not chosen: the first ones."
+        text = (
+            "The first images of every label, not selected." if names else "The first images, not selected."
+        )
         if name == "samples":
             text += " They should be as sharp and as varied as the data, and none of them a copy of another."
         if loaded.labelled and len(loaded.classes) > MOST_ROWS:
@@ -92,7 +94,7 @@ def grids(loaded: LoadedRun) -> list[Picture]:
     return pictures
 
 
-def twins(loaded: LoadedRun, memory: Memory) -> Picture:
+def twins(loaded: LoadedRun, memory: Memorisation) -> Picture:
     """Samples above their nearest training images: the nearest of all and some others."""
     distance = memory.distances["model"]
     order = distance.argsort()
@@ -134,6 +136,6 @@ def twins(loaded: LoadedRun, memory: Memory) -> Picture:
     return Picture("neighbours", draw(count, FULL), text, alt, "full", draw(min(count, 4), NARROW))
 
 
-def _apart(memory: Memory) -> float:
+def _apart(memory: Memorisation) -> float:
     """Median distance of held-out rows to their nearest training row."""
     return float(memory.distances["real"].median())

@@ -14,9 +14,10 @@ from scipy.ndimage import zoom
 from torch import Tensor
 
 from ...solvers import Tsit5
+from ..budget import LOOSE_EVALUATIONS
 from ..densities import has_density, log_prob
 from ..dynamics import to_data, trajectory
-from ..loaded_run import LOOSE_EVALUATIONS, LoadedRun
+from ..loaded_run import LoadedRun
 from .style import DATA, DENSITY, HALF, INK, LABELS, MODEL, NARROW, Picture, canvas, dress, legend, limits
 
 #: Times at which the distribution is drawn.
@@ -91,7 +92,7 @@ def scatter(loaded: LoadedRun) -> list[Picture]:
 
 
 def density(loaded: LoadedRun) -> list[Picture]:
-    """The model's density beside the data, and the distribution at five times."""
+    """The model's density with the data, and the distribution at five times."""
     reason = has_density(loaded)
     if reason:
         return [_moving_points(loaded)]
@@ -113,7 +114,7 @@ def density(loaded: LoadedRun) -> list[Picture]:
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     _square(ax, ranges[0], ranges[1])
     text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
-    text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, so that thin tails show."
+    text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, which shows the tails."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(loaded, ranges)]
 
@@ -123,7 +124,11 @@ def _side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
     classes = len(loaded.classes) or 1
     per_row = LOOSE_EVALUATIONS * (1 + 2.5 * loaded.size) * classes
     return max(
-        16, int(loaded.affordable(f"points of the figure of the {name}", most * most, share, per_row) ** 0.5)
+        16,
+        int(
+            loaded.budget.affordable(f"points of the figure of the {name}", most * most, share, per_row)
+            ** 0.5
+        ),
     )
 
 
@@ -183,8 +188,8 @@ def _moving_density(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> Pic
 
     text = (
         "The distribution that the flow moves, from the source at t = 0 to the data at t = 1, in data units; "
-        "each panel has its own colour scale. The last one should look like the data, without bridges or "
-        "threads between parts that are apart."
+        "each panel has its own colour scale. The last one should look like the data, without mass "
+        "between clusters that are separate."
     )
     return _times(loaded, wide, panel, text, "Five heat maps of the density from source to data.")
 
@@ -218,13 +223,13 @@ def _wide(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> list[tuple[fl
     assert loaded.inner is not None
     condition = loaded.condition(loaded.test, 500)
     start = loaded.inner.source.sample(500, condition, loaded.generator("wide"))
-    x = _points(loaded, loaded.outwards(start.to(loaded.device)))
+    x = _points(loaded, loaded.sampler.outwards(start.to(loaded.device)))
     both = [limits(x[:, i], margin=0.02, tails=0.005) for i in (0, 1)]
     return [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(both, ranges)]
 
 
 def _moving_points(loaded: LoadedRun) -> Picture:
-    """Samples on their way at five times, where no density can be drawn."""
+    """Samples at five times from source to data, where no density can be drawn."""
     path, condition, _ = trajectory(loaded, 1000, torch.tensor(TIMES), "times")
     x = to_data(loaded, path)
     clouds = [_points(loaded, cloud) for cloud in x]
@@ -237,14 +242,14 @@ def _moving_points(loaded: LoadedRun) -> Picture:
         ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
 
     text = (
-        f"{len(clouds[0]):,} points on their way from the source at t = 0 to the data at t = 1. The last "
+        f"{len(clouds[0]):,} points as they move from the source at t = 0 to the data at t = 1. The last "
         "panel should look like the data."
     )
     return _times(loaded, wide, panel, text, "Five scatter plots of points from source to data.")
 
 
 def trajectories(loaded: LoadedRun) -> Picture:
-    """The ways of a hundred points."""
+    """The trajectories of a hundred points."""
     path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways")
     x = to_data(loaded, path).double().reshape(41, -1, 2).numpy()[..., order(loaded)]
     ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
@@ -258,7 +263,7 @@ def trajectories(loaded: LoadedRun) -> Picture:
     _square(ax, ranges[0], ranges[1])
     legend(ax, loc="best")
     text = (
-        "The ways of 120 points from source to data, in data units. Straight lines take few evaluations; "
-        "points that end between the parts of the data are the model's faults."
+        "Trajectories of 120 points from source to data, in data units. Straight ones need few evaluations. "
+        "Points that end between clusters of the data are errors of the model."
     )
     return Picture("trajectories", figure, text, "Lines from source points to data points.")

@@ -18,7 +18,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from PIL import Image
 
-#: Data, model, Gaussian, class means, real against real: also told apart by those who see few colours.
+#: Data, model, Gaussian, class means, real against real: colours that the colour-blind can tell apart.
 DATA, MODEL, GAUSSIAN, MEANS, REAL = "#2b4c7e", "#e07a1f", "#8b95a5", "#a46a9f", "#2f8f6b"
 INK, FAINT = "#1f2933", "#d5dbe3"
 #: Fixed colours for the first labels; more labels go round again.

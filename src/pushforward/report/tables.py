@@ -1,0 +1,106 @@
+"""The tables of a report."""
+
+from __future__ import annotations
+
+from .densities import Densities
+from .dynamics import Curve, Dynamics
+from .evidence import Evidence
+from .formatting import Value, number, pair
+from .loaded_run import LoadedRun
+from .measures import SECTIONS, WAYS, Measure
+from .memorisation import Memorisation
+from .page import Table
+from .verdict import Verdict
+
+
+def columns(evidence: Evidence) -> dict[str, str]:
+    """The heads of the verdict's columns, by key: the model, the best baseline first, real rows last."""
+    names = {key: name[0].upper() + name[1:] for key, name in evidence.names.items()}
+    best = evidence.best
+    if best and len(names) > 1:
+        names = {best: "", **names}
+        names[best] = f"best baseline: {evidence.names[best]}"
+    return {"model": "this model", **names, "means": "class means", "real": "real rows"}
+
+
+def verdict_tables(loaded: LoadedRun, verdict: Verdict) -> list[Table]:
+    """Every measure beside baselines and real rows, and log-densities under every baseline."""
+    heads = columns(verdict.evidence)
+    names = [name for name in heads if any(name in line.values for line in verdict.lines)]
+    rows, small, marks = [], [], {}
+    for i, line in enumerate(verdict.lines):
+        measure = line.measure
+        rows.append([measure.label, *(_cell(measure, line.values.get(name)) for name in names)])
+        small.append(", ".join(filter(None, (measure.unit, WAYS[measure.better]))))
+        wins = bool(verdict.beats) and all(measure.key in won for won in verdict.beats.values())
+        marks[(i, 1)] = "model" + (" win" if wins else "")
+    head = ["measure", *(heads[name] for name in names)]
+    found = [Table(head, rows, f"Against {loaded.rows:,} held-out rows", small, marks)] if rows else []
+    densities = verdict.evidence.densities
+    return [*found, _density_table(densities)] if densities.table else found
+
+
+def _density_table(densities: Densities) -> Table:
+    table = densities.table
+    bits = any(density.bits is not None for density in table)
+    head = ["density", "nats per row", "model minus baseline", "training minus held-out rows"]
+    head += ["bits per dimension"] if bits else []
+    rows, marks = [], {(0, 1): "model"}
+    for i, density in enumerate(table):
+        gain = density.lead.gain if density.lead else None
+        cells = [density.label, pair(density.mean), pair(gain), pair(density.gap)]
+        rows.append([*cells, *([number(density.bits, 4)] if bits else [])])
+        if gain is not None and gain.spread is not None:
+            sure = abs(gain.value) > gain.spread
+            marks[(i, 2)] = ("win" if gain.value > 0 else "loss") if sure else ""
+    bound = "at least, " if densities.bound else ""
+    caption = f"Log-density of {densities.facts['rows']:,} held-out rows, {bound}mean ± standard error"
+    return Table(head, rows, caption, [density.note for density in table], marks)
+
+
+def _cell(measure: Measure, value: Value | None) -> str:
+    if value is None:
+        return "–"
+    if measure.unit == "share":
+        spread = "" if value.spread is None else f" ± {100 * value.spread:.1f}"
+        return f"{100 * value.value:.1f}{spread} %"
+    return pair(value) if value.spread is not None else number(value.value, 4)
+
+
+def advice(curve: Curve) -> str:
+    """How few evaluations are nearly as good as the best."""
+    best = min(point.energy for point in curve.points)
+    good = max(1.25 * best, curve.floor + curve.floor_spread)
+    point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
+    return (
+        f"{point.solver} with {point.nfe:.0f} evaluation{'s' * (point.nfe != 1)} reaches an energy distance "
+        f"of {number(point.energy)}; the best is {number(best)}, and real rows have {number(curve.floor)}."
+    )
+
+
+def memory_table(loaded: LoadedRun, evidence: Evidence, memory: Memorisation) -> Table:
+    """How near samples, draws of baselines and held-out rows come to training rows."""
+    heads = {key: evidence.names.get(key, key) for key in columns(evidence)}
+    heads |= {"model": "samples", "real": "held out"}
+    names = [name for name in heads if name in memory.distances]
+    medians = [number(float(memory.distances[name].median())) for name in names]
+    shares = [f"{100 * memory.share(name).value:.1f} %" for name in names]
+    rows = [["Median distance", *medians], ["Near-copies", *shares]]
+    small = [
+        f"{loaded.distance_unit}, to the nearest of {len(memory.train):,} training rows",
+        f"nearer than {number(memory.threshold)} {loaded.distance_unit}, as 1 % of training rows are",
+    ]
+    return Table(["to training rows", *(heads[name] for name in names)], rows, "", small)
+
+
+def motion_tables(dynamics: Dynamics) -> list[Table]:
+    """How straight and how far rows move, and how exactly they come back."""
+    rows, small = [], []
+    for section, found in (("motion", dynamics.motion), ("round_trip", dynamics.round_trip)):
+        if found is None:
+            continue
+        numbers = found.to_json()
+        for measure in SECTIONS[section]:
+            rows.append([measure.label, number(numbers[measure.key], 3)])
+            small.append(", ".join(filter(None, (measure.explanation, measure.unit))))
+    return [Table(["quantity", "value"], rows, "Transport and round trip", small)] if rows else []

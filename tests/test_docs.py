@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import pytest
 import torch
 
+import forks
 from pushforward.entries import KINDS
 
 ROOT = Path(__file__).parents[1]
@@ -72,9 +73,9 @@ def run_python(page: Path, block: Block, names: dict[str, Any]) -> str:
     return out.getvalue()
 
 
-def run_shell(block: Block) -> str:
-    """Run a block in bash, with this environment's commands first on the path."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run_shell(block: Block, programs: Path) -> str:
+    """Run a block in bash, with ``programs`` and then this environment's commands first on the path."""
+    path = os.pathsep.join([str(programs), str(Path(sys.executable).parent), os.environ["PATH"]])
     modules = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, "PATH": path, "PYTHONPATH": modules}
     done = subprocess.run(
@@ -86,7 +87,10 @@ def run_shell(block: Block) -> str:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page)], ids=lambda page: page.stem)
-def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_page_runs(
+    page: Path, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    programs = forks.commands(tmp_path_factory.mktemp("programs"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
     known = set(sys.modules)
@@ -99,7 +103,7 @@ def test_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 if block.kind == "text":
                     assert same_output(printed, block.text), f"{where}: the block prints\n{printed}"
                 elif block.kind == "sh":
-                    printed = run_shell(block)
+                    printed = run_shell(block, programs)
                 else:
                     printed = run_python(page, block, names)
     finally:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import forks
 from pushforward import register
 from pushforward.cli import main
 from pushforward.entries import KINDS, METHODS
@@ -45,9 +45,7 @@ TRAIN = ["train", "moons", "--rows", "80", "--steps", "3", "--network", "mlp,wid
 
 
 def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "pushforward", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, capture_output=True, text=True, cwd=folder, env=environment, timeout=120)
+    return forks.run(*arguments, cwd=folder)
 
 
 def test_a_plugin_trains_and_samples_and_is_not_run_because_a_folder_names_it(tmp_path: Path) -> None:

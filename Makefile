@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: help demo test faults check docs bench figures format clean
+.PHONY: help demo test thorough faults check docs bench figures format clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -26,8 +26,11 @@ demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.ht
 	@$(BIN)/pushforward sample runs/demo -n 100 --condition 0 1 2 3 4 5 6 7 8 9 -o runs/demo/samples.png
 	@$(BIN)/pushforward report runs/demo --samples 1000
 
-test: $(STAMPS)/dev  ## run every test, doctest and documented example
+test: $(STAMPS)/dev  ## run tests, doctests and documented examples (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+
+thorough: $(STAMPS)/dev  ## run more cases of what these tests try (minutes)
+	@THOROUGH=1 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal -m thorough
 
 faults: $(STAMPS)/dev  ## kill at every file operation, every damaged folder, the whole fuzz (minutes)
 	@FAULTS=all OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal tests/faults

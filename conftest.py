@@ -25,6 +25,16 @@ def told_of_processes() -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what is marked ``thorough``, unless it is asked for by ``THOROUGH=1`` or its own name."""
+    if os.environ.get("THOROUGH") or os.environ.get("FAULTS") or any("::" in name for name in config.args):
+        return
+    left = [item for item in items if item.get_closest_marker("thorough")]
+    if left:
+        config.hook.pytest_deselected(items=left)
+        items[:] = [item for item in items if not item.get_closest_marker("thorough")]
+
+
 @pytest.fixture(autouse=True)
 def leaves_the_process_alone() -> Iterator[None]:
     """The tests after this one find one process, and what is registered, as it did."""

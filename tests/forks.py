@@ -1,8 +1,8 @@
-"""``pushforward`` commands in forks of one process that has imported everything: a command then starts at once.
+"""``pushforward`` commands in forks of one process that has imported everything: a command starts at once.
 
-``commands(folder)`` makes a program ``pushforward`` in a folder, for the front of PATH.  It behaves as the installed one:
-its own process, streams, working folder, environment and exit status.  What is tested about imports, signals,
-closed streams or several processes starts the installed program instead.
+``commands(folder)`` makes a program ``pushforward`` in a folder, for the front of PATH.  It behaves as the
+installed one: its own process, streams, working folder, environment and exit status.  Tests of imports,
+signals, closed streams or several processes start the installed program instead.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 import pushforward
+from effort import among
 from pushforward.cli import main
 
 
@@ -52,7 +53,10 @@ def test_tables_that_are_refused(tmp_path, x, fragments, monkeypatch, capsys):
         assert fragment in said, said
 
 
-@pytest.mark.parametrize("shape", [(40, 60), (60, 2)], ids=["fewer rows than columns", "few rows"])
+FEWER = pytest.param((40, 60), id="fewer rows than columns", marks=pytest.mark.thorough)
+
+
+@pytest.mark.parametrize("shape", [pytest.param((60, 2), id="few rows"), FEWER])
 def test_few_held_out_rows_allow_no_conclusion(tmp_path, shape, monkeypatch, capsys):
     _, said, numbers = trained(tmp_path, normal(*shape), monkeypatch, capsys)
     assert numbers["headline"]["kind"] == "undecided"
@@ -70,7 +74,7 @@ HARD = {
 }
 
 
-@pytest.mark.parametrize("name", HARD)
+@pytest.mark.parametrize("name", among(HARD, ["one column"]))
 def test_normal_rows_in_disguise_are_learnt_and_said_to_be(tmp_path, name, monkeypatch, capsys):
     x = HARD[name]
     _, said, numbers = trained(tmp_path, x, monkeypatch, capsys)

@@ -38,7 +38,7 @@ def train(folder, *flags: str) -> subprocess.CompletedProcess:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core: --devices 2 is refused on one")
 @pytest.mark.parametrize(
     "flags",
-    [(), ("--condition", "label", "--method", "ot-cfm")],
+    [(), pytest.param(("--condition", "label", "--method", "ot-cfm"), marks=pytest.mark.thorough)],
     ids=["independent", "conditional optimal transport"],
 )
 def test_two_processes_equal_one(tmp_path, flags):
@@ -63,6 +63,7 @@ def test_two_processes_equal_one(tmp_path, flags):
 
 
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core: --devices 2 is refused on one")
+@pytest.mark.thorough
 def test_two_processes_cross_validate_as_one_does(tmp_path):
     found = []
     for devices in ("1", "2"):

@@ -125,6 +125,7 @@ def test_estimated_density_takes_any_derivative(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_any_measure_may_fail(tmp_path, monkeypatch):
     # rows of two dimensions have one baseline, so that a report is quick
     x = normal_rows(40, 4).reshape(40, 2, 2)

@@ -96,6 +96,7 @@ def test_nothing_to_learn_is_said_and_keeps_the_baseline(tmp_path):
     assert len(run.crossed()) == 120
 
 
+@pytest.mark.thorough
 def test_what_is_learnt_is_learnt_of_rows_not_seen():
     """A gain in cross-validation is a gain on new rows too."""
     g = np.random.default_rng(1)

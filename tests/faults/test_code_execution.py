@@ -14,6 +14,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import pushforward
+from effort import first
 from pushforward import registry
 from pushforward.cli import main
 from pushforward.config import RunConfig
@@ -157,7 +158,7 @@ def opens(path, file="") -> bool:
             return False
 
 
-@pytest.mark.parametrize("name", RUNS)
+@pytest.mark.parametrize("name", first(RUNS, 2))
 def test_no_entry_of_any_file_is_run_when_a_run_is_opened(place, name):
     count = 0
     for text in texts(place / name):
@@ -450,7 +451,7 @@ def test_a_flow_in_one_file_names_classes_of_the_library_alone(place, told):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("start", [["-m", "pushforward"], ["-m", "pushforward.cli"], None])
+@pytest.mark.parametrize("start", first([["-m", "pushforward"], ["-m", "pushforward.cli"], None]))
 def test_modules_of_the_working_folder_are_not_imported(place, tmp_path, start):
     """A stranger's `torch.py`, or a module that a library looks for and does not find, is not run."""
     marking = f"open({str(tmp_path / MARK)!r}, 'w')\n"

@@ -74,6 +74,7 @@ def test_random_lines_are_done_or_refused(tmp_path: Path, places, seed: int) -> 
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.thorough
 def test_random_lines_in_processes_of_their_own(tmp_path: Path, places, seed: int) -> None:
     draw = random.Random(1000 + seed)
     for number in range(PROCESSES):

@@ -233,6 +233,7 @@ def test_streams_that_are_gone_or_narrow(shell: str, status: tuple[int, ...], sa
     assert done.stderr.startswith(says) and done.stderr.count("\n") == (1 if says else 0), done.stderr
 
 
+@pytest.mark.thorough
 def test_memory_that_is_short_is_one_line(tmp_path: Path) -> None:
     """In a process that may take little, a training ends by the allocator."""
     limited = (

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import pushforward
+from effort import among
 from pushforward.cli import main
 from pushforward.recipes import open_run
 from pushforward.report import build
@@ -86,17 +87,11 @@ def commands(folder, limit):
     yield ["train", "moons", "--method", "nsf", "--steps", "2", "--no-report", "--out", str(out / "run")]
 
 
-@pytest.fixture(scope="module")
-def ended(folder):
-    """How every command ended under every limit."""
-    jobs = [[limit, str(folder), command] for limit in LIMITS for command in commands(folder, limit)]
-    return [(limit, command, *end) for (limit, _, command), end in zip(jobs, under_limits(jobs))]
-
-
-@pytest.mark.parametrize("limit", LIMITS)
-def test_where_there_is_no_room_it_is_one_line_and_nothing_is_left(ended, limit):
-    failed = 0
-    for command, status, err, changed in (end[1:] for end in ended if end[0] == limit):
+@pytest.mark.parametrize("limit", among(LIMITS, [10 << 10]))
+def test_where_there_is_no_room_it_is_one_line_and_nothing_is_left(folder, limit):
+    failed, tried = 0, list(commands(folder, limit))
+    jobs = [[limit, str(folder), command] for command in tried]
+    for command, (status, err, changed) in zip(tried, under_limits(jobs), strict=True):
         says = f"{' '.join(command)}: {status} {changed} {err}"
         assert status in (0, 2) and len(err.splitlines()) <= 3, says
         assert not [name for name in changed if "partial" in name or "tmp" in name], says

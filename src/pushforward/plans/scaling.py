@@ -146,7 +146,7 @@ class _Loop:
         self.f, self.g = torch.zeros_like(a), torch.zeros_like(b)
         self.u, self.rows, self.log_rows = torch.zeros_like(a), a, a.log()
         self.total = a.sum(1, keepdim=True).log()
-        self.kernel = torch.empty_like(cost)
+        self.kernel = _aligned(cost)
         # products of two factors and a mass must stay within the range of numbers
         self.limit = 0.4 * math.log(torch.finfo(cost.dtype).max)
         self.tiny = torch.finfo(cost.dtype).tiny
@@ -156,6 +156,7 @@ class _Loop:
         kept = _Loop.__new__(_Loop)
         for name, value in vars(self).items():
             setattr(kept, name, value[which] if isinstance(value, Tensor) else value)
+        kept.kernel = _aligned(kept.kernel).copy_(kept.kernel)
         return kept
 
     def phi(self) -> Tensor:
@@ -165,6 +166,8 @@ class _Loop:
     def absorb(self) -> Tensor:
         """Update f exactly and take the kernel there; the share of mass by which the columns are off."""
         eps = self.epsilon[:, None]
+        if math.isinf(self.rho):
+            self._centre()
         score = self.g / eps + self.b.log()
         log_sum = torch.empty_like(self.f)
         plans, n, m = self.cost.shape
@@ -197,6 +200,16 @@ class _Loop:
         self.rows = (self.log_rows - self.total).exp()
         wanted = (self.b.log() - self.g / self.rho - self.total).exp()
         return (_columns(self.kernel, self.rows) - wanted).abs().sum(1)
+
+    def _centre(self) -> None:
+        """Give f the constant of g where that is larger than its range, and would cost digits.
+
+        The plan stays the same; far potentials come of a start that is far off.
+        """
+        constant = (self.b * self.g).sum(1, keepdim=True) / self.b.sum(1, keepdim=True)
+        reach = self.g.amax(1, keepdim=True) - self.g.amin(1, keepdim=True)
+        constant = torch.where(constant.abs() > reach, constant, 0.0)
+        self.f, self.g = self.f + constant, self.g - constant
 
     def window(self) -> None:
         """Updates of both potentials by products with the kernel, then a smaller epsilon or a new omega."""
@@ -237,10 +250,19 @@ class _Loop:
         self.age, self.mark = torch.where(changed, 0, self.age), torch.where(changed, last, self.mark)
 
 
+def _aligned(like: Tensor) -> Tensor:
+    """Room for ``(plans, n, m)`` numbers, each plan at an address of its own multiple of 64 bytes.
+
+    Products round by the address of their factors on some processors; so a plan is what it is alone.
+    """
+    plans, n, m = like.shape
+    return like.new_empty(plans, -(-n * m // 16) * 16)[:, : n * m].unflatten(1, (n, m))
+
+
 def _rows(kernel: Tensor, v: Tensor) -> Tensor:
     """sum_j K_ij v_j of each plan."""
     if kernel.device.type == "cpu":  # one by one is faster there, and the same for every size of the batch
-        return torch.stack([k.mv(x) for k, x in zip(kernel.unbind(), v.unbind())])
+        return torch.stack([k.mv(x.clone()) for k, x in zip(kernel.unbind(), v.unbind())])
     return torch.bmm(kernel, v.unsqueeze(2)).squeeze(2)
 
 

@@ -22,7 +22,6 @@ from pushforward.bijections import (
     LULinear,
     Permutation,
     Reverse,
-    untouched,
 )
 from pushforward.bijections.monotone import ScaleShift
 from pushforward.cli import main
@@ -77,7 +76,6 @@ def coupling(*active: int) -> CouplingLayer:
     ],
 )
 def test_entries_that_no_mask_holds(bijection: Bijection, left: list[int]) -> None:
-    assert untouched(bijection) == left
     if left:
         with pytest.raises(
             ValueError, match=rf"masks together move every entry .* none that moves \[{left[0]}\]"
@@ -115,7 +113,7 @@ def test_a_coupling_needs_two_columns(tmp_path: Path, capsys) -> None:
 
 def test_images_that_do_not_squeeze(tmp_path: Path, capsys) -> None:
     flow = "glow,levels=4"
-    fails(capsys, "digits", "--method", "glow", "--flow", flow, says=("halve 4 times", "take levels=3"))
+    fails(capsys, "digits", "--method", "glow", "--flow", flow, says=("halved 4 times", "take levels=3"))
 
 
 # -- atoms -------------------------------------------------------------------------------------------

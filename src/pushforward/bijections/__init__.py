@@ -3,7 +3,6 @@
 from .base import Bijection as Bijection
 from .base import Domain as Domain
 from .base import Surjection as Surjection
-from .base import is_stochastic as is_stochastic
 from .compose import Chain as Chain
 from .compose import Inverse as Inverse
 from .conditional import Conditional as Conditional
@@ -33,7 +32,6 @@ from .preprocessing.dequantise import Dequantise as Dequantise
 from .preprocessing.logit import Sigmoid as Sigmoid
 from .preprocessing.piecewise import PiecewiseLinear as PiecewiseLinear
 from .preprocessing.whiten import Whiten as Whiten
-from .untouched import untouched as untouched
 
 __all__ = [
     "ActNorm",
@@ -67,7 +65,5 @@ __all__ = [
     "TransformerAutoregressive",
     "Whiten",
     "from_torch",
-    "is_stochastic",
     "to_torch",
-    "untouched",
 ]

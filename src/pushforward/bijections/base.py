@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,8 @@ class Bijection(nn.Module, ABC):
     domain: Domain = REAL_LINE
     #: where ``forward`` puts its values
     codomain: Domain = REAL_LINE
+    #: whether its own inverse draws noise, see :class:`Surjection`
+    surjective: bool = False
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -55,6 +57,33 @@ class Bijection(nn.Module, ABC):
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         """``(B, *event) -> (x, log|det df^-1/dy|)``, towards the source."""
+
+    @property
+    def estimates(self) -> bool:
+        """Whether its own log-determinants are random estimates at present."""
+        return False
+
+    @property
+    def stochastic(self) -> bool:
+        """Whether a surjection is among its parts, so that its inverse draws noise."""
+        return any(getattr(part, "surjective", False) for part in self.modules())
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate"]:
+        """What log-densities through the inverse are: a bound where it draws noise, an estimate where the
+        log-determinant of a part is one at present, else exact."""
+        if self.stochastic:
+            return "bound"
+        return "estimate" if any(getattr(part, "estimates", False) for part in self.modules()) else "exact"
+
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        """Which of ``entries`` come out as they went in but for maps that are not learnt, forward or
+        ``inverse``.
+
+        Booleans ``(n,)``, along the first dimension of an event before and after.  None, as here: every entry
+        may move.
+        """
+        return None
 
     def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         """Shape of the forward image of one event of ``shape``."""
@@ -99,7 +128,4 @@ class Surjection(Bijection):
     A flow that contains one says so (``flow.density == "bound"``).
     """
 
-
-def is_stochastic(bijection: Bijection) -> bool:
-    """Whether ``bijection`` contains a surjection, so that its inverse draws noise."""
-    return any(isinstance(module, Surjection) for module in bijection.modules())
+    surjective = True

@@ -46,6 +46,12 @@ class Chain(Bijection):
             shape = link.inverse_event_shape(shape)
         return tuple(shape)
 
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        left: Tensor | None = entries
+        for link in reversed(self.links) if inverse else self.links:
+            left = None if left is None else link.untouched(left, inverse)
+        return left
+
     def initialise(
         self,
         x: Tensor,
@@ -96,6 +102,9 @@ class Inverse(Bijection):
 
     def inverse_event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
         return self.bijection.event_shape(shape)
+
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        return self.bijection.untouched(entries, not inverse)
 
     def initialise(
         self,

@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection, Residual, is_stochastic, untouched
+from ..bijections import Bijection
 from ..sources import Source
 from ..tensors import Condition
 from .base import ConditionShape, InvertibleFlow
@@ -31,19 +31,17 @@ class BijectiveFlow(InvertibleFlow):
     def __init__(self, bijection: Bijection, source: Source, *, condition_shape: ConditionShape = ()):
         super().__init__()
         self.bijection, self.source, self.condition_shape = bijection, source, condition_shape
-        left = [] if any(True for _ in source.parameters()) else untouched(bijection)
-        if left:
+        left = bijection.untouched(torch.ones(source.event_shape[:1], dtype=torch.bool))
+        learnt_source = next(source.parameters(), None) is not None
+        if left is not None and not learnt_source and bool(left.any()) and not bool(left.all()):
             raise ValueError(
                 "bijection: expected couplings whose masks together move every entry of an event, "
-                f"got none that moves {left}"
+                f"got none that moves {left.nonzero()[:, 0].tolist()}"
             )
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate"]:
-        if is_stochastic(self.bijection):
-            return "bound"
-        links = self.bijection.modules()
-        return "estimate" if any(isinstance(m, Residual) and m.estimates for m in links) else "exact"
+        return self.bijection.density
 
     @property
     def event_shape(self) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution, constraints
 
-from ..bijections import Bijection, is_stochastic
+from ..bijections import Bijection
 from ..bijections.base import REAL_LINE
 from ..bijections.interop import interval
 from ..tensors import Condition, event_size, map_condition
@@ -37,7 +37,7 @@ class FlowDistribution(Distribution):
         self.flow, self.condition, self.generator = flow, condition, generator
         outermost = getattr(flow, "bijection", None)
         self._outermost = outermost if isinstance(outermost, Bijection) else None
-        self.has_rsample = self._outermost is None or not is_stochastic(self._outermost)
+        self.has_rsample = self._outermost is None or not self._outermost.stochastic
         natural = flow.condition_batch(condition)
         super().__init__(
             torch.Size(natural if batch_shape is None else batch_shape),

@@ -167,7 +167,7 @@ def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> i
 
 def _affine_least(source: Source | None) -> int:
     """Fewest dimensions of affine autoregressive layers: one only where the source has a shape of its own."""
-    return 2 if source is None or isinstance(source, Normal) else 1
+    return 2 if source is None or source.normal else 1
 
 
 def shuffled(dim: int, number: int) -> Tensor:
@@ -182,11 +182,6 @@ def shuffled(dim: int, number: int) -> Tensor:
     return order.flip(0) if again[:half].sum() > again[half:].sum() else order
 
 
-def _activation(monotone: Monotone) -> str:
-    """A smooth activation for splines; affine layers do better with one that has a kink."""
-    return "silu" if isinstance(monotone, RationalQuadratic) else "relu"
-
-
 def _couplings(
     dim: int, monotone: Monotone, condition: ConditionSpec, layers: int, width: int, depth: int
 ) -> list[Bijection]:
@@ -197,7 +192,7 @@ def _couplings(
         condition=condition,
         width=width,
         depth=depth,
-        activation=_activation(monotone),
+        activation=monotone.activation,
         transposed=monotone.rows_last,
     )
     moves = torch.arange(dim) < (dim + 1) // 2
@@ -228,7 +223,7 @@ def _autoregressive(
             width=width,
             depth=depth,
             order=order,
-            activation=_activation(monotone),
+            activation=monotone.activation,
             transposed=monotone.rows_last,
         )
 

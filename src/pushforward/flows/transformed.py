@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection, is_stochastic
+from ..bijections import Bijection
 from ..solvers import Solution
 from ..tensors import Condition, parameter_dtype
 from .base import DensityFlow, Flow, InvertibleFlow, Space
@@ -32,7 +32,7 @@ class Transformed(InvertibleFlow):
     @property
     def density(self) -> Literal["exact", "bound", "estimate"]:
         inner = self.flow.density if isinstance(self.flow, DensityFlow) else "exact"
-        return "bound" if is_stochastic(self.bijection) else inner
+        return "bound" if self.bijection.stochastic else inner
 
     @property
     def event_shape(self) -> tuple[int, ...]:

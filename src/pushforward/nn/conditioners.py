@@ -102,6 +102,10 @@ class MaskedPerceptron(nn.Module):
         x = _beside(x, self.embed_condition, condition)
         return self.layers(x).unflatten(-1, (self.size, self.dim))
 
+    def one_by_one(self, x: Tensor, condition: Condition | None = None) -> OneByOne:
+        """The outputs for rows ``(dim, B)``, element by element."""
+        return OneByOne(self, x, condition)
+
 
 class OneByOne:
     """The outputs of a masked perceptron for each element as soon as those before it are known.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..bijections import is_stochastic
 from ..data.dataset import sharp
 from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
 from ..rows import Rows
@@ -52,7 +51,7 @@ def build_judge(
     schema, rows, start, optim = job.dataset.schema, job.validation, job.start, job.recipe.optim
     preprocess = sharp(job.dataset.preprocess)
     flow = stage.flow(models, schema, start)
-    scored = schema.kind == "table" and not is_stochastic(preprocess) and len(rows) > 0
+    scored = schema.kind == "table" and not preprocess.stochastic and len(rows) > 0
     if not scored or isinstance(start.initial, Empirical):
         return None
     each = 1

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..bijections import is_stochastic
 from ..config import RunConfig
 from ..data import Dataset
 from ..data.atoms import check_atoms
@@ -143,7 +142,7 @@ def _train(
             f"{folder.path}: --steps and --minutes cannot change in a run whose steps were cross-validated"
         )
     loaded = dataset
-    if recipe.descends_density and is_first_process() and not is_stochastic(dataset.preprocess):
+    if recipe.descends_density and is_first_process() and not dataset.preprocess.stochastic:
         check_atoms(dataset.schema.source, dataset.train.x.numpy(), dataset.schema.columns)
     dataset, validation = _set_apart(config, dataset)
     # whatever cannot be built is refused before anything is written

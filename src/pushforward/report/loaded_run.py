@@ -9,7 +9,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..bijections import is_stochastic
 from ..flows import ContinuousFlow, Flow, InvertibleFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
@@ -105,7 +104,7 @@ class LoadedRun:
     @property
     def dequantised(self) -> bool:
         """Whether the data are whole levels that the model sees with noise added."""
-        return self.outer is not None and is_stochastic(self.outer.bijection) and bool(self.schema.levels)
+        return self.outer is not None and self.outer.bijection.stochastic and bool(self.schema.levels)
 
     @cached_property
     def device(self) -> torch.device:

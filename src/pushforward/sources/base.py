@@ -38,6 +38,8 @@ class Source(nn.Module, ABC):
         if "log_prob" in cls.__dict__:
             cls.log_prob = _checked(cls.log_prob)
 
+    #: whether affine maps make normal distributions of it, and nothing else
+    normal: bool = False
     #: what a fit has to say about itself, for reports
     note: str = ""
 

@@ -24,6 +24,7 @@ class Normal(Source):
     tensor([-1.8379])
     """
 
+    normal = True
     loc: Tensor
     scale: Tensor
 

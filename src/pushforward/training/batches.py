@@ -10,7 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection, Blur, Chain, is_stochastic
+from ..bijections import Bijection, Blur, Chain
 from ..objectives import Batch
 from ..random import BLOCK, RowGenerator, seeded
 from ..rows import Rows
@@ -77,7 +77,7 @@ class ModelSpace:
         link = self.preprocess
         if self.jitter:
             link = Chain(Blur(self.jitter), *(() if link is None else (link,)))
-        return copy.deepcopy(link).to(self.device) if link is not None and is_stochastic(link) else None
+        return copy.deepcopy(link).to(self.device) if link is not None and link.stochastic else None
 
 
 class DataRows:

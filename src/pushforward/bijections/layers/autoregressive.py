@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch._C._functorch import is_functorch_wrapped_tensor
 
-from ...nn import MaskedPerceptron, OneByOne
+from ...nn import OneByOne
 from ...nn.checks import check_count, check_kind
 from ...tensors import Condition, every
 from ..base import Bijection
@@ -35,7 +35,8 @@ class Autoregressive(Bijection):
     arXiv 1606.04934).
 
     ``network`` makes a module for ``(dim, numbers per element)`` that carries ``(B, dim)`` to
-    ``(B, numbers, dim)``, its outputs of element i blind to inputs i and later.
+    ``(B, numbers, dim)``, its outputs of element i blind to inputs i and later.  Where it has a method
+    ``one_by_one``, as :class:`~pushforward.nn.MaskedPerceptron` has, that finds what passes left open.
 
     >>> from pushforward.bijections.monotone import ScaleShift
     >>> from pushforward.nn import MaskedPerceptron
@@ -74,6 +75,7 @@ class Autoregressive(Bijection):
         return x, -self.forward_and_log_det(x, condition)[1]
 
     def _solve(self, y: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+        one_by_one = getattr(self.network, "one_by_one", None)
         x, passes = y, 0
         many = y.is_cpu and len(y) >= MANY and not is_functorch_wrapped_tensor(y)
         few = max(2, self.dim // 16) if many else self.dim
@@ -84,28 +86,20 @@ class Autoregressive(Bijection):
             # a value that is no number never equals itself
             if passes == self.dim or every((new == x) | (new.isnan() & x.isnan())):
                 break
-            if passes == few and isinstance(self.network, MaskedPerceptron):
-                new, log_slope = self._one_by_one(
-                    y.mT.contiguous(), new, log_slope, few, self.network, condition
-                )
+            if passes == few and one_by_one is not None:
+                y = y.mT.contiguous()
+                new, log_slope = self._rest(y, new, log_slope, few, one_by_one(y, condition))
                 break
             x = new
         self.passes = passes
         return new, log_slope
 
-    def _one_by_one(
-        self,
-        y: Tensor,
-        x: Tensor,
-        log_slope: Tensor,
-        found: int,
-        network: MaskedPerceptron,
-        condition: Condition | None,
+    def _rest(
+        self, y: Tensor, x: Tensor, log_slope: Tensor, found: int, ahead: OneByOne
     ) -> tuple[Tensor, Tensor]:
         """The inverse, of which the elements of rank below ``found`` are in x and their slopes known."""
-        order = network.by_rank
+        order = ahead.network.by_rank
         values, slopes = [*x.mT[order[:found]]], [*log_slope.mT[order[:found]]]
-        ahead = OneByOne(network, y, condition)
         new = torch.stack(values)
         for element in order[found:]:
             value, slope = self.monotone.inverse_and_log_slope(y[element], ahead.feed(new))

@@ -78,6 +78,10 @@ class CouplingLayer(Bijection):
         log_det = log_slope.sum([self.axis, *range(2, log_slope.ndim)])
         return y if self.apart else take_entries(y, self.back), log_det
 
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        check_entries(entries[None], sum(self.sizes))
+        return entries.index_fill(0, self.active.to(entries.device), False)
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:

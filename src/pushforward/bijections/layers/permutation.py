@@ -32,6 +32,11 @@ class Permutation(Bijection):
             raise ValueError(f"order: expected a permutation of 0, 1, 2, ..., got {ranks.tolist()}")
         self.register_buffer("order", ranks.long())
 
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        check_entries(entries[None], len(self.order))
+        order = self.order.argsort() if inverse else self.order
+        return entries[order.to(entries.device)]
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -51,6 +56,9 @@ class Reverse(Bijection):
     >>> Reverse().forward(torch.tensor([[10.0, 11.0, 12.0]]))
     tensor([[12., 11., 10.]])
     """
+
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        return entries.flip(0)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -70,7 +70,7 @@ class Residual(Bijection):
 
     @property
     def estimates(self) -> bool:
-        """Whether log-determinants are estimates now."""
+        """Whether log-determinants are estimates at present."""
         return self.training and self.terms is not None
 
     @property

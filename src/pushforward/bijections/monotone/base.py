@@ -23,6 +23,9 @@ class Monotone(ABC):
     domain: Domain = REAL_LINE
     codomain: Domain = REAL_LINE
 
+    #: activation that suits networks which give the parameters: kinks, where they do not become slopes
+    activation: str = "relu"
+
     @property
     def rows_last(self) -> bool:
         """Whether x is best handed over with its rows last in memory, each parameter lying together.

@@ -48,6 +48,8 @@ class RationalQuadratic(Monotone):
     (tensor([0.5000, 9.0000]), tensor([0., 0.]))
     """
 
+    activation = "silu"
+
     def __init__(self, bins: int = 8, bound: float = 5.0):
         self.bins, self.bound = check_count("bins", bins, 2, MOST_BINS), check_number("bound", bound, 0)
         self.size = 3 * bins - 1

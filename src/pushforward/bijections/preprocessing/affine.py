@@ -60,6 +60,9 @@ class Affine(Bijection):
     def _log_det(self, x: Tensor) -> Tensor:
         return self.scale.abs().log().to(x).expand(x.shape[1:]).sum().expand(x.shape[0])
 
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        return entries
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:

@@ -40,6 +40,9 @@ class Sigmoid(Bijection):
         width = torch.tensor((self.high - self.low) / (1 - 2 * self.margin), dtype=x.dtype, device=x.device)
         return F.logsigmoid(x) + F.logsigmoid(-x) + width.log()
 
+    def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
+        return entries
+
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:

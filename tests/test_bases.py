@@ -61,6 +61,7 @@ def test_double_precision_reaches_a_base_of_parameters_alone(tmp_path: Path) -> 
     assert pushforward.load(tmp_path / "run").model_dtype == torch.float64
 
 
+@pytest.mark.thorough
 def test_heavy_tails_are_better_fitted_from_student_t(tmp_path: Path) -> None:
     """Two columns of t with 5 degrees of freedom, 2,000 rows to train on; scored on 20,000 others.
 

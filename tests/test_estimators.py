@@ -44,7 +44,11 @@ def normal() -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
-    "estimator", [FlowDensity(**FAST), FlowOutlierDetector(**FAST, folds=2)], ids=["density", "detector"]
+    "estimator",
+    [
+        pytest.param(FlowDensity(**FAST), id="density"),
+        pytest.param(FlowOutlierDetector(**FAST, folds=2), id="detector", marks=pytest.mark.thorough),
+    ],
 )
 def test_check_estimator(estimator) -> None:
     done = check_estimator(estimator, expected_failed_checks=EXPECTED, on_skip=None)
@@ -118,6 +122,7 @@ def test_same_seed_same_flow_and_threads_are_left_alone(normal: np.ndarray) -> N
     assert threads == 3
 
 
+@pytest.mark.thorough
 def test_pipeline_grid_search_frame_pickle_clone(normal: np.ndarray) -> None:
     frame = pd.DataFrame(normal, columns=["mass", "length"])
     density = FlowDensity(**FAST).fit(frame)

@@ -49,6 +49,7 @@ def test_the_loss_of_a_trained_model_sits_on_its_floor(mean, deviation):
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_reflow_straightens_a_normal_law_onto_itself():
     """N(0, 1) to N(0, 1): x_t = x_0 sqrt((1-t)^2 + t^2), so S = 2 - pi/2; after reflow lines stand still."""
     field = fit(pairs(Normal(1), Rows(normal_rows(0.0, 1.0, 1)), size=512))

@@ -258,7 +258,7 @@ def harmless(damage: Damage, command: str) -> bool:
 
 
 #: Folders that are damaged in one test.
-TOGETHER = 10
+TOGETHER = 5
 
 
 @pytest.fixture(scope="module")

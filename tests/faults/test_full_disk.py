@@ -102,6 +102,7 @@ def test_where_there_is_no_room_it_is_one_line_and_nothing_is_left(folder, limit
     assert (failed > 10) if limit <= 10 << 10 else (failed < 16)
 
 
+@pytest.mark.thorough
 def test_a_report_that_finds_no_room_leaves_the_old_one(folder):
     job = [5000, str(folder / "run"), ["report", str(folder / "run"), "--samples", "50"]]
     [(status, err, changed)] = under_limits([job])

@@ -93,7 +93,7 @@ ALONE = tuple((name,) for name in ENTRIES)
 TOGETHER = (("figures",), ("figures/narrow",), ("report.json", "report.html", "figures/samples.png"))
 
 
-@pytest.mark.parametrize("command", among(WRITES, ["sample", "overwrite"]))
+@pytest.mark.parametrize("command", among(WRITES, ["sample", "score"]))
 def test_what_entries_of_a_run_lead_to_stays_as_it_is(pristine, place, command):
     """Entries are links to themselves outside the run, which read well, and to nothing, which do not."""
     seen = set()

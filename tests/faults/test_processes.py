@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from effort import first
+
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="--devices 2 is refused on one core")
 
 ALL = os.environ.get("FAULTS") == "all"
@@ -62,12 +64,14 @@ def gone(pid: int) -> bool:
 @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
 @pytest.mark.parametrize(
     ("whom", "number", "status", "says"),
-    [
-        ("second", signal.SIGKILL, 2, "process 2 of 2 was ended by SIGKILL; what was saved is kept"),
-        ("first", signal.SIGKILL, -9, "the first of 2 processes is gone; what was saved is kept"),
-        ("first", signal.SIGTERM, 130, "the same command continues it"),
-        ("both", signal.SIGINT, 130, "the same command continues it"),
-    ],
+    first(
+        [
+            ("second", signal.SIGKILL, 2, "process 2 of 2 was ended by SIGKILL; what was saved is kept"),
+            ("first", signal.SIGKILL, -9, "the first of 2 processes is gone; what was saved is kept"),
+            ("first", signal.SIGTERM, 130, "the same command continues it"),
+            ("both", signal.SIGINT, 130, "the same command continues it"),
+        ]
+    ),
 )
 def test_who_is_left_says_so_in_one_line(
     tmp_path: Path, whom: str, number: int, status: int, says: str
@@ -98,6 +102,7 @@ def test_what_all_processes_find_is_told_once(tmp_path: Path) -> None:
     assert code == 2 and len(lines) == 1 and "the loss is not finite at step" in lines[0], (code, lines)
 
 
+@pytest.mark.thorough
 def test_processes_with_a_time_budget_agree_when_it_is_over(tmp_path: Path) -> None:
     process, began = (
         start(tmp_path / "run", "--devices", "2", "--steps", "1000000", "--minutes", "0.2"),
@@ -164,6 +169,7 @@ def losses(folder: Path) -> list[float]:
     ("precision", "rate", "steps"),
     [("32-true", "2e-4", 50), ("64-true", "2e-3", 40)][: 2 if ALL else 1],
 )
+@pytest.mark.thorough
 def test_splines_on_two_processes_differ_by_what_rounding_becomes(
     tmp_path: Path, precision: str, rate: str, steps: int
 ) -> None:

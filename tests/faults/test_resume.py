@@ -203,6 +203,7 @@ def test_signals_save(name, tmp_path):
     assert load_file(tmp_path / "run" / "state.safetensors")
 
 
+@pytest.mark.thorough
 def test_who_is_told_to_ignore_a_closed_terminal_does(tmp_path):
     """As nohup does."""
     process = start(tmp_path / "run", preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))

@@ -27,8 +27,8 @@ usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its opt
 commands:
 {chr(10).join(f"  {name:<10}{summary_of(name)}" for name in COMMANDS)}
 
---plugin FILE, with any of them, runs a file of Python that registers parts of your own.
-pushforward --print-completion bash|zsh writes what completes commands and flags in that shell.
+--plugin FILE, with any command, runs a Python file that registers parts of your own.
+pushforward --print-completion bash|zsh prints a script that completes commands and flags in that shell.
 """
 
 

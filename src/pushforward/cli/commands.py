@@ -1,4 +1,4 @@
-"""Every command by name: a function of its flags, whose first line says what it does."""
+"""The commands by name: functions of their flags, whose first lines are the summaries in the help."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def flags_of(name: str) -> type:
 
 
 def summary_of(name: str) -> str:
-    """What a command does, in a line."""
+    """The summary of a command, in one line."""
     return (inspect.getdoc(COMMANDS[name]) or "").partition("\n")[0]

@@ -1,4 +1,4 @@
-"""What all commands share: reading their flags, and what they say."""
+"""Common parts of all commands: their flags and their messages."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ CONFIG = (tyro.conf.OmitArgPrefixes,)
 
 #: A run folder, which is no flag.
 RunPlace = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
-#: Classes of the user's own that an opened run may name; `--trust` may be said several times.
+#: Classes of the user that an opened run may name; `--trust` may be given several times.
 Trusted = Annotated[tuple[str, ...], tyro.conf.arg(metavar="MODULE:CLASS"), tyro.conf.UseAppendAction]
 
 #: Columns of help at least and at most.
@@ -39,14 +39,14 @@ NARROWEST, WIDEST = 60, 200
 
 @dataclass(frozen=True, kw_only=True)
 class Opening:
-    """Which run, and how it is opened."""
+    """The run, and how it is opened."""
 
     run: RunPlace
     """Run folder."""
     trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
+    """A class of your own that the run may name; without this flag such a run is refused."""
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")] = "auto"
-    """Where to compute; auto: on a CUDA device where there is one, else on the CPU."""
+    """Device; auto: a CUDA device if there is one, else the CPU."""
 
     def open(self, solver: str | None = None, averaged: bool = True) -> Run:
         """The run.  A class of the user's own that a flag names, as its ``solver``, is trusted too."""
@@ -58,7 +58,7 @@ class Opening:
 
 @dataclass(frozen=True, kw_only=True)
 class Drawing:
-    """What the flow is solved with, and the seed of what is random."""
+    """The solver of the flow and the seed of its draws."""
 
     solver: str | None = None
     """Solver, for example `heun,steps=20` or `dopri5,rtol=1e-7,atol=1e-7`; default that of the run."""
@@ -73,11 +73,11 @@ class Reading:
     rows: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
     """Rows with the columns of the training data."""
     max_size: float = 2.0
-    """Gigabytes that the numbers of DATA may take; of tables and .npy, read in pieces, those of a piece."""
+    """Gigabytes that the numbers of DATA may take; for tables and .npy files, those of one piece."""
 
 
 def parse(cls: type, arguments: list[str], command: str, summary: str) -> Any:
-    """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for what is none of them.
+    """The arguments of ``command`` as ``cls``.  Raises ValueError, in one line, for any other argument.
 
     Every value is within the bounds of :mod:`pushforward.settings`.
     """
@@ -112,7 +112,7 @@ def _spelt(cls: type, name: str) -> str:
 
 
 def _flags(cls: Any) -> dict[str, Any]:
-    """The types of all flags, those of dataclasses within too, by name."""
+    """The types of all flags by name, with those of nested dataclasses."""
     hints = typing.get_type_hints(cls, include_extras=True)
     parts = [hint for hint in hints.values() if dataclasses.is_dataclass(hint)]
     return hints | {name: hint for part in parts for name, hint in _flags(part).items()}
@@ -134,7 +134,7 @@ def _check_texts(arguments: list[str]) -> None:
 
 
 def _check_repeats(cls: type, arguments: list[str]) -> None:
-    """Raise ValueError where a flag of several values is given twice: the first would be forgotten."""
+    """Raise ValueError if a flag of several values is given twice, because the first would be ignored."""
     given = [argument.partition("=")[0].replace("_", "-") for argument in arguments]
     for name, hint in _flags(cls).items():
         flag = f"--{name.replace('_', '-')}"
@@ -144,7 +144,7 @@ def _check_repeats(cls: type, arguments: list[str]) -> None:
 
 @contextlib.contextmanager
 def _columns(arguments: list[str]) -> Iterator[None]:
-    """Help is never narrower than can be read; the line of a mistake is not broken."""
+    """Help has a readable width, and the line of a mistake is not broken."""
     asked = any(argument in ("-h", "--help") for argument in arguments)
     width = min(max(shutil.get_terminal_size().columns, NARROWEST), WIDEST) if asked else 100_000
     before = os.environ.get("COLUMNS")
@@ -159,7 +159,7 @@ def _columns(arguments: list[str]) -> Iterator[None]:
 
 
 def _one_line(box: str) -> str:
-    """What tyro says of a mistake, without its frame and what follows the first paragraph.
+    """The message of tyro about a mistake, without its frame and all after the first paragraph.
 
     The frame is of other characters where standard output has no UTF-8.
 
@@ -199,7 +199,7 @@ def say(text: str) -> None:
 
 
 def show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
-    """A warning of this library's as one line; the first of several processes says it."""
+    """Print a warning of this library as one line, on the first of several processes."""
     from ..training import is_first_process
 
     if issubclass(category, UserWarning) and "pushforward" in filename and is_first_process():
@@ -207,7 +207,7 @@ def show_warning(message: Any, category: type, filename: str, *_: Any) -> None:
 
 
 def write_report(run: Run, samples: int | None = None) -> None:
-    """Write the report, and say what it concludes and where it is."""
+    """Write the report, and print its conclusion and its path."""
     from ..report import build, conclusion
 
     say("drawing samples and writing the report")

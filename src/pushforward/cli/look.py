@@ -1,4 +1,4 @@
-"""What looks at runs and at what there is: ``report``, ``info``, ``compare``, ``methods``, ``datasets``."""
+"""Commands that show runs and lists: ``report``, ``info``, ``compare``, ``methods``, ``datasets``."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Report:
 
     opening: Opening
     samples: int | None = None
-    """Samples to judge by; default: as many as take little time."""
+    """Samples that the report uses; default: a number that takes little time."""
 
 
 def report(args: Report, command: str) -> int:
@@ -36,11 +36,11 @@ class Info:
     run: RunPlace
     """Run folder."""
     trust: Trusted = ()
-    """Your own class that the run may name; without it a run that names one is refused."""
+    """A class of your own that the run may name; without this flag such a run is refused."""
 
 
 def info(args: Info, command: str) -> int:
-    """What a run is: data, model, steps, what it learnt, and what to do with it."""
+    """Describe a run: data, model, steps, what it learnt, and commands that can follow."""
     from ..recipes.info import lines
 
     rows = lines(args.run, args.trust)
@@ -57,13 +57,13 @@ class Compare:
     first: RunPlace
     """Run folder with a report."""
     second: RunPlace
-    """Another."""
+    """Another run folder with a report."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("comparison.html")
     """Page to write."""
 
 
 def compare(args: Compare, command: str) -> int:
-    """Two runs side by side: pushforward compare RUN RUN"""
+    """Compare two runs side by side: pushforward compare RUN RUN"""
     from ..data.write import check_output
     from ..report import compare, compare_text
     from ..runs import read_numbers
@@ -81,7 +81,7 @@ class Nothing:
 
 
 def methods(args: Nothing, command: str) -> int:
-    """The recipes, with their papers."""
+    """List the methods and components, with their papers."""
     _table(METHODS)
     for kind in KINDS.values():
         if kind.abstract:
@@ -91,7 +91,7 @@ def methods(args: Nothing, command: str) -> int:
 
 
 def datasets(args: Nothing, command: str) -> int:
-    """The built-in data."""
+    """List the built-in data."""
     _table(DATASETS)
     return 0
 

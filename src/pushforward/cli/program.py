@@ -1,4 +1,4 @@
-"""What makes a process of a command: its streams, its signals, and its exit status."""
+"""The process of a command: its streams, its signals, and its exit status."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from types import FrameType
 
 #: Exit status of what is refused or fails for a reason that is told.
 REFUSED = 2
-#: Exit status where nobody reads standard output any more, as shells count signals.
+#: Exit status if the reader of standard output has closed it, as shells count signals.
 NOBODY_READS = 128 + getattr(signal, "SIGPIPE", 13)
 #: Words of errors of torch's that say that memory is short.
 SHORT_OF_MEMORY = (
@@ -24,7 +24,7 @@ SHORT_OF_MEMORY = (
 
 
 class _Heedless(io.FileIO):
-    """A stream whose loss, with a full disk or a closed terminal, is no reason to stop."""
+    """A stream whose errors, such as a full disk or a closed terminal, do not stop the command."""
 
     # bytes alone come here, where a raw stream takes any buffer
     def write(self, data: bytes) -> int:  # type: ignore[reportIncompatibleMethodOverride]
@@ -55,7 +55,7 @@ class Signals:
         self.received: int | None = None
 
     def watch(self) -> None:
-        """From here on signals are heard."""
+        """Handle signals from here on."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)  # Windows has no SIGHUP
             if number is not None and signal.getsignal(number) != signal.SIG_IGN:
@@ -67,7 +67,7 @@ class Signals:
             raise KeyboardInterrupt
 
     def forget(self) -> None:
-        """From here on a signal ends the process at once, without a word."""
+        """From here on a signal ends the process at once, without a message."""
         for name in ("SIGINT", "SIGTERM", "SIGHUP"):
             number = getattr(signal, name, None)
             if number is not None and signal.getsignal(number) == self._hear:

@@ -23,11 +23,11 @@ class Train:
     seed: int = 0
     """Seed of every draw."""
     overwrite: bool = False
-    """Replace the run that is there."""
+    """Replace a run in the folder."""
     report: bool = True
     """Write report.html at the end."""
     trust: Trusted = ()
-    """Your own class that the teacher's run may name; those that flags name are trusted."""
+    """A class of your own that the run of a teacher may name; those that flags name are trusted."""
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)

@@ -1,4 +1,4 @@
-"""What is done with a trained flow: ``pushforward sample``, ``push`` and ``score``."""
+"""Commands that use a trained flow: ``pushforward sample``, ``push`` and ``score``."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Sample:
     escape: bool = False
     """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     condition: tuple[str, ...] = ()
-    """Conditions, taking turns: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
+    """Conditions, used in turn: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
     guidance: float | None = None
     """Weight of classifier-free guidance; default that of the run."""
     last_weights: bool = False
@@ -61,7 +61,7 @@ def sample(args: Sample, command: str) -> int:
 
 
 def _watched(title: str, pieces: Iterable[tuple[T, int]], total: int | None = None) -> Iterator[T]:
-    """What comes in ``pieces`` with numbers of rows, while these are shown on standard error."""
+    """The ``pieces``, with the number of rows so far shown on standard error."""
     from ..training.progress import progress
 
     rows = 0
@@ -84,11 +84,11 @@ class Push:
     escape: bool = False
     """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     back: bool = False
-    """Carry data to the source instead."""
+    """Carry points of the data to the source instead."""
 
 
 def push(args: Push, command: str) -> int:
-    """Carry given points: pushforward push RUN points.csv -o moved.csv (--back: the other way)"""
+    """Carry given points to the data, or back: pushforward push RUN points.csv -o moved.csv"""
     from ..data.pieces import read_pieces
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import carry_pieces
@@ -114,7 +114,7 @@ class Score:
     drawing: Drawing
     reading: Reading
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
-    """Table to write, .csv, .tsv or .parquet: one log-density a row, in nats and data units."""
+    """Table to write, .csv, .tsv or .parquet: one log-density per row, in nats and data units."""
     keep: bool = False
     """Write the log-density beside all columns of the new rows, in their order."""
     escape: bool = False
@@ -122,11 +122,11 @@ class Score:
     flag_below: float | None = None
     """Flag anomalies in a column `flag`: rows below this quantile of the held-out rows, such as 0.05."""
     bound_samples: int = 1
-    """Draws of dequantisation noise that the bound for images averages over; more make it tighter."""
+    """Draws of dequantisation noise for the lower bound of images; more make it tighter."""
 
 
 def score(args: Score, command: str) -> int:
-    """Log-density of new rows: pushforward score RUN new.csv -o scores.csv"""
+    """Compute log-densities of new rows: pushforward score RUN new.csv -o scores.csv"""
     import numpy as np
 
     from ..data.beside import write_beside, write_columns

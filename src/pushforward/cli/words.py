@@ -1,10 +1,10 @@
-"""What commands print.  Standard library only."""
+"""Texts that commands print.  Standard library only."""
 
 from __future__ import annotations
 
 
 def printable(text: str) -> str:
-    """Text that a file may hold, without what a terminal would obey.
+    """``text`` without characters that control a terminal.
 
     >>> printable("a\\x1b[2J\\u202eb\\tc")
     'a?[2J?b c'

@@ -51,7 +51,7 @@ class MixedConditionSpec:
 
     @property
     def network_spec(self) -> dict[str, int | tuple[int, ...]]:
-        """What a network wants to know of every column."""
+        """The specification for a network, by column."""
         return {part.columns[0]: part.network_spec for part in self.parts}
 
     @property

@@ -1,4 +1,4 @@
-"""What a run begins with, and whether data that are given to it later are still those."""
+"""The files that a run begins with, and the check that later data are the same."""
 
 from __future__ import annotations
 

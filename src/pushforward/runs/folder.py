@@ -1,4 +1,4 @@
-"""A run folder, read."""
+"""Reading a run folder."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["RunFolder", "planned"]
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A run folder that is there, and what it holds."""
+    """An existing run folder and its contents."""
 
     path: Path
 

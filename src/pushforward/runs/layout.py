@@ -1,4 +1,4 @@
-"""What a run folder holds, and how what a run has written is deleted again."""
+"""The files of a run folder, and how they are deleted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training into a folder would do, before anything is written."""
+"""The check of an output folder, before anything is written."""
 
 from __future__ import annotations
 

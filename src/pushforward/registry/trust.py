@@ -36,7 +36,7 @@ def trusting(classes: Iterable[Trust]) -> Iterator[tuple[Trust, ...]]:
     Euler(steps=3)
     >>> create("solver", "pushforward.solvers.euler:Euler,steps=3")
     Traceback (most recent call last):
-    ValueError: --solver 'pushforward.solvers.euler:Euler': a class that is not of pushforward's registry...
+    ValueError: --solver 'pushforward.solvers.euler:Euler': a class that is not in pushforward's registry...
     """
     if isinstance(classes, str | type):
         raise ValueError(f"trust: expected a list of classes, or of their names, got {quoted(classes)}")
@@ -61,8 +61,8 @@ def check_trusted(flag: str, name: str) -> None:
         raise ValueError(f"{flag} {quoted(name)}: expected a name, or module:Class for a class of your own")
     if name not in _trusted.get() and _same_class(name) is None:
         raise ValueError(
-            f"{flag} {quoted(name)}: a class that is not of pushforward's registry, and making it runs its "
-            f"code; if you trust it, say --trust {name}, or trust=[{name!r}] in Python"
+            f"{flag} {quoted(name)}: a class that is not in pushforward's registry, and it executes "
+            f"code of its own; if you trust it, give --trust {name}, or trust=[{name!r}] in Python"
         )
 
 

@@ -50,8 +50,8 @@ def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
     for name, (before, now) in differences.items():
         if not name.startswith(MAY_CHANGE):
             raise ValueError(
-                f"{path}: {name} was {before!r} and is now {now!r}; a run goes on only with the same values "
-                "(use another --out, or --overwrite)"
+                f"{path}: {name} was {before!r} and is now {now!r}; a run continues only with the same "
+                "values (use another --out, or --overwrite)"
             )
     before, now = old.optim.steps or 0, config.optim.steps or 0
     if now < before:

@@ -42,7 +42,7 @@ class DataConfig:
     condition: tuple[str, ...] = ()
     """Columns that become the condition instead of data (`label` for built-in data that have labels)."""
     condition_kind: Literal["auto", "labels", "continuous"] = "auto"
-    """How to read them; auto: text and few integers are labels, other numbers continuous."""
+    """Their kind; auto: text and few integers are labels, other numbers continuous."""
     columns: tuple[str, ...] = ()
     """Columns that are data; default: all."""
     exclude: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class ModelConfig:
     weighting: str = "uniform"
     """Weight of the loss by time: `uniform`, `min-snr`, `power,early=1`, ..."""
     prediction: Literal["velocity", "data", "noise", "score", "v"] | None = None
-    """What the network predicts."""
+    """The prediction of the network."""
     reflow: int | None = None
     """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""
     distil: bool = False
@@ -154,7 +154,7 @@ class ComputeConfig:
     """Devices and precision.  These may change when a run is resumed."""
 
     device: str = "auto"
-    """Where to compute: `auto` (a CUDA device where there is one, else the CPU), `cpu`, `cuda`, `mps`."""
+    """Device: `auto` (a CUDA device if there is one, else the CPU), `cpu`, `cuda`, `mps`."""
     devices: int = 1
     """Processes on this machine, one per device."""
     nodes: int = 1

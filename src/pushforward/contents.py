@@ -1,4 +1,4 @@
-"""What the JSON files of a run folder hold, for :func:`pushforward.typed.as_type`.
+"""The contents of the JSON files of a run folder, for :func:`pushforward.typed.as_type`.
 
 Only what is read is named; further entries are kept as they are.
 """
@@ -39,7 +39,7 @@ class Data(TypedDict):
 
 
 class Learnt(TypedDict):
-    """What was learnt beyond the baselines, in nats per row."""
+    """The gain over the baselines, in nats per row."""
 
     gain: AnyNumber
     error: AnyNumber
@@ -95,7 +95,7 @@ class Density(TypedDict):
 
 
 class Motion(TypedDict, total=False):
-    """How straight and how dear the way of rows is."""
+    """Straightness and cost of trajectories."""
 
     straightness: float | None
     relative_straightness: float | None
@@ -129,13 +129,13 @@ class Evaluations(TypedDict, total=False):
 
 
 class Sampler(TypedDict, total=False):
-    """What samples were drawn with."""
+    """The solver of the samples."""
 
     nfe: float | None
 
 
 class Headline(TypedDict):
-    """What a report concludes, and the command that mends it."""
+    """The conclusion of a report, and a command that can improve the model."""
 
     command: str
 

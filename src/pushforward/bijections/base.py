@@ -1,4 +1,4 @@
-"""What a bijection is: a map with its log-determinant, running from the source side to the data side."""
+"""The abstract bijection: a map with its log-determinant, forward from the source to the data."""
 
 from __future__ import annotations
 

@@ -87,7 +87,7 @@ class LevelTally:
 
 
 class ConditionTally:
-    """What is wrong with the columns of a condition, gathered over pieces."""
+    """Faults of the columns of a condition, collected over pieces."""
 
     def __init__(self, source: str, spec: AnyConditionSpec, where: Callable[[int], str]):
         self.source, self.where, self.rows = source, where, 0

@@ -1,4 +1,4 @@
-"""What a model is conditioned on: columns of several kinds."""
+"""The condition of a model: columns of several kinds."""
 
 from __future__ import annotations
 

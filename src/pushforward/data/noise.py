@@ -1,4 +1,4 @@
-"""How much a table's rows are blurred in training, and what is said of values that repeat."""
+"""The noise on rows of a table in training, and the warning about values that repeat."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is wrong with the columns of a table, all of it said at once."""
+"""All faults of the columns of a table, in one message."""
 
 from __future__ import annotations
 

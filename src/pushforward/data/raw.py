@@ -95,7 +95,7 @@ class Raw:
 
 
 class Tally:
-    """What keeps columns from being a matrix of finite numbers, gathered over the pieces of a table.
+    """Faults of columns that should be finite numbers, collected over the pieces of a table.
 
     names: the columns, in the order in which they are reported.
     """

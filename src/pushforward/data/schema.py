@@ -1,4 +1,4 @@
-"""What the data are: columns, event shape, condition.  Stored with a run as JSON."""
+"""The schema of data: columns, event shape, condition.  Stored with a run as JSON."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST = 2**28
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What is known of a data set, enough to read more of it and to write samples like it.
+    """The schema of a data set, by which more of it is read and samples like it are written.
 
     columns: names of a table's columns, as in its header.
     excluded: columns of that table that were left out.
@@ -80,7 +80,7 @@ class Schema:
 
     @property
     def network_spec(self) -> Any:
-        """What a network is told of the condition, None without one."""
+        """The specification of the condition for a network, None without one."""
         return None if self.condition is None else self.condition.network_spec
 
     def labels(self, rows: Rows) -> Tensor | None:

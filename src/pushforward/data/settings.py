@@ -1,4 +1,4 @@
-"""How data are read and split."""
+"""Settings for reading and splitting data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEAST = 32
 
 @dataclass(frozen=True, kw_only=True)
 class LoadSettings:
-    """What :func:`pushforward.data.load` takes besides the data.
+    """The arguments of :func:`pushforward.data.load` besides the data.
 
     condition: columns that become the condition and leave the data.  Built-in data and image folders
         with classes offer ``label``, an npz file its other arrays.  Labels beside numbers or other labels

@@ -53,7 +53,7 @@ def open_source(
     resize: int | None = None,
     max_size: float = MAX_SIZE,
 ) -> tuple[Raw, Any]:
-    """What ``source`` holds, and y where it is a pair (x, y); ``resize`` is for a folder of images.
+    """The contents of ``source``, and y if it is a pair (x, y); ``resize`` is for a folder of images.
 
     Files that need more than ``max_size`` gigabytes are refused before memory is allocated.
     """

@@ -58,7 +58,7 @@ class Stretched(Protocol):
 
 @dataclass(frozen=True)
 class Survey:
-    """What a table holds: rows, the kind of every column, and its columns where they are one stretch."""
+    """The rows of a table, the kind of every column, and its columns if they are one stretch."""
 
     rows: int
     kinds: dict[str, str]

@@ -59,7 +59,7 @@ def flag(name: str, columns: Iterable[str]) -> str:
 
 
 def label_text(value: Any) -> str:
-    """How a label is written: whole numbers without a point, texts without blanks around them.
+    """The text of a label: whole numbers without a point, texts without blanks around them.
 
     >>> [label_text(v) for v in (3, 3.0, 2.5, True, " setosa")]
     ['3', '3', '2.5', 'True', 'setosa']
@@ -111,7 +111,7 @@ def natural_order(texts: Sequence[str]) -> list[str]:
 
 
 def plain_array(values: Any) -> np.ndarray:
-    """What a user has, a number, text, list, tensor or series, as an array of numbers or objects."""
+    """A number, text, list, tensor or series as an array of numbers or objects."""
     values = values.detach().cpu().numpy() if isinstance(values, Tensor) else values
     try:
         if isinstance(values, np.ndarray) and values.dtype.kind in "iuf":

@@ -1,4 +1,4 @@
-"""What one entry of a registry holds."""
+"""The entries of registries."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Kind:
-    """What is registered of one kind.
+    """The registered components of one kind.
 
     entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``; empty for
     methods, which are data.  flag: the flag of the command line for this kind.  method: the method that each

@@ -1,4 +1,4 @@
-"""What a metric is: one number that compares a sample with rows of the data."""
+"""The abstract metric: one number that compares a sample with rows of the data."""
 
 from __future__ import annotations
 

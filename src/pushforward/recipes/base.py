@@ -66,7 +66,7 @@ class Stage(ABC):
 
 
 class Recipe(ABC):
-    """How the methods of one family are trained: from a configuration to stages.
+    """A family of methods: from a configuration to stages of training.
 
     The class resolves and checks configurations; an instance holds the components of a resolved one.  A new
     family is a subclass and one line in the registry.

@@ -44,5 +44,5 @@ def check_components(config: RunConfig, file: Path) -> None:
 
 
 def _hint(error: ValueError) -> str:
-    """What opens a run that names parts of the user's."""
+    """A hint to the flag that opens a run with parts of the user."""
     return "; a part of your own needs its --plugin FILE" if str(error).startswith("unknown ") else ""

@@ -51,7 +51,7 @@ def cross_validate(job: Job, stage: Stage) -> Choice | None:
 
 
 def _place(job: Job, number: int) -> Path:
-    """Where a fold keeps its checkpoint while there is no choice."""
+    """The folder of the checkpoint of a fold, until the steps are chosen."""
     return job.folder.path / "stages" / f"fold-{number + 1}"
 
 

@@ -97,7 +97,7 @@ def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
 
 
 def label(config: RunConfig) -> str:
-    """What a resolved configuration trains, from its parts: the name of the method that has just these.
+    """The name of what a resolved configuration trains: the method that has exactly these parts.
 
     If there is none, the parts themselves: a name that flags override is not repeated.
 

@@ -102,7 +102,7 @@ def _figures(folder: RunFolder) -> list[tuple[str, str]]:
 
 
 def learnt_in_words(learnt: dict[str, object] | None) -> str:
-    """What was learnt beyond the baselines that a flow starts from.
+    """A text about the gain over the baselines that a flow starts from.
 
     >>> learnt_in_words({"gain": 0.21, "error": 0.05, "rows": 142, "how": "cross-validation"})
     '0.210 +- 0.050 nats per row beyond the baselines it starts from (142 rows, cross-validation)'

@@ -66,7 +66,7 @@ class Matching(Recipe):
 
     @property
     def first(self) -> Stage:
-        """What learns from data."""
+        """The stage that is trained on data."""
         return MatchingStage(self)
 
     @cached_property

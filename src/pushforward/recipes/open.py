@@ -52,7 +52,7 @@ class Run:
 
     @property
     def device(self) -> torch.device:
-        """Where the flow is."""
+        """The device of the flow."""
         return next(self.flow.parameters()).device
 
     @property

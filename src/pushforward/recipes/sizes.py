@@ -23,7 +23,7 @@ def is_small(schema: Schema) -> bool:
 
 
 def by_size(schema: Schema) -> dict[str, Any]:
-    """What a configuration leaves open, for the training rows of ``schema``.
+    """Default settings for the training rows of ``schema``.
 
     Steps grow with the square root of the number of rows.
     """

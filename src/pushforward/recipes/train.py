@@ -226,7 +226,7 @@ def _check_coupling(recipe: Recipe, start: Start, rows: int) -> None:
 
 
 def _seconds(job: Job, folds: int, began: float) -> float | None:
-    """What each fit of a stage may take of a time budget; None without one.
+    """The share of a time budget for each fit of a stage; None without a budget.
 
     Stages have equal shares, less what has gone since ``began``; folds and the fit after them likewise.
     """

@@ -57,7 +57,7 @@ class RunFolder:
         return config
 
     def schema(self) -> Schema:
-        """What the data are."""
+        """The schema of the data."""
         return as_type(self.data()["schema"], Schema, self.data_file, "schema")
 
     def preprocess(self) -> Bijection:
@@ -105,15 +105,15 @@ class RunFolder:
 
     @property
     def data_file(self) -> str:
-        """What errors call ``data.json``."""
+        """The name of ``data.json`` in errors."""
         return str(self.path / "data.json")
 
     def data(self) -> Data:
-        """What ``data.json`` says."""
+        """The contents of ``data.json``."""
         return self.read("data.json", Data)
 
     def summary(self, optim: OptimConfig) -> dict[str, Any]:
-        """What ``run.json`` says, empty where there is none, and whether training is ``finished``.
+        """The contents of ``run.json``, empty without one, and whether training is ``finished``.
 
         It is where training has ended by itself and was planned as ``optim`` has it; a run that is extended
         is not finished until it has ended again.
@@ -125,7 +125,7 @@ class RunFolder:
         return {**facts, "finished": bool(ended) and facts.get("planned", planned(optim)) == planned(optim)}
 
     def identity(self, seed: int, model: ModelConfig, stage: str) -> str:
-        """What the checkpoint of a stage has to be of: the same data, seed and model."""
+        """The data, seed and model that the checkpoint of a stage must belong to."""
         kept = {k: v for k, v in dataclasses.asdict(model).items() if k not in ("solver", "guidance")}
         told = [self.data().get("fingerprint"), seed, kept, stage]
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
@@ -177,5 +177,5 @@ class RunFolder:
 
 
 def planned(optim: OptimConfig) -> dict[str, Any]:
-    """How long training is to last: what it has to reach to be finished."""
+    """The steps or minutes that a training must reach to be finished."""
     return {"steps": optim.steps, "minutes": optim.minutes}

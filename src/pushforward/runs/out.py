@@ -25,7 +25,7 @@ MAY_CHANGE = (
 
 
 def check_out(path: Path, config: RunConfig, overwrite: bool) -> str:
-    """What training into ``path`` would do: "new", "resume" or "extend"; writes nothing.
+    """The effect of training into ``path``: "new", "resume" or "extend"; writes nothing.
 
     Raises ValueError where files of somebody else or a finished run are in the way, and for a changed
     entry other than steps, devices and paths, which it names.

@@ -21,7 +21,7 @@ class SolverFailure(RuntimeError):
 
 
 class Status(IntEnum):
-    """How the integration of one row ended."""
+    """The outcome of the integration of one row."""
 
     OK = 0
     MAX_STEPS = 1

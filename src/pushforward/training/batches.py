@@ -73,7 +73,7 @@ class ModelSpace:
 
     @property
     def noisy(self) -> Bijection | None:
-        """What is to be undone at every step; None where once will do."""
+        """The preprocessing to invert at every step; None if once is enough."""
         link = self.preprocess
         if self.jitter:
             link = Chain(Blur(self.jitter), *(() if link is None else (link,)))

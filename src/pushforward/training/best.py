@@ -42,7 +42,7 @@ class Best:
         return self.step
 
     def facts(self) -> dict[str, Any]:
-        """What is stored of it beside the weights."""
+        """The plain facts that are stored with the weights."""
         return {"loss": self.loss, "step": self.step, "since": self.since} if self.weights else {}
 
     def restore(self, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:

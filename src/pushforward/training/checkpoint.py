@@ -26,7 +26,7 @@ ADAM = ("step", "exp_avg", "exp_avg_sq")
 
 @dataclass(frozen=True)
 class Keeping:
-    """What a training keeps, to go on from there.
+    """The files of a training, by which it can be continued.
 
     folder: where checkpoints and ``metrics.jsonl`` go; None keeps nothing.
     run: which run, and which part of it, a checkpoint in the folder has to be of; kept in it.

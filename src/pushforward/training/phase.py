@@ -8,7 +8,7 @@ from ..objectives import Batch, Loss, Objective, Step
 
 
 class Work:
-    """What a phase computes on; opaque, so that wrappers pass it through as it is."""
+    """The input of a phase; opaque, so that wrappers pass it through unchanged."""
 
     __slots__ = ("batch", "step")
 

@@ -1,4 +1,4 @@
-"""What a family of increasing maps is: a map of one number for every vector of parameters."""
+"""The abstract family of increasing maps: a map of one number for every vector of parameters."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ KINDS = {
     "flow": Kind(FLOWS, "pushforward.flows:DensityFlow", "--flow", method=by_likelihood),
     "base": Kind(BASES, "pushforward.sources:Source", "--base"),
     "coupling": Kind(COUPLINGS, "pushforward.couplings:Coupling", "--coupling"),
-    "path": Kind(SCHEDULES, "pushforward.paths:Schedule", "--path"),
+    "path": Kind(SCHEDULES, "pushforward.paths:Schedule|pushforward.paths:Path", "--path"),
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),

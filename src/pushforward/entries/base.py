@@ -44,9 +44,9 @@ class Method:
 class Kind:
     """The registered components of one kind.
 
-    entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``; empty for
-    methods, which are data.  flag: the flag of the command line for this kind.  method: the method that each
-    entry also is, from its name and the entry.
+    entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``, or of one of
+    several, with | between them; empty for methods, which are data.  flag: the flag of the command line for
+    this kind.  method: the method that each entry also is, from its name and the entry.
     """
 
     entries: dict[str, Any]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..paths import Interpolant
+from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 
@@ -18,15 +18,16 @@ class BestLinear(nn.Module):
     deviation.  Raises ValueError for a path whose slopes are infinite at an end.
 
     >>> import torch
+    >>> from pushforward.paths import Interpolant
     >>> BestLinear(Interpolant())(torch.tensor(0.5), torch.ones(1, 1))
     tensor([[0.]])
     """
 
-    def __init__(self, path: Interpolant):
+    def __init__(self, path: Path):
         super().__init__()
         if path.open_ends != (False, False):
             raise ValueError("path: expected finite slopes at both ends")
-        self.path = path
+        self.path = check_affine(path)
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))
@@ -40,6 +41,7 @@ class Around(nn.Module):
     A network that starts at zero then starts at the known field.
 
     >>> import torch
+    >>> from pushforward.paths import Interpolant
     >>> still = lambda t, x, condition=None: torch.zeros_like(x)
     >>> Around(BestLinear(Interpolant()), still)(torch.tensor(1.0), torch.ones(1, 1))
     tensor([[1.]])

@@ -22,7 +22,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from ..paths import Coefficients, Interpolant
+from ..paths import Coefficients, Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 
@@ -71,11 +71,11 @@ class Parameterised(nn.Module):
     Raises ValueError for an unknown kind.
     """
 
-    def __init__(self, field: AnyField, kind: Prediction, path: Interpolant):
+    def __init__(self, field: AnyField, kind: Prediction, path: Path):
         super().__init__()
         if kind not in PREDICTIONS:
             raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
-        self.field, self.path = as_field(field), path
+        self.field, self.path = as_field(field), check_affine(path)
         self.kind: Prediction = kind
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
@@ -89,14 +89,15 @@ class ScoreFromEta(nn.Module):
     It holds for every coupling (Albergo et al. 2023, arXiv 2303.08797), and the velocity without the noise
     is b + gamma' gamma * score.  Not defined where gamma = 0 (nan or inf).
 
+    >>> from pushforward.paths import Interpolant
     >>> path = Interpolant(gamma=0.5)
     >>> ScoreFromEta(lambda t, x, condition: x, path)(torch.tensor(0.25), torch.ones(1, 2))
     tensor([[-2., -2.]])
     """
 
-    def __init__(self, field: AnyField, path: Interpolant):
+    def __init__(self, field: AnyField, path: Path):
         super().__init__()
-        self.field, self.path = as_field(field), path
+        self.field, self.path = as_field(field), check_affine(path)
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         gamma = self.path.coefficients(expand_time(t, x)).gamma

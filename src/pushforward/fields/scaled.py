@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..paths import Interpolant
+from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 
@@ -17,9 +17,9 @@ class Scaled(nn.Module):
     variance exploding paths (Karras et al. 2022, arXiv 2206.00364, the input scaling of table 1).
     """
 
-    def __init__(self, field: AnyField, path: Interpolant):
+    def __init__(self, field: AnyField, path: Path):
         super().__init__()
-        self.field, self.path = as_field(field), path
+        self.field, self.path = as_field(field), check_affine(path)
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))

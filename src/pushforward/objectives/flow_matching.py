@@ -99,7 +99,7 @@ class FlowMatching(Objective):
         if weighting is not None and not callable(weighting):
             raise ValueError(f"weighting: expected a Weighting or a function of t, got {weighting!r}")
         self.path = path or Interpolant()
-        if prediction != "velocity" and not isinstance(self.path, Interpolant):
+        if prediction != "velocity" and not self.path.affine:
             raise ValueError(f"prediction: only velocity can be regressed along a {type(self.path).__name__}")
         self.prediction: Prediction = prediction
         self.drop_condition = check_share(drop_condition)

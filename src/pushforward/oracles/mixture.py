@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..paths import Coefficients, Interpolant
+from ..paths import Coefficients, Interpolant, Path, check_affine
 from ..sources import GaussianMixture
 from ..tensors import Condition
 
@@ -33,7 +33,8 @@ class GaussianMixtureOracle(nn.Module):
     With s^2 = sigma^2 + gamma^2, component k of the distribution at t is N(alpha mu_k, alpha^2 S_k + s^2 I);
     its responsibilities give E[x1 | x_t = x] and E[n | x_t = x], and u = alpha' E[x1|x] + s' E[n|x].
     Calling the oracle gives the velocity, so it is a field like any other; a flow built on it has the
-    mixture's exact density.  ``condition``: labels of the mixture's components.
+    mixture's exact density.  ``condition``: labels of the mixture's components.  Raises ValueError for a path
+    that is not affine.
 
     >>> mixture = GaussianMixture(torch.tensor([[3.0]]), 1.0)
     >>> oracle = GaussianMixtureOracle(mixture)
@@ -41,9 +42,9 @@ class GaussianMixtureOracle(nn.Module):
     tensor([[3.]])
     """
 
-    def __init__(self, mixture: GaussianMixture, path: Interpolant | None = None):
+    def __init__(self, mixture: GaussianMixture, path: Path | None = None):
         super().__init__()
-        self.mixture, self.path = mixture, path or Interpolant()
+        self.mixture, self.path = mixture, check_affine(path or Interpolant())
 
     def _at(
         self, t: Tensor | float, x: Tensor, condition: Condition | None

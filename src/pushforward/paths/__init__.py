@@ -5,6 +5,7 @@ from .base import Coefficients as Coefficients
 from .base import End as End
 from .base import Path as Path
 from .base import PathPoint as PathPoint
+from .base import check_affine as check_affine
 from .gammas import Brownian as Brownian
 from .gammas import Constant as Constant
 from .gammas import Gamma as Gamma
@@ -42,4 +43,5 @@ __all__ = [
     "Trigonometric",
     "VarianceExploding",
     "VariancePreserving",
+    "check_affine",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -92,7 +92,19 @@ class End:
 
 
 class Path(nn.Module, ABC):
-    """Joins the points of a pair by a curve x_t, t in [0, 1]."""
+    """Joins the points of a pair by a curve x_t, t in [0, 1].
+
+    Every path draws x_t with its velocity and states its ends, which is all that regression on the velocity
+    asks for.  An affine one also has :meth:`coefficients`, which conversions between predictions and closed
+    forms need.
+    """
+
+    #: whether this is a path, and no schedule that makes an interpolant together with noise
+    complete: ClassVar[bool] = True
+    #: whether x_t is an affine combination of its points and noise
+    affine: ClassVar[bool] = False
+    #: the diffusion of the Brownian bridge that is its noise; None for other noise and none
+    bridge: float | None = None
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -108,3 +120,14 @@ class Path(nn.Module, ABC):
     @abstractmethod
     def ends(self) -> tuple[End, End]:
         """The distributions at t = 0 and t = 1; a flow starts from the first."""
+
+    def coefficients(self, t: Tensor) -> Coefficients:
+        """All coefficients at ``t``, shaped like ``t``.  Raises ValueError where the path is not affine."""
+        raise ValueError(f"path: expected an affine one such as Interpolant(), got a {type(self).__name__}")
+
+
+def check_affine(path: Path) -> Path:
+    """``path``, or a ValueError where it is not affine."""
+    if not path.affine:
+        path.coefficients(torch.zeros(()))  # which says so
+    return path

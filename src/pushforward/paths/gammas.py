@@ -18,6 +18,9 @@ def _positive(name: str, value: float) -> float:
 class Gamma(ABC):
     """The deviation gamma(t) of noise added to an interpolant."""
 
+    #: the diffusion, of a Brownian bridge
+    bridge: float | None = None
+
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(gamma, dgamma/dt, gamma * dgamma/dt), each shaped like ``t``; the product is finite even where
@@ -56,7 +59,7 @@ class Brownian(Gamma):
     """
 
     def __init__(self, sigma: float = 1.0):
-        self.sigma = _positive("sigma", sigma)
+        self.sigma = self.bridge = _positive("sigma", sigma)
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         gamma = self.sigma * (t * (1 - t)).sqrt()

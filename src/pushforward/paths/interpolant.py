@@ -26,10 +26,13 @@ class Interpolant(Path):
     (tensor([0.0000, 0.5000]), tensor([1., 1.]))
     """
 
+    affine = True
+
     def __init__(self, schedule: Schedule | None = None, gamma: Gamma | float = 0.0):
         super().__init__()
         self.schedule = schedule or Linear()
         self.gamma = gamma if isinstance(gamma, Gamma) else Constant(gamma)
+        self.bridge = self.gamma.bridge
         self.noisy = not (isinstance(self.gamma, Constant) and self.gamma.value == 0)
         # looked up once: in `sample` a path without open ends pays one comparison of Python tuples
         c = self._at_ends()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,9 @@ from torch import Tensor
 
 class Schedule(ABC):
     """The weights of target and source: x_t = alpha(t) x1 + sigma(t) x0."""
+
+    #: whether this is a path already, without noise to be added along it
+    complete: ClassVar[bool] = False
 
     @abstractmethod
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -107,6 +107,11 @@ class Recipe(ABC):
         return False
 
     @property
+    def closed_forms(self) -> bool:
+        """Whether these formulas are known along its path."""
+        return True
+
+    @property
     def ends(self) -> tuple[End, End] | None:
         """The distributions at both ends of the path; None without a path."""
         return None

@@ -12,7 +12,6 @@ from ..fields import BridgeField
 from ..flows import DiffusionFlow, Flow
 from ..flows.base import condition_shape
 from ..objectives import BridgeMatching, Objective
-from ..paths import Brownian
 from ..solvers import ODE, SDE
 from .base import Stage
 from .matching import Matching, MatchingStage
@@ -28,13 +27,13 @@ class Bridges(Matching):
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
-        model, gamma = config.model, self.path.gamma
-        if not isinstance(gamma, Brownian) or model.path != "linear":
+        model, sigma = config.model, self.path.bridge
+        if sigma is None or model.path != "linear":
             raise ValueError(
                 f"--method {model.method}: expected --path linear and --gamma brownian,sigma=..., "
                 f"got {model.path} and {model.gamma}"
             )
-        self.sigma = gamma.sigma
+        self.sigma = sigma
 
     @property
     def first(self) -> Stage:

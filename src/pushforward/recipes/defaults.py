@@ -90,7 +90,8 @@ def _filled(part: Any, values: dict[str, Any]) -> Any:
 def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
     """Whether the flow may start from baselines: it has no learnt or hidden source of its own, and where the
     path asks for a normal source there are no conditions, which closed forms do not know."""
-    if schema.condition is not None and recipe_of(config).normal_source:
+    recipe = recipe_of(config)
+    if recipe.normal_source and (schema.condition is not None or not recipe.closed_forms):
         return False
     entry = METHODS[config.model.method]
     return config.model.base is None and config.model.teacher is None and entry.starts_anywhere

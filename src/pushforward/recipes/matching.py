@@ -20,7 +20,7 @@ from ..flows.base import condition_shape
 from ..nn import Network
 from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
-from ..paths import Brownian, End, Gamma, Interpolant
+from ..paths import End, Interpolant, Path
 from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
@@ -51,7 +51,8 @@ class Matching(Recipe):
         self.path = build_path(model)
         self.prediction: Prediction = model.prediction
         self._ends = self.path.ends()
-        self._coupling = build_coupling(model, self.path.gamma)
+        self._coupling = build_coupling(model, self.path)
+        self._check_path()
         self.times = registry.create("times", model.times or "uniform")
         # none rather than a factor of 1, which would cost a small network a hundredth of its step
         uniform = model.weighting == "uniform"
@@ -88,6 +89,22 @@ class Matching(Recipe):
     @property
     def normal_source(self) -> bool:
         return self.ends[0].target_scale != 0 or self.prediction != "velocity"
+
+    @property
+    def closed_forms(self) -> bool:
+        return self.path.affine
+
+    def _check_path(self) -> None:
+        """Raise ValueError for what only affine paths have."""
+        if self.path.affine:
+            return
+        name = f"--path {self.model.path}"
+        if self.prediction != "velocity":
+            raise ValueError(
+                f"--prediction {self.prediction}: {name} is not affine, and has velocities alone to predict"
+            )
+        if self.data.source == "baseline" and self.normal_source:
+            raise ValueError(f"--source baseline: {name} is not affine, and has no closed forms to start at")
 
     @classmethod
     def refuse(cls, config: RunConfig) -> None:
@@ -133,11 +150,11 @@ class MatchingStage(Stage):
         recipe, path = self.recipe, self.recipe.path
         network = self._network(schema)
         # large noise would swamp a network that sees x as it is
-        field = Scaled(network, path) if recipe.ends[0].target_scale != 0 else network
+        field = Scaled(network, path) if recipe.ends[0].target_scale != 0 and path.affine else network
         if start.known is not None:
             oracle = GaussianMixtureOracle(start.known, path)
             field = Around(OracleOutput(oracle, recipe.prediction), field)
-        elif self._from_baseline and not recipe.coupling.looks and path.open_ends == (False, False):
+        elif self._from_baseline and self._linear_known:
             field = Around(BestLinear(path), field)
         return nn.ModuleDict({"field": field}).to(recipe.dtype)
 
@@ -147,6 +164,12 @@ class MatchingStage(Stage):
         if self._from_baseline and isinstance(network, Network):
             network.start_at_zero()
         return network
+
+    @property
+    def _linear_known(self) -> bool:
+        """Whether the best linear field is known, for independent pairs and finite slopes."""
+        recipe, path = self.recipe, self.recipe.path
+        return not recipe.coupling.looks and path.affine and path.open_ends == (False, False)
 
     @property
     def _from_baseline(self) -> bool:
@@ -228,15 +251,24 @@ def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
     return coupling
 
 
-def build_path(model: ModelConfig) -> Interpolant:
-    """The path of a model's settings."""
-    gamma: Gamma | float
+def build_path(model: ModelConfig) -> Path:
+    """The path of a model's settings: an interpolant of a schedule and noise, or a path as it is.
+
+    Raises ValueError for noise along a path that is complete without.
+    """
     assert model.gamma is not None and model.path is not None, "resolve the configuration first"
+    made = registry.create("path", model.path)
+    if made.complete:
+        if not registry.is_number(model.gamma) or float(model.gamma) != 0:
+            raise ValueError(
+                f"--gamma {model.gamma}: is added along schedules; --path {model.path} is a path as it is"
+            )
+        return made
     gamma = float(model.gamma) if registry.is_number(model.gamma) else registry.create("gamma", model.gamma)
-    return Interpolant(registry.create("path", model.path), gamma)
+    return Interpolant(made, gamma)
 
 
-def build_coupling(model: ModelConfig, gamma: Gamma) -> Coupling:
+def build_coupling(model: ModelConfig, path: Path) -> Coupling:
     """The coupling of a model's settings.
 
     ``sinkhorn`` without an epsilon, along a Brownian path, takes the one of the Schroedinger bridge:
@@ -245,6 +277,6 @@ def build_coupling(model: ModelConfig, gamma: Gamma) -> Coupling:
     assert model.coupling is not None, "resolve the configuration first"
     defaults: dict[str, Any] = {}
     target, options = registry.parse("coupling", model.coupling)
-    if target.endswith(":SinkhornOT") and isinstance(gamma, Brownian) and "epsilon" not in options:
-        defaults = {"epsilon": 2 * gamma.sigma**2, "relative": False}
+    if target.endswith(":SinkhornOT") and path.bridge is not None and "epsilon" not in options:
+        defaults = {"epsilon": 2 * path.bridge**2, "relative": False}
     return registry.create("coupling", model.coupling, **defaults)

@@ -75,9 +75,10 @@ def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
         raise ValueError(f"{where}: {error}") from error
     except Exception as error:  # whatever the constructor of a class makes of values that it has not foreseen
         raise ValueError(f"{where}: {str(error) or type(error).__name__}") from error
-    wanted = _found(KINDS[kind].abstract)
+    wanted = _abstract(kind)
     if not isinstance(made, wanted):
-        raise ValueError(f"{where}: expected a {wanted.__name__}, got a {type(made).__name__}")
+        names = " or a ".join(cls.__name__ for cls in wanted)
+        raise ValueError(f"{where}: expected a {names}, got a {type(made).__name__}")
     return made
 
 
@@ -116,6 +117,11 @@ def _found(target: str) -> Any:
     return getattr(importlib.import_module(module), name)
 
 
+def _abstract(kind: str) -> tuple[type, ...]:
+    """The abstract classes of ``kind``."""
+    return tuple(_found(target) for target in KINDS[kind].abstract.split("|"))
+
+
 def _own(kind: str, name: str, where: str) -> Any:
     """A class of the user's own, or a function that says it returns such.  Raises ValueError for another."""
     found = own_class(name, where)
@@ -124,10 +130,9 @@ def _own(kind: str, name: str, where: str) -> Any:
 
 
 def _check_kind(kind: str, found: Any, where: str) -> None:
-    wanted = _found(KINDS[kind].abstract)
     makes = found
     if isinstance(found, types.FunctionType):  # as most flows of the registry are
         makes = hints_of(found).get("return")
-    if not (isinstance(makes, type) and issubclass(makes, wanted)):
-        base = KINDS[kind].abstract.replace(":", ".")
+    if not (isinstance(makes, type) and issubclass(makes, _abstract(kind))):
+        base = KINDS[kind].abstract.replace(":", ".").replace("|", " or ")
         raise ValueError(f"{where}: expected a subclass of {base}, got {quoted(found)}")

@@ -21,7 +21,7 @@ from pushforward.config import RunConfig
 from pushforward.inference import carry
 from pushforward.paths import Linear
 from pushforward.recipes import open_run
-from pushforward.recipes.components import COMPONENTS
+from pushforward.recipes.parts import COMPONENTS
 from pushforward.report import build, compare_text
 
 #: Says that code of a file has run.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, overload
@@ -45,6 +45,11 @@ class Coupling(ABC):
     info: Mapping[str, Any] = MappingProxyType({})
     #: the pairs of two whole data sets, for couplings that hold them from the start or once fitted
     pairing: Pairing | None = None
+
+    @classmethod
+    def along_bridge(cls, sigma: float, given: Collection[str]) -> dict[str, Any]:
+        """Options, beside those ``given``, for pairs of the Schroedinger bridge of ``sigma`` dW."""
+        return {}
 
     @abstractmethod
     def pair(

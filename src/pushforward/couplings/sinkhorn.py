@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
@@ -52,6 +52,10 @@ class SinkhornOT(Coupling):
         self.epsilon, self.relative = float(epsilon), relative
         self.tolerance, self.max_iterations = float(tolerance), max_iterations
         self._warned = False
+
+    @classmethod
+    def along_bridge(cls, sigma: float, given: Collection[str]) -> dict[str, Any]:
+        return {} if "epsilon" in given else {"epsilon": 2 * sigma**2, "relative": False}
 
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None

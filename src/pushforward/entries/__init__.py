@@ -34,9 +34,9 @@ __all__ = [
 
 #: What is registered, by kind.  A class of the user's own is a subclass of the abstract class of its kind.
 KINDS = {
-    "network": Kind(NETWORKS, "pushforward.nn:Network", "--network"),
-    "flow": Kind(FLOWS, "pushforward.flows:DensityFlow", "--flow", method=by_likelihood),
-    "base": Kind(BASES, "pushforward.sources:Source", "--base"),
+    "network": Kind(NETWORKS, "pushforward.nn:Network", "--network", given=2),
+    "flow": Kind(FLOWS, "pushforward.flows:DensityFlow", "--flow", method=by_likelihood, given=2),
+    "base": Kind(BASES, "pushforward.sources:Source", "--base", given=1),
     "coupling": Kind(COUPLINGS, "pushforward.couplings:Coupling", "--coupling"),
     "path": Kind(SCHEDULES, "pushforward.paths:Schedule|pushforward.paths:Path", "--path"),
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),

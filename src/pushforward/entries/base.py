@@ -46,13 +46,15 @@ class Kind:
 
     entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``, or of one of
     several, with | between them; empty for methods, which are data.  flag: the flag of the command line for
-    this kind.  method: the method that each entry also is, from its name and the entry.
+    this kind.  method: the method that each entry also is, from its name and the entry.  given: how many
+    arguments each is made with by position, the shape of events and the conditions.
     """
 
     entries: dict[str, Any]
     abstract: str
     flag: str
     method: Callable[[str, Entry], Method] | None = None
+    given: int = 0
 
 
 def table(

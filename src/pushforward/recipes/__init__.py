@@ -2,10 +2,10 @@
 
 from .base import Recipe as Recipe
 from .base import Stage as Stage
-from .base import recipe_of as recipe_of
 from .defaults import by_method as by_method
 from .defaults import check as check
 from .defaults import label as label
+from .defaults import recipe_of as recipe_of
 from .defaults import resolve as resolve
 from .open import Run as Run
 from .open import load as load

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .. import registry
-from ..config import ModelConfig, RunConfig
+from ..config import ModelConfig
 from ..couplings import Coupling
 from ..data import Schema
 from ..flows import Flow
@@ -18,13 +18,13 @@ from ..paths import End
 from ..random import derive_seed
 from ..rows import Rows
 from ..training import Batches
-from .limits import create_module
+from .parts import Parts
 
 if TYPE_CHECKING:
     from .job import Job
     from .start import Start
 
-__all__ = ["Recipe", "Stage", "family", "recipe_of"]
+__all__ = ["Recipe", "Stage", "family"]
 
 #: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000
@@ -79,10 +79,9 @@ class Recipe(ABC):
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
 
-    def __init__(self, config: RunConfig) -> None:
-        self.seed, self.data, self.model, self.optim = config.seed, config.data, config.model, config.optim
-        self.dtype = torch.float64 if config.compute.precision == "64-true" else torch.float32
-        self.compiles = config.compute.compile
+    def __init__(self, parts: Parts) -> None:
+        self.parts, self.seed, self.dtype = parts, parts.seed, parts.dtype
+        self.data, self.model, self.optim = parts.data, parts.model, parts.optim
 
     @property
     @abstractmethod
@@ -117,7 +116,7 @@ class Recipe(ABC):
         return None
 
     @classmethod
-    def refuse(cls, config: RunConfig) -> None:
+    def refuse(cls, parts: Parts) -> None:
         """Raise ValueError, which names the flag, for settings that do not go with these methods."""
         return
 
@@ -138,21 +137,11 @@ class Recipe(ABC):
 
     def network(self, schema: Schema, seed: str = "network") -> nn.Module:
         """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
-        assert self.model.network is not None, "resolve the configuration first"
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, seed))
-            return create_module("network", self.model.network, schema.event_shape, schema.network_spec)
+            return self.parts.module("network", schema.event_shape, schema.network_spec)
 
 
-def family(config: RunConfig) -> type[Recipe]:
-    """The recipe of a configuration's method.  Raises ValueError for an unknown method."""
-    method = registry.lookup("method", config.model.method)
-    return registry.found("recipe", method.recipe)
-
-
-def recipe_of(config: RunConfig) -> Recipe:
-    """The recipe of a configuration with its components built.
-
-    Raises ValueError for a component that is unknown, refuses its options, or does not go with the others.
-    """
-    return family(config)(config)
+def family(method: str) -> type[Recipe]:
+    """The recipe of a method.  Raises ValueError for an unknown method."""
+    return registry.found("recipe", registry.lookup("method", method).recipe)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from ..config import RunConfig
 from ..data import Schema
 from ..fields import BridgeField
 from ..flows import DiffusionFlow, Flow
@@ -15,6 +14,7 @@ from ..objectives import BridgeMatching, Objective
 from ..solvers import ODE, SDE
 from .base import Stage
 from .matching import Matching, MatchingStage
+from .parts import Parts
 
 if TYPE_CHECKING:
     from .start import Start
@@ -25,9 +25,9 @@ class Bridges(Matching):
 
     problems = (ODE, SDE)
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        model, sigma = config.model, self.path.bridge
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        model, sigma = parts.model, self.path.bridge
         if sigma is None or model.path != "linear":
             raise ValueError(
                 f"--method {model.method}: expected --path linear and --gamma brownian,sigma=..., "

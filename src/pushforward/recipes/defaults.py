@@ -12,7 +12,8 @@ from ..entries import METHODS
 from ..settings import Number, check_settings, shown
 from ..tensors import event_size
 from ..training import check_compute
-from .base import family, recipe_of
+from .base import Recipe, family
+from .parts import Parts
 from .sizes import by_size, is_small
 
 #: Rows that each fold of a cross-validation holds out at least.
@@ -28,6 +29,14 @@ GENERIC: dict[str, Any] = {
 }
 
 
+def recipe_of(config: RunConfig, known: Parts | None = None) -> Recipe:
+    """The recipe of a configuration; components that ``known`` parts have too are not parsed again.
+
+    Raises ValueError for a component that is unknown, refuses its options, or does not go with the others.
+    """
+    return family(config.model.method)(Parts.of(config, known))
+
+
 def by_method(config: RunConfig) -> RunConfig:
     """Fill in what follows from the method alone: its own defaults, then :data:`GENERIC`.
 
@@ -38,18 +47,19 @@ def by_method(config: RunConfig) -> RunConfig:
     return dataclasses.replace(config, model=_filled(config.model, values))
 
 
-def resolve(config: RunConfig, schema: Schema) -> RunConfig:
+def resolve(config: RunConfig, schema: Schema, known: Parts | None = None) -> RunConfig:
     """Fill in all that the configuration leaves to the method and to the size of the data.
 
-    The command line, :func:`pushforward.train` and the estimators all resolve here.  Raises ValueError for
-    settings that these data do not allow.
+    known: the parts of the configuration as it is, which :func:`check` returns.  The command line,
+    :func:`pushforward.train` and the estimators all resolve here.  Raises ValueError for settings that these
+    data do not allow.
     """
     config = by_method(config)
     _check_with_data(config, schema)
-    recipe, small = family(config), is_small(schema)
+    recipe, small = family(config.model.method), is_small(schema)
     values = by_size(schema) | recipe.by_size(schema, small)
     model, data, optim = recipe.adapted(config.model, schema, small), config.data, config.optim
-    values["source"] = "baseline" if small and _starts_anywhere(config, schema) else "normal"
+    values["source"] = "baseline" if small and _starts_anywhere(config, schema, known) else "normal"
     if optim.patience == 0 or model.teacher is not None:
         values["folds"] = 0
     if optim.folds == 0 and small:
@@ -87,10 +97,10 @@ def _filled(part: Any, values: dict[str, Any]) -> Any:
     return dataclasses.replace(part, **missing)
 
 
-def _starts_anywhere(config: RunConfig, schema: Schema) -> bool:
+def _starts_anywhere(config: RunConfig, schema: Schema, known: Parts | None) -> bool:
     """Whether the flow may start from baselines: it has no learnt or hidden source of its own, and where the
     path asks for a normal source there are no conditions, which closed forms do not know."""
-    recipe = recipe_of(config)
+    recipe = recipe_of(config, known)
     if recipe.normal_source and (schema.condition is not None or not recipe.closed_forms):
         return False
     entry = METHODS[config.model.method]
@@ -108,7 +118,7 @@ def label(config: RunConfig) -> str:
     'flow-matching (path vp)'
     """
     entry = registry.lookup("method", config.model.method)
-    named = family(config).label(config.model)
+    named = family(config.model.method).label(config.model)
     if named is not None:
         return named
     parts = {key: getattr(config.model, key) for key in GENERIC}
@@ -146,20 +156,17 @@ def _spelt(name: str) -> str:
     return "DATA" if name == "target" else _flag(name)
 
 
-def check(config: RunConfig) -> None:
-    """Raise ValueError, which names the flag, for values that are wrong for any data."""
+def check(config: RunConfig) -> Parts:
+    """The parts that are known without data.
+
+    Raises ValueError, which names the flag, for values that are wrong for any data.
+    """
     check_settings(config, _spelt)
     config = by_method(config)
     model, data, optim, compute = config.model, config.data, config.optim, config.compute
-    for kind in ("flow", "base", "network", "coupling", "path", "times", "weighting"):
-        spec = getattr(model, kind)
-        if spec is not None:
-            registry.parse(kind, spec)
-    assert model.gamma is not None
-    if registry.is_number(model.gamma):
+    parts = Parts.of(config)
+    if model.gamma is not None and registry.is_number(model.gamma):
         Number(0, 1000).check("--gamma", float(model.gamma))
-    else:
-        registry.parse("gamma", model.gamma)
     if registry.is_number(data.noise):
         Number(0, 100).check("--noise", float(data.noise))
     elif data.noise not in ("auto", "scott"):
@@ -169,6 +176,7 @@ def check(config: RunConfig) -> None:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
-    family(config).refuse(config)
+    family(model.method).refuse(parts)
     if data.source == "baseline" and not METHODS[model.method].starts_anywhere:
         raise ValueError(f"--source baseline: --method {model.method} has a source of its own")
+    return parts

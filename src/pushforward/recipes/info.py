@@ -12,9 +12,9 @@ from ..flows import DensityFlow
 from ..registry import Trust
 from ..runs import RunFolder, read_numbers
 from ..sources import Empirical
-from .components import own_classes
 from .defaults import label, told
 from .open import Run, reopen
+from .parts import own_classes
 
 
 def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]]:
@@ -60,7 +60,7 @@ def commands(run: Run) -> list[str]:
     if isinstance(run.flow.flow, DensityFlow) and not isinstance(run.flow.source, Empirical):
         keep = " --keep" if schema.kind == "table" else ""
         found.append(f"pushforward score {path} {shlex.quote(_again(run))}{keep} -o scores.csv")
-    trust = "".join(f" --trust {name}" for name in own_classes(run.config))
+    trust = "".join(f" --trust {name}" for name in own_classes(run.config.model))
     return [f"{command}{trust}" for command in (*found, f"pushforward report {path}")]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..config import ModelConfig, RunConfig
+from ..config import ModelConfig
 from ..data import Schema
 from ..entries import FLOWS, METHODS
 from ..flows import BijectiveFlow, DensityFlow, Flow
@@ -18,7 +18,7 @@ from ..random import derive_seed
 from ..rows import Rows
 from ..training import Batches, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
-from .limits import create_module
+from .parts import Parts
 
 if TYPE_CHECKING:
     from .job import Job
@@ -37,8 +37,8 @@ class Likelihood(Recipe):
         return (LikelihoodStage(self),)
 
     @classmethod
-    def refuse(cls, config: RunConfig) -> None:
-        model, data = config.model, config.data
+    def refuse(cls, parts: Parts) -> None:
+        model, data = parts.model, parts.data
         if model.base is not None and data.source == "baseline":
             raise ValueError(f"--base {model.base} and --source baseline: expected one of them, got both")
         elsewhere = data.source not in (None, "normal", "baseline")
@@ -91,18 +91,17 @@ class LikelihoodStage(Stage):
 
     def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
         """Raises ValueError for a base under a model that has hidden variables instead."""
-        model = self.recipe.model
-        assert model.flow is not None, "resolve the configuration first"
+        model, parts = self.recipe.model, self.recipe.parts
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.recipe.seed, "flow"))
-            flow = create_module("flow", model.flow, schema.event_shape, schema.network_spec)
+            flow = parts.module("flow", schema.event_shape, schema.network_spec)
             if model.base is not None:
                 if not isinstance(flow, BijectiveFlow):
                     raise ValueError(
                         f"--base {model.base}: is for flows that are bijections, got {model.flow}"
                     )
                 # its shape need not be that of the data: images are squeezed into patches or flattened
-                flow.source = create_module("base", model.base, flow.source.event_shape)
+                flow.source = parts.module("base", flow.source.event_shape)
         if start.initial is not None:
             assert isinstance(flow, BijectiveFlow)
             flow.source = start.initial

@@ -50,35 +50,32 @@ def to_hold(file: Path) -> Iterator[None]:
         _most.reset(token)
 
 
-def create_module(kind: str, spec: str, event_shape: int | Sequence[int], *arguments: Any) -> Any:
-    """:func:`pushforward.registry.create` for what has weights.
+def create_module(component: registry.Component, event_shape: int | Sequence[int], *arguments: Any) -> Any:
+    """:meth:`~pushforward.registry.Component.build` for what has weights.
 
     Raises ValueError for a size above :data:`SIZE`, events of more than :data:`EVENT` numbers, and more than
     :data:`NUMBERS` numbers or :data:`TENSORS` tensors, without having taken the memory for them.  A class of
     the user's own is as large as it likes.
     """
-    if registry.own_classes(spec):
-        return registry.create(kind, spec, event_shape, *arguments)
-    options = registry.check(kind, spec, 1 + len(arguments))[1]
+    if component.own:
+        return component.build(event_shape, *arguments)
     event = event_shape if isinstance(event_shape, int) else event_size(event_shape)
     if event > EVENT:
-        raise ValueError(f"{kind}: expected events of at most {EVENT:,} numbers, got {event:,}")
-    sizes = {name: max(found) for name, value in options.items() if (found := _whole(value))}
+        raise ValueError(f"{component.kind}: expected events of at most {EVENT:,} numbers, got {event:,}")
+    sizes = {name: max(found) for name, value in component.options.items() if (found := _whole(value))}
     for name, size in sizes.items():
         if size > SIZE:
-            raise ValueError(
-                f"--{kind} {registry.quoted(spec)}: {name}: expected at most {SIZE:,}, got {size:,}"
-            )
+            raise ValueError(f"{component.where}: {name}: expected at most {SIZE:,}, got {size:,}")
     if max([event, *sizes.values()]) > LARGE:
         try:
             with torch.device("meta"), _counted():
-                registry.create(kind, spec, event_shape, *arguments)
+                component.build(event_shape, *arguments)
         except ValueError as error:
             if isinstance(error.__cause__, _TooLarge):
                 raise
             # else: something that needs the values of its tensors; building it in earnest tells
     with _counted():
-        return registry.create(kind, spec, event_shape, *arguments)
+        return component.build(event_shape, *arguments)
 
 
 def _whole(value: Any) -> list[int]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from .. import registry
-from ..config import ModelConfig, RunConfig
 from ..couplings import Coupling, MinibatchOT
 from ..data import Schema
 from ..entries import FLOWS
@@ -20,13 +17,14 @@ from ..flows.base import condition_shape
 from ..nn import Network
 from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
-from ..paths import End, Interpolant, Path
+from ..paths import End
 from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
 from ..sources import Empirical
 from ..training import Batches, Plans, gather_objects, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
+from .parts import Parts
 from .reflow import Distil, Reflow
 
 if TYPE_CHECKING:
@@ -44,19 +42,15 @@ class Matching(Recipe):
     #: what the solver of its flow may solve
     problems: ClassVar[tuple[type[Problem], ...]] = (ODE,)
 
-    def __init__(self, config: RunConfig) -> None:
-        super().__init__(config)
-        model = config.model
-        assert model.prediction is not None, "resolve the configuration first"
-        self.path = build_path(model)
-        self.prediction: Prediction = model.prediction
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        assert parts.model.prediction is not None, "resolve the configuration first"
+        self.prediction: Prediction = parts.model.prediction
+        self.path, self.times, self.weighting = parts.path, parts.times, parts.weighting
         self._ends = self.path.ends()
-        self._coupling = build_coupling(model, self.path)
+        #: whether pairs are planned
+        self.looks = parts.coupling.looks
         self._check_path()
-        self.times = registry.create("times", model.times or "uniform")
-        # none rather than a factor of 1, which would cost a small network a hundredth of its step
-        uniform = model.weighting == "uniform"
-        self.weighting = None if uniform else registry.create("weighting", model.weighting)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -73,14 +67,14 @@ class Matching(Recipe):
     @cached_property
     def solver(self) -> Solver:
         """The solver of its flow.  Raises ValueError for one of a problem that the flow does not pose."""
-        solver = registry.create("solver", self.model.solver)
+        solver = self.parts.solver
         if solver.solves not in self.problems:
             raise ValueError(f"--solver {self.model.solver}: only --method sf2m has a stochastic flow")
         return solver
 
     @property
     def coupling(self) -> Coupling:
-        return copy.deepcopy(self._coupling)
+        return self.parts.coupling
 
     @property
     def ends(self) -> tuple[End, End]:
@@ -107,8 +101,8 @@ class Matching(Recipe):
             raise ValueError(f"--source baseline: {name} is not affine, and has no closed forms to start at")
 
     @classmethod
-    def refuse(cls, config: RunConfig) -> None:
-        model, known = config.model, ", ".join(FLOWS)
+    def refuse(cls, parts: Parts) -> None:
+        model, known = parts.model, ", ".join(FLOWS)
         if model.flow is not None:
             raise ValueError(
                 f"--flow {model.flow}: goes with the methods {known}, got --method {model.method}"
@@ -169,7 +163,7 @@ class MatchingStage(Stage):
     def _linear_known(self) -> bool:
         """Whether the best linear field is known, for independent pairs and finite slopes."""
         recipe, path = self.recipe, self.recipe.path
-        return not recipe.coupling.looks and path.affine and path.open_ends == (False, False)
+        return not recipe.looks and path.affine and path.open_ends == (False, False)
 
     @property
     def _from_baseline(self) -> bool:
@@ -249,34 +243,3 @@ def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
     # also where it has just been fitted: numbers read back are those of a resumed run
     coupling.load_state_dict(read_tensors(file))
     return coupling
-
-
-def build_path(model: ModelConfig) -> Path:
-    """The path of a model's settings: an interpolant of a schedule and noise, or a path as it is.
-
-    Raises ValueError for noise along a path that is complete without.
-    """
-    assert model.gamma is not None and model.path is not None, "resolve the configuration first"
-    made = registry.create("path", model.path)
-    if made.complete:
-        if not registry.is_number(model.gamma) or float(model.gamma) != 0:
-            raise ValueError(
-                f"--gamma {model.gamma}: is added along schedules; --path {model.path} is a path as it is"
-            )
-        return made
-    gamma = float(model.gamma) if registry.is_number(model.gamma) else registry.create("gamma", model.gamma)
-    return Interpolant(made, gamma)
-
-
-def build_coupling(model: ModelConfig, path: Path) -> Coupling:
-    """The coupling of a model's settings.
-
-    ``sinkhorn`` without an epsilon, along a Brownian path, takes the one of the Schroedinger bridge:
-    2 sigma^2 for the cost |x0 - x1|^2.
-    """
-    assert model.coupling is not None, "resolve the configuration first"
-    defaults: dict[str, Any] = {}
-    target, options = registry.parse("coupling", model.coupling)
-    if target.endswith(":SinkhornOT") and path.bridge is not None and "epsilon" not in options:
-        defaults = {"epsilon": 2 * path.bridge**2, "relative": False}
-    return registry.create("coupling", model.coupling, **defaults)

@@ -25,9 +25,9 @@ from ..runs import RunFolder
 from ..training import STATE, check_run, has_state, load_weights, read_facts, read_metrics, read_model
 from ..training.checkpoint import check_like
 from ..training.devices import find_device
-from .base import Recipe, Stage, recipe_of
-from .components import check_components
+from .base import Recipe, Stage, family
 from .limits import to_hold
+from .parts import Parts, hint
 from .start import Start
 from .weights import left_in
 
@@ -152,13 +152,17 @@ def reopen(
     device: str = "cpu",
     stage: str | None = None,
     trust: Sequence[Trust] = (),
+    recipe: Recipe | None = None,
 ) -> Run:
-    """:func:`open_run` without the warning that a run is not finished."""
+    """:func:`open_run` without the warning that a run is not finished.
+
+    recipe: that of the run, where it is known already.
+    """
     where = find_device(device)
     folder = RunFolder(Path(path))
     config = folder.config()
     with registry.trusting(trust) as trusted:
-        recipe = _recipe(config, folder.path / "config.json")
+        recipe = recipe or _recipe(config, folder.path / "config.json")
     schema = folder.schema()
     try:
         this = _newest(folder, recipe) if stage is None else recipe.stage(stage)
@@ -197,10 +201,24 @@ def reopen(
 
 
 def _recipe(config: RunConfig, file: Path) -> Recipe:
-    """The recipe of a configuration.  Raises ValueError, by ``file``, where none can be made of it."""
-    check_components(config, file)
+    """The recipe of a configuration.
+
+    Raises ValueError, by ``file`` and key, for a component that is neither registered nor trusted, options
+    that it does not take, and null where the configuration has not been resolved.
+    """
+    model = config.model
     try:
-        return recipe_of(config)
+        made = family(model.method)
+    except ValueError as error:
+        raise ValueError(f"{file}: model.method: {error}{hint(error)}") from None
+    if model.teacher is not None and not (model.reflow or model.distil):
+        raise ValueError(f"{file}: model.teacher: goes with reflow or distil, got neither")
+    for key in made.needs:
+        if getattr(model, key) is None:
+            raise ValueError(f"{file}: model.{key}: expected a text, got null")
+    parts = Parts.of(config, file=str(file))
+    try:
+        return made(parts)
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 

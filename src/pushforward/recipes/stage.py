@@ -47,7 +47,7 @@ def fit(
     """
     recipe, optim = job.recipe, job.recipe.optim
     batches, validation = data
-    if recipe.compiles:
+    if recipe.parts.compute.compile:
         for model in models.values():
             model.compile()
     judge, cost = None, 0

@@ -34,12 +34,12 @@ from ..training import (
     together,
 )
 from ..training.lock import locked
-from .base import Recipe, Stage, recipe_of
-from .components import own_classes
+from .base import Recipe, Stage
 from .crossed import cross_validate
-from .defaults import check, resolve, told
+from .defaults import check, recipe_of, resolve, told
 from .job import Job
 from .open import Run, load_dataset, open_run, place_of, reopen
+from .parts import own_classes
 from .spelling import as_argument, as_keywords
 from .stage import fit, write_facts, write_models
 from .start import Start, build_start
@@ -104,7 +104,7 @@ def train(
         if target is not None:
             raise ValueError("target: goes with a configuration or a name, got data as well")
         config, target = RunConfig.of(type(data).__name__, **settings), data
-    with as_keywords() if command is None else nullcontext(), trusting((*own_classes(config), *trust)):
+    with as_keywords() if command is None else nullcontext(), trusting((*own_classes(config.model), *trust)):
         return _train(config, _folder(out), target, named, overwrite, command, show_progress, say)
 
 
@@ -128,12 +128,12 @@ def _train(
     say: Callable[[str], None],
 ) -> Run:
     began = time.monotonic()
-    check(config)
+    known = check(config)
     with as_argument(None if target is None else named):
         dataset = target if isinstance(target, Dataset) else load_dataset(config, target)
-    config = resolve(config, dataset.schema)
+    config = resolve(config, dataset.schema, known)
     decision = check_out(folder.path, config, overwrite) if is_first_process() else ""
-    recipe = recipe_of(config)
+    recipe = recipe_of(config, known)
     stages = recipe.stages
     if decision == "extend" and len(stages) > 1:
         raise ValueError(f"{folder.path}: --steps and --minutes cannot change in a run of several stages")
@@ -185,7 +185,7 @@ def _train(
         job = Job(recipe, dataset, validation, start, fabric, folder, facts, show_progress, say)
         run_stages(job, teacher, began)
         fabric.barrier()
-    return dataclasses.replace(reopen(folder.path), loaded=loaded)
+    return dataclasses.replace(reopen(folder.path, recipe=recipe), loaded=loaded)
 
 
 def _say(

@@ -7,13 +7,14 @@ A text may come from a file of another person.  So a name that is not registered
 imported, unless the caller trusts it: see :func:`trusting`.
 """
 
-from .components import check, create, found, lookup, parse, remember
+from .components import Component, component, create, found, lookup, parse, remember
 from .texts import is_number, own_classes, quoted, suggest
 from .trust import Trust, trusted_class, trusting
 
 __all__ = [
+    "Component",
     "Trust",
-    "check",
+    "component",
     "create",
     "found",
     "is_number",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from ..entries import KINDS
@@ -11,7 +13,7 @@ from .options import check_options, hints_of
 from .texts import literal, quoted, split, suggest
 from .trust import check_trusted, own_class
 
-__all__ = ["check", "create", "found", "lookup", "parse", "remember"]
+__all__ = ["Component", "component", "create", "found", "lookup", "parse", "remember"]
 
 #: Characters of a component's text at most.
 LONGEST = 1000
@@ -61,39 +63,62 @@ def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
     return target, options
 
 
-def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
-    """Build the component that ``spec`` names; its options override ``defaults``.
+@dataclass(frozen=True)
+class Component:
+    """The text of a component, parsed: what makes it, and options of names and types that this takes.
 
-    Raises ValueError for an unknown name or option, a class that is neither registered nor trusted or is none
-    of its kind, and for a value that the component refuses.
+    own: whether it is a class of the user's own, named as ``module:Class``.
     """
-    make, options = check(kind, spec, len(arguments))
-    where = f"{KINDS[kind].flag} {quoted(spec)}"
-    try:
-        made = make(*arguments, **{**defaults, **options})
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-    except Exception as error:  # whatever the constructor of a class makes of values that it has not foreseen
-        raise ValueError(f"{where}: {str(error) or type(error).__name__}") from error
-    wanted = _abstract(kind)
-    if not isinstance(made, wanted):
-        names = " or a ".join(cls.__name__ for cls in wanted)
-        raise ValueError(f"{where}: expected a {names}, got a {type(made).__name__}")
-    return made
+
+    kind: str
+    text: str
+    make: Callable[..., Any]
+    options: Mapping[str, Any]
+    own: bool
+
+    @property
+    def where(self) -> str:
+        """The flag and the text, for the beginning of an error."""
+        return f"{KINDS[self.kind].flag} {quoted(self.text)}"
+
+    def build(self, *arguments: Any, **defaults: Any) -> Any:
+        """Build it; its options override ``defaults``.
+
+        Raises ValueError for a value that the component refuses, and for what is none of its kind.
+        """
+        try:
+            made = self.make(*arguments, **{**defaults, **self.options})
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from error
+        except Exception as error:  # whatever a constructor makes of values that it has not foreseen
+            raise ValueError(f"{self.where}: {str(error) or type(error).__name__}") from error
+        wanted = _abstract(self.kind)
+        if not isinstance(made, wanted):
+            names = " or a ".join(cls.__name__ for cls in wanted)
+            raise ValueError(f"{self.where}: expected a {names}, got a {type(made).__name__}")
+        return made
 
 
-def check(kind: str, spec: str, given: int = 0) -> tuple[Any, dict[str, Any]]:
-    """The constructor of the component that ``spec`` names, and its checked options.
+def component(kind: str, spec: str) -> Component:
+    """The component that ``spec`` names.  Only what is registered or trusted is imported; nothing is called.
 
-    given: arguments that it is called with by position.  Only what is registered or trusted is imported, and
-    nothing is called.  Raises ValueError as :func:`create` does.
+    Raises ValueError for an unknown name or option, and for a class that is neither registered nor trusted or
+    is none of its kind.
+
+    >>> component("solver", "euler,steps=20").build()
+    Euler(steps=20)
     """
-    where = f"{KINDS[kind].flag} {quoted(spec)}"
     target, options = parse(kind, spec)
-    name = split(spec)[0]
-    make = _own(kind, name, where) if ":" in name else _found(target)
-    check_options(make, options, given, where)
-    return make, options
+    where, name = f"{KINDS[kind].flag} {quoted(spec)}", split(spec)[0]
+    own = ":" in name
+    make = _own(kind, name, where) if own else _found(target)
+    check_options(make, options, KINDS[kind].given, where)
+    return Component(kind, spec, make, options, own)
+
+
+def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:
+    """Build the component that ``spec`` names; see :func:`component` and :meth:`Component.build`."""
+    return component(kind, spec).build(*arguments, **defaults)
 
 
 def found(kind: str, name: str) -> Any:

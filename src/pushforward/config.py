@@ -181,6 +181,8 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)
+    objective: str | None = None
+    """The class of an objective that was given in Python, `<MyObjective>`; None for the method's."""
 
     @classmethod
     def of(cls, target: str, **settings: Any) -> RunConfig:

@@ -13,6 +13,7 @@ from ..config import ModelConfig
 from ..couplings import Coupling
 from ..data import Schema
 from ..flows import Flow
+from ..nn import Network
 from ..objectives import Batch, Objective
 from ..paths import End
 from ..random import derive_seed
@@ -95,6 +96,11 @@ class Recipe(ABC):
             raise ValueError(f"expected one of the stages {', '.join(known)}, got {name}")
         return known[name]
 
+    def objective(self, stage: Stage) -> Objective:
+        """What the training of ``stage`` descends: one that was given serves where it learns from data."""
+        given = self.parts.given.objective
+        return stage.objective() if given is None or not stage.from_data else given
+
     @property
     def coupling(self) -> Coupling | None:
         """A new coupling of source and data; None for methods without pairs."""
@@ -135,7 +141,7 @@ class Recipe(ABC):
         """The name of what these settings train, if coupling, path and prediction do not determine it."""
         return None
 
-    def network(self, schema: Schema, seed: str = "network") -> nn.Module:
+    def network(self, schema: Schema, seed: str = "network") -> Network:
         """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, seed))

@@ -103,7 +103,7 @@ def _fold(
         validation=job.dataset.train.take(held),
         start=start,
         folder=place,
-        say=lambda text: None,
+        telling=dataclasses.replace(job.telling, say=lambda text: None),
     )
     recipe = job.recipe
     models = stage.models(job.dataset.schema, start)
@@ -111,7 +111,7 @@ def _fold(
     initialise(fold, stage, models)
     found = build_judge(fold, stage, models) if start.note else None
     judge = None if found is None else found[0]
-    objective, (batches, validation) = stage.objective(), stage.batches(fold, None)
+    objective, (batches, validation) = recipe.objective(stage), stage.batches(fold, None)
     trainer = Trainer(
         objective,
         models,
@@ -126,7 +126,7 @@ def _fold(
         ),
         keeping=Keeping(place.path, job.folder.identity(recipe.seed, recipe.model, place.path.name)),
     )
-    title = f"fold {number + 1} of {len(job.start.folds)}" if job.show_progress else None
+    title = f"fold {number + 1} of {len(job.start.folds)}" if job.telling.show_progress else None
     try:
         result = trainer.fit(seconds=job.seconds, title=title)
     finally:

@@ -13,7 +13,7 @@ from ..settings import Number, check_settings, shown
 from ..tensors import event_size
 from ..training import check_compute
 from .base import Recipe, family
-from .parts import Parts
+from .parts import Given, Parts
 from .sizes import by_size, is_small
 
 #: Rows that each fold of a cross-validation holds out at least.
@@ -101,6 +101,8 @@ def _starts_anywhere(config: RunConfig, schema: Schema, known: Parts | None) -> 
     """Whether the flow may start from baselines: it has no learnt or hidden source of its own, and where the
     path asks for a normal source there are no conditions, which closed forms do not know."""
     recipe = recipe_of(config, known)
+    if not recipe.parts.given.starts_at_zero:
+        return False
     if recipe.normal_source and (schema.condition is not None or not recipe.closed_forms):
         return False
     entry = METHODS[config.model.method]
@@ -156,15 +158,16 @@ def _spelt(name: str) -> str:
     return "DATA" if name == "target" else _flag(name)
 
 
-def check(config: RunConfig) -> Parts:
-    """The parts that are known without data.
+def check(config: RunConfig, given: Given | None = None) -> Parts:
+    """The parts that are known without data; ``given`` are those that were given in Python.
 
     Raises ValueError, which names the flag, for values that are wrong for any data.
     """
     check_settings(config, _spelt)
     config = by_method(config)
     model, data, optim, compute = config.model, config.data, config.optim, config.compute
-    parts = Parts.of(config)
+    parts = Parts.of(config, given=given)
+    parts.given.check(model.network, "--network")
     if model.gamma is not None and registry.is_number(model.gamma):
         Number(0, 1000).check("--gamma", float(model.gamma))
     if registry.is_number(data.noise):

@@ -18,6 +18,19 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Telling:
+    """How a run is told of.
+
+    command: what was typed, empty in Python.  say: takes a line of text.  show_progress: whether to show how
+    far training is.
+    """
+
+    command: str
+    say: Callable[[str], None]
+    show_progress: bool
+
+
+@dataclass(frozen=True)
 class Job:
     """The data, settings and devices of a run, shared by its stages.
 
@@ -31,9 +44,7 @@ class Job:
     start: Start
     fabric: Fabric
     folder: RunFolder
-    facts: dict[str, Any]
-    show_progress: bool
-    say: Callable[[str], None]
+    telling: Telling
     #: that each fit may take, None for as many as it takes
     seconds: float | None = None
 
@@ -41,6 +52,20 @@ class Job:
     def first(self) -> bool:
         """Whether this process is the one that writes."""
         return self.fabric.global_rank == 0
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What ``run.json`` says of the command and the devices."""
+        fabric = self.fabric
+        return {
+            "command": self.telling.command,
+            "processes": fabric.world_size,
+            "device": str(fabric.device),
+        }
+
+    def say(self, text: str) -> None:
+        """Tell the user."""
+        self.telling.say(text)
 
     @property
     def size(self) -> int:

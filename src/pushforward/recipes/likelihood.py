@@ -39,6 +39,8 @@ class Likelihood(Recipe):
     @classmethod
     def refuse(cls, parts: Parts) -> None:
         model, data = parts.model, parts.data
+        if parts.given.network is not None:
+            raise ValueError(f"network: --method {model.method} trains a flow and has no place for a network")
         if model.base is not None and data.source == "baseline":
             raise ValueError(f"--base {model.base} and --source baseline: expected one of them, got both")
         elsewhere = data.source not in (None, "normal", "baseline")

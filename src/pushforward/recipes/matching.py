@@ -14,7 +14,6 @@ from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scale
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
 from ..flows.base import condition_shape
-from ..nn import Network
 from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import End
@@ -51,6 +50,10 @@ class Matching(Recipe):
         #: whether pairs are planned
         self.looks = parts.coupling.looks
         self._check_path()
+        if self.data.source == "baseline" and not parts.given.starts_at_zero:
+            raise ValueError(
+                "--source baseline: a network of your own that starts there has a method start_at_zero"
+            )
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -155,7 +158,7 @@ class MatchingStage(Stage):
     def _network(self, schema: Schema, seed: str = "network") -> nn.Module:
         """A network that is nothing at first, where the flow starts from a baseline."""
         network = self.recipe.network(schema, seed)
-        if self._from_baseline and isinstance(network, Network):
+        if self._from_baseline:
             network.start_at_zero()
         return network
 

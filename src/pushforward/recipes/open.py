@@ -27,7 +27,7 @@ from ..training.checkpoint import check_like
 from ..training.devices import find_device
 from .base import Recipe, Stage, family
 from .limits import to_hold
-from .parts import Parts, hint
+from .parts import Given, Parts, hint
 from .start import Start
 from .weights import left_in
 
@@ -120,6 +120,7 @@ def open_run(
     device: str = "cpu",
     stage: str | None = None,
     trust: Sequence[Trust] = (),
+    network: nn.Module | None = None,
 ) -> Run:
     """Open a run folder; ``averaged=False`` takes the last weights instead of their average.
 
@@ -127,12 +128,13 @@ def open_run(
     ``stage`` opens what an earlier stage left: ``train``, ``reflow-1``, ...  A run that is not finished, or
     is being trained, has the weights of its newest checkpoint, and a warning says so.  ``trust``: your own
     classes, or their names as ``module:Class``, that the run may name; a folder that names others is refused,
-    and nothing of it is imported or run.
+    and nothing of it is imported or run.  ``network``: one like that which was given to
+    :func:`~pushforward.train`, of which the run folder holds the weights alone.
 
     Raises ValueError for a folder that is missing, damaged or of a newer version, a stage it lacks, and a
     device that this machine does not have.
     """
-    run = reopen(path, averaged=averaged, device=device, stage=stage, trust=trust)
+    run = reopen(path, averaged=averaged, device=device, stage=stage, trust=trust, network=network)
     if not run.summary["finished"]:
         step, total = run.summary.get("step", 0), run.config.optim.steps
         reached = f"step {step:,}" + (f" of {total:,}" if total else "")
@@ -152,6 +154,7 @@ def reopen(
     device: str = "cpu",
     stage: str | None = None,
     trust: Sequence[Trust] = (),
+    network: nn.Module | None = None,
     recipe: Recipe | None = None,
 ) -> Run:
     """:func:`open_run` without the warning that a run is not finished.
@@ -162,7 +165,7 @@ def reopen(
     folder = RunFolder(Path(path))
     config = folder.config()
     with registry.trusting(trust) as trusted:
-        recipe = recipe or _recipe(config, folder.path / "config.json")
+        recipe = recipe or _recipe(config, folder.path / "config.json", Given(network))
     schema = folder.schema()
     try:
         this = _newest(folder, recipe) if stage is None else recipe.stage(stage)
@@ -200,7 +203,7 @@ def reopen(
     return Run(folder.path, config, recipe, schema, flow, read_metrics(place.path), summary, trust=trusted)
 
 
-def _recipe(config: RunConfig, file: Path) -> Recipe:
+def _recipe(config: RunConfig, file: Path, given: Given) -> Recipe:
     """The recipe of a configuration.
 
     Raises ValueError, by ``file`` and key, for a component that is neither registered nor trusted, options
@@ -216,7 +219,8 @@ def _recipe(config: RunConfig, file: Path) -> Recipe:
     for key in made.needs:
         if getattr(model, key) is None:
             raise ValueError(f"{file}: model.{key}: expected a text, got null")
-    parts = Parts.of(config, file=str(file))
+    given.check(model.network, f"{file}: model.network")
+    parts = Parts.of(config, file=str(file), given=given)
     try:
         return made(parts)
     except ValueError as error:
@@ -253,14 +257,16 @@ def load(
     device: str = "cpu",
     stage: str | None = None,
     trust: Sequence[Trust] = (),
+    network: nn.Module | None = None,
 ) -> Any:
     """The trained flow of a run folder, or a flow in one file: ``pushforward.load("runs/demo").sample(16)``.
 
     ``device`` may be ``auto``; ``stage`` is that of an earlier stage of a run of several.  A file is one that
     :func:`~pushforward.save` wrote.  Neither runs code that is not of this library, unless ``trust`` names
-    it: your own classes, or their names as ``module:Class``, that the run or the file may hold.  Raises
-    ValueError as :func:`open_run` and :func:`~pushforward.flows.load_flow`.
+    it: your own classes, or their names as ``module:Class``, that the run or the file may hold.  A run
+    that was trained with a network of your own needs one like it as ``network``.  Raises ValueError as
+    :func:`open_run` and :func:`~pushforward.flows.load_flow`.
     """
     if Path(path).is_file():
         return load_flow(path, [registry.trusted_class(each) for each in trust], find_device(device))
-    return open_run(path, averaged=averaged, device=device, stage=stage, trust=trust).flow
+    return open_run(path, averaged=averaged, device=device, stage=stage, trust=trust, network=network).flow

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any
 
 import torch
+from torch import nn
 
 from .. import registry
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from ..couplings import Coupling
-from ..objectives import Times, Weighting
+from ..objectives import Objective, Times, Weighting
 from ..paths import Interpolant, Path
 from ..registry import Component
 from ..solvers import Solver
 from .limits import create_module
 
-__all__ = ["COMPONENTS", "Parts", "hint", "own_classes"]
+__all__ = ["COMPONENTS", "Given", "Parts", "hint", "own_classes"]
 
 #: Settings of a model that name a component, each called as its kind is in the registry.
 COMPONENTS = ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting", "solver")
@@ -34,12 +35,57 @@ def own_classes(model: ModelConfig) -> tuple[str, ...]:
 def _named(model: ModelConfig) -> dict[str, str]:
     """The texts that name components, by setting; a number is a gamma as it is."""
     texts = {key: getattr(model, key) for key in COMPONENTS}
-    return {k: t for k, t in texts.items() if t is not None and not (k == "gamma" and registry.is_number(t))}
+    number = registry.is_number(texts["gamma"])
+    return {
+        key: text
+        for key, text in texts.items()
+        if text is not None and not is_given(text) and not (key == "gamma" and number)
+    }
 
 
 def hint(error: ValueError) -> str:
     """What opens a run that names parts of the user's own, for the end of an error."""
     return "; a part of your own needs its --plugin FILE" if str(error).startswith("unknown ") else ""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Parts that were given as they are, in Python.
+
+    A configuration holds their classes' names, ``<MyNetwork>``, by which nothing is imported.
+    """
+
+    network: nn.Module | None = None
+    objective: Objective | None = None
+
+    def named(self, config: RunConfig) -> RunConfig:
+        """The configuration with the names of what is given."""
+        if self.network is not None:
+            config = replace(config, model=replace(config.model, network=name_of(self.network)))
+        return config if self.objective is None else replace(config, objective=name_of(self.objective))
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the network can be told to be zero at first, as one that starts from baselines is."""
+        return self.network is None or callable(getattr(self.network, "start_at_zero", None))
+
+    def check(self, text: str | None, where: str) -> None:
+        """Raise ValueError, which says ``where``, unless this is the network that a configuration names."""
+        mine, theirs = self.network is not None, is_given(text)
+        if theirs and not mine:
+            raise ValueError(f"{where}: {text} was given in Python; open the run by load(RUN, network=...)")
+        if mine and name_of(self.network) != text:
+            raise ValueError(f"network: expected {text} as {where} says, got {name_of(self.network)}")
+
+
+def name_of(part: Any) -> str:
+    """What a configuration calls a part that was given."""
+    return f"<{type(part).__name__}>"
+
+
+def is_given(text: str | None) -> bool:
+    """Whether ``text`` names a part that was given."""
+    return text is not None and text.startswith("<")
 
 
 @dataclass(frozen=True)
@@ -55,15 +101,21 @@ class Parts:
     optim: OptimConfig
     compute: ComputeConfig
     components: Mapping[str, Component] = field(default_factory=lambda: MappingProxyType({}))
+    given: Given = Given()
 
     @classmethod
-    def of(cls, config: RunConfig, known: Parts | None = None, file: str = "") -> Parts:
+    def of(
+        cls, config: RunConfig, known: Parts | None = None, file: str = "", given: Given | None = None
+    ) -> Parts:
         """The parts of a configuration; texts that ``known`` parts have too are not parsed again.
+
+        given: what the configuration names and does not hold; that of ``known`` where there is such.
 
         file: where the configuration was read, for errors.  Raises ValueError for a component that is neither
         registered nor trusted, and for options that it does not take.
         """
-        before = {} if known is None else known.components
+        known = known or cls(config.seed, config.data, config.model, config.optim, config.compute)
+        before, given = known.components, given or known.given
         found = {}
         for key, text in _named(config.model).items():
             component = before.get(key)
@@ -75,7 +127,7 @@ class Parts:
                         f"{file}: model.{key}: {error}{hint(error)}" if file else str(error)
                     ) from None
             found[key] = component
-        return cls(config.seed, config.data, config.model, config.optim, config.compute, found)
+        return cls(config.seed, config.data, config.model, config.optim, config.compute, found, given)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -88,6 +140,8 @@ class Parts:
 
     def module(self, key: str, *arguments: Any) -> Any:
         """The network, flow or base of a setting, for events and conditions; see :func:`create_module`."""
+        if key == "network" and self.given.network is not None:
+            return copy.deepcopy(self.given.network)
         assert key in self.components, "resolve the configuration first"
         return create_module(self.components[key], *arguments)
 
@@ -99,8 +153,8 @@ class Parts:
         """
         made, text = self.build("path"), self.model.gamma
         gamma = self.build("gamma")
-        if gamma is None and text is not None:
-            gamma = float(text)
+        if gamma is None:
+            gamma = float(text or 0)
         if not made.complete:
             return Interpolant(made, gamma)
         if gamma != 0:

@@ -137,7 +137,7 @@ def _draw(job: Job, flow: Flow, stage: str) -> dict[str, Tensor]:
         order = torch.randperm(condition_length(condition), generator=seeded(seed, "conditions", stage))
         condition = take_condition(condition, order[torch.arange(count) % len(order)])
     starts, ends = [], []
-    with progress("pairs", 0, count, job.show_progress) as report:
+    with progress("pairs", 0, count, job.telling.show_progress) as report:
         for rows in torch.arange(count).split(CHUNK):
             given = condition_to(take_condition(condition, rows), device)
             x0 = flow.source.sample(len(rows), given, generator)

@@ -5,12 +5,16 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import sys
+from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
 from torch import nn
 
+import pushforward
 from pushforward.config import OptimConfig
 from pushforward.couplings import MinibatchOT, Rows
 from pushforward.nn import MLP
@@ -416,3 +420,36 @@ def test_weights_that_are_not_contiguous_go_on_bit_for_bit(tmp_path):
     again.fit(title=None)
     for a, b in zip(whole.models.parameters(), again.models.parameters()):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("coupling", "most"), [(None, 11), (MinibatchOT(), 12)])
+def test_from_asking_for_a_batch_to_its_loss_a_step_enters_few_files(coupling, most):
+    """Each at most twice from another: a step of a small network is mostly Python."""
+    batches = pairs(Normal(2), torch.randn(600, 2), coupling, size=64)
+    trainer = Trainer(FlowMatching(), MLP(2, width=8), batches, OptimConfig(steps=6))
+    root = str(Path(pushforward.__file__).parent)
+    entered: Counter[str] = Counter()
+
+    def profile(frame, event, _):
+        """From the fourth step on, when nothing is prepared any more, until the loss is there."""
+        file, name = frame.f_code.co_filename, frame.f_code.co_name
+        if event == "return" and name == "loss" and file.endswith("flow_matching.py"):
+            sys.setprofile(None)
+        if event != "call" or not file.startswith(root) or name == "_step":
+            return
+        back = frame.f_back
+        while back is not None and not back.f_code.co_filename.startswith(root):
+            back = back.f_back
+        if back is None or back.f_code.co_filename != file:
+            entered[file] += 1
+
+    for step in range(4):
+        trainer._place = trainer._rate = 0.0
+        if step == 3:
+            sys.setprofile(profile)
+        try:
+            trainer._step(step)
+        finally:
+            sys.setprofile(None)
+    assert len(entered) <= most and max(entered.values()) <= 2, entered
+    batches.close()

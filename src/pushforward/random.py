@@ -18,6 +18,7 @@ __all__ = [
     "RowGenerator",
     "derive_seed",
     "normal",
+    "of_rows",
     "seeded",
     "uniform",
 ]
@@ -80,6 +81,15 @@ class RowGenerator(torch.Generator):
         if self.others:
             whole = torch.cat([whole, *(function(size, generator=g, **options) for g in self.others)])
         return whole if len(whole) == count else whole[self.offset : self.offset + count]
+
+
+def of_rows(
+    *parts: int | str, rows: tuple[int, int], size: int, device: torch.device | str = "cpu", steps: int = 1
+) -> RowGenerator:
+    """The generator of ``rows`` of a batch of ``size``; each row draws for so many ``steps``."""
+    start, stop = rows
+    block = min(BLOCK, size) * steps
+    return RowGenerator(*parts, rows=(start * steps, stop * steps), block=block, device=device)
 
 
 def _draw(

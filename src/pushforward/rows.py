@@ -1,9 +1,10 @@
-"""Rows of one side: points with their conditions, masks and weights."""
+"""Rows of one side, points with their conditions, masks and weights, and batches of paired rows."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -11,7 +12,9 @@ from torch import Tensor
 from .random import uniform
 from .tensors import Condition, join_conditions, map_condition, to_tensor
 
-__all__ = ["Rows", "as_rows", "both_sides", "join_rows", "masses_of", "weight_of"]
+__all__ = ["Batch", "Rows", "as_rows", "both_sides", "join_rows", "masses_of", "row_mean", "weight_of"]
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -47,12 +50,7 @@ class Rows:
 
     def take(self, index: Tensor) -> Rows:
         """The rows at ``index``, gathered once."""
-        return Rows(
-            self.x[index],
-            map_condition(lambda c: c[index], self.condition),
-            None if self.mask is None else self.mask[index],
-            None if self.weight is None else self.weight[index],
-        )
+        return _at(self, index, None if self.weight is None else self.weight[index])
 
     def thinned(self, generator: torch.Generator | None = None) -> Rows:
         """Rows drawn from the weighted distribution: each is kept with probability weight / largest weight.
@@ -74,6 +72,107 @@ class Rows:
             None if self.mask is None else self.mask.to(device),
             None if self.weight is None else self.weight.to(device),
         )
+
+
+def _made(cls: type[_T], **fields: Any) -> _T:
+    """One of ``cls`` whose fields are parts of what was checked before."""
+    made = object.__new__(cls)
+    vars(made).update(fields)
+    return made
+
+
+def _at(rows: Rows, place: int | Tensor | slice, weight: Tensor | None) -> Rows:
+    """Rows at ``place`` with other weights."""
+    condition, mask = rows.condition, rows.mask
+    if condition is not None:
+        condition = map_condition(lambda c: c[place], condition)
+    return _made(
+        Rows, x=rows.x[place], condition=condition, mask=None if mask is None else mask[place], weight=weight
+    )
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Paired rows: row i of every marginal belongs together.
+
+    marginals: the source's rows, then the target's (more for several snapshots); plain tensors and
+        arrays will do.
+    weight: ``(B,)``, the weight of each pair, None for equal ones.
+    normaliser: what the weighted sum of losses is divided by; None for the sum of the weights here.  On
+        several processes it is the global sum of weights divided by their number.
+
+    Raises ValueError for marginals of different lengths and a weight of another.
+    """
+
+    marginals: tuple[Rows, ...]
+    weight: Tensor | None = None
+    normaliser: Tensor | float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.marginals, Rows | Tensor) or len(self.marginals) == 0:
+            raise ValueError(f"marginals: expected a tuple of rows, got a {type(self.marginals).__name__}")
+        rows = tuple(
+            part if isinstance(part, Rows) else Rows(to_tensor(part, f"marginals[{k}]"))
+            for k, part in enumerate(self.marginals)
+        )
+        counts = [len(part) for part in rows]
+        if len(set(counts)) > 1:
+            raise ValueError(f"marginals: expected as many rows each, got {counts}")
+        if self.weight is not None and self.weight.shape != (counts[0],):
+            raise ValueError(f"weight: expected shape ({counts[0]},), got {tuple(self.weight.shape)}")
+        object.__setattr__(self, "marginals", rows)
+
+    @property
+    def source(self) -> Rows:
+        return self.marginals[0]
+
+    @property
+    def target(self) -> Rows:
+        return self.marginals[-1]
+
+    def __len__(self) -> int:
+        return len(self.marginals[0])
+
+    @property
+    def mass(self) -> float:
+        """The sum of the weights here."""
+        return float(len(self)) if self.weight is None else float(self.weight.sum())
+
+    def mean(self, per_sample: Tensor) -> Tensor:
+        """sum_i w_i l_i over the global sum of w_i, for losses ``(B,)``."""
+        if self.weight is not None:
+            total = self.weight.sum() if self.normaliser is None else self.normaliser
+            return (self.weight * per_sample).sum() / total
+        return per_sample.mean() if self.normaliser is None else per_sample.sum() / self.normaliser
+
+    @classmethod
+    def at(cls, place: int, stacked: tuple[Rows, ...], normaliser: Tensor | float) -> Batch:
+        """The batch at ``place`` of rows with a dimension of batches first, weighted as the target is."""
+        weight = stacked[-1].weight
+        return _made(
+            cls,
+            marginals=tuple(_at(rows, place, None) for rows in stacked),
+            weight=None if weight is None else weight[place],
+            normaliser=normaliser,
+        )
+
+    @classmethod
+    def gathered(
+        cls, x0: Tensor, target: Rows, at: Tensor | slice, weight: Tensor | None, normaliser: Tensor | float
+    ) -> Batch:
+        """Source points and the rows of ``target`` that go with them, weighted as pairs."""
+        source = _made(Rows, x=x0, condition=None, mask=None, weight=None)
+        return _made(cls, marginals=(source, _at(target, at, None)), weight=weight, normaliser=normaliser)
+
+    def reduce(self, error: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss to minimise and the detached errors of a :class:`Loss`, from errors ``(B, *event)``."""
+        if self.weight is None and self.target.mask is None:
+            # the mean of row means is the mean: one operation to differentiate instead of four
+            share = 1.0 if self.normaliser is None else len(self) / self.normaliser
+            value = error.mean()
+            return value if share == 1.0 else value * share, error.detach()
+        per_sample = row_mean(error, self.target.mask)
+        return self.mean(per_sample), per_sample.detach()
 
 
 def as_rows(x: Tensor | Rows) -> Rows:
@@ -123,3 +222,12 @@ def masses_of(source: Rows, target: Rows) -> tuple[Tensor | None, Tensor | None]
     double = [None if w is None else w.double() for w in weights]
     first, second = (None if w is None else w / w.max() / (w / w.max()).sum() for w in double)
     return first, second
+
+
+def row_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Mean over the valid elements of each row, ``(B, *event) -> (B,)``; a row without any counts 0."""
+    if mask is None:
+        return error.reshape(error.shape[0], -1).mean(1)
+    valid = mask.reshape(*mask.shape, *([1] * (error.ndim - mask.ndim))).expand_as(error)
+    total = torch.where(valid, error, 0.0).reshape(error.shape[0], -1).sum(1)
+    return total / valid.reshape(error.shape[0], -1).sum(1).clamp(min=1)

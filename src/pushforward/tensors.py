@@ -112,6 +112,12 @@ def takes_arrays(function: _Function) -> _Function:
     return wrapped  # type: ignore[return-value]
 
 
+def plain(method: _Function) -> _Function:
+    """A bound method that :func:`takes_arrays` has wrapped, without the wrapper: for tensors alone."""
+    inner = getattr(method, "__wrapped__", None)
+    return method if inner is None else functools.partial(inner, method.__self__)  # type: ignore[return-value]
+
+
 def arrays_in(cls: type, *names: str) -> None:
     """Let the methods ``names`` that ``cls`` itself defines take arrays, see :func:`takes_arrays`.
 

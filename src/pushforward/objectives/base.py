@@ -13,73 +13,8 @@ from torch import Tensor, nn
 
 from .. import random
 from ..fields.base import Field, Unconditional, as_field
-from ..rows import Rows
-from ..tensors import Condition, drop_condition, to_tensor
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Paired rows: row i of every marginal belongs together.
-
-    marginals: the source's rows, then the target's (more for several snapshots); plain tensors and
-        arrays will do.
-    weight: ``(B,)``, the weight of each pair, None for equal ones.
-    normaliser: what the weighted sum of losses is divided by; None for the sum of the weights here.  On
-        several processes it is the global sum of weights divided by their number.
-
-    Raises ValueError for marginals of different lengths and a weight of another.
-    """
-
-    marginals: tuple[Rows, ...]
-    weight: Tensor | None = None
-    normaliser: Tensor | float | None = None
-
-    def __post_init__(self) -> None:
-        if isinstance(self.marginals, Rows | Tensor) or len(self.marginals) == 0:
-            raise ValueError(f"marginals: expected a tuple of rows, got a {type(self.marginals).__name__}")
-        rows = tuple(
-            part if isinstance(part, Rows) else Rows(to_tensor(part, f"marginals[{k}]"))
-            for k, part in enumerate(self.marginals)
-        )
-        counts = [len(part) for part in rows]
-        if len(set(counts)) > 1:
-            raise ValueError(f"marginals: expected as many rows each, got {counts}")
-        if self.weight is not None and self.weight.shape != (counts[0],):
-            raise ValueError(f"weight: expected shape ({counts[0]},), got {tuple(self.weight.shape)}")
-        object.__setattr__(self, "marginals", rows)
-
-    @property
-    def source(self) -> Rows:
-        return self.marginals[0]
-
-    @property
-    def target(self) -> Rows:
-        return self.marginals[-1]
-
-    def __len__(self) -> int:
-        return len(self.marginals[0])
-
-    @property
-    def mass(self) -> float:
-        """The sum of the weights here."""
-        return float(len(self)) if self.weight is None else float(self.weight.sum())
-
-    def mean(self, per_sample: Tensor) -> Tensor:
-        """sum_i w_i l_i over the global sum of w_i, for losses ``(B,)``."""
-        if self.weight is not None:
-            total = self.weight.sum() if self.normaliser is None else self.normaliser
-            return (self.weight * per_sample).sum() / total
-        return per_sample.mean() if self.normaliser is None else per_sample.sum() / self.normaliser
-
-    def reduce(self, error: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss to minimise and the detached errors of a :class:`Loss`, from errors ``(B, *event)``."""
-        if self.weight is None and self.target.mask is None:
-            # the mean of row means is the mean: one operation to differentiate instead of four
-            share = 1.0 if self.normaliser is None else len(self) / self.normaliser
-            value = error.mean()
-            return value if share == 1.0 else value * share, error.detach()
-        per_sample = row_mean(error, self.target.mask)
-        return self.mean(per_sample), per_sample.detach()
+from ..rows import Batch, row_mean
+from ..tensors import Condition, drop_condition
 
 
 @dataclass(frozen=True)
@@ -172,12 +107,3 @@ def partly_hidden(batch: Batch, share: float, step: Step) -> Condition | None:
         return condition
     u = random.uniform((len(batch),), step.generator, torch.float32, batch.target.x.device)
     return drop_condition(condition, u < share)
-
-
-def row_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Mean over the valid elements of each row, ``(B, *event) -> (B,)``; a row without any counts 0."""
-    if mask is None:
-        return error.reshape(error.shape[0], -1).mean(1)
-    valid = mask.reshape(*mask.shape, *([1] * (error.ndim - mask.ndim))).expand_as(error)
-    total = torch.where(valid, error, 0.0).reshape(error.shape[0], -1).sum(1)
-    return total / valid.reshape(error.shape[0], -1).sum(1).clamp(min=1)

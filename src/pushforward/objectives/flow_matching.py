@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
-from ..tensors import expand_time, sum_event
+from ..tensors import expand_time, plain, sum_event
 from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
 from .times import Times, Uniform, check_kinds
 from .weightings import Weighting
@@ -101,6 +101,7 @@ class FlowMatching(Objective):
         self.path = path or Interpolant()
         if prediction != "velocity" and not self.path.affine:
             raise ValueError(f"prediction: only velocity can be regressed along a {type(self.path).__name__}")
+        self._sample = plain(self.path.sample)
         self.prediction: Prediction = prediction
         self.drop_condition = check_share(drop_condition)
         self.times = times or Uniform()
@@ -111,11 +112,13 @@ class FlowMatching(Objective):
         self.open_ends = (self.path.open_ends[0] or own[0], self.path.open_ends[1] or own[1])
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        target = batch.target
+        target = batch.marginals[-1]
         t = self.times.draw(target.x, step, self.margin, self.open_ends)
         points = (rows.x for rows in batch.marginals)
-        point = self.path.sample(t, *points, generator=step.generator)
-        condition = partly_hidden(batch, self.drop_condition, step)
+        point = self._sample(t, *points, generator=step.generator)
+        condition = target.condition
+        if condition is not None:
+            condition = partly_hidden(batch, self.drop_condition, step)
         output = field_of(models)(t, point.x, condition)
         error = _error(self.prediction, output, point)
         if self.huber is not None:

@@ -41,7 +41,8 @@ class Interpolant(Path):
 
     def coefficients(self, t: Tensor) -> Coefficients:
         """All coefficients at ``t``, shaped like ``t``."""
-        return Coefficients(*self.schedule(t), *self.gamma(t))
+        still = torch.zeros_like(t)
+        return Coefficients(*self.schedule(t), *(self.gamma(t) if self.noisy else (still, still, still)))
 
     def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
         """Draw x_t and its velocity.

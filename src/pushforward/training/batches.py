@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection, Blur, Chain
-from ..objectives import Batch
-from ..random import BLOCK, RowGenerator, seeded
-from ..rows import Rows
+from ..random import RowGenerator, of_rows, seeded
+from ..rows import Batch, Rows
 from ..sources import Source
 from ..tensors import event_size, map_condition
 
@@ -135,9 +134,9 @@ class IndependentDraws(Batches):
         elements = event_size(data.kept.x.shape[1:])
         #: steps whose rows are drawn at once, which spares small batches most of their overhead
         self.together = max(1, min(32, TOGETHER // (size * elements)))
-        self._drawn: tuple[tuple[int, int, int], Tensor | None, Rows] | None = None
+        self._drawn: tuple[tuple[int, int, int], tuple[Rows, ...]] | None = None
 
-    def _group(self, group: int, start: int, stop: int) -> tuple[Tensor | None, Rows]:
+    def _group(self, group: int, start: int, stop: int) -> tuple[Rows, ...]:
         """Source points, where there is a source, and data rows of ``self.together`` steps, each
         ``(steps, rows, ...)``.
 
@@ -148,32 +147,27 @@ class IndependentDraws(Batches):
         index = torch.stack([data.index(first + start, first + stop) for first in at], 1)
 
         def stream(name: str) -> RowGenerator:
-            rows = (start * steps, stop * steps)
-            block = min(BLOCK, self.size) * steps
-            return RowGenerator(data.seed, name, group, rows=rows, block=block, device=data.device)
+            rows, size = (start, stop), self.size
+            return of_rows(data.seed, name, group, rows=rows, size=size, device=data.device, steps=steps)
 
         def by_step(x: Tensor) -> Tensor:
             return x.reshape(count, steps, *x.shape[1:]).transpose(0, 1).contiguous()
 
         target = data.take(index.flatten(), stream("preprocess"))
-        x0 = None
-        if self.source is not None:
-            x0 = by_step(self.source.sample(count * steps, target.condition, stream("source")).to(target.x))
         mask, weight = (None if v is None else by_step(v) for v in (target.mask, target.weight))
-        return x0, Rows(by_step(target.x), map_condition(by_step, target.condition), mask, weight)
+        rows = Rows(by_step(target.x), map_condition(by_step, target.condition), mask, weight)
+        if self.source is None:
+            return (rows,)
+        x0 = self.source.sample(count * steps, target.condition, stream("source")).to(target.x)
+        return Rows(by_step(x0)), rows
 
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         start, stop = self.rows(rank, world)
         group, place = divmod(step, self.together)
         if self._drawn is None or self._drawn[0] != (group, start, stop):
-            self._drawn = ((group, start, stop), *self._group(group, start, stop))
-        _, x0, rows = self._drawn
-        mask, weight = (None if v is None else v[place] for v in (rows.mask, rows.weight))
-        target = Rows(rows.x[place], map_condition(lambda c: c[place], rows.condition), mask)
+            self._drawn = ((group, start, stop), self._group(group, start, stop))
         normaliser: Tensor | float = self.size / world
-        if weight is not None:
-            assert self.data.kept.weight is not None
+        if self.data.kept.weight is not None:
             first = step * self.size
             normaliser = self.data.kept.weight[self.data.index(first, first + self.size)].sum() / world
-        marginals = (target,) if x0 is None else (Rows(x0[place]), target)
-        return Batch(marginals, weight, normaliser)
+        return Batch.at(place, self._drawn[1], normaliser)

@@ -12,9 +12,8 @@ from torch import Tensor
 
 from ..couplings import Coupling, Pairing
 from ..nn.checks import check_count
-from ..objectives import Batch
-from ..random import BLOCK, RowGenerator, seeded
-from ..rows import Rows
+from ..random import of_rows, seeded
+from ..rows import Batch, Rows
 from ..sources import Source
 from ..tensors import event_size
 from .batches import Batches, DataRows
@@ -257,15 +256,13 @@ def _joined(pieces: list[Piece], data: DataRows, step: int, rows: tuple[int, int
     """The ``rows``, from the first to before the last, of the batch that ``pieces`` make up."""
     sources, places, weights = zip(*pieces)
     part, size = slice(*rows), sum(map(len, places))
-    generator = None
+    target, at = data.kept, torch.cat(places)[part]
     if data.noisy is not None:
-        block = min(BLOCK, size)
-        generator = RowGenerator(data.seed, "preprocess", step, rows=rows, block=block, device=data.device)
-    target = data.take(torch.cat(places)[part], generator)
-    marginals = Rows(torch.cat(sources)[part]), Rows(target.x, target.condition, target.mask)
+        generator = of_rows(data.seed, "preprocess", step, rows=rows, size=size, device=data.device)
+        target, at = data.take(at, generator), slice(None)
     known = [weight for weight in weights if weight is not None]
     if not known:
-        return Batch(marginals, None, size / world)
+        return Batch.gathered(torch.cat(sources)[part], target, at, None, size / world)
     assert len(known) == len(weights), "pools of one coupling either all have weights or none does"
     weight = torch.cat(known)
-    return Batch(marginals, weight[part], weight.sum() / world)
+    return Batch.gathered(torch.cat(sources)[part], target, at, weight[part], weight.sum() / world)

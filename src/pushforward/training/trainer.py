@@ -14,7 +14,7 @@ from ..config import ComputeConfig, OptimConfig
 from ..contents import State
 from ..nn.checks import check_count
 from ..objectives import Objective, Step
-from ..random import BLOCK, RowGenerator, derive_seed, seeded
+from ..random import derive_seed, of_rows, seeded
 from ..tensors import parameter_dtype
 from .batches import Batches
 from .best import Best
@@ -178,6 +178,7 @@ class Trainer:
                     self.log.record(row)
                 self._validate(0)
             while self._place < self.last and not self._stop(interrupt):
+                self._rate = self.schedule.rate(self._place)
                 self._step(step)
                 step += 1
                 self._look(step, step - start)
@@ -239,26 +240,31 @@ class Trainer:
 
     def _step(self, index: int) -> None:
         rank, world = self.rank, self.world
-        batch = in_dtype(self.batches(index, rank, world), self.dtype, self.device)
+        batch = self.batches(index, rank, world)
+        if any(rows.x.dtype != self.dtype or rows.x.device != self.device for rows in batch.marginals):
+            batch = in_dtype(batch, self.dtype, self.device)
         rows = self.batches.rows(rank, world)
         if self._random_layers:
             torch.manual_seed(derive_seed(self.seed, "layers", index, rank))
-        self._rate = rate = self.schedule.rate(self._place)
         for name, (phase, optimiser) in self._phases.items():
-            block = min(BLOCK, self.batches.size)
-            generator = RowGenerator(self.seed, name, index, rows=rows, block=block, device=self.device)
+            size = self.batches.size
+            generator = of_rows(self.seed, name, index, rows=rows, size=size, device=self.device)
             ema = None if self.ema is None else self.ema.models
-            step = Step(index, self.total, name, ema, generator, (rows[0], self.batches.size))
+            step = Step(index, self.total, name, ema, generator, (rows[0], size))
             for group in optimiser.param_groups:
-                group["lr"] = rate
-            value, answer = phase(Work(batch, step))
+                group["lr"] = self._rate
+            if self._bare:
+                loss = self.objective.loss(self.models, batch, step)
+            else:
+                value, answer = phase(Work(batch, step))
+                loss = answer.loss
             optimiser.zero_grad()
-            value.backward() if self._bare else self.fabric.backward(value)
+            loss.value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
-            both = torch.stack([value.detach(), norm])
+            both = torch.stack([loss.value.detach(), norm])
             if self.device.type == "cpu" and not bool(both.isfinite().all()):
                 self._give_up(index)
-            self.log.add(name, both, answer.loss.terms)
+            self.log.add(name, both, loss.terms)
             optimiser.step()
         if self.ema is not None:
             self.ema.update(index)

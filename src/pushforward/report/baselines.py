@@ -91,7 +91,7 @@ def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
             most = min(MOST, max(100, NUMBERS // size))
             fits.append((f"kernel_{kernel}", name, label, most, _kernel_of(loaded, kernel)))
     for key, name, label, most, fit in fits:
-        rows = loaded.some(loaded.train, min(most, len(loaded.train)), "baselines")
+        rows = loaded.subset(loaded.train, min(most, len(loaded.train)), "baselines")
 
         def fitted(fit: Fit = fit, rows: Rows = rows, name: str = name) -> Source | KernelDensity | None:
             try:

@@ -16,7 +16,7 @@ from ..registry import trusting
 from ..runs import REPORT, read_numbers
 from .dynamics import Dynamics, measure_dynamics
 from .figures import columns, curves, images, planar
-from .figures.folder import Figures
+from .figures.folder import FigureFolder
 from .figures.style import Picture, own_style
 from .loaded_run import LoadedRun
 from .render import render
@@ -33,7 +33,7 @@ def build(run: Run, *, seed: int | None = None, samples: int | None = None) -> P
     fewer rows, and the report says so.  A measure or figure that fails is left out by name.  Raises
     ValueError for fewer than 5 rows to compare with.
     """
-    kept = Figures(run.path)
+    kept = FigureFolder(run.path)
     training = run.flow.training
     run.flow.eval()
     try:

@@ -174,8 +174,8 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     evaluations = 1.2 * LOOSE_EVALUATIONS if budget.adaptive else budget.evaluations
     count = min(1000, len(loaded.test), len(loaded.train))
     count = budget.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
-    held = loaded.some(loaded.test, count, "density")
-    seen = loaded.some(loaded.train, count, "training density")
+    held = loaded.subset(loaded.test, count, "density")
+    seen = loaded.subset(loaded.train, count, "training density")
     under = usable(baselines, spread(loaded, held.x, "test"), loaded.condition(held))
     key = best_of(under) if under else ""
     best = next((baseline for baseline in baselines if baseline.key == key), None)

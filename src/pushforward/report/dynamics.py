@@ -199,7 +199,7 @@ def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     rows = loaded.budget.affordable("round trips", most, 0.05, 2 * loaded.budget.evaluations, least=0)
     if rows < 2:
         return None
-    held = loaded.some(loaded.test, rows, "round trip")
+    held = loaded.subset(loaded.test, rows, "round trip")
     condition = loaded.condition(held)
     given = condition_to(condition, loaded.device)
     y, _ = loaded.sampler.inwards(held.x, loaded.generator("round trip noise"))

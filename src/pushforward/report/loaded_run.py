@@ -182,9 +182,9 @@ class LoadedRun:
     @cached_property
     def reference(self) -> Rows:
         """The held-out rows that everything is compared with, at random where there are more."""
-        return self.some(self.test, self.rows, "reference")
+        return self.subset(self.test, self.rows, "reference")
 
-    def some(self, rows: Rows, count: int, *parts: int | str) -> Rows:
+    def subset(self, rows: Rows, count: int, *parts: int | str) -> Rows:
         """``count`` of ``rows``, drawn without replacement."""
         order = uniform((len(rows),), self.generator(*parts), torch.float64).argsort()
         return rows.take(order[:count])

@@ -126,7 +126,7 @@ class Proposal:
 
 def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
     """The baselines, densities of the model's own samples, and Gaussians of the data that are far wider."""
-    rows = loaded.some(loaded.train, FITTED, "proposal")
+    rows = loaded.subset(loaded.train, FITTED, "proposal")
     x, given = rows.x.double(), loaded.condition(rows)
     if loaded.tabular:
         x = x.clamp(*loaded.scale.span)

@@ -206,9 +206,9 @@ def _several_labels(loaded: LoadedRun, evidence: Evidence) -> bool:
 
 def _labels(loaded: LoadedRun, evidence: Evidence) -> dict[str, Value]:
     """How often a classifier gives samples the label that they were drawn under."""
-    train = loaded.some(loaded.train, 4000, "reader")
+    train = loaded.subset(loaded.train, 4000, "reader")
     known, want = loaded.labels(train), loaded.sampled_labels
-    real = loaded.some(loaded.test, 2000, "read")
+    real = loaded.subset(loaded.test, 2000, "read")
     asked = loaded.labels(real)
     assert known is not None and want is not None and asked is not None
 

@@ -58,7 +58,7 @@ def measure_memorisation(loaded: LoadedRun, clouds: dict[str, Tensor]) -> Memori
     """Distances to the nearest training row, of every cloud and of held-out rows."""
     # All pairs of many large rows would take minutes; a tree has no such trouble in few dimensions.
     most = 20_000 if loaded.size <= 16 else max(500, int(math.sqrt(1.5e9 / loaded.size)))
-    train = loaded.some(loaded.train, most, "memory").x
+    train = loaded.subset(loaded.train, most, "memory").x
     rows = loaded.scale(train)
     clouds = {**clouds, "real": loaded.reference.x}
     found = {name: nearest(loaded.scale(x), rows) for name, x in clouds.items()}

@@ -87,9 +87,10 @@ def _on_densities(loaded: LoadedRun, verdict: Verdict) -> list[str]:
     elif facts:
         text = ""
         if facts["divergence"] is not None:
-            text = f"The divergence is {facts['divergence']}; solved with {facts['solver']}. "
+            how = "exact"
             if facts["divergence"] != "exact":
-                text += "The estimate is unbiased, and its scatter is part of the standard error. "
+                how = f"estimated with {facts['divergence']}, without bias, which widens the standard error"
+            text = f"The log-density is integrated with {facts['solver']}. The divergence is {how}. "
         elif not densities.bound:
             text = "The log-density is exact, by the change of variables."
         elif not loaded.dequantised:

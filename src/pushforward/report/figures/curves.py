@@ -235,9 +235,9 @@ def neighbours(loaded: LoadedRun, memory: Memorisation) -> Picture:
     )
     legend(ax)
     text = (
-        "The samples of a model that repeats its training data lie to the left of the dashed line. There are "
+        "The samples of a model that repeats its training data lie to the left of the dashed line. Here "
         f"{100 * memory.share('model').value:.1f} % of the samples and "
-        f"{100 * memory.share('real').value:.1f} % of the held-out rows."
+        f"{100 * memory.share('real').value:.1f} % of the held-out rows do."
     )
     return Picture(
         "nearest",

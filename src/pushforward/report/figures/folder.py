@@ -10,7 +10,7 @@ from ...runs import FIGURE, remove_figures
 from .style import NARROW_FOLDER
 
 
-class Figures:
+class FigureFolder:
     """``figures/`` of the run folder ``path``.
 
     Raises ValueError where it, or ``figures/narrow/``, is no folder but a file or a link, which would lead

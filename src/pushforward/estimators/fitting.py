@@ -14,7 +14,7 @@ from .. import registry
 from ..config import RunConfig
 from ..data import Dataset, Schema
 from ..data.dataset import fit_preprocess
-from ..flows import InvertibleFlow, Transformed
+from ..flows import Transformed
 from ..recipes import Run, train
 from ..rows import Rows
 
@@ -82,7 +82,7 @@ def learn(
     if not run.summary["finished"]:
         raise KeyboardInterrupt
     flow = run.flow.flow.double()
-    if not isinstance(flow, InvertibleFlow):
+    if not flow.invertible:
         raise ValueError(f"method: {settings.method!r} makes a {type(flow).__name__}, which has no density")
     scores = run.crossed()
     whole = Transformed(flow, run.flow.bijection, torch.float64).eval()

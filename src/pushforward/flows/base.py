@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
+from ..bijections import Bijection
 from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..nn import ConditionSpec
 from ..solvers import Problem
@@ -25,6 +26,7 @@ from ..tensors import (
     parameter_dtype,
     to_tensor,
 )
+from .distribution import FlowDistribution
 
 #: Shape of one condition: () for labels and single numbers, a mapping for several.
 ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
@@ -91,12 +93,20 @@ class Flow(nn.Module, ABC):
 
     equation: the kind of problem in time that its ``solver`` solves; None where there is none, and no solver.
     guided: whether it has a weight of classifier-free ``guidance``.
+    invertible: whether it also runs from the data to the source, see :class:`InvertibleFlow`.
+    free_source: whether any distribution with a density may take the place of its ``source``.
+    density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
+        make it a lower bound; "estimate" where it is right on average over draws, which residual layers may
+        use in training mode; "none" where there is no density.
+    core: the flow without the preprocessing around it.  preprocess: that preprocessing, from the space of the
+        core to the data, or None.
     """
 
     source: Source
     condition_shape: ConditionShape = ()
     equation: ClassVar[type[Problem] | None] = None
     guided: ClassVar[bool] = False
+    free_source: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -147,6 +157,35 @@ class Flow(nn.Module, ABC):
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         """Source points to data points, ``(B, *source_event) -> (B, *event)``."""
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
+        """What ``log_prob`` gives, see :class:`Flow`."""
+        return "none"
+
+    @property
+    def invertible(self) -> bool:
+        """Whether it also runs from the data to the source."""
+        return False
+
+    @property
+    def core(self) -> Flow:
+        """The flow without the preprocessing around it."""
+        return self
+
+    @property
+    def preprocess(self) -> Bijection | None:
+        """The preprocessing, from the space of the core to the data."""
+        return None
+
+    @torch.no_grad()
+    def initialise(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> None:
+        """Set from training rows ``x`` ``(B, *event)`` what the flow takes from data, before it is trained.
+
+        See :class:`~pushforward.bijections.ActNorm` and :class:`~pushforward.sources.LearntMixture`.
+        """
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -222,9 +261,7 @@ class DensityFlow(Flow):
     """A flow whose log-density, or a lower bound on it, can be computed."""
 
     @property
-    def density(self) -> Literal["exact", "bound", "estimate"]:
-        """The kind of :meth:`log_prob`: "exact"; "bound" if a surjection (dequantisation) or hidden variables
-        make it a lower bound; "estimate" if it is unbiased over draws, as of residual layers in training."""
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         return "exact"
 
     @abstractmethod
@@ -257,6 +294,10 @@ class DensityFlow(Flow):
 
 class InvertibleFlow(DensityFlow):
     """A flow that also runs backwards: log p(x) = log p_source(x0) + log|det dx0/dx|."""
+
+    @property
+    def invertible(self) -> bool:
+        return True
 
     @abstractmethod
     def push_and_log_det(
@@ -304,6 +345,4 @@ class InvertibleFlow(DensityFlow):
         self, condition: ConditionLike | None = None, generator: torch.Generator | None = None
     ) -> torch.distributions.Distribution:
         """The distribution under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
-        from .distribution import FlowDistribution
-
         return FlowDistribution(self, self.conditions(condition), generator)

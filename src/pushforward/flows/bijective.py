@@ -28,6 +28,8 @@ class BijectiveFlow(InvertibleFlow):
     tensor([-1.8379], grad_fn=...)
     """
 
+    free_source = True
+
     def __init__(self, bijection: Bijection, source: Source, *, condition_shape: ConditionShape = ()):
         super().__init__()
         self.bijection, self.source, self.condition_shape = bijection, source, condition_shape
@@ -40,7 +42,7 @@ class BijectiveFlow(InvertibleFlow):
             )
 
     @property
-    def density(self) -> Literal["exact", "bound", "estimate"]:
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         return self.bijection.density
 
     @property
@@ -51,11 +53,6 @@ class BijectiveFlow(InvertibleFlow):
     def initialise(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> None:
-        """Initialise bijections and source from training rows ``x`` ``(B, *event)``.
-
-        To be called before training, see :class:`~pushforward.bijections.ActNorm` and
-        :class:`~pushforward.sources.LearntMixture`.
-        """
         self.source.initialise(self.bijection.initialise(x, condition, generator))
 
     def forward(

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import Condition
-from .base import DensityFlow, InvertibleFlow
-from .transformed import Transformed
+from .base import DensityFlow
 
 
 def multi_sample_bound(
@@ -37,11 +36,9 @@ def multi_sample_bound(
     """
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
-    inner = flow.flow if isinstance(flow, Transformed) else flow
-    if samples > 1 and not isinstance(inner, InvertibleFlow):
-        raise ValueError(
-            f"samples: expected 1 for a {type(inner).__name__}, which only bounds its density, got {samples}"
-        )
+    if samples > 1 and not flow.core.invertible:
+        kind = type(flow.core).__name__
+        raise ValueError(f"samples: expected 1 for a {kind}, which only bounds its density, got {samples}")
     count = samples if flow.density == "bound" else 1
     draws = torch.stack([flow.log_prob(x, condition, generator) for _ in range(count)])
     return draws.logsumexp(0) - math.log(count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -13,7 +13,23 @@ from ..bijections import Bijection
 from ..bijections.base import REAL_LINE
 from ..bijections.interop import interval
 from ..tensors import Condition, event_size, map_condition
-from .base import InvertibleFlow
+
+
+class Drawn(Protocol):
+    """What a distribution asks of a flow, see :class:`~pushforward.flows.InvertibleFlow`."""
+
+    @property
+    def event_shape(self) -> tuple[int, ...]: ...
+
+    def condition_batch(self, condition: Any) -> tuple[int, ...]: ...
+
+    def sample(self, n: Any, condition: Any, generator: torch.Generator | None) -> Tensor: ...
+
+    def sample_and_log_prob(
+        self, n: Any, condition: Any, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]: ...
+
+    def log_prob(self, x: Any, condition: Any, generator: torch.Generator | None) -> Tensor: ...
 
 
 class FlowDistribution(Distribution):
@@ -28,7 +44,7 @@ class FlowDistribution(Distribution):
 
     def __init__(
         self,
-        flow: InvertibleFlow,
+        flow: Drawn,
         condition: Condition | None = None,
         generator: torch.Generator | None = None,
         batch_shape: Sequence[int] | None = None,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor
 
 from ..bijections import Bijection
-from ..solvers import Solution
+from ..solvers import ODE, Solution
 from ..tensors import Condition, parameter_dtype
-from .base import DensityFlow, Flow, InvertibleFlow, Space
+from .base import Flow, InvertibleFlow, Space
 from .continuous import ContinuousFlow
 
 
@@ -28,11 +28,24 @@ class Transformed(InvertibleFlow):
         super().__init__()
         self.flow, self.bijection, self.dtype = flow, bijection, dtype
         self.source, self.condition_shape = flow.source, flow.condition_shape
+        self.invertible = flow.invertible
 
     @property
-    def density(self) -> Literal["exact", "bound", "estimate"]:
-        inner = self.flow.density if isinstance(self.flow, DensityFlow) else "exact"
-        return "bound" if self.bijection.stochastic else inner
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
+        inner = self.flow.density
+        return "bound" if self.bijection.stochastic and inner != "none" else inner
+
+    @property
+    def invertible(self) -> bool:
+        return self.flow.invertible
+
+    @property
+    def core(self) -> Flow:
+        return self.flow
+
+    @property
+    def preprocess(self) -> Bijection | None:
+        return self.bijection
 
     @property
     def event_shape(self) -> tuple[int, ...]:
@@ -51,10 +64,10 @@ class Transformed(InvertibleFlow):
         return self.dtype if space == "data" else parameter_dtype(self.flow)
 
     @property
-    def _invertible(self) -> InvertibleFlow:
-        if not isinstance(self.flow, InvertibleFlow):
+    def _inverse(self) -> InvertibleFlow:
+        if not self.flow.invertible:
             raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
-        return self.flow
+        return cast(InvertibleFlow, self.flow)
 
     def _inwards(
         self, x: Tensor, condition: Condition | None, generator: torch.Generator | None
@@ -71,7 +84,7 @@ class Transformed(InvertibleFlow):
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        if not isinstance(self.flow, DensityFlow):
+        if self.flow.density == "none":
             raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
         y, log_det = self._inwards(x, condition, generator)
         return self.flow(y, condition, generator).to(log_det) + log_det
@@ -85,12 +98,12 @@ class Transformed(InvertibleFlow):
     def pull(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self._invertible.pull(self._inwards(x, condition, generator)[0], condition, generator)
+        return self._inverse.pull(self._inwards(x, condition, generator)[0], condition, generator)
 
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        y, inner = self._invertible.push_and_log_det(x0, condition, generator)
+        y, inner = self._inverse.push_and_log_det(x0, condition, generator)
         x, outer = self.bijection.forward_and_log_det(y.to(self.dtype), condition, generator)
         return x, inner + outer
 
@@ -98,7 +111,7 @@ class Transformed(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         y, outer = self._inwards(x, condition, generator)
-        x0, inner = self._invertible.pull_and_log_det(y, condition, generator)
+        x0, inner = self._inverse.pull_and_log_det(y, condition, generator)
         return x0, inner + outer
 
     def trajectory(
@@ -112,13 +125,13 @@ class Transformed(InvertibleFlow):
 
         Raises ValueError where the inner flow has no trajectory.
         """
-        if not isinstance(self.flow, ContinuousFlow):
+        if self.flow.equation is not ODE:
             raise ValueError(f"a {type(self.flow).__name__} has no trajectory in time")
         x, times, forwards = self.start(x, times)
         condition = self.conditions(condition)
         if not forwards:
             x = self._inwards(x, condition, generator)[0]
-        solution = self.flow.trajectory(x, times, condition)
+        solution = cast(ContinuousFlow, self.flow).trajectory(x, times, condition)
         assert solution.path is not None
         count, rows = solution.path.shape[:2]
         path = solution.path.flatten(0, 1).to(self.dtype)

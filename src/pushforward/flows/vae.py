@@ -63,7 +63,7 @@ class VAE(DensityFlow):
             nn.init.normal_(last.weight, std=0.5 * width**-0.5)
 
     @property
-    def density(self) -> Literal["exact", "bound", "estimate"]:
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         return "bound"
 
     @property

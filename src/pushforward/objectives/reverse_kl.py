@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from ..flows import InvertibleFlow
 from .base import Batch, Loss, Objective, Step, model_of
 
 #: ``(x, condition) -> (B,)``: a log-density up to a constant
@@ -41,7 +40,7 @@ class ReverseKL(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         flow, condition = model_of(models, "flow"), batch.target.condition
-        if not isinstance(flow, InvertibleFlow):
+        if not getattr(flow, "invertible", False):
             raise ValueError(f"models: expected an InvertibleFlow named 'flow', got a {type(flow).__name__}")
         x0 = flow.source.sample(len(batch), condition, step.generator)
         x, log_det = flow.push_and_log_det(x0, condition, step.generator)

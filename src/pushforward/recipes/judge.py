@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from ..data.dataset import sharp
-from ..flows import BijectiveFlow, ContinuousFlow, DensityFlow
+from ..flows import DensityFlow
 from ..rows import Rows
-from ..solvers import RK4
+from ..solvers import ODE, RK4
 from ..sources import Empirical
 from ..training import JUDGINGS, Judge, affordable
 from .base import Recipe, Stage
@@ -55,7 +57,7 @@ def build_judge(
     if not scored or isinstance(start.initial, Empirical):
         return None
     each = 1
-    if isinstance(flow, ContinuousFlow):
+    if flow.equation is ODE:
         each = 3 * STEPS * (1 + job.dataset.train.x.shape[1])
         most = max(LEAST, DERIVATIVES // job.dataset.train.x.shape[1])
         kept = min(len(rows), most, ROWS)
@@ -63,16 +65,15 @@ def build_judge(
             assert optim.steps is not None and optim.batch is not None
             kept, _ = affordable(kept, JUDGINGS, optim.steps, optim.batch, each, ENOUGH)
         rows = rows.take(torch.arange(kept))
-    elif not isinstance(flow, BijectiveFlow):
+    elif not flow.invertible:
         return None
     z, log_det = preprocess.inverse_and_log_det(rows.x, rows.condition)
     z = z.to(job.recipe.dtype)
 
     def judge(models: nn.ModuleDict) -> Tensor:
         device = next(models.parameters()).device
-        flow = stage.flow(models, schema, start)
-        assert isinstance(flow, DensityFlow)
-        if isinstance(flow, ContinuousFlow):
+        flow = cast(DensityFlow, stage.flow(models, schema, start))
+        if flow.equation is ODE:
             flow = flow.replace(solver=RK4(steps=STEPS))
         moved = Rows(z, rows.condition).to(device)
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,7 @@ from torch import nn
 from ..config import ModelConfig
 from ..data import Schema
 from ..entries import FLOWS, METHODS
-from ..flows import BijectiveFlow, DensityFlow, Flow
+from ..flows import DensityFlow, Flow
 from ..objectives import Batch, MaximumLikelihood, Objective
 from ..random import derive_seed
 from ..rows import Rows
@@ -98,14 +98,13 @@ class LikelihoodStage(Stage):
             torch.manual_seed(derive_seed(self.recipe.seed, "flow"))
             flow = parts.module("flow", schema.event_shape, schema.network_spec)
             if model.base is not None:
-                if not isinstance(flow, BijectiveFlow):
+                if not flow.free_source:
                     raise ValueError(
                         f"--base {model.base}: is for flows that are bijections, got {model.flow}"
                     )
                 # its shape need not be that of the data: images are squeezed into patches or flattened
                 flow.source = parts.module("base", flow.source.event_shape)
         if start.initial is not None:
-            assert isinstance(flow, BijectiveFlow)
             flow.source = start.initial
         return nn.ModuleDict({"flow": flow}).to(self.recipe.dtype)
 
@@ -120,14 +119,10 @@ class LikelihoodStage(Stage):
         return batches, None if held is None else held(0)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        flow = models["flow"]
-        assert isinstance(flow, DensityFlow)
-        return flow
+        return cast(DensityFlow, models["flow"])
 
     def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
-        flow = models["flow"]
-        if isinstance(flow, BijectiveFlow):
-            flow.initialise(rows.x, rows.condition)
+        cast(DensityFlow, models["flow"]).initialise(rows.x, rows.condition)
 
 
 def _text(model: ModelConfig) -> str:

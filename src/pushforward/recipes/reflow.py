@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..couplings import GivenPairs
 from ..data import Schema
 from ..files import ensure_folder, read_tensors, write_tensors
-from ..flows import ContinuousFlow, Flow, OneStep
+from ..flows import Flow, OneStep
 from ..flows.base import condition_shape
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
@@ -45,7 +45,7 @@ class PairStage(Stage):
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch]:
         assert flow is not None
-        if isinstance(flow, ContinuousFlow) and not self.guided:
+        if flow.guided and not self.guided:
             flow = flow.replace(guidance=1.0)
         kept, held = held_out(draw_pairs(job, flow, self.pairs_of), job.recipe.seed)
         space = ModelSpace(None, job.recipe.dtype, job.fabric.device)

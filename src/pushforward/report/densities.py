@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -112,11 +112,13 @@ def log_prob(
     up are nan.  Raises ValueError where the flow has no density, RuntimeError where the solver fails.
     """
     inner = loaded.inner
-    if not isinstance(loaded.flow, InvertibleFlow):
+    if not loaded.invertible:
         raise ValueError(f"a {type(loaded.flow).__name__} cannot be run backwards, so it has no density")
     generator = loaded.generator("log_prob", *parts)
     if inner is None:
-        return loaded.flow.log_prob(x.to(loaded.device), condition, generator).double().cpu(), 0.0
+        return cast(InvertibleFlow, loaded.flow).log_prob(
+            x.to(loaded.device), condition, generator
+        ).double().cpu(), 0.0
     out, total = [], 0.0
     for index in torch.arange(len(x)).split(CHUNK):
         given = condition_to(take_condition(condition, index), loaded.device)
@@ -192,7 +194,7 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     divergence = "exact" if is_exact(loaded) else "one random direction per row"
     facts = {
         "rows": len(held),
-        "bound": getattr(loaded.flow, "density", "exact") == "bound",
+        "bound": loaded.flow.density == "bound",
         "best": key,
         "atoms": repeated(loaded),
         "divergence": None if loaded.inner is None else divergence,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -206,8 +206,8 @@ def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     inner = loaded.inner
     try:
         if inner is None:
-            assert isinstance(loaded.flow, InvertibleFlow)
-            back = loaded.flow.push(loaded.flow.pull(held.x.to(loaded.device), given), given).cpu()
+            flow = cast(InvertibleFlow, loaded.flow)
+            back = flow.push(flow.pull(held.x.to(loaded.device), given), given).cpu()
             y, gap = held.x, back - held.x
         else:
             gap = inner.push(inner.pull(y, given), given) - y

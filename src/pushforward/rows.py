@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .random import uniform
-from .tensors import Condition, join_conditions, map_condition, to_tensor
+from .tensors import Condition, join_conditions, map_condition, to_tensor, valid_elements
 
 __all__ = ["Batch", "Rows", "as_rows", "both_sides", "join_rows", "masses_of", "row_mean", "weight_of"]
 
@@ -228,6 +228,6 @@ def row_mean(error: Tensor, mask: Tensor | None = None) -> Tensor:
     """Mean over the valid elements of each row, ``(B, *event) -> (B,)``; a row without any counts 0."""
     if mask is None:
         return error.reshape(error.shape[0], -1).mean(1)
-    valid = mask.reshape(*mask.shape, *([1] * (error.ndim - mask.ndim))).expand_as(error)
+    valid = valid_elements(mask, error)
     total = torch.where(valid, error, 0.0).reshape(error.shape[0], -1).sum(1)
     return total / valid.reshape(error.shape[0], -1).sum(1).clamp(min=1)

@@ -30,6 +30,7 @@ __all__ = [
     "is_vmapped",
     "join_conditions",
     "map_condition",
+    "mask_rows",
     "pack_condition",
     "parameter_dtype",
     "sum_event",
@@ -37,6 +38,7 @@ __all__ = [
     "takes_arrays",
     "to_tensor",
     "unpack_condition",
+    "valid_elements",
 ]
 
 #: A condition: labels ``(B,)``, a tensor ``(B, ...)``, or a mapping of such tensors.
@@ -159,6 +161,42 @@ def expand_time(t: Tensor | float, x: Tensor) -> Tensor:
         return t.reshape(-1, *([1] * (x.ndim - 1)))
     raise ValueError(
         f"t: expected a scalar, shape ({x.shape[0]},) or {x.ndim} dimensions, got shape {tuple(t.shape)}"
+    )
+
+
+def valid_elements(mask: Tensor, x: Tensor) -> Tensor:
+    """``mask`` ``(B, ...)`` of the first dimensions of events as one of all elements of ``x``.
+
+    Raises ValueError for a mask of another shape.
+
+    >>> valid_elements(torch.tensor([[True, False]]), torch.zeros(1, 2, 2))
+    tensor([[[ True,  True],
+             [False, False]]])
+    """
+    if mask.ndim > x.ndim or mask.shape != x.shape[: mask.ndim]:
+        raise ValueError(
+            f"mask: expected the first dimensions of {tuple(x.shape)}, got shape {tuple(mask.shape)}"
+        )
+    return mask.bool().reshape(*mask.shape, *[1] * (x.ndim - mask.ndim)).expand_as(x)
+
+
+def mask_rows(mask: Tensor, lead: Sequence[int], event: Sequence[int]) -> Tensor:
+    """One mask for each row of leading dimensions ``lead``: ``(rows, ...)``.
+
+    ``mask`` has the leading dimensions and then the first dimensions of an event, or the latter alone, for a
+    mask that all rows share.  Raises ValueError for another shape.
+
+    >>> mask_rows(torch.ones(5), (3,), (5, 2)).shape, mask_rows(torch.ones(3, 5, 2), (3,), (5, 2)).shape
+    (torch.Size([3, 5]), torch.Size([3, 5, 2]))
+    """
+    shape, lead, event = tuple(mask.shape), tuple(lead), tuple(event)
+    own = shape[len(lead) :]
+    if shape[: len(lead)] == lead and own and own == event[: len(own)]:
+        return mask.reshape(-1, *own)
+    if shape and shape == event[: len(shape)]:
+        return mask.expand(*lead, *shape).reshape(event_size(lead), *shape)
+    raise ValueError(
+        f"mask: expected {lead} and the first dimensions of {event}, or these alone, got {shape}"
     )
 
 

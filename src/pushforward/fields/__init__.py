@@ -17,6 +17,7 @@ from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
 from .guidance import Guided as Guided
+from .masked import Masked as Masked
 from .scaled import Scaled as Scaled
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "Drift",
     "Field",
     "Guided",
+    "Masked",
     "PREDICTIONS",
     "Parameterised",
     "Prediction",

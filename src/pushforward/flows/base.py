@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import functools
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -14,7 +13,6 @@ from torch import Tensor, nn
 
 from ..bijections import Bijection
 from ..inputs import check_device, check_finite, check_rows, to_condition
-from ..nn import ConditionSpec
 from ..solvers import Problem
 from ..sources import Source
 from ..tensors import (
@@ -23,13 +21,13 @@ from ..tensors import (
     TensorLike,
     event_size,
     map_condition,
+    mask_rows,
     parameter_dtype,
     to_tensor,
+    valid_elements,
 )
 from .distribution import FlowDistribution
-
-#: Shape of one condition: () for labels and single numbers, a mapping for several.
-ConditionShape = tuple[int, ...] | Mapping[str, tuple[int, ...]]
+from .shapes import ConditionShape, sample_shape
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
 Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
@@ -54,30 +52,6 @@ def _checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
         return method(self, x, self.conditions(condition), *rest, **options)
 
     return checked
-
-
-def condition_shape(condition: ConditionSpec) -> ConditionShape:
-    """Shape of one condition, from the specification that networks take: () for labels."""
-    if condition is None or isinstance(condition, int):
-        return ()
-    if isinstance(condition, Sequence):
-        return tuple(condition)
-    return {k: () if isinstance(v, int) else tuple(v) for k, v in condition.items()}
-
-
-def sample_shape(n: int | Sequence[int]) -> tuple[int, ...]:
-    """The number of draws as leading dimensions.  Raises ValueError for anything but non-negative integers.
-
-    >>> sample_shape(3), sample_shape((4, 5))
-    ((3,), (4, 5))
-    """
-    try:
-        shape = tuple(map(operator.index, n)) if isinstance(n, Sequence) else (operator.index(n),)
-    except TypeError:
-        raise ValueError(f"n: expected a number of samples or several, got {n!r}") from None
-    if min(shape, default=0) < 0:
-        raise ValueError(f"n: expected a non-negative number of samples, got {n}")
-    return shape
 
 
 def _first(condition: Condition) -> Tensor:
@@ -234,13 +208,28 @@ class Flow(nn.Module, ABC):
         n: int | Sequence[int],
         condition: ConditionLike | None = None,
         generator: torch.Generator | None = None,
+        mask: TensorLike | None = None,
     ) -> Tensor:
         """``n`` draws per condition: ``(n, *event)`` for none or one, ``(n, B, *event)`` for B of them.
 
-        Several numbers ``(n, m)`` give ``(n, m, *event)``, or ``(n, m, B, *event)``.  Raises ValueError for
-        numbers that are negative.
+        Several numbers ``(n, m)`` give ``(n, m, *event)``, or ``(n, m, B, *event)``.  ``mask`` is True on the
+        elements of an event that are drawn, the others are zero: one for all draws, or one for each with
+        their leading dimensions.  Raises ValueError for negative numbers and for a mask that the flow cannot
+        use, see :meth:`masked`.
         """
-        return self._sample(n, condition, generator, self.push)
+        if mask is None:
+            return self._sample(n, condition, generator, self.push)
+        lead = (*sample_shape(n), *self.condition_batch(self.conditions(condition)))
+        flow = self.masked(mask_rows(to_tensor(mask, "mask"), lead, self.event_shape))
+        return flow._sample(n, condition, generator, flow.push)
+
+    def masked(self, mask: Tensor) -> Self:
+        """The flow on B rows of which some elements are padding, where ``mask`` ``(B, ...)`` is False.
+
+        Padded elements are zero; they are neither drawn nor counted in a density.  Raises ValueError for a
+        flow that cannot leave out elements.
+        """
+        raise ValueError(f"mask: a {type(self).__name__} cannot leave out elements; a ContinuousFlow can")
 
     def _sample(
         self,
@@ -271,7 +260,11 @@ class DensityFlow(Flow):
         """The log-density ``(B,)`` of rows ``(B, *event)``, as training and ``compile`` call it."""
 
     def log_prob(
-        self, x: TensorLike, condition: ConditionLike | None = None, generator: torch.Generator | None = None
+        self,
+        x: TensorLike,
+        condition: ConditionLike | None = None,
+        generator: torch.Generator | None = None,
+        mask: TensorLike | None = None,
     ) -> Tensor:
         """Log-density in nats and data units: log p(x) = log p_source(x0) + log|det dx0/dx|.
 
@@ -289,7 +282,11 @@ class DensityFlow(Flow):
         if batch:
             lead = torch.broadcast_shapes(lead, batch)
         flat = rows.expand(*lead, *event).reshape(event_size(lead), *event)
-        return self(flat, self._spread(given, lead), generator).to(rows.dtype).reshape(lead)
+        flow: DensityFlow = self
+        if mask is not None:
+            valid = mask_rows(to_tensor(mask, "mask"), lead, event)
+            flow, flat = self.masked(valid), torch.where(valid_elements(valid, flat), flat, 0.0)
+        return flow(flat, self._spread(given, lead), generator).to(rows.dtype).reshape(lead)
 
 
 class InvertibleFlow(DensityFlow):

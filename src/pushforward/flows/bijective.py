@@ -10,7 +10,8 @@ from torch import Tensor
 from ..bijections import Bijection
 from ..sources import Source
 from ..tensors import Condition
-from .base import ConditionShape, InvertibleFlow
+from .base import InvertibleFlow
+from .shapes import ConditionShape
 
 
 class BijectiveFlow(InvertibleFlow):

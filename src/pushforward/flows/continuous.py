@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Self
 
 import torch
 from torch import Tensor
 
-from ..fields import AnyField, Guided, as_field
+from ..fields import AnyField, Guided, Masked, as_field
 from ..solvers import ODE, Dopri5, Solution, Solver
 from ..sources import Source
-from ..tensors import Condition
-from .base import ConditionShape, InvertibleFlow
+from ..tensors import Condition, valid_elements
+from .base import InvertibleFlow
 from .divergence import divergence
+from .shapes import ConditionShape
 
 
 class ContinuousFlow(InvertibleFlow):
@@ -54,6 +56,10 @@ class ContinuousFlow(InvertibleFlow):
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")
         self.condition_shape, self.guidance, self.chunk = condition_shape, guidance, chunk
         self.interval = interval
+
+    def masked(self, mask: Tensor) -> Self:
+        valid = valid_elements(mask, mask.new_empty((len(mask), *self.event_shape)))
+        return self.replace(field=Masked(self.field, mask), source=self.source.masked(valid))
 
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""

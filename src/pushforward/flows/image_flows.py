@@ -32,8 +32,8 @@ from ..nn import CausalTransformer, ConditionSpec, ConvConditioner
 from ..nn.base import check_count
 from ..sources import Normal, Source
 from ..tensors import event_size
-from .base import condition_shape
 from .bijective import BijectiveFlow
+from .shapes import condition_shape
 
 #: patches that tarflow makes by itself
 MOST_PATCHES = 64

@@ -19,9 +19,9 @@ from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..nn.checks import check_sizes
 from ..sources import Normal, Source
-from .base import condition_shape
 from .bijective import BijectiveFlow
 from .image_flows import realnvp_images
+from .shapes import condition_shape
 
 
 def nice(

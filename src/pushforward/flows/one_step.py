@@ -8,7 +8,8 @@ from torch import Tensor
 from ..fields import AnyField, as_field
 from ..sources import Source
 from ..tensors import Condition
-from .base import ConditionShape, Flow
+from .base import Flow
+from .shapes import ConditionShape
 
 
 class OneStep(Flow):

@@ -8,8 +8,8 @@ from ..bijections import ActNorm, Bijection, Chain, Inverse, Residual
 from ..nn import ConditionSpec, LipschitzPerceptron
 from ..nn.base import check_count
 from ..sources import Normal, Source
-from .base import condition_shape
 from .bijective import BijectiveFlow
+from .shapes import condition_shape
 
 #: Elements of an event up to which training takes the whole Jacobian, and terms of the estimate beyond.
 FEW, TERMS = 64, 2

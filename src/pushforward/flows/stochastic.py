@@ -11,7 +11,8 @@ from ..fields import AnyField, as_field
 from ..solvers import SDE, Diffusion, EulerMaruyama, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition
-from .base import ConditionShape, Flow
+from .base import Flow
+from .shapes import ConditionShape
 
 
 class DiffusionFlow(Flow):

@@ -14,7 +14,8 @@ from ..nn import ConditionSpec, Perceptron
 from ..nn.checks import check_count, check_sizes
 from ..sources import Normal
 from ..tensors import Condition, event_size, sum_event
-from .base import DensityFlow, condition_shape
+from .base import DensityFlow
+from .shapes import condition_shape
 
 #: log-deviations of encoder and decoder stay within this of 0
 SPREAD = 5.0

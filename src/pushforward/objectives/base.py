@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .. import random
 from ..fields.base import Field, Unconditional, as_field
+from ..fields.masked import Masked
 from ..rows import Batch, row_mean
 from ..tensors import Condition, drop_condition
 
@@ -79,8 +80,10 @@ def model_of(models: nn.ModuleDict, name: str) -> nn.Module:
     return models[name]
 
 
-def field_of(models: nn.ModuleDict, name: str = "field") -> Field:
+def field_of(models: nn.ModuleDict, name: str = "field", mask: Tensor | None = None) -> Field:
     """The model ``name`` as a field; without conditions it may be a function of (t, x) alone.
+
+    With a ``mask`` of the rows it is :class:`~pushforward.fields.Masked`.
 
     Raises ValueError if ``models`` has none of that name.
 
@@ -90,7 +93,8 @@ def field_of(models: nn.ModuleDict, name: str = "field") -> Field:
     model = model_of(models, name)
     if model not in _alone:
         _alone[model] = isinstance(as_field(model, name), Unconditional)
-    return Unconditional(model) if _alone[model] else model
+    field = Unconditional(model) if _alone[model] else model
+    return field if mask is None else Masked(field, mask)
 
 
 def check_share(drop_condition: float) -> float:

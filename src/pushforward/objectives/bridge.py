@@ -53,8 +53,12 @@ class BridgeMatching(Objective):
         # one of an antithetic pair: no velocity is formed, which is infinite at both ends
         pair = self.path.sample_pair(t, x0, x1, generator=step.generator)
         condition = partly_hidden(batch, self.drop_condition, step)
-        score = field_of(models, "score") if "score" in models else None
-        difference, scaled_score = both(field_of(models), score, t, pair.plus, condition)
+        mask, score = batch.target.mask, None
+        if "score" in models:
+            score = field_of(models, "score", mask)
+        elif mask is not None:
+            raise ValueError("mask: with masked rows a bridge needs a score network of its own")
+        difference, scaled_score = both(field_of(models, "field", mask), score, t, pair.plus, condition)
         value, errors = batch.reduce((difference - (x1 - x0)).square())
         s = expand_time(t, x1)
         score_value, score_errors = batch.reduce(((s * (1 - s)).sqrt() * scaled_score + pair.noise).square())

@@ -25,6 +25,6 @@ class Distillation(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         x0: Tensor = batch.source.x
-        output = field_of(models)(x0.new_zeros(()), x0, batch.target.condition)
+        output = field_of(models, mask=batch.target.mask)(x0.new_zeros(()), x0, batch.target.condition)
         value, errors = batch.reduce((x0 + output - batch.target.x).square())
         return Loss(value, errors)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..fields import PREDICTIONS, Prediction
 from ..paths import Interpolant, Path, PathPoint
-from ..tensors import expand_time, plain, sum_event
+from ..tensors import expand_time, plain, sum_event, valid_elements
 from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
 from .times import Times, Uniform, check_kinds
 from .weightings import Weighting
@@ -45,7 +45,7 @@ def pseudo_huber(error: Tensor, constant: float, mask: Tensor | None = None) -> 
     """
     size = error.new_full((len(error),), error[0].numel())
     if mask is not None:
-        valid = mask.reshape(*mask.shape, *([1] * (error.ndim - mask.ndim))).expand_as(error)
+        valid = valid_elements(mask, error)
         error, size = torch.where(valid, error, 0.0), sum_event(valid).clamp(min=1).to(error)
     square, c = sum_event(error.square()), constant * size
     # |r|^2 / (sqrt + c), since the difference of the two would lose the digits of a small error
@@ -119,7 +119,7 @@ class FlowMatching(Objective):
         condition = target.condition
         if condition is not None:
             condition = partly_hidden(batch, self.drop_condition, step)
-        output = field_of(models)(t, point.x, condition)
+        output = field_of(models, mask=target.mask)(t, point.x, condition)
         error = _error(self.prediction, output, point)
         if self.huber is not None:
             errors = pseudo_huber(error, self.huber, target.mask)

@@ -85,7 +85,7 @@ class InterpolantMatching(Objective):
         condition = map_condition(lambda c: torch.cat([c, c]), condition)
         terms, errors = {}, []
         for name in models:
-            plus, minus = field_of(models, name)(time, x, condition).chunk(2)
+            plus, minus = field_of(models, name, batch.target.mask)(time, x, condition).chunk(2)
             terms[name], error = batch.reduce(_losses(name, plus, minus, pair))
             errors.append(error)
         value = torch.stack(list(terms.values())).sum()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
+from ..tensors import sum_event, valid_elements
 from .base import Batch, Loss, Objective, Step, model_of
 
 
@@ -28,6 +30,9 @@ class MaximumLikelihood(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         rows = batch.target
-        log_prob = model_of(models, "flow")(rows.x, rows.condition, step.generator)
-        errors = -log_prob / rows.x[0].numel()
+        flow, x, size = model_of(models, "flow"), rows.x, float(rows.x[0].numel())
+        if rows.mask is not None:
+            valid = valid_elements(rows.mask, x)
+            flow, x, size = flow.masked(rows.mask), torch.where(valid, x, 0.0), sum_event(valid).clamp(min=1)
+        errors = -flow(x, rows.condition, step.generator) / size
         return Loss(batch.mean(errors), errors.detach())

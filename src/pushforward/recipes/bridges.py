@@ -9,7 +9,7 @@ from torch import nn
 from ..data import Schema
 from ..fields import BridgeField
 from ..flows import DiffusionFlow, Flow
-from ..flows.base import condition_shape
+from ..flows.shapes import condition_shape
 from ..objectives import BridgeMatching, Objective
 from ..solvers import ODE, SDE
 from .base import Stage

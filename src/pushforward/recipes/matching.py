@@ -13,7 +13,7 @@ from ..entries import FLOWS
 from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scaled
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
-from ..flows.base import condition_shape
+from ..flows.shapes import condition_shape
 from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import End

@@ -12,7 +12,7 @@ from ..couplings import GivenPairs
 from ..data import Schema
 from ..files import ensure_folder, read_tensors, write_tensors
 from ..flows import Flow, OneStep
-from ..flows.base import condition_shape
+from ..flows.shapes import condition_shape
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
 from ..rows import Rows

@@ -63,6 +63,14 @@ class Source(nn.Module, ABC):
         """
         raise ValueError(f"a {type(self).__name__} has no closed form with noise added")
 
+    def masked(self, mask: Tensor) -> Source:
+        """The distribution of the elements where ``mask`` ``(B, *event_shape)`` is True, the others zero.
+
+        It draws and scores B rows, and counts no element that is masked out.  Raises ValueError where
+        elements cannot be left out.
+        """
+        raise ValueError(f"mask: a {type(self).__name__} cannot leave out elements; take a Normal as source")
+
     def affine(self, matrix: Tensor, offset: Tensor) -> Source:
         """The distribution of A x + b, x drawn from this source; A is ``(d, d)``, b ``(d,)``, events flat.
 

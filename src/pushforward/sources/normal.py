@@ -40,6 +40,9 @@ class Normal(Source):
         spread = math.hypot(scale * float(self.scale), noise)
         return type(self)(self.event_shape, spread, scale * float(self.loc)).to(self.loc.dtype)
 
+    def masked(self, mask: Tensor) -> MaskedNormal:
+        return MaskedNormal(self, mask)
+
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
@@ -50,3 +53,22 @@ class Normal(Source):
         scale, d = self.scale.to(x), event_size(self.event_shape)
         z = (x - self.loc.to(x)) / scale
         return -0.5 * sum_event(z.square()) - d * (0.5 * math.log(2 * math.pi) + scale.log())
+
+
+class MaskedNormal(Source):
+    """A :class:`Normal` of which row i has the elements where ``mask`` ``(B, *event_shape)`` is True."""
+
+    def __init__(self, normal: Normal, mask: Tensor):
+        super().__init__()
+        self.normal, self.mask, self.event_shape = normal, mask, normal.event_shape
+
+    def sample(
+        self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return torch.where(self.mask, self.normal.sample(n, condition, generator), 0.0)
+
+    def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
+        scale = self.normal.scale.to(x)
+        z = (x - self.normal.loc.to(x)) / scale
+        each = 0.5 * (z.square() + math.log(2 * math.pi)) + scale.log()
+        return -sum_event(torch.where(self.mask, each, 0.0))

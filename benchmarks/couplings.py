@@ -24,7 +24,7 @@ from torch import Tensor
 
 from pushforward import random
 from pushforward.data import toys
-from pushforward.plans import exact, sinkhorn, squared_distances
+from pushforward.plans import Scaling, exact, sinkhorn, squared_distances
 
 SIZES = (512, 1024, 2048, 4096, 10_000)
 #: SciPy takes a minute and more above.
@@ -125,13 +125,15 @@ def measure_sinkhorn(sizes: tuple[int, ...], rounds: int) -> Iterator[dict]:
         costs = torch.stack([squared_distances(x, y) for x, y in zip(source, target)])
         for relative in (0.05, 0.01):
             epsilon = relative * costs.flatten(1).std(1)
-            plan = sinkhorn(costs, epsilon, tolerance=TOLERANCE)
+            plan = sinkhorn(costs, epsilon, scaling=Scaling(tolerance=TOLERANCE))
             off = plan.log_plan().exp().sum(1) - 1 / n
             # POT tests the 2-norm of the error: the same tolerance, for errors spread as ours are
             stop = TOLERANCE * float((off.norm(dim=1) / off.abs().sum(1)).mean())
 
             def ours(costs: Tensor = costs, epsilon: Tensor = epsilon) -> float:
-                return float(sinkhorn(costs, epsilon, tolerance=TOLERANCE).figures()[0].mean())
+                return float(
+                    sinkhorn(costs, epsilon, scaling=Scaling(tolerance=TOLERANCE)).figures()[0].mean()
+                )
 
             def theirs(costs: Tensor = costs, epsilon: Tensor = epsilon, stop: float = stop) -> float:
                 return by_pot_sinkhorn(costs, epsilon, stop)

@@ -16,7 +16,7 @@ from torch import Tensor
 from pushforward import registry
 from pushforward.couplings import Coupling, GivenPairs, Pairing, Rows, SinkhornOT, UnbalancedOT
 from pushforward.entries import COUPLINGS
-from pushforward.plans import unbalanced
+from pushforward.plans import Scaling, unbalanced
 from pushforward.sources import Normal
 
 DOUBLE, COUNT = torch.float64, 24
@@ -154,7 +154,7 @@ def test_unbalanced_plan_whose_mass_underflows_is_that_of_pot() -> None:
         even, even, cost.numpy(), 0.5, 2.0, reg_type="kl", stopThr=1e-14
     )
     for offset, accuracy in ((0.0, 1e-9), (1e4, 1e-9), (1e6, 1e-7)):
-        plan = unbalanced(cost + offset, 0.5, 2.0, tolerance=1e-9)
+        plan = unbalanced(cost + offset, 0.5, 2.0, scaling=Scaling(tolerance=1e-9))
         # two points keep exp(-C / (2 rho + epsilon)), and so does a constant
         mass = truth.sum() * math.exp(-offset / (2 * 2.0 + 0.5))
         assert float(plan.mass()) == pytest.approx(mass, rel=1e-6)

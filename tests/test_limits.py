@@ -30,10 +30,6 @@ NOT_YET = {
     "flows/image_flows.py:realnvp_images",
     "flows/image_flows.py:tarflow",
     "flows/normalizing.py:realnvp",
-    "plans/entropic.py:EntropicPlan",
-    "plans/scaling.py:scale",
-    "plans/sinkhorn.py:sinkhorn",
-    "plans/unbalanced.py:unbalanced",
 }
 
 

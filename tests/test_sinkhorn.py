@@ -23,7 +23,7 @@ from pushforward.couplings import (
     SinkhornOT,
     UnbalancedOT,
 )
-from pushforward.plans import partial, sinkhorn, unbalanced
+from pushforward.plans import Scaling, partial, sinkhorn, unbalanced
 from pushforward.sources import Normal
 
 DOUBLE = torch.float64
@@ -62,7 +62,7 @@ def shares(n: int, seed: int = 0) -> Tensor:
 def test_plan_is_that_of_pot(weighted: bool, relax: bool) -> None:
     cost = table(40, 55)
     a, b = (shares(40), shares(55, 1)) if weighted else (None, None)
-    plan = sinkhorn(cost, 0.3, a, b, tolerance=1e-11, relax=relax)
+    plan = sinkhorn(cost, 0.3, a, b, scaling=Scaling(tolerance=1e-11, relax=relax))
     p, q = (np.full(k, 1 / k) if w is None else (w / w.sum()).numpy() for w, k in ((a, 40), (b, 55)))
     truth = ot.sinkhorn(p, q, cost.numpy(), 0.3, method="sinkhorn_log", stopThr=1e-13, numItermax=100_000)
     assert bool(plan.converged)
@@ -85,7 +85,7 @@ def test_small_epsilon_where_the_plain_kernel_is_zero(dtype: torch.dtype) -> Non
         plain = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn")
     assert not abs((plain * cost.numpy()).sum() - exact) < 0.01 * exact
     for anneal in (True, False):
-        plan = sinkhorn(cost.to(dtype), epsilon, anneal=anneal)
+        plan = sinkhorn(cost.to(dtype), epsilon, scaling=Scaling(anneal=anneal))
         assert bool(plan.converged) and plan.f.dtype == dtype
         assert float(plan.figures()[0]) == pytest.approx(exact, rel=0.01)
 
@@ -97,7 +97,7 @@ def test_plan_between_normals_on_a_grid_is_the_closed_form() -> None:
     first, second = first / first.sum(), second / second.sum()
     cost = 0.5 * (x[:, None] - x).square()
     for epsilon in (0.1, 1.0):
-        plan = sinkhorn(cost, epsilon, first, second, tolerance=1e-11).log_plan().exp()
+        plan = sinkhorn(cost, epsilon, first, second, scaling=Scaling(tolerance=1e-11)).log_plan().exp()
         c = 0.5 * (math.sqrt(epsilon**2 + 4 * 0.5) - epsilon)
         assert float(x @ plan @ x) == pytest.approx(c, abs=1e-8)
 
@@ -105,7 +105,7 @@ def test_plan_between_normals_on_a_grid_is_the_closed_form() -> None:
 def test_marginals_are_met_within_the_tolerance_and_rows_exactly() -> None:
     cost, a, b = table(60, 45).float(), shares(60).float(), shares(45, 1).float()
     for tolerance in (1e-1, 1e-3):
-        plan = sinkhorn(cost, 0.05, a, b, tolerance=tolerance)
+        plan = sinkhorn(cost, 0.05, a, b, scaling=Scaling(tolerance=tolerance))
         p = plan.log_plan().double().exp()
         off = float((p.sum(0) - b / b.sum()).abs().sum())
         assert bool(plan.converged) and off < tolerance
@@ -127,7 +127,7 @@ def test_masses_of_zero_get_nothing() -> None:
     a, b = weights(12), weights(9, 1)
     a[3], b[4], b[5] = 0, 0, 0
     a, b = a / a.sum(), b / b.sum()
-    p = sinkhorn(table(12, 9), 0.1, a, b, tolerance=1e-10).log_plan().exp()
+    p = sinkhorn(table(12, 9), 0.1, a, b, scaling=Scaling(tolerance=1e-10)).log_plan().exp()
     assert torch.allclose(p.sum(1), a / a.sum(), atol=1e-12) and torch.allclose(
         p.sum(0), b / b.sum(), atol=1e-9
     )
@@ -152,10 +152,10 @@ def test_relaxation_annealing_and_a_warm_start_save_iterations() -> None:
     cost = table(150, 150)
     plans = {
         "both": sinkhorn(cost, 0.01),
-        "not relaxed": sinkhorn(cost, 0.01, relax=False),
-        "not annealed": sinkhorn(cost, 0.01, anneal=False, relax=False),
+        "not relaxed": sinkhorn(cost, 0.01, scaling=Scaling(relax=False)),
+        "not annealed": sinkhorn(cost, 0.01, scaling=Scaling(anneal=False, relax=False)),
     }
-    warm = sinkhorn(cost, 0.01, init=(plans["both"].f, plans["both"].g))
+    warm = sinkhorn(cost, 0.01, scaling=Scaling(init=(plans["both"].f, plans["both"].g)))
     counts = [int(plan.iterations) for plan in (warm, *plans.values())]
     assert all(bool(plan.converged) for plan in plans.values())
     assert counts[0] == 0 and 2 * counts[1] < counts[2] < counts[3]
@@ -164,8 +164,10 @@ def test_relaxation_annealing_and_a_warm_start_save_iterations() -> None:
 def test_relaxation_goes_on_from_one_kernel_to_the_next() -> None:
     cost = table(100, 100)
     epsilon = 0.003 * float(cost.std())
-    fast = sinkhorn(cost, epsilon, tolerance=1e-6)
-    slow = sinkhorn(cost, epsilon, tolerance=1e-6, relax=False, max_iterations=4 * int(fast.iterations))
+    fast = sinkhorn(cost, epsilon, scaling=Scaling(tolerance=1e-6))
+    slow = sinkhorn(
+        cost, epsilon, scaling=Scaling(tolerance=1e-6, relax=False, max_iterations=4 * int(fast.iterations))
+    )
     assert bool(fast.converged) and not bool(slow.converged)
     # starting afresh at every kernel would take more than twice as many
     assert int(fast.iterations) < 1200
@@ -175,12 +177,12 @@ def test_a_start_far_off_and_float32_at_a_tiny_epsilon_recover() -> None:
     cost = table(64, 64).float()
     exact = ot.emd2([], [], cost.double().numpy())
     bad = torch.zeros(64), 100 * torch.randn(64, generator=gen())
-    plan = sinkhorn(cost, 0.01, init=bad, max_iterations=20_000)
+    plan = sinkhorn(cost, 0.01, scaling=Scaling(init=bad, max_iterations=20_000))
     assert bool(plan.converged) and float(plan.figures()[0]) == pytest.approx(exact, rel=0.01)
 
 
 def test_an_unfinished_plan_says_so() -> None:
-    plan = sinkhorn(table(50, 50), 0.01, max_iterations=16)
+    plan = sinkhorn(table(50, 50), 0.01, scaling=Scaling(max_iterations=16))
     assert not bool(plan.converged) and int(plan.iterations) == 16
     p = plan.log_plan().exp()
     # it is a plan at the epsilon asked for nevertheless, with right rows
@@ -193,12 +195,12 @@ def test_a_small_epsilon_is_right_or_says_that_it_is_not() -> None:
     for n, m, seed in ((100, 100, 0), (60, 60, 1), (60, 75, 4)):
         cost = table(n, m, seed)
         exact = ot.emd2([], [], cost.numpy())
-        plan = sinkhorn(cost, 1e-5 * float(cost.max()), max_iterations=2000)
+        plan = sinkhorn(cost, 1e-5 * float(cost.max()), scaling=Scaling(max_iterations=2000))
         # the marginals may miss by a thousandth, each part of which costs less than the range
         slack = float(plan.marginal_error) * float(cost.max() - cost.min())
         assert float(plan.figures()[0]) == pytest.approx(exact, abs=slack)
     with pytest.warns(UserWarning, match="take the exact plan"):
-        sinkhorn(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.4, 0.5]]), 1e-6, tolerance=1e-12)
+        sinkhorn(torch.tensor([[0.0, 1.0], [1.0, 0.0], [0.4, 0.5]]), 1e-6, scaling=Scaling(tolerance=1e-12))
 
 
 def test_entropy_runs_from_a_permutation_to_independence() -> None:
@@ -239,7 +241,9 @@ def test_partners_have_the_law_of_the_plan(monkeypatch: pytest.MonkeyPatch) -> N
 )
 def test_two_points_keep_the_mass_of_the_closed_form(a, b, cost, rho, epsilon) -> None:
     masses = (torch.tensor([m], dtype=DOUBLE) for m in (a, b))
-    plan = unbalanced(torch.tensor([[cost]], dtype=DOUBLE), epsilon, rho, *masses, tolerance=1e-12)
+    plan = unbalanced(
+        torch.tensor([[cost]], dtype=DOUBLE), epsilon, rho, *masses, scaling=Scaling(tolerance=1e-12)
+    )
     # stationary point of pi C + epsilon KL(pi | a b) + rho KL(pi | a) + rho KL(pi | b) in one number pi
     mass = (a * b) ** ((rho + epsilon) / (2 * rho + epsilon)) * math.exp(-cost / (2 * rho + epsilon))
     assert float(plan.mass()) == pytest.approx(mass, rel=1e-10)
@@ -249,7 +253,7 @@ def test_two_points_keep_the_mass_of_the_closed_form(a, b, cost, rho, epsilon) -
 @pytest.mark.parametrize("rho", [0.1, 1.0, 20.0])
 def test_unbalanced_plan_is_that_of_pot(rho: float) -> None:
     cost, a, b = table(30, 35), 3 * weights(30), weights(35, 1)
-    plan = unbalanced(cost, 0.3, rho, a, b, tolerance=1e-11)
+    plan = unbalanced(cost, 0.3, rho, a, b, scaling=Scaling(tolerance=1e-11))
     truth = ot.unbalanced.sinkhorn_unbalanced(
         a.numpy(), b.numpy(), cost.numpy(), 0.3, rho, reg_type="kl", numItermax=100_000, stopThr=1e-14
     )
@@ -260,7 +264,10 @@ def test_unbalanced_plan_is_that_of_pot(rho: float) -> None:
 
 def test_a_large_rho_gives_the_balanced_plan() -> None:
     cost = table(40, 40)
-    free, held = unbalanced(cost, 0.5, 1e6, tolerance=1e-9), sinkhorn(cost, 0.5, tolerance=1e-9)
+    free, held = (
+        unbalanced(cost, 0.5, 1e6, scaling=Scaling(tolerance=1e-9)),
+        sinkhorn(cost, 0.5, scaling=Scaling(tolerance=1e-9)),
+    )
     # without its best constant the potentials would creep by 1 / rho an update
     assert bool(free.converged) and int(free.iterations) < 500
     # the marginals give way by about the cost over rho
@@ -470,8 +477,8 @@ def test_given_pairs_take_conditions_along() -> None:
         (lambda: sinkhorn(torch.zeros(2, 2), 0.0), "epsilon: expected positive"),
         (lambda: sinkhorn(torch.zeros(2, 2), math.nan), "epsilon: expected positive"),
         (lambda: sinkhorn(torch.zeros(3, 2, 2), torch.ones(2)), "epsilon: expected a number or shape"),
-        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, tolerance=0), "tolerance"),
-        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, max_iterations=0), "max_iterations"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, scaling=Scaling(tolerance=0)), "tolerance"),
+        (lambda: sinkhorn(torch.zeros(2, 2), 1.0, scaling=Scaling(max_iterations=0)), "max_iterations"),
         (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.int64), 1.0), "cost: expected a float32"),
         (lambda: sinkhorn(torch.zeros(2, 2, dtype=torch.float16), 1.0), "cost: expected a float32"),
         (lambda: sinkhorn(torch.zeros(2), 1.0), "cost: expected a float32"),

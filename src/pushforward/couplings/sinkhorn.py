@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..plans import EntropicPlan, sinkhorn
+from ..plans import EntropicPlan, Scaling, sinkhorn
 from ..plans.cost import check_table, moved_together, squared_distances
 from ..plans.entropic import warn_of
 from ..rows import Rows, both_sides, masses_of
@@ -99,8 +99,7 @@ class SinkhornOT(Coupling):
             self.epsilon * cost.new_tensor(unit),
             a,
             b,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
+            scaling=Scaling(tolerance=self.tolerance, max_iterations=self.max_iterations),
         )
         self._warned = self._warned or warn_of(plan)
         partners = plan.partners([generator for _, _, generator in batches])

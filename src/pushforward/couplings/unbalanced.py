@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ..plans import unbalanced
+from ..plans import Scaling, unbalanced
 from ..plans.entropic import warn_of
 from ..rows import Rows, both_sides, masses_of
 from .base import Coupling, Pairing
@@ -67,8 +67,7 @@ class UnbalancedOT(Coupling):
             rho,
             a,
             b,
-            tolerance=self.tolerance,
-            max_iterations=self.max_iterations,
+            scaling=Scaling(tolerance=self.tolerance, max_iterations=self.max_iterations),
         )
         self._warned = self._warned or warn_of(plan)
         info = {"mass": float(plan.mass()), **figures(plan[None])[0]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -16,6 +16,25 @@ CHUNK = 2**22
 
 
 @dataclass(frozen=True)
+class Ended:
+    """How the search of an entropic plan, or of a batch of them, ended.
+
+    iterations: ``(*batch,)``, how often both potentials were updated.
+    marginal_error: ``(*batch,)``, the L1 distance of the columns' masses from what they should be, as a
+        share of the total; the rows' masses are right by construction.
+    converged: ``(*batch,)``, whether that is within the tolerance.
+    """
+
+    iterations: Tensor
+    marginal_error: Tensor
+    converged: Tensor
+
+    def __getitem__(self, k: int | None) -> Ended:
+        """Of plan ``k`` of a batch; None makes a batch of one."""
+        return Ended(self.iterations[k], self.marginal_error[k], self.converged[k])
+
+
+@dataclass(frozen=True)
 class EntropicPlan:
     """P_ij = a_i b_j exp((f_i + g_j - C_ij) / epsilon), for one plan or a batch of them.
 
@@ -24,10 +43,7 @@ class EntropicPlan:
     epsilon: ``(*batch,)``, the regularisation in the units of the cost.
     log_rows: ``(*batch, n)``, the logarithm of the mass sum_j P_ij of each row: far apart, where little is
         worth moving at all, the masses themselves may be smaller than any number.
-    iterations: ``(*batch,)``, how often both potentials were updated.
-    marginal_error: ``(*batch,)``, the L1 distance of the columns' masses from what they should be, as a
-        share of the total; the rows' masses are right by construction.
-    converged: ``(*batch,)``, whether that is within the tolerance.
+    ended: how its search ended.
 
     The plan itself is computed when asked for; figures and draws take it a block of rows at a time.
     """
@@ -39,9 +55,22 @@ class EntropicPlan:
     b: Tensor
     epsilon: Tensor
     log_rows: Tensor
-    iterations: Tensor
-    marginal_error: Tensor
-    converged: Tensor
+    ended: Ended
+
+    @property
+    def iterations(self) -> Tensor:
+        """``(*batch,)``, see :class:`Ended`."""
+        return self.ended.iterations
+
+    @property
+    def marginal_error(self) -> Tensor:
+        """``(*batch,)``, see :class:`Ended`."""
+        return self.ended.marginal_error
+
+    @property
+    def converged(self) -> Tensor:
+        """``(*batch,)``, see :class:`Ended`."""
+        return self.ended.converged
 
     def __getitem__(self, k: int | None) -> EntropicPlan:
         """Plan ``k`` of a batch; None makes a batch of one."""
@@ -117,15 +146,8 @@ class EntropicPlan:
         start = random.uniform((1,), generator, torch.float64).to(device)
         level = (torch.arange(count, device=device) + start) / count * cumulative[-1]
         row = torch.searchsorted(cumulative, level, right=True).clamp(max=len(cumulative) - 1)
-        taken = EntropicPlan(
-            **{
-                **vars(self),
-                "f": self.f[row],
-                "a": self.a[row],
-                "log_rows": self.log_rows[row],
-                "cost": self.cost[row],
-            }
-        )
+        of_row = {name: getattr(self, name)[row] for name in ("f", "a", "log_rows", "cost")}
+        taken = replace(self, **of_row)
         return torch.stack([row, taken.partners(generator)], 1)
 
     def _blocks(self) -> Iterator[tuple[int, slice, Tensor, Tensor]]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from .entropic import EntropicPlan
+from .entropic import Ended, EntropicPlan
 
 #: Updates of both potentials between two exact ones.
 WINDOW = 16
@@ -59,18 +60,42 @@ def check_sums(a: Tensor, b: Tensor) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Scaling:
+    """How the potentials of entropic plans are found, and when the search stops.
+
+    tolerance: when to stop, on the L1 error of the marginals of each plan.  The mean cost may then be off by
+        this share of the range of the costs.  None: 1e-3, and 1e-4 for an epsilon below a thousandth of the
+        range, where the mean cost is a small part of it.
+    max_iterations: where to stop otherwise; rounded up to a multiple of 16.  None: after 10,000, with a
+        UserWarning; a given limit is left to the caller, who sees ``converged``.
+    anneal: begin with a larger epsilon and lower it.  Not done where ``init`` is given.
+    relax: over-relax the updates, as far as the observed rate of convergence suggests.
+    init: potentials (f, g) to start from.
+
+    Raises ValueError for a tolerance or a number of iterations that is not positive.
+
+    >>> Scaling(tolerance=0.0)
+    Traceback (most recent call last):
+    ValueError: tolerance: expected a positive number, got 0.0
+    """
+
+    tolerance: float | None = None
+    max_iterations: int | None = None
+    anneal: bool = True
+    relax: bool = True
+    init: tuple[Tensor, Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("tolerance", "max_iterations"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise ValueError(f"{name}: expected a positive number, got {value}")
+
+
 @torch.no_grad()
 def scale(
-    cost: Tensor,
-    epsilon: float | Tensor,
-    rho: float,
-    a: Tensor,
-    b: Tensor,
-    tolerance: float | None,
-    max_iterations: int | None,
-    anneal: bool,
-    relax: bool,
-    init: tuple[Tensor, Tensor] | None,
+    cost: Tensor, epsilon: float | Tensor, rho: float, a: Tensor, b: Tensor, scaling: Scaling
 ) -> EntropicPlan:
     """The loop behind :func:`sinkhorn` (``rho`` infinite) and :func:`~pushforward.plans.unbalanced`.
 
@@ -78,27 +103,13 @@ def scale(
     rho / (rho + epsilon); row i then has the mass a_i exp(-f_i / rho).  Columns likewise.
     """
     batch, (n, m) = cost.shape[:-2], cost.shape[-2:]
-    max_iterations = LIMIT if max_iterations is None else max_iterations
-    for name, value in (("tolerance", tolerance), ("max_iterations", max_iterations)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a positive number, got {value}")
-    target = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
-    if target.shape not in ((), batch):
-        raise ValueError(f"epsilon: expected a number or shape {tuple(batch)}, got {tuple(target.shape)}")
-    if not bool(((target > 0) & target.isfinite()).all()):
-        raise ValueError(f"epsilon: expected positive numbers, got {epsilon}")
-    if not bool(cost.isfinite().all()):
-        raise ValueError("cost: expected finite numbers")
-    whole, target = cost.reshape(-1, n, m), target.expand(batch).reshape(-1)
-    if tolerance is None:
-        small = target < FINE * (whole.amax((1, 2)) - whole.amin((1, 2)))
-        allowed = torch.where(small, 0.1 * TOLERANCE, TOLERANCE).to(cost)
-    else:
-        allowed = torch.full_like(target, tolerance)
-    loop = _Loop(whole, target, rho, a.reshape(-1, n), b.reshape(-1, m), relax)
-    if init is not None:
-        loop.f, loop.g = (v.to(cost).expand(*batch, k).reshape(-1, k) for v, k in zip(init, (n, m)))
-    elif anneal:
+    limit = LIMIT if scaling.max_iterations is None else scaling.max_iterations
+    whole, target = cost.reshape(-1, n, m), _regularisation(cost, epsilon).expand(batch).reshape(-1)
+    allowed = _allowed(whole, target, scaling.tolerance)
+    loop = _Loop(whole, target, rho, a.reshape(-1, n), b.reshape(-1, m), scaling.relax)
+    if scaling.init is not None:
+        loop.f, loop.g = (v.to(cost).expand(*batch, k).reshape(-1, k) for v, k in zip(scaling.init, (n, m)))
+    elif scaling.anneal:
         spread = whole.mean((1, 2)) - whole.amin((1, 2))
         loop.epsilon = torch.maximum(target, spread)
 
@@ -108,10 +119,10 @@ def scale(
     error = cost.new_zeros(plans)
     live, done = torch.arange(plans, device=cost.device), 0
     while True:
-        if done >= max_iterations:
+        if done >= limit:
             loop.epsilon = loop.target
         mismatch = loop.absorb()
-        stop = (loop.epsilon <= loop.target) & ((mismatch <= allowed[live]) | (done >= max_iterations))
+        stop = (loop.epsilon <= loop.target) & ((mismatch <= allowed[live]) | (done >= limit))
         if bool(stop.any()):
             at = live[stop]
             f[at], g[at], log_rows[at] = loop.f[stop], loop.g[stop], loop.log_rows[stop]
@@ -122,12 +133,30 @@ def scale(
             loop = loop.keep(~stop)
         loop.window()
         done += WINDOW
-    shaped = [
-        v.reshape((*batch, *v.shape[1:])) for v in (f, g, log_rows, iterations, error, error <= allowed)
-    ]
-    return EntropicPlan(
-        shaped[0], shaped[1], cost, a, b, target.reshape(batch), shaped[2], shaped[3], shaped[4], shaped[5]
-    )
+    found = (f, g, log_rows, iterations, error, error <= allowed)
+    f, g, log_rows, *ended = (v.reshape((*batch, *v.shape[1:])) for v in found)
+    return EntropicPlan(f, g, cost, a, b, target.reshape(batch), log_rows, Ended(*ended))
+
+
+def _regularisation(cost: Tensor, epsilon: float | Tensor) -> Tensor:
+    """``epsilon`` as a tensor () or of the shape of the batch.  Raises ValueError for a wrong one or cost."""
+    batch = cost.shape[:-2]
+    target = torch.as_tensor(epsilon, dtype=cost.dtype, device=cost.device)
+    if target.shape not in ((), batch):
+        raise ValueError(f"epsilon: expected a number or shape {tuple(batch)}, got {tuple(target.shape)}")
+    if not bool(((target > 0) & target.isfinite()).all()):
+        raise ValueError(f"epsilon: expected positive numbers, got {epsilon}")
+    if not bool(cost.isfinite().all()):
+        raise ValueError("cost: expected finite numbers")
+    return target
+
+
+def _allowed(cost: Tensor, epsilon: Tensor, tolerance: float | None) -> Tensor:
+    """The error of the marginals at which each plan ``(plans, n, m)`` is done."""
+    if tolerance is not None:
+        return torch.full_like(epsilon, tolerance)
+    small = epsilon < FINE * (cost.amax((1, 2)) - cost.amin((1, 2)))
+    return torch.where(small, 0.1 * TOLERANCE, TOLERANCE).to(cost)
 
 
 class _Loop:

@@ -7,7 +7,7 @@ import math
 from torch import Tensor
 
 from .entropic import EntropicPlan, warn_of
-from .scaling import masses, scale
+from .scaling import Scaling, masses, scale
 
 
 def unbalanced(
@@ -16,12 +16,7 @@ def unbalanced(
     rho: float,
     a: Tensor | None = None,
     b: Tensor | None = None,
-    *,
-    tolerance: float | None = None,
-    max_iterations: int | None = None,
-    anneal: bool = True,
-    relax: bool = True,
-    init: tuple[Tensor, Tensor] | None = None,
+    scaling: Scaling = Scaling(),  # noqa: B008 - it is frozen
 ) -> EntropicPlan:
     """min over P >= 0 of sum P_ij C_ij + epsilon KL(P | a b^T) + rho KL(P 1 | a) + rho KL(P^T 1 | b).
 
@@ -39,7 +34,7 @@ def unbalanced(
     if not 0 < rho < math.inf:
         raise ValueError(f"rho: expected a positive finite number, got {rho}")
     a, b = masses(a, cost, -2, "a"), masses(b, cost, -1, "b")
-    plan = scale(cost, epsilon, rho, a, b, tolerance, max_iterations, anneal, relax, init)
-    if max_iterations is None:
+    plan = scale(cost, epsilon, rho, a, b, scaling)
+    if scaling.max_iterations is None:
         warn_of(plan)
     return plan

@@ -112,13 +112,12 @@ def log_prob(
     up are nan.  Raises ValueError where the flow has no density, RuntimeError where the solver fails.
     """
     inner = loaded.inner
-    if not loaded.invertible:
-        raise ValueError(f"a {type(loaded.flow).__name__} cannot be run backwards, so it has no density")
+    if loaded.flow.density == "none":
+        raise ValueError(f"a {type(loaded.core).__name__} runs one way: it has no inverse and no density")
     generator = loaded.generator("log_prob", *parts)
     if inner is None:
-        return cast(InvertibleFlow, loaded.flow).log_prob(
-            x.to(loaded.device), condition, generator
-        ).double().cpu(), 0.0
+        flow = cast(InvertibleFlow, loaded.flow)
+        return flow.log_prob(x.to(loaded.device), condition, generator).double().cpu(), 0.0
     out, total = [], 0.0
     for index in torch.arange(len(x)).split(CHUNK):
         given = condition_to(take_condition(condition, index), loaded.device)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
 
-from ..flows import ContinuousFlow, Flow, InvertibleFlow, Transformed
+from ..flows import ContinuousFlow, Flow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..recipes import Run
 from ..rows import Rows
+from ..solvers import ODE
 from ..tensors import Condition, condition_length, event_size, join_conditions, take_condition
 from .budget import Budget
 from .left_out import LeftOut
@@ -84,22 +85,22 @@ class LoadedRun:
     @property
     def outer(self) -> Transformed | None:
         """The flow as far as it has preprocessing, None where there is none."""
-        return self.flow if isinstance(self.flow, Transformed) else None
+        return None if self.flow.preprocess is None else cast(Transformed, self.flow)
 
     @property
     def core(self) -> Flow:
         """The flow inside the preprocessing."""
-        return self.flow if self.outer is None else self.outer.flow
+        return self.flow.core
 
     @property
     def inner(self) -> ContinuousFlow | None:
         """The continuous flow inside the preprocessing, None where there is none."""
-        return self.core if isinstance(self.core, ContinuousFlow) else None
+        return cast(ContinuousFlow, self.core) if self.core.equation is ODE else None
 
     @property
     def invertible(self) -> bool:
         """Whether the flow also runs backwards."""
-        return isinstance(self.core, InvertibleFlow)
+        return self.flow.invertible
 
     @property
     def dequantised(self) -> bool:

@@ -59,7 +59,9 @@ def moons(seed: int, rows: int, judged: int, **options: Any) -> dict[str, Any]:
     anomalous = np.random.default_rng(3 * seed + 2).uniform(x.min(0), x.max(0), (judged, 2))
     distribution = TwoMoons(0.1)
     start = time.process_time()
-    flow = FlowOutlierDetector("nsf", contamination=CONTAMINATION, noise=0.0, random_state=seed, **options)
+    flow = FlowOutlierDetector(
+        "nsf", contamination=CONTAMINATION, options={"noise": 0.0}, random_state=seed, **options
+    )
     flow.fit(x)
     seconds = time.process_time() - start
 

@@ -126,11 +126,8 @@ def ours(train: np.ndarray, steps: int, bins: int, base: str) -> tuple[float, An
     density = FlowDensity(
         f"nsf-ar,layers={LAYERS},bins={bins},width={WIDTH}",
         steps=steps,
-        options={"base": base},
-        batch_size=BATCH,
-        lr=LR,
+        options={"base": base, "batch": BATCH, "lr": LR, "patience": VALIDATIONS},
         holdout=HOLDOUT,
-        patience=VALIDATIONS,
         random_state=0,
     ).fit(train)
     count = sum(p.numel() for p in density.flow_.parameters())

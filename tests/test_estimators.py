@@ -58,9 +58,11 @@ def test_check_estimator(estimator) -> None:
 
 @pytest.mark.parametrize("method", ["nsf,layers=2,width=16", "maf", "fm"])
 def test_learns_a_normal_law_in_data_units(normal: np.ndarray, method: str) -> None:
-    options = {"network": "mlp,width=32,depth=2", "solver": "rk4,steps=8"} if method == "fm" else None
-    steps, lr = (400, 1e-2) if method == "fm" else (60, 2e-3)
-    density = FlowDensity(method, options=options, steps=steps, lr=lr, random_state=0).fit(normal)
+    options: dict[str, Any] = {"lr": 2e-3}
+    if method == "fm":
+        options = {"network": "mlp,width=32,depth=2", "solver": "rk4,steps=8", "lr": 1e-2}
+    steps = 400 if method == "fm" else 60
+    density = FlowDensity(method, options=options, steps=steps, random_state=0).fit(normal)
     distribution = stats.multivariate_normal([1e4, -2.0], [[100.0, 0.6], [0.6, 0.01]])
     new = distribution.rvs(500, random_state=1)
     # 240 rows determine a normal distribution up to 5 / 480 = 0.01 nats; the rest is what a short training
@@ -102,7 +104,7 @@ def test_held_out_scores_are_those_of_rows_not_trained_on(normal: np.ndarray) ->
     # rows that the whitening, hence the training, has not seen move nothing but these scores
     moved = normal.copy()
     moved[held] += 0.1
-    again = FlowDensity(**{**FAST, "patience": None}, holdout=0.3)
+    again = FlowDensity(**FAST, options={"patience": None}, holdout=0.3)
     before, after = again.fit(normal).flow_.bijection, again.fit(moved).flow_.bijection
     torch.testing.assert_close(after.covariance, before.covariance, rtol=0, atol=0)
     assert len(FlowDensity(**FAST, holdout=0.0).fit(normal).held_out_scores_) == 0
@@ -340,8 +342,11 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
         ({"contamination": 0.5}, r"contamination: expected a share in \(0, 0.5\), got 0.5"),
         ({"contamination": 0.0}, "contamination"),
         ({"folds": 1}, "folds: expected 0 or at least 2, got 1"),
-        ({"noise": "silverman"}, "noise: expected a number >= 0, auto or scott, got 'silverman'"),
-        ({"noise": -1.0}, "noise"),
+        (
+            {"options": {"noise": "silverman"}},
+            "noise: expected a number >= 0, auto or scott, got 'silverman'",
+        ),
+        ({"options": {"noise": -1.0}}, "noise"),
         ({"method": "nfs"}, "did you mean 'nsf'"),
         ({"method": "fm,layers=3"}, "only normalizing flows take options"),
         ({"options": {"wight": 1}}, "options: .*wight"),

@@ -19,9 +19,6 @@ CONFIGURATION = ("config.py", "settings.py", "data/settings.py", "cli/train.py")
 EXCEPTIONS = {
     "data/raw.py:Raw": "a record of what was read, filled by name; readers fill few of its fields",
     "data/schema.py:Schema": "an entry of data.json each, which folders of older versions have too",
-    "estimators/density.py:FlowDensity.__init__": "scikit-learn takes every parameter by a name of its own",
-    "estimators/outliers.py:FlowOutlierDetector.__init__": "as FlowDensity",
-    "estimators/fitting.py:Settings": "what both estimators take, in one dataclass",
     "recipes/open.py:Run": "a record of what a run folder holds, a field for each file",
 }
 #: What is longer and is still to be divided.

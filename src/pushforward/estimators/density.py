@@ -8,20 +8,20 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, DensityMixin, TransformerMixin
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ..data.split import split
 from ..random import seeded
 from .checks import check_rows, check_table, seed_of
-from .fitting import Settings, by_chunks, learn
+from .fitting import Learner, by_chunks
 
 #: Below this many rows none is held out.
 FEW = 20
 
 
-class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, BaseEstimator):
+class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixin, Learner):
     """The density of a table of numbers, learnt by a flow.
 
     log p(x) = log p_source(z) + log|det dz/dx| with z the latent point of x, in nats and the units of ``X``;
@@ -33,12 +33,12 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         method: name of a recipe that has a density (``pushforward methods``): a normalizing flow, with
             options as in ``nsf,layers=4``, or flow matching such as ``fm`` and ``ot-cfm``.  For a single
             column ``nsf-ar`` replaces flows of coupling layers, which need two.
-        options: more settings by the names of the flags: ``{"solver": "rk4,steps=20", "base": "student-t"}``.
+        options: more settings by the names of the flags: ``{"solver": "rk4,steps=20", "lr": 1e-3, "batch":
+            64, "patience": 0}``; what is not given is chosen by the numbers of rows and columns.
         noise: deviations of the normal noise added to rows in training; the density is then that of data with
             noise.  ``auto``: a little noise in columns where one value repeats, see the flag ``--noise``.
         holdout: share of rows held out, for ``held_out_scores_``; none with 0, or below 20 rows.
-        steps, batch_size, lr, weight_decay, patience: see the flags; None: chosen by the numbers of rows and
-            columns.  With patience 0 the last weights are kept.
+        steps: of the training; None: chosen by the numbers of rows and columns.
         random_state: seed of the split, the weights and the batches; an integer means what ``--seed`` means.
 
     Attributes: ``flow_`` (a :class:`~pushforward.flows.Transformed`), ``run_`` (the summary of the training),
@@ -54,7 +54,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     ((3,), (4, 2))
     """
 
-    flow_: Any
     n_features_in_: int
 
     def __init__(
@@ -65,10 +64,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         noise: float | str = "auto",
         holdout: float = 0.2,
         steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        weight_decay: float | None = None,
-        patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.method = method
@@ -76,10 +71,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         self.noise = noise
         self.holdout = holdout
         self.steps = steps
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.patience = patience
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -88,19 +79,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         seed = seed_of(self.random_state)
         share = 0.0 if len(x) < FEW else self.holdout
         parts = split(len(x), share, seed)
-        settings = Settings(
-            method=self.method,
-            options=self.options,
-            noise=self.noise,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            seed=seed,
-        )
-        fitted = learn(x, weight, parts, settings)
-        self.flow_, self.run_ = fitted.flow, fitted.run.summary
+        self._learn(x, weight, parts, noise=self.noise, seed=seed)
         self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[parts[1].numpy()])
         self._n_features_out = x.shape[1]
         return self

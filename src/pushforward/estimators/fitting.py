@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from .. import registry
@@ -22,22 +23,6 @@ from ..rows import Rows
 CHUNK = 4096
 
 
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """The settings of a fit; None is chosen as on the command line."""
-
-    method: str = "fm"
-    options: Mapping[str, Any] | None = None
-    noise: float | str = "auto"
-    steps: int | None = None
-    batch_size: int | None = None
-    lr: float | None = None
-    weight_decay: float | None = None
-    patience: int | None = None
-    folds: int | None = None
-    seed: int = 0
-
-
 @dataclass(frozen=True)
 class Fitted:
     """A flow in data units and float64, its run, and log-densities ``(n,)`` of training rows under flows that
@@ -48,15 +33,35 @@ class Fitted:
     crossed: np.ndarray | None
 
 
+class Learner(BaseEstimator):
+    """What estimators made of a flow share: their settings, and how the flow is learnt.
+
+    Attributes: ``flow_`` and ``run_``, the flow and the summary of its training.
+    """
+
+    flow_: Any
+    method: str
+    options: Mapping[str, Any] | None
+    steps: int | None
+
+    def _learn(
+        self, x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], **settings: Any
+    ) -> Fitted:
+        """Fit ``flow_`` to rows as :func:`learn` does; ``options`` override ``settings``."""
+        config = configuration(self.method, {"steps": self.steps, **settings}, self.options or {})
+        fitted = learn(x, weight, parts, config)
+        self.flow_, self.run_ = fitted.flow, fitted.run.summary
+        return fitted
+
+
 def learn(
-    x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], settings: Settings
+    x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], config: RunConfig
 ) -> Fitted:
     """A flow of the rows of ``x`` ``(n, d)``, ready to score.
 
     ``parts`` are the indices of rows to train on and of rows that are held out.  Raises ValueError for
     settings that do not fit and a method whose flow has no density.
     """
-    config = configuration(settings)
 
     def chosen(index: Tensor) -> Rows:
         rows = index.numpy()
@@ -83,39 +88,30 @@ def learn(
         raise KeyboardInterrupt
     flow = run.flow.flow.double()
     if not flow.invertible:
-        raise ValueError(f"method: {settings.method!r} makes a {type(flow).__name__}, which has no density")
+        raise ValueError(
+            f"method: {config.model.method!r} makes a {type(flow).__name__}, which has no density"
+        )
     scores = run.crossed()
     whole = Transformed(flow, run.flow.bijection, torch.float64).eval()
     return Fitted(whole, run, None if scores is None else scores.numpy())
 
 
-def configuration(settings: Settings) -> RunConfig:
-    """The configuration for :func:`pushforward.train`, which chooses what is None.
+def configuration(method: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
+    """What :func:`pushforward.train` is asked for; what is None is left to it.
 
     Raises ValueError for an unknown method or option.
     """
-    name, _, rest = settings.method.partition(",")
-    method = registry.lookup("method", name)
-    given: dict[str, Any] = {
-        "method": name,
-        "noise": settings.noise,
-        "steps": settings.steps,
-        "batch": settings.batch_size,
-        "lr": settings.lr,
-        "weight_decay": settings.weight_decay,
-        "patience": settings.patience,
-        "folds": settings.folds,
-        "seed": settings.seed,
-    }
+    name, _, rest = method.partition(",")
+    known, given = registry.lookup("method", name), {"method": name, "noise": "auto", **settings}
     if rest:
-        if "flow" not in method.defaults:
+        if "flow" not in known.defaults:
             raise ValueError(
-                f"method: only normalizing flows take options in their name, got {settings.method!r}; "
+                f"method: only normalizing flows take options in their name, got {method!r}; "
                 "see the argument options"
             )
-        given["flow"] = settings.method
+        given["flow"] = method
     try:
-        return RunConfig.of("table", **{**given, **(settings.options or {})})
+        return RunConfig.of("table", **{**given, **options})
     except ValueError as error:
         raise ValueError(f"options: {error}") from None
 

@@ -8,14 +8,14 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, OutlierMixin
+from sklearn.base import OutlierMixin
 from sklearn.utils.metaestimators import available_if
 
 from ..data.noise import SMALL
 from ..data.split import split
 from ..recipes.sizes import FOLDS
 from .checks import check_rows, check_table, seed_of
-from .fitting import Settings, by_chunks, learn
+from .fitting import Learner, by_chunks
 from .tails import Columns, Combined
 
 #: Fewer rows than this give no held-out scores that a threshold could be read off.
@@ -28,7 +28,7 @@ def _for_outliers(detector: FlowOutlierDetector) -> bool:
     return True
 
 
-class FlowOutlierDetector(OutlierMixin, BaseEstimator):
+class FlowOutlierDetector(OutlierMixin, Learner):
     """Find outliers: rows of low density under a flow.
 
     The density is that of a flow of all rows.  Below 2,000 rows cross-validation chooses its steps and gives
@@ -36,8 +36,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
     out for that.  Not every outlier has a low density: see the guide on estimators.
 
     Arguments:
-        method, options, steps, batch_size, lr, weight_decay, patience, random_state: see
-            :class:`FlowDensity`.
+        method, options, steps, random_state: see :class:`FlowDensity`; ``options`` have its ``noise``, too.
         criterion: ``density``, the log-density in nats; ``combined``, the log of a share of normal rows that
             are as far out, by density and by single columns together; ``auto``, combined with ``novelty``
             below 2,000 rows, where a joint density is uncertain.
@@ -46,7 +45,6 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
             of the scores of rows under models that were trained without them, so that about the share
             ``contamination`` of new normal rows is flagged.  False: outliers are among the training rows, and
             exactly this share is flagged; only then is there ``fit_predict``.
-        noise: as for :class:`FlowDensity`.
         folds: of the cross-validation; with 0 a fifth of the rows is held out; None: 5 below 2,000 rows.
 
     Attributes: ``offset_`` and ``threshold_`` (the same number: the score below which a row is an outlier),
@@ -71,13 +69,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         contamination: float = 0.05,
         novelty: bool = True,
         options: Mapping[str, Any] | None = None,
-        noise: float | str = "auto",
         folds: int | None = None,
         steps: int | None = None,
-        batch_size: int | None = None,
-        lr: float | None = None,
-        weight_decay: float | None = None,
-        patience: int | None = None,
         random_state: int | np.random.RandomState | None = None,
     ):
         self.method = method
@@ -85,13 +78,8 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         self.contamination = contamination
         self.novelty = novelty
         self.options = options
-        self.noise = noise
         self.folds = folds
         self.steps = steps
-        self.batch_size = batch_size
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.patience = patience
         self.random_state = random_state
 
     def fit(self, X: ArrayLike, y: Any = None, sample_weight: ArrayLike | None = None) -> Self:
@@ -110,20 +98,7 @@ class FlowOutlierDetector(OutlierMixin, BaseEstimator):
         parts = split(n, 0.0 if crossed or n < FEW else 0.2, seed)
         # kernels would sit on outliers among the training rows themselves
         apart = {} if self.novelty else {"source": "normal"}
-        settings = Settings(
-            method=self.method,
-            options={**apart, **(self.options or {})},
-            noise=self.noise,
-            steps=self.steps,
-            batch_size=self.batch_size,
-            lr=self.lr,
-            weight_decay=self.weight_decay,
-            patience=self.patience,
-            folds=folds if crossed else 0,
-            seed=seed,
-        )
-        fitted = learn(x, weight, parts, settings)
-        self.flow_, self.run_ = fitted.flow, fitted.run.summary
+        fitted = self._learn(x, weight, parts, **apart, folds=folds if crossed else 0, seed=seed)
         kept, index = (part.numpy() for part in parts)
         if fitted.crossed is not None:
             held_out, index = fitted.crossed, kept

@@ -28,7 +28,6 @@ class Transformed(InvertibleFlow):
         super().__init__()
         self.flow, self.bijection, self.dtype = flow, bijection, dtype
         self.source, self.condition_shape = flow.source, flow.condition_shape
-        self.invertible = flow.invertible
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:

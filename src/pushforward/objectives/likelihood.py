@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import nn
 
+from ..flows import DensityFlow
 from ..tensors import sum_event, valid_elements
 from .base import Batch, Loss, Objective, Step, model_of
 
@@ -30,7 +33,7 @@ class MaximumLikelihood(Objective):
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         rows = batch.target
-        flow, x, size = model_of(models, "flow"), rows.x, float(rows.x[0].numel())
+        flow, x, size = cast(DensityFlow, model_of(models, "flow")), rows.x, float(rows.x[0].numel())
         if rows.mask is not None:
             valid = valid_elements(rows.mask, x)
             flow, x, size = flow.masked(rows.mask), torch.where(valid, x, 0.0), sum_event(valid).clamp(min=1)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor, nn
 
+from ..flows import InvertibleFlow
 from .base import Batch, Loss, Objective, Step, model_of
 
 #: ``(x, condition) -> (B,)``: a log-density up to a constant
@@ -39,7 +41,7 @@ class ReverseKL(Objective):
         self.log_density = log_density
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        flow, condition = model_of(models, "flow"), batch.target.condition
+        flow, condition = cast(InvertibleFlow, model_of(models, "flow")), batch.target.condition
         if not getattr(flow, "invertible", False):
             raise ValueError(f"models: expected an InvertibleFlow named 'flow', got a {type(flow).__name__}")
         x0 = flow.source.sample(len(batch), condition, step.generator)

@@ -1,0 +1,93 @@
+"""The contract of every registered distribution of times and weighting by time."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy import integrate, stats
+
+from contract import complete
+from pushforward import registry
+from pushforward.fields import PREDICTIONS
+from pushforward.objectives import Step
+from pushforward.paths import Interpolant
+from pushforward.random import seeded
+
+DOUBLE = torch.float64
+#: Options, and the density on [0, 1], up to a factor.
+TIMES = {
+    "uniform": ("", lambda t: np.ones_like(t)),
+    "late": ("power=3", lambda t: (1 - t) ** (1 / 3 - 1)),
+    "logit-normal": (
+        "mean=0.4,std=0.8",
+        lambda t: stats.norm.pdf(np.log(t / (1 - t)), 0.4, 0.8) / (t * (1 - t)),
+    ),
+    "u-shaped": ("a=3", lambda t: np.cosh(3 * (t - 0.5))),
+}
+#: Options, and the weight of the error of a velocity on the linear path, where SNR = (t / (1 - t))^2.
+WEIGHTINGS = {
+    "uniform": ("", lambda t: np.ones_like(t)),
+    "min-snr": ("gamma=2", lambda t: np.minimum(t**2, 2 * (1 - t) ** 2)),
+    "power": ("early=2,late=-1", lambda t: t**2 / (1 - t)),
+}
+
+
+def test_every_distribution_of_times_and_every_weighting_has_a_case() -> None:
+    complete("times", TIMES)
+    complete("weighting", WEIGHTINGS)
+
+
+def create(kind: str, name: str):
+    options = {"times": TIMES, "weighting": WEIGHTINGS}[kind][name][0]
+    return registry.create(kind, f"{name},{options}".rstrip(","))
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_quantiles_invert_the_integral_of_the_density(name: str) -> None:
+    density = TIMES[name][1]
+    total = integrate.quad(density, 0, 1, limit=200)[0]
+    levels = torch.tensor([0.01, 0.2, 0.5, 0.77, 0.99], dtype=DOUBLE)
+    for level, t in zip(levels.tolist(), create("times", name).quantile(levels).tolist()):
+        share = integrate.quad(density, 0, t, limit=200)[0] / total
+        assert share == pytest.approx(level, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_drawn_times_follow_the_density_and_the_generator(name: str) -> None:
+    """Kolmogorov and Smirnov at a level of 0.001; strata only bring draws nearer to the distribution."""
+    times, like = create("times", name), torch.zeros(1, dtype=DOUBLE)
+    step = Step(generator=seeded("times", name))
+    drawn = np.array([float(times.draw(like, step)) for _ in range(2000)])
+    grid = np.linspace(1e-6, 1 - 1e-6, 20_001)
+    weight = TIMES[name][1](grid)
+    whole = integrate.cumulative_trapezoid(weight, grid, initial=0)
+    found = stats.kstest(drawn, lambda t: np.interp(t, grid, whole / whole[-1]))
+    assert found.pvalue > 0.001
+    again = Step(generator=seeded("times", name))
+    assert drawn[0] == float(times.draw(like, again)) and drawn[0] != drawn[1]
+
+
+@pytest.mark.parametrize("name", TIMES)
+def test_a_batch_is_drawn_in_strata_and_keeps_away_from_open_ends(name: str) -> None:
+    times, like = create("times", name), torch.zeros(50, dtype=DOUBLE)
+    edges = times.quantile(torch.linspace(0, 1, 51, dtype=DOUBLE))
+    t = times.draw(like, Step(generator=seeded(1)))
+    assert bool(((t >= edges[:-1]) & (t <= edges[1:])).all())
+    part = times.draw(like[:20], Step(generator=seeded(1), rows=(30, 50)))
+    assert bool(((part >= edges[30:50]) & (part <= edges[31:])).all())
+    away = times.draw(like, Step(generator=seeded(1)), 0.1, (True, False))
+    assert torch.allclose(away, 0.1 + 0.9 * t)
+
+
+@pytest.mark.parametrize("name", WEIGHTINGS)
+def test_a_weight_is_its_formula_and_never_negative(name: str) -> None:
+    weighting, formula = create("weighting", name), WEIGHTINGS[name][1]
+    t = torch.linspace(0.05, 0.95, 19, dtype=DOUBLE)
+    point = Interpolant().sample(t, torch.zeros(19, 1, dtype=DOUBLE), torch.ones(19, 1, dtype=DOUBLE))
+    np.testing.assert_allclose(weighting(point, "velocity").flatten().numpy(), formula(t.numpy()), rtol=1e-12)
+    for prediction in PREDICTIONS:
+        weight = weighting(point, prediction)
+        assert weight.dtype == DOUBLE and bool((weight >= 0).all()) and bool(weight.isfinite().all())
+    ends = formula(np.array([1e-12, 1 - 1e-12]))
+    assert weighting.open_ends == tuple(ends > 1e6)

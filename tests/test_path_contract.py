@@ -85,7 +85,7 @@ def test_the_marginal_of_a_normal_target_is_normal_and_moves_with_the_field_of_t
     """x_t ~ N(m, v) with m = alpha 2 and v = 0.25 alpha^2 + s^2; its field is m' + v' (x - m) / (2 v)."""
     path = paths()[name]
     mean, deviation = 2.0, 0.5
-    target = GaussianMixture(torch.tensor([[mean]], dtype=torch.float64), deviation**2)
+    target = GaussianMixture(torch.tensor([[mean]], dtype=torch.float64), deviation)
     oracle = GaussianMixtureOracle(target.double(), path)
     x = torch.linspace(-1, 3, 5, dtype=torch.float64)[:, None]
 

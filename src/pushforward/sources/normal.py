@@ -60,15 +60,15 @@ class MaskedNormal(Source):
 
     def __init__(self, normal: Normal, mask: Tensor):
         super().__init__()
-        self.normal, self.mask, self.event_shape = normal, mask, normal.event_shape
+        self.inner, self.mask, self.event_shape = normal, mask, normal.event_shape
 
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return torch.where(self.mask, self.normal.sample(n, condition, generator), 0.0)
+        return torch.where(self.mask, self.inner.sample(n, condition, generator), 0.0)
 
     def log_prob(self, x: Tensor, condition: Condition | None = None) -> Tensor:
-        scale = self.normal.scale.to(x)
-        z = (x - self.normal.loc.to(x)) / scale
+        scale = self.inner.scale.to(x)
+        z = (x - self.inner.loc.to(x)) / scale
         each = 0.5 * (z.square() + math.log(2 * math.pi)) + scale.log()
         return -sum_event(torch.where(self.mask, each, 0.0))

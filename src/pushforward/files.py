@@ -30,12 +30,12 @@ __all__ = [
     "check_writable",
     "checksum",
     "ensure_folder",
-    "is_leaving",
     "json_of",
     "read_facts",
     "read_header",
     "read_json",
     "read_tensors",
+    "read_text",
     "remove",
     "replacing",
     "summed",
@@ -54,6 +54,7 @@ ENTRY, SUM = "pushforward", "sum"
 #: Bytes of a name, without its suffix, that that of a file on its way to it keeps.
 LONGEST_STEM = 160
 
+#: What :func:`replacing` calls a file that it has not finished.
 _LEAVING = re.compile(r"\..+\.[0-9a-f]{8}\.partial(\.[a-z]+)?")
 
 
@@ -122,15 +123,6 @@ def check_writable(path: Path) -> None:
 _NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
-def is_leaving(name: str) -> bool:
-    """Whether ``name`` is that of a file which :func:`replacing` had not finished when it was killed.
-
-    >>> is_leaving(".config.0a1b2c3d.partial.json"), is_leaving("config.json")
-    (True, False)
-    """
-    return _LEAVING.fullmatch(name) is not None
-
-
 def tidy(folder: Path, stem: str = "") -> None:
     """Delete what writes that were cut off have left in ``folder`` itself, which nobody writes to now.
 
@@ -138,7 +130,7 @@ def tidy(folder: Path, stem: str = "") -> None:
     """
     if folder.is_dir() and not folder.is_symlink():
         for entry in [*folder.iterdir()]:
-            ours = is_leaving(entry.name) and entry.name.startswith(f".{stem}")
+            ours = _LEAVING.fullmatch(entry.name) and entry.name.startswith(f".{stem}")
             if ours and entry.is_file() and not entry.is_symlink():
                 remove(entry)
 
@@ -246,21 +238,24 @@ def check_file(path: Path) -> int:
 
 
 def read_json(path: Path) -> Any:
-    """The plain data of a JSON file.
+    """The plain data of a JSON file.  Raises errors of :func:`read_text` and of :func:`json_of`."""
+    return json_of(read_text(path), str(path))
+
+
+def read_text(path: Path, errors: str = "strict") -> str:
+    """The text of a file in UTF-8; ``errors`` says what becomes of bytes that are none.
 
     Raises FileNotFoundError where there is none, and ValueError, which names the file, for what is no regular
-    file, larger than :data:`LARGEST_JSON`, nested deeper than :data:`DEEPEST`, or no JSON.
+    file, larger than :data:`LARGEST_JSON`, or cannot be read.
     """
     try:
-        size = check_file(path)
-        if size > LARGEST_JSON:
+        if (size := check_file(path)) > LARGEST_JSON:
             raise ValueError(f"{path}: damaged ({size / 2**20:,.0f} MiB of JSON)")
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors=errors)
     except FileNotFoundError:
         raise
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"{path}: damaged ({error})") from None
-    return json_of(text, str(path))
 
 
 def json_of(text: str, where: str) -> Any:

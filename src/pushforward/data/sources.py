@@ -75,9 +75,10 @@ def open_source(
 
 
 def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Raw:
-    module, _, attribute = DATASETS[name].target.partition(":")
+    entry = DATASETS[name]
+    module, _, attribute = entry.target.partition(":")
     function = getattr(importlib.import_module(module), attribute)
-    if not module.endswith(".toys"):
+    if not entry.drawn:
         if rows is not None:
             raise ValueError(f"rows: {name!r} has a fixed number of rows; leave it out")
         return function()

@@ -15,6 +15,7 @@ class Entry:
 
     small: options for tables of few rows.  one_column: the name of the entry that replaces it for tables of a
     single column.  own_source: whether its hidden variables or its shape determine the source.
+    drawn: whether a data set is drawn, with as many rows as are asked for.
     """
 
     target: str
@@ -23,6 +24,7 @@ class Entry:
     small: str = ""
     one_column: str = ""
     own_source: bool = False
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,20 +60,16 @@ class Kind:
 
 
 def table(
-    module: str,
-    *lines: tuple[str, str, str] | tuple[str, str, str, str],
-    small: str = "",
-    one_column: str = "",
-    own_source: bool = False,
+    module: str, *lines: tuple[str, str, str] | tuple[str, str, str, str], **common: Any
 ) -> dict[str, Entry]:
     """The entries of ``lines``, each a name, a class of ``module``, what it is, and its paper.
+
+    common: what else holds of all of them.
 
     >>> table("pushforward.solvers", ("rk4", "RK4", "fourth order, fixed steps", "Kutta 1901"))["rk4"].target
     'pushforward.solvers:RK4'
     """
     return {
-        name: Entry(
-            f"{module}:{target}", summary, *paper, small=small, one_column=one_column, own_source=own_source
-        )
+        name: Entry(f"{module}:{target}", summary, *paper, **common)
         for name, target, summary, *paper in lines
     }

@@ -18,6 +18,7 @@ DATASETS = {
         ("swissroll", "swissroll", "the side of a Swiss roll"),
         ("scurve", "scurve", "the letter S"),
         ("gaussian", "gaussian", "one correlated normal distribution"),
+        drawn=True,
     ),
     **table(
         "pushforward.data.builtin",

@@ -193,7 +193,7 @@ def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source
         )
     seed = derive_seed(recipe.seed, "source") % 2**31
     entry = DATASETS.get(d.source)
-    rows = d.rows if entry is not None and ".toys:" in entry.target else None
+    rows = d.rows if entry is not None and entry.drawn else None
     columns, exclude = (d.columns, d.exclude) if entry is None else ((), ())
     try:
         found = load_data(

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..contents import Row
-from ..files import LARGEST_JSON, append_line, check_file, json_of, remove, write_text
+from ..files import append_line, json_of, read_text, remove, write_text
 from ..typed import as_type
 
 if TYPE_CHECKING:
@@ -33,14 +33,9 @@ def read_metrics(folder: Path, most: int | None = None) -> list[dict[str, Any]]:
     """
     path = folder / METRICS
     try:
-        check_file(path)
-        if path.stat().st_size > LARGEST_JSON:
-            raise ValueError(f"{path}: damaged ({path.stat().st_size / 2**20:,.0f} MiB)")
-        lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = read_text(path, errors="replace").split("\n")
     except FileNotFoundError:
         return []
-    except OSError as error:
-        raise ValueError(f"{path}: damaged ({error})") from None
     if most is not None and len(lines) > most:
         lines = [*lines[:most], ""]
     rows: list[dict[str, Any]] = []

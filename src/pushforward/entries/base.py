@@ -70,6 +70,6 @@ def table(
     'pushforward.solvers:RK4'
     """
     return {
-        name: Entry(f"{module}:{target}", summary, *paper, **common)
+        name: Entry(f"{module}:{target}", summary, "".join(paper), **common)
         for name, target, summary, *paper in lines
     }

@@ -32,6 +32,17 @@ from .text_tables import open_text
 PIECE = 65_536
 
 
+@dataclass(frozen=True)
+class _How:
+    """How new data are read: pieces of ``rows``, and gigabytes of one piece and, where set, of all."""
+
+    schema: Schema
+    need_condition: bool
+    rows: int
+    max_size: float
+    limit: float | None
+
+
 def read_rows(
     source: Source, schema: Schema, need_condition: bool = True, max_size: float = MAX_SIZE
 ) -> Rows:
@@ -45,7 +56,7 @@ def read_rows(
     outside the training range.
     """
     size = checked_max_size(max_size)
-    return join_rows([*_pieces(source, schema, need_condition, PIECE, size, limit=size)])
+    return join_rows([*_pieces(source, _How(schema, need_condition, PIECE, size, size))])
 
 
 def read_pieces(
@@ -62,7 +73,7 @@ def read_pieces(
     """
     if not is_whole(rows) or rows < 1:
         raise ValueError(f"rows: expected a positive number, got {rows!r}")
-    return _pieces(source, schema, need_condition, rows, checked_max_size(max_size), limit=None)
+    return _pieces(source, _How(schema, need_condition, rows, checked_max_size(max_size), None))
 
 
 def cells_in_pieces(
@@ -73,21 +84,18 @@ def cells_in_pieces(
     return table.names, table.cells(at_once(len(table.names), rows))
 
 
-def _pieces(
-    source: Source, schema: Schema, need_condition: bool, rows: int, max_size: float, limit: float | None
-) -> Iterator[Rows]:
-    """Pieces of ``rows``; ``limit``: gigabytes of all of them."""
+def _pieces(source: Source, how: _How) -> Iterator[Rows]:
     if isinstance(source, str | Path) and source not in DATASETS:
         path = find_path(source)[0]
         suffix = "" if path.is_dir() else path.suffix.lower()
         try:
             if suffix in OPENERS:
-                return _of_table(OPENERS[suffix](path, max_size), schema, need_condition, rows, limit)
+                return _of_table(OPENERS[suffix](path, how.max_size), how)
             if suffix == ".npy":
-                return _of_array(open_npy(path), schema, need_condition, rows, max_size, limit)
+                return _of_array(open_npy(path), how)
         except OSError as error:
             raise ValueError(f"{path}: {error.strerror or error}") from None
-    return _sliced(_at_once(source, schema, need_condition, max_size), rows)
+    return _sliced(_at_once(source, how), how.rows)
 
 
 def _sliced(whole: Rows, rows: int) -> Iterator[Rows]:
@@ -96,11 +104,12 @@ def _sliced(whole: Rows, rows: int) -> Iterator[Rows]:
         yield Rows(whole.x[part], map_condition(lambda c, part=part: c[part], whole.condition))
 
 
-def _at_once(source: Source, schema: Schema, need_condition: bool, max_size: float) -> Rows:
+def _at_once(source: Source, how: _How) -> Rows:
     """Rows that are in memory, drawn, or read as a whole."""
+    schema, generator = how.schema, random.seeded("read")
     folder = isinstance(source, str | Path) and Path(source).expanduser().is_dir()
     resize = schema.resize if folder else None
-    raw, y = open_source(source, None, random.seeded("read"), tested=False, resize=resize, max_size=max_size)
+    raw, y = open_source(source, None, generator, tested=False, resize=resize, max_size=how.max_size)
     if len(raw) == 0:
         raise ValueError(f"{raw.source}: no rows")
     if schema.kind == "table":
@@ -124,7 +133,7 @@ def _at_once(source: Source, schema: Schema, need_condition: bool, max_size: flo
             raise ValueError(f"x, y: expected equal lengths, got {len(x)} and {count}")
         return Rows(x, c)
     known = {**raw.columns, **raw.extra}
-    if spec is None or not has_condition(raw.source, known, raw.named, schema, need_condition):
+    if spec is None or not has_condition(raw.source, known, raw.named, schema, how.need_condition):
         return Rows(x)
     return Rows(x, spec.encode_columns({name: raw.pick(name) for name in spec.columns}))
 
@@ -133,20 +142,18 @@ def _points(x: np.ndarray, schema: Schema) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(x if schema.levels is None else x.astype(np.float32)))
 
 
-def _of_table(
-    table: Stretched, schema: Schema, need_condition: bool, rows: int, limit: float | None
-) -> Iterator[Rows]:
+def _of_table(table: Stretched, how: _How) -> Iterator[Rows]:
     """Rows of a table on disk, which is gone through first."""
-    source = table.source
+    source, schema = table.source, how.schema
     repeated_names(source, table.names)
     if schema.kind != "table":
         got = (len({*table.names}),)
         raise ValueError(f"{source}: expected {schema.kind}s of shape {schema.event_shape}, got {got}")
     names = matched(source, "table", tuple(dict.fromkeys(table.names)), table.named, schema)
-    conditional = has_condition(source, names, table.named, schema, need_condition)
+    conditional = has_condition(source, names, table.named, schema, how.need_condition)
     spec = schema.condition if conditional else None
     wanted = {name: names[name] for name in (*schema.columns, *(() if spec is None else spec.columns))}
-    count = at_once(len(wanted), rows)
+    count = at_once(len(wanted), how.rows)
 
     def renamed(part: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         return {name: part[key] for name, key in wanted.items()}
@@ -156,8 +163,8 @@ def _of_table(
     found = survey(table, keys, count, lambda part: tally.matrix(renamed(part)))
     if found.rows == 0:
         raise ValueError(f"{source}: no rows")
-    if limit is not None:
-        check_size(source, 8 * found.rows * len(wanted), limit)
+    if how.limit is not None:
+        check_size(source, 8 * found.rows * len(wanted), how.limit)
     tally.check()
     if spec is not None:
         conditions = ConditionTally(source, spec, table.where)
@@ -209,24 +216,22 @@ def _parts(stored: StoredArray, rows: int) -> Iterator[np.ndarray]:
         yield as_numpy(stored.rows(start, min(start + rows, len(stored))), stored.where)
 
 
-def _of_array(
-    stored: StoredArray, schema: Schema, need_condition: bool, rows: int, max_size: float, limit: float | None
-) -> Iterator[Rows]:
+def _of_array(stored: StoredArray, how: _How) -> Iterator[Rows]:
     """Rows of an npy file, which is gone through first."""
-    source, shape = stored.where, stored.shape
+    source, shape, schema = stored.where, stored.shape, how.schema
     as_numpy(np.empty(0, stored.dtype), source)
-    if limit is not None:
-        check_size(source, stored.memory, limit)
-    count, tally = at_once(math.prod(shape[1:]), rows), ArrayTally(source)
+    if how.limit is not None:
+        check_size(source, stored.memory, how.limit)
+    count, tally = at_once(math.prod(shape[1:]), how.rows), ArrayTally(source)
     if len(stored) and 0 not in shape:
-        check_size(source, stored.memory / len(stored), max_size, "numbers in one row")
+        check_size(source, stored.memory / len(stored), how.max_size, "numbers in one row")
         if len(shape) == 2:
-            check_columns(source, shape[1], max_size)
+            check_columns(source, shape[1], how.max_size)
         for part in _parts(stored, count):
             tally.add(part)
     tally.check(shape)
     if len(shape) <= 2:
-        return _of_table(_ArrayTable(stored), schema, need_condition, rows, limit)
+        return _of_table(_ArrayTable(stored), how)
     first = raw_array(stored.rows(0, 1), source=source)
     if first.levels is not None:
         tally.levels(stored.dtype)
@@ -241,5 +246,5 @@ def _of_array(
     for x in pieces():
         levels.add(x)
     levels.check()
-    has_condition(source, {}, False, schema, need_condition)
+    has_condition(source, {}, False, schema, how.need_condition)
     return (Rows(_points(x, schema)) for x in pieces())

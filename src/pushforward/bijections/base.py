@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ class Bijection(nn.Module, ABC):
     refused or shows: the image or the log-determinant is not finite either.
     """
 
+    #: whether its inverse makes the columns of tables uncorrelated
+    whitens: ClassVar[bool] = False
     #: where ``forward`` takes its arguments
     domain: Domain = REAL_LINE
     #: where ``forward`` puts its values

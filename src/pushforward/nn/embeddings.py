@@ -119,7 +119,7 @@ class ConditionEmbedding(nn.Module):
         given = self._named(condition)
         for name, part in zip(self.names, self.parts):
             if name in given:
-                cast("_Labels | _Continuous", part).calibrate(given[name])
+                cast("_Labels | _Continuous", part).fit(given[name])
 
     def _named(self, condition: Condition | None) -> Mapping[str, Tensor]:
         if condition is None:
@@ -155,7 +155,7 @@ class _Labels(nn.Module):
                 f"{int(labels.min())} to {int(labels.max())}"
             ) from None
 
-    def calibrate(self, labels: Tensor) -> None:
+    def fit(self, labels: Tensor) -> None:
         self._check(labels, len(labels))
         low, high = int(labels.min()), int(labels.max())
         if low < -1 or high >= self.classes:
@@ -195,7 +195,7 @@ class _Continuous(nn.Module):
         standard = (torch.where(missing, self.loc, values) - self.loc) / self.scale
         return torch.where(missing, self.absent, self.perceptron(standard))
 
-    def calibrate(self, values: Tensor) -> None:
+    def fit(self, values: Tensor) -> None:
         values = self._flat(values, len(values))
         values = values[~values.isnan().any(-1)]
         if len(values) == 0:

@@ -20,7 +20,6 @@ from ..paths import End
 from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
-from ..sources import Empirical
 from ..training import Batches, Plans, gather_objects, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
@@ -199,9 +198,7 @@ class MatchingStage(Stage):
         coupling = fitted(job, recipe.coupling, rows)
         if rows.condition is not None and coupling.looks and not coupling.keeps_condition:
             job.say(f"note: --coupling {model.coupling} ignores the condition, which biases it; see c2ot")
-        source = start
-        if coupling.pairing is not None and isinstance(start, Empirical):
-            source = Rows(start.rows)
+        source = start if coupling.pairing is None or start.atoms is None else Rows(start.atoms)
         batches = pairs(
             source,
             job.dataset.train,
@@ -233,7 +230,7 @@ def fitted(job: Job, coupling: Coupling, target: Rows) -> Coupling:
     """The coupling as fitted to the whole data; what it found is kept in the run folder for resuming."""
     start, generator = job.start.source, seeded(job.recipe.seed, "coupling")
     assert start is not None
-    source = Rows(start.rows) if isinstance(start, Empirical) else start
+    source = start if start.atoms is None else Rows(start.atoms)
     if not coupling.fits_long:
         return coupling.fit(source, target, generator)
     file = job.folder.path / "coupling.safetensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -109,11 +110,11 @@ def _baseline(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
 
 
 def _links(preprocess: Bijection) -> list[Bijection]:
-    return list(preprocess.links) if isinstance(preprocess, Chain) else [preprocess]
+    return list(getattr(preprocess, "links", [preprocess]))
 
 
 def _whitening(preprocess: Bijection) -> Whiten | None:
-    return next((link for link in _links(preprocess) if isinstance(link, Whiten)), None)
+    return next((cast(Whiten, link) for link in _links(preprocess) if link.whitens), None)
 
 
 def _without(held: Tensor, target: Rows, preprocess: Bijection) -> Bijection:
@@ -127,7 +128,7 @@ def _without(held: Tensor, target: Rows, preprocess: Bijection) -> Bijection:
     rest[held] = False
     rows = target.take(rest.nonzero()[:, 0])
     own = whitening(rows.x, rows.weight)
-    return Chain(*(own if isinstance(link, Whiten) else link for link in _links(preprocess)))
+    return Chain(*(own if link.whitens else link for link in _links(preprocess)))
 
 
 def _not_whitened(z: Tensor, preprocess: Bijection) -> tuple[Tensor, Affine]:
@@ -154,8 +155,7 @@ def _whitened(units: Affine, preprocess: Bijection) -> tuple[Tensor, Tensor]:
 
 def as_mixture(blend: Blend) -> GaussianMixture:
     """A blend of Gaussian mixtures as one."""
-    parts = [part for part in blend.sources if isinstance(part, GaussianMixture)]
-    assert len(parts) == len(blend.sources), "expected mixtures alone"
+    parts = [cast(GaussianMixture, part) for part in blend.sources]
     shares = blend.log_weights.exp()
     return GaussianMixture(
         torch.cat([part.means.reshape(-1, *part.event_shape) for part in parts]),
@@ -227,7 +227,7 @@ def _initial(recipe: Recipe, source: Source, target: Rows, preprocess: Bijection
     """
     assert recipe.ends is not None
     start, _ = recipe.ends
-    if not isinstance(source, Normal):
+    if recipe.data.source != "normal":
         alike = start.source_scale == 1 and start.noise_scale == 0
         return source if alike else source.convolved(start.source_scale, start.noise_scale)
     spread, mean = start.source_scale**2 + start.noise_scale**2, 0.0

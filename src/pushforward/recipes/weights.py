@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from ..nn import ConditionEmbedding
 from ..rows import Rows
 from ..training import ModelSpace
 from .base import Stage
@@ -18,10 +17,13 @@ INITIAL_ROWS = 512
 
 
 def calibrate(models: nn.Module, rows: Rows) -> None:
-    """Set the mean and deviation by which embeddings standardise continuous conditions."""
+    """Show the conditions to modules with a method ``calibrate``, as embeddings that standardise have."""
+    if rows.condition is None:
+        return
     for module in models.modules():
-        if isinstance(module, ConditionEmbedding) and rows.condition is not None:
-            module.calibrate(rows.condition)
+        take = getattr(module, "calibrate", None)
+        if callable(take):
+            take(rows.condition)
 
 
 def initialise(job: Job, stage: Stage, models: nn.ModuleDict) -> None:

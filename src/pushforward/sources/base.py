@@ -43,6 +43,11 @@ class Source(nn.Module, ABC):
     #: what a fit has to say about itself, for reports
     note: str = ""
 
+    @property
+    def atoms(self) -> Tensor | None:
+        """The rows ``(N, *event_shape)`` that are all there is of it; None for a distribution."""
+        return None
+
     @abstractmethod
     def sample(
         self, n: int, condition: Condition | None = None, generator: torch.Generator | None = None

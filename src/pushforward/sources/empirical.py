@@ -34,6 +34,10 @@ class Empirical(Source):
         self.noise = check_number("noise", noise, 0, torch.finfo(torch.float32).max) if noise else 0.0
         self.register_buffer("rows", x)
 
+    @property
+    def atoms(self) -> Tensor:
+        return self.rows
+
     def convolved(self, scale: float, noise: float) -> Self:
         return type(self)(scale * self.rows, math.hypot(scale * self.noise, noise))
 

@@ -255,13 +255,14 @@ class Trainer:
                 group["lr"] = self._rate
             if self._bare:
                 loss = self.objective.loss(self.models, batch, step)
+                value = loss.value
             else:
                 value, answer = phase(Work(batch, step))
                 loss = answer.loss
             optimiser.zero_grad()
-            loss.value.backward() if self._bare else self.fabric.backward(value)
+            value.backward() if self._bare else self.fabric.backward(value)
             norm = self._gradient_norm(phase, optimiser)
-            both = torch.stack([loss.value.detach(), norm])
+            both = torch.stack([value.detach(), norm])
             if self.device.type == "cpu" and not bool(both.isfinite().all()):
                 self._give_up(index)
             self.log.add(name, both, loss.terms)

@@ -25,6 +25,7 @@ class Whiten(Bijection):
     (tensor([[3., 4.]]), tensor([1.7918]))
     """
 
+    whitens = True
     loc: Tensor
     covariance: Tensor
     root: Tensor

@@ -87,8 +87,11 @@ def test_a_run_folder_names_them_and_is_opened_with_one_like_it(tmp_path, capsys
     assert torch.equal(opened.flow.push(x0), run.flow.push(x0))
     assert torch.equal(pushforward.load(out, network=network(5)).push(x0), run.flow.push(x0))
     from pushforward.report import build
+    from pushforward.report.remedy import train_command
 
     assert build(opened, samples=100).exists()
+    # no command stands for such a run
+    assert train_command(opened, {"steps": "9"}, tmp_path / "other") == "--steps 9"
     for given, says in [
         (
             {},

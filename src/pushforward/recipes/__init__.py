@@ -5,6 +5,7 @@ from .base import Stage as Stage
 from .defaults import by_method as by_method
 from .defaults import check as check
 from .defaults import label as label
+from .defaults import label_of as label_of
 from .defaults import recipe_of as recipe_of
 from .defaults import resolve as resolve
 from .open import Run as Run
@@ -20,6 +21,7 @@ __all__ = [
     "by_method",
     "check",
     "label",
+    "label_of",
     "load",
     "load_dataset",
     "open_run",

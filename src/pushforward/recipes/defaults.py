@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 from .. import registry
@@ -129,6 +130,11 @@ def label(config: RunConfig) -> str:
             return name
     told = ", ".join(f"{key} {value}" for key, value in parts.items() if value != GENERIC[key])
     return f"{entry.recipe} ({told})"
+
+
+def label_of(stored: Mapping[str, Any]) -> str:
+    """The label of a configuration as ``config.json`` has it.  Raises ValueError for what is none."""
+    return label(by_method(RunConfig.from_json(dict(stored))))
 
 
 def told(config: RunConfig, schema: Schema) -> str:

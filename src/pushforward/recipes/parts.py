@@ -58,6 +58,11 @@ class Given:
     network: nn.Module | None = None
     objective: Objective | None = None
 
+    @property
+    def any(self) -> bool:
+        """Whether anything was given."""
+        return self.network is not None or self.objective is not None
+
     def named(self, config: RunConfig) -> RunConfig:
         """The configuration with the names of what is given."""
         if self.network is not None:

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..config import RunConfig, flatten
+from ..config import flatten
 from ..contents import Numbers
 from ..files import write_text
-from ..recipes import by_method, label
+from ..recipes import label_of
 from ..runs import check_numbers, read_numbers
 from ..typed import shortened
 from .figures.style import NARROW_FOLDER
@@ -108,7 +108,7 @@ def _titles(a: Numbers, b: Numbers) -> tuple[str, str]:
 def _label(config: Mapping[str, Any]) -> str:
     """What a configuration trained; the name of its method where this version cannot read it."""
     try:
-        return label(by_method(RunConfig.from_json(dict(config))))
+        return label_of(config)
     except ValueError:
         model = config.get("model")
         return shortened(model.get("method", "flow") if isinstance(model, dict) else "flow")

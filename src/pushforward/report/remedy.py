@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..config import ModelConfig, RunConfig, flatten
+from ..config import ModelConfig, flatten
 from ..entries import DATASETS, METHODS
 from ..recipes import Run, by_method, recipe_of
 from .headline import Kind
@@ -94,7 +94,7 @@ def train_command(run: Run, change: dict[str, str], out: Path) -> str:
     change = {**change, "out": str(out)}
     words = shlex.split(run.command) if run.command else []
     if words[:2] != ["pushforward", "train"]:
-        words = _from_config(run.config)
+        words = _from_config(run)
     flags = [word for name, value in change.items() for word in (f"--{name}", value) if word]
     if not words:
         return shlex.join(flags[:-2])
@@ -110,14 +110,15 @@ def train_command(run: Run, change: dict[str, str], out: Path) -> str:
     return shlex.join([*kept, *flags])
 
 
-def _from_config(config: RunConfig) -> list[str]:
-    """The command that a configuration stands for; empty where its data were in memory."""
+def _from_config(run: Run) -> list[str]:
+    """The command that a configuration stands for; empty where data or parts were given in memory."""
+    config = run.config
     known = Path(config.target).exists() or config.target in DATASETS
-    if not known:
+    if not known or run.recipe.parts.given.any:
         return []
     method = config.model.method
     model = dataclasses.replace(ModelConfig(), method=method, **registry.lookup("method", method).defaults)
-    usual = flatten(RunConfig(target=config.target, model=model).to_json())
+    usual = flatten(type(config)(target=config.target, model=model).to_json())
     words = ["pushforward", "train", config.target, "--method", method]
     for name, value in flatten(config.to_json()).items():
         told = value is not None and value != usual.get(name)

@@ -7,18 +7,23 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributions.transforms import SoftplusTransform
+from torch.func import jacrev, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from pushforward.bijections import (
     ActNorm,
     Affine,
     Autoregressive,
     Bijection,
+    Blur,
     Chain,
     Conditional,
     CouplingLayer,
+    Dequantise,
     Elementwise,
     Haar,
     Inverse,
@@ -34,6 +39,7 @@ from pushforward.bijections import (
     Reverse,
     Sigmoid,
     Squeeze,
+    Surjection,
     Sylvester,
     TransformerAutoregressive,
     Whiten,
@@ -194,6 +200,13 @@ for _name in (
     )
 
 
+#: what draws noise, for the part of the contract that holds of it
+SURJECTIONS: dict[str, Callable[[], Surjection]] = {
+    "blur": lambda: Blur(0.5),
+    "dequantise": lambda: Dequantise(low=-8.0, high=8.0),
+}
+
+
 def perturbed(case: Case, scale: float, dim: int = 3, seed: int = 0, fixed: bool = False) -> Bijection:
     """The case in float64 with N(0, ``scale``^2) added to every parameter.
 
@@ -253,3 +266,58 @@ def noisy(module: nn.Module, scale: float = 1.0) -> nn.Module:
         for i, parameter in enumerate(module.parameters()):
             parameter += scale * draws(*parameter.shape, seed=i)
     return module
+
+
+EACH = pytest.mark.parametrize("case", [pytest.param(case, id=name) for name, case in CASES.items()])
+
+
+def at_noise(*wanted: float, where: Callable[[Case], bool] = lambda case: True) -> pytest.MarkDecorator:
+    """Every case with noise of each of its scales, or of those ``wanted``, in its parameters."""
+    rows = [
+        pytest.param(case, scale, id=f"{name}, noise {scale:g}")
+        for name, case in CASES.items()
+        if where(case)
+        for scale in case.scales
+        if not wanted or scale in (0, *wanted)
+    ]
+    return pytest.mark.parametrize(("case", "scale"), rows)
+
+
+def way(bijection: Bijection, inverse: bool) -> Callable[..., tuple[Tensor, Tensor]]:
+    return bijection.inverse_and_log_det if inverse else bijection.forward_and_log_det
+
+
+def by_row(bijection: Bijection, inverse: bool, x: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The same rows one by one, under ``vmap``."""
+
+    def one(row: Tensor, label: Tensor | None) -> tuple[Tensor, Tensor]:
+        y, log_det = way(bijection, inverse)(row[None], None if label is None else label[None])
+        return y[0], log_det[0]
+
+    with sdpa_kernel(SDPBackend.MATH):  # vmap has no rule for the others
+        return vmap(one, in_dims=(0, None if c is None else 0))(x, c)
+
+
+def jacobians(bijection: Bijection, inverse: bool, x: Tensor, c: Tensor | None) -> Tensor:
+    """``(B, outputs, inputs)`` by autograd."""
+
+    def one(row: Tensor, label: Tensor | None) -> Tensor:
+        return way(bijection, inverse)(row[None], None if label is None else label[None])[0].flatten()
+
+    with sdpa_kernel(SDPBackend.MATH):
+        jacobian = vmap(jacrev(one), in_dims=(0, None if c is None else 0))(x, c)
+    return jacobian.flatten(2)
+
+
+def apart(a: Tensor, b: Tensor, bijection: Bijection) -> Tensor:
+    """|a - b|, around the circle where the bijection is one of circles."""
+    gap = (a.double() - b.double()).abs()
+    circle = bijection.domain.low == -math.pi and bijection.domain.high == math.pi
+    return torch.minimum(gap, (2 * math.pi - gap).abs()) if circle else gap
+
+
+def allowed(start: Tensor, image: Tensor, back: Tensor, magnitude: float) -> Tensor:
+    """100 epsilons times |start| + |d start / d image| |image|; ``magnitude`` counts with both."""
+    spread = back.abs() @ (image.double().abs().flatten(1) + magnitude)[..., None]
+    size = start.double().abs() + magnitude + spread.reshape(start.shape)
+    return 100 * torch.finfo(start.dtype).eps * size

@@ -27,10 +27,26 @@ REAL_LINE = Domain()
 class Bijection(nn.Module, ABC):
     """An invertible map y = f(x) together with log|det df/dx|.
 
-    **Forward runs from the source to the data**, inverse from the data to the source.  ``x`` has shape
-    ``(B, *event)`` and the log-determinant ``(B,)``; both follow the dtype of ``x``.  NumPy arrays and
-    DataFrames become tensors, of the dtype of the parameters where there are any.  What is not finite is
-    refused or shows: the image or the log-determinant is not finite either.
+    **Forward runs from the source to the data**, inverse from the data to the source.  What every bijection
+    holds to, and ``tests/test_bijection_contract.py`` tests of each:
+
+    - *Shapes.*  ``x`` is ``(B, *event)`` with any B, none too; the image is ``(B, *event_shape(event))``, the
+      log-determinant ``(B,)``.  ``event_shape`` and ``inverse_event_shape`` are inverse to each other.
+    - *Dtype and device* of image and log-determinant are those of ``x``.  NumPy arrays and DataFrames become
+      tensors, of the dtype of the parameters where there are any.
+    - *Rows* are independent: an image depends on its own row and condition alone, whatever else is in the
+      batch.
+    - *Inverse.*  The two directions are inverse to each other up to rounding, and so are their
+      log-determinants, for all finite x of ``domain`` and y of ``codomain``, far out in the tails too, and at
+      any finite parameters.  Images are finite there and lie in the other interval.
+    - *Values that are not finite* are refused or show: the image or the log-determinant is not finite either.
+    - *Condition.*  Its rows are those of ``x``.  A bijection without use for it takes and ignores it.
+    - *Randomness.*  The same arguments give the same bits, and no global generator is read.  Surjections
+      and estimates of log-determinants alone draw, from ``generator``.
+    - *Derivatives* of both directions exist, to second order, by x and by parameters.  An inverse that is
+      iterated has those of an exact inverse, and raises :class:`InverseFailed` where it does not settle.
+    - *State* is in the ``state_dict``; ``torch.func.vmap``, inference mode, copies and ``torch.compile`` of
+      the forward direction as a whole graph work.
     """
 
     #: whether its inverse makes the columns of tables uncorrelated
@@ -79,11 +95,10 @@ class Bijection(nn.Module, ABC):
         return "estimate" if any(getattr(part, "estimates", False) for part in self.modules()) else "exact"
 
     def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
-        """Which of ``entries`` come out as they went in but for maps that are not learnt, forward or
-        ``inverse``.
+        """Which of ``entries`` nothing learnt transforms, forward or ``inverse``.
 
-        Booleans ``(n,)``, along the first dimension of an event before and after.  None, as here: every entry
-        may move.
+        Booleans ``(n,)``, along the first dimension of an event before and after.  None, as here: all may be
+        transformed.
         """
         return None
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 
-from ..bijections import Bijection
-from ..sources import Source
+from ..bijections import Bijection, Chain, Inverse
+from ..nn import ConditionSpec
+from ..sources import Normal, Source
 from ..tensors import Condition
 from .base import InvertibleFlow
-from .shapes import ConditionShape
+from .shapes import ConditionShape, condition_shape
 
 
 class BijectiveFlow(InvertibleFlow):
@@ -41,6 +43,24 @@ class BijectiveFlow(InvertibleFlow):
                 "bijection: expected couplings whose masks together move every entry of an event, "
                 f"got none that moves {left.nonzero()[:, 0].tolist()}"
             )
+
+    @classmethod
+    def of_links(
+        cls,
+        links: Sequence[Bijection],
+        event_shape: int | Sequence[int],
+        condition: ConditionSpec,
+        source: Source | None,
+        inverse: bool = True,
+    ) -> Self:
+        """The flow of ``links``, which run from the data to the source, or with ``inverse=False`` the other
+        way.
+
+        ``source``: None for the standard normal distribution on events of ``event_shape``.
+        """
+        chain = Chain(*links)
+        bijection = Inverse(chain) if inverse else chain
+        return cls(bijection, source or Normal(event_shape), condition_shape=condition_shape(condition))
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:

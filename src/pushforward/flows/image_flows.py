@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
@@ -19,7 +20,6 @@ from ..bijections import (
     Chain,
     CouplingLayer,
     Elementwise,
-    Inverse,
     InvertibleConv1x1,
     MultiScale,
     Squeeze,
@@ -30,7 +30,7 @@ from ..bijections.layers.squeeze import squeezed
 from ..bijections.monotone import RationalQuadratic, ScaleShift
 from ..nn import CausalTransformer, ConditionSpec, ConvConditioner
 from ..nn.base import check_count
-from ..sources import Normal, Source
+from ..sources import Source
 from ..tensors import event_size
 from .bijective import BijectiveFlow
 from .shapes import condition_shape
@@ -41,16 +41,30 @@ MOST_PATCHES = 64
 Step = Callable[[int, tuple[int, ...], MakeNetwork], list[Bijection]]
 
 
+class ConvOptions(TypedDict, total=False):
+    """Options of each :class:`~pushforward.nn.ConvConditioner`, which has the defaults."""
+
+    width: int
+    depth: int
+    dropout: float
+
+
+class TransformerOptions(TypedDict, total=False):
+    """Options of each :class:`~pushforward.nn.CausalTransformer`, which has the defaults."""
+
+    width: int
+    heads: int
+    dropout: float
+
+
 def glow(
     event_shape: Sequence[int],
     condition: ConditionSpec = None,
     levels: int = 2,
     steps: int = 8,
-    width: int = 32,
-    depth: int = 1,
-    dropout: float = 0.0,
     bins: int = 8,
     source: Source | None = None,
+    **network: Unpack[ConvOptions],
 ) -> BijectiveFlow:
     """Steps of actnorm, invertible 1x1 convolution and affine coupling (Kingma & Dhariwal 2018, arXiv
     1807.03039).
@@ -71,9 +85,10 @@ def glow(
         moves = torch.arange(shape[0]) >= shape[0] // 2
         return [ActNorm(shape[0]), InvertibleConv1x1(shape[0]), CouplingLayer(moves, ScaleShift(), network)]
 
-    network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
-    bijection = _scales("glow", step, network, tuple(event_shape), levels, steps)
-    return _flow([bijection], (event_size(event_shape),), condition, bins, source)
+    make = partial(ConvConditioner, condition=condition, **network)
+    bijection = _scales("glow", step, make, tuple(event_shape), levels, steps)
+    shape = (event_size(event_shape),)
+    return BijectiveFlow.of_links([bijection, *_splines(shape, bins)], shape, condition, source)
 
 
 def realnvp_images(
@@ -81,11 +96,9 @@ def realnvp_images(
     condition: ConditionSpec = None,
     levels: int = 2,
     steps: int = 8,
-    width: int = 32,
-    depth: int = 1,
-    dropout: float = 0.0,
     bins: int = 8,
     source: Source | None = None,
+    **network: Unpack[ConvOptions],
 ) -> BijectiveFlow:
     """Affine coupling layers at several scales, and actnorm (Dinh et al. 2017, arXiv 1605.08803).
 
@@ -100,9 +113,10 @@ def realnvp_images(
         return [ActNorm(shape[0]), CouplingLayer(block_mask(shape[0], number), ScaleShift(), network)]
 
     check_count("steps", steps, 2)  # so that every channel moves
-    network = partial(ConvConditioner, condition=condition, width=width, depth=depth, dropout=dropout)
-    bijection = _scales("realnvp", step, network, tuple(event_shape), levels, steps)
-    return _flow([bijection], (event_size(event_shape),), condition, bins, source)
+    make = partial(ConvConditioner, condition=condition, **network)
+    bijection = _scales("realnvp", step, make, tuple(event_shape), levels, steps)
+    shape = (event_size(event_shape),)
+    return BijectiveFlow.of_links([bijection, *_splines(shape, bins)], shape, condition, source)
 
 
 def tarflow(
@@ -111,11 +125,9 @@ def tarflow(
     patch: int | None = None,
     blocks: int = 4,
     layers: int = 2,
-    width: int = 96,
-    heads: int = 4,
-    dropout: float = 0.0,
     bins: int = 8,
     source: Source | None = None,
+    **network: Unpack[TransformerOptions],
 ) -> BijectiveFlow:
     """Causal transformers over patches, alternating between both orders (Zhai et al. 2024, arXiv 2412.06329).
 
@@ -131,11 +143,10 @@ def tarflow(
     check_count("blocks", blocks)
     size = _patch(event_shape) if patch is None else check_count("patch", patch)
     shape = squeezed(event_shape, size)
-    network = partial(
-        CausalTransformer, condition=condition, width=width, depth=layers, heads=heads, dropout=dropout
-    )
-    moves = [TransformerAutoregressive(shape, network, reverse=i % 2 == 1) for i in range(blocks)]
-    return _flow([Squeeze(size), ActNorm(shape[0]), *moves], shape, condition, bins, source)
+    make = partial(CausalTransformer, condition=condition, depth=layers, **network)
+    moves = [TransformerAutoregressive(shape, make, reverse=i % 2 == 1) for i in range(blocks)]
+    links = [Squeeze(size), ActNorm(shape[0]), *moves, *_splines(shape, bins)]
+    return BijectiveFlow.of_links(links, shape, condition, source)
 
 
 def block_mask(channels: int, number: int) -> Tensor:
@@ -160,11 +171,7 @@ def _scales(
     """Levels of a squeeze and ``steps``; at the end of each but the last the half that leaves is moved."""
     check_count("levels", levels)
     check_count("steps", steps)
-    if len(event_shape) != 3:
-        raise ValueError(
-            f"{name}: expected images of shape (C, H, W), got {event_shape}; tables: nsf, nsf-ar, maf"
-        )
-    halvings = min((size & -size).bit_length() - 1 for size in event_shape[1:])
+    halvings = min((size & -size).bit_length() - 1 for size in _sides(name, event_shape))
     if levels > halvings:
         raise ValueError(
             f"{name}: expected images that can be halved {levels} times (levels), got {event_shape[1]} x "
@@ -185,27 +192,21 @@ def _scales(
 
 
 def _patch(event_shape: Sequence[int]) -> int:
-    if len(event_shape) != 3:
-        raise ValueError(
-            f"tarflow: expected images of shape (C, H, W), got {tuple(event_shape)}; tables: nsf, nsf-ar, maf"
-        )
-    _, height, width = event_shape
+    height, width = _sides("tarflow", event_shape)
     sides = range(2, max(height, width))
     fits = [p for p in sides if height % p == width % p == 0 and height * width > p * p]
     few = [p for p in fits if height * width <= MOST_PATCHES * p * p]
     return [*few[:1], *fits[-1:], 1][0]
 
 
-def _flow(
-    links: Sequence[Bijection],
-    shape: tuple[int, ...],
-    condition: ConditionSpec,
-    bins: int,
-    source: Source | None,
-) -> BijectiveFlow:
-    """``links`` run from the data to the source, whose events are of ``shape``."""
-    last = [Elementwise(shape, RationalQuadratic(bins))] if bins else []
-    distribution = source or Normal(shape)
-    return BijectiveFlow(
-        Inverse(Chain(*links, *last)), distribution, condition_shape=condition_shape(condition)
-    )
+def _sides(name: str, event_shape: Sequence[int]) -> tuple[int, int]:
+    if len(event_shape) != 3:
+        raise ValueError(
+            f"{name}: expected images of shape (C, H, W), got {tuple(event_shape)}; tables: nsf, nsf-ar, maf"
+        )
+    return event_shape[1], event_shape[2]
+
+
+def _splines(shape: tuple[int, ...], bins: int) -> list[Bijection]:
+    """The last links before the source, one map for each of its numbers; none for no bins."""
+    return [Elementwise(shape, RationalQuadratic(bins))] if bins else []

@@ -10,18 +10,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import TypedDict, Unpack
 
 import torch
 from torch import Tensor
 
-from ..bijections import Autoregressive, Bijection, Chain, CouplingLayer, Elementwise, Inverse, Permutation
+from ..bijections import Autoregressive, Bijection, CouplingLayer, Elementwise, Permutation
 from ..bijections.monotone import Monotone, RationalQuadratic, ScaleShift, Shift
 from ..nn import ConditionSpec, MaskedPerceptron, Perceptron
 from ..nn.checks import check_sizes
-from ..sources import Normal, Source
+from ..sources import Source
 from .bijective import BijectiveFlow
 from .image_flows import realnvp_images
-from .shapes import condition_shape
 
 
 def nice(
@@ -37,9 +37,18 @@ def nice(
     >>> nice(2).log_prob(torch.zeros(1, 2)).shape
     torch.Size([1])
     """
-    dim = _dimension(event_shape, "nice", 2)
+    dim = dimension(event_shape, "nice", 2)
     scale = Elementwise(dim, ScaleShift())
-    return _flow([*_couplings(dim, Shift(), condition, layers, width, depth), scale], dim, condition, source)
+    links = [*_couplings(dim, Shift(), condition, layers, width, depth), scale]
+    return BijectiveFlow.of_links(links, dim, condition, source)
+
+
+class Scales(TypedDict, total=False):
+    """Options of :func:`realnvp` that are for images alone."""
+
+    levels: int
+    dropout: float
+    bins: int
 
 
 def realnvp(
@@ -49,9 +58,7 @@ def realnvp(
     width: int | None = None,
     depth: int | None = None,
     source: Source | None = None,
-    levels: int | None = None,
-    dropout: float | None = None,
-    bins: int | None = None,
+    **scales: Unpack[Scales],
 ) -> BijectiveFlow:
     """Affine coupling layers (Dinh et al. 2017, arXiv 1605.08803).
 
@@ -64,16 +71,16 @@ def realnvp(
     """
     shape = check_sizes("event_shape", event_shape)
     sizes = {"width": width, "depth": depth}
-    of_images = {"levels": levels, "dropout": dropout, "bins": bins}
-    given = {name: value for name, value in {**sizes, **of_images}.items() if value is not None}
+    given = {name: size for name, size in sizes.items() if size is not None}
     if len(shape) == 3:
-        return realnvp_images(shape, condition, steps=layers or 8, source=source, **given)
-    dim = _dimension(event_shape, "realnvp", 2)
-    for name in of_images:
-        if name in given:
-            raise ValueError(f"{name}: is for images (C, H, W), got events of shape {shape}")
-    links = _couplings(dim, ScaleShift(), condition, layers or 12, width or 64, depth or 2)
-    return _flow(links, dim, condition, source)
+        steps = 8 if layers is None else layers
+        return realnvp_images(shape, condition, steps=steps, source=source, **given, **scales)
+    dim = dimension(event_shape, "realnvp", 2)
+    if scales:
+        raise ValueError(f"{next(iter(scales))}: is for images (C, H, W), got events of shape {shape}")
+    layers = 12 if layers is None else layers
+    links = _couplings(dim, ScaleShift(), condition, layers, **{"width": 64, "depth": 2, **given})
+    return BijectiveFlow.of_links(links, dim, condition, source)
 
 
 def nsf(
@@ -91,9 +98,9 @@ def nsf(
     >>> nsf(2, condition=3).log_prob(torch.zeros(4, 2), torch.tensor([0, 1, 2, 0])).shape
     torch.Size([4])
     """
-    dim = _dimension(event_shape, "nsf", 2)
+    dim = dimension(event_shape, "nsf", 2)
     links = _couplings(dim, RationalQuadratic(bins, bound), condition, layers, width, depth)
-    return _flow(links, dim, condition, source)
+    return BijectiveFlow.of_links(links, dim, condition, source)
 
 
 def maf(
@@ -109,8 +116,10 @@ def maf(
     >>> maf(3).log_prob(torch.zeros(2, 3)).shape
     torch.Size([2])
     """
-    dim = _dimension(event_shape, "maf", _affine_least(source))
-    return _flow(_autoregressive(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source)
+    dim = dimension(event_shape, "maf", _affine_least(source))
+    return BijectiveFlow.of_links(
+        _autoregressive(dim, ScaleShift(), condition, layers, width, depth), dim, condition, source
+    )
 
 
 def nsf_ar(
@@ -128,9 +137,9 @@ def nsf_ar(
     >>> nsf_ar(3).log_prob(torch.zeros(2, 3)).shape
     torch.Size([2])
     """
-    dim = _dimension(event_shape, "nsf-ar")
+    dim = dimension(event_shape, "nsf-ar")
     links = _autoregressive(dim, RationalQuadratic(bins, bound), condition, layers, width, depth)
-    return _flow(links, dim, condition, source)
+    return BijectiveFlow.of_links(links, dim, condition, source)
 
 
 def iaf(
@@ -146,12 +155,13 @@ def iaf(
     >>> iaf(3).sample(2).shape
     torch.Size([2, 3])
     """
-    dim = _dimension(event_shape, "iaf", _affine_least(source))
+    dim = dimension(event_shape, "iaf", _affine_least(source))
     links = _autoregressive(dim, ScaleShift(), condition, layers, width, depth)
-    return _flow(links, dim, condition, source, inverse=False)
+    return BijectiveFlow.of_links(links, dim, condition, source, inverse=False)
 
 
-def _dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> int:
+def dimension(event_shape: int | Sequence[int], name: str, least: int = 1) -> int:
+    """How many elements vectors have.  Raises ValueError for other events, and for less than ``least``."""
     shape = check_sizes("event_shape", event_shape)
     if len(shape) != 1:
         raise ValueError(
@@ -229,18 +239,3 @@ def _autoregressive(
 
     up, down = torch.arange(dim), torch.arange(dim).flip(0)
     return [Autoregressive(dim, monotone, network(down if i % 2 else up)) for i in range(layers)]
-
-
-def _flow(
-    links: Sequence[Bijection],
-    dim: int,
-    condition: ConditionSpec,
-    source: Source | None,
-    inverse: bool = True,
-) -> BijectiveFlow:
-    """``links`` run from the data to the source, or with ``inverse=False`` the other way."""
-    chain = Chain(*links)
-    distribution = source or Normal(dim)
-    return BijectiveFlow(
-        Inverse(chain) if inverse else chain, distribution, condition_shape=condition_shape(condition)
-    )

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..bijections import ActNorm, Bijection, Chain, Inverse, Residual
+from ..bijections import ActNorm, Bijection, Residual
 from ..nn import ConditionSpec, LipschitzPerceptron
 from ..nn.base import check_count
-from ..sources import Normal, Source
+from ..sources import Source
 from .bijective import BijectiveFlow
-from .shapes import condition_shape
+from .normalizing import dimension
 
 #: Elements of an event up to which training takes the whole Jacobian, and terms of the estimate beyond.
 FEW, TERMS = 64, 2
@@ -43,18 +43,12 @@ def residual(
     >>> residual(2, layers=2).log_prob(torch.zeros(1, 2)).shape
     torch.Size([1])
     """
-    shape = (event_shape,) if isinstance(event_shape, int) else tuple(event_shape)
-    if len(shape) != 1:
-        raise ValueError(
-            f"residual: expected events of shape (d,), got {shape}; images: glow, tarflow, realnvp"
-        )
+    dim = dimension(event_shape, "residual")
     check_count("layers", layers)
-    dim = shape[0]
     if terms is None and dim > FEW:
         terms = TERMS
     links: list[Bijection] = []
     for _ in range(layers):
         network = LipschitzPerceptron(dim, condition, width, depth, lipschitz)
         links += [ActNorm(dim), Residual(network, terms)]
-    distribution = source or Normal(dim)
-    return BijectiveFlow(Inverse(Chain(*links)), distribution, condition_shape=condition_shape(condition))
+    return BijectiveFlow.of_links(links, dim, condition, source)

@@ -34,8 +34,8 @@ def check_options(make: Any, options: Mapping[str, Any], given: int, where: str)
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {error}") from None
     hints = hints_of(make)
-    named = [p.name for p in parameters if p.kind in (p.KEYWORD_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    plain = {name: _plain(hints.get(name, Any)) for name in named if name not in DATA}
+    named = {name: hint for p in parameters for name, hint in _named(p, hints.get(p.name, Any)).items()}
+    plain = {name: _plain(hint) for name, hint in named.items() if name not in DATA}
     known = [name for name, hint in plain.items() if hint is not None]
     for option, value in options.items():
         if option not in known:
@@ -51,6 +51,14 @@ def hints_of(make: Any) -> dict[str, Any]:
         return typing.get_type_hints(make.__init__ if isinstance(make, type) else make)
     except Exception:
         return {}
+
+
+def _named(parameter: inspect.Parameter, hint: Any) -> dict[str, Any]:
+    """What a parameter is named, with its type; of ``**rest: Unpack[Options]`` each of these options."""
+    if parameter.kind is parameter.VAR_KEYWORD and typing.get_origin(hint) is typing.Unpack:
+        return typing.get_type_hints(*typing.get_args(hint))
+    by_name = parameter.kind in (parameter.KEYWORD_ONLY, parameter.POSITIONAL_OR_KEYWORD)
+    return {parameter.name: hint} if by_name else {}
 
 
 def _plain(hint: Any) -> Any:

@@ -21,21 +21,24 @@ UNIT = math.log(math.expm1(1 - LEAST_SLOPE))
 
 
 class RationalQuadratic(Monotone):
-    """A monotone rational-quadratic spline on [-bound, bound] and the identity beyond.
+    r"""A monotone rational-quadratic spline on [-bound, bound] and the identity beyond.
 
-    ``bins`` widths and heights and the slopes at the ``bins - 1`` inner knots are free; the slope at both
-    ends is 1 (Durkan et al. 2019, arXiv 1906.04032, section 3.1; Gregory & Delbourgo 1982).  With bin
-    (x0, x1) -> (y0, y1), end slopes d0 and d1, s = (y1 - y0)/(x1 - x0), z = (x - x0)/(x1 - x0) and
-    z' = 1 - z,
+    The widths and heights of K = ``bins`` bins and the slopes at the K - 1 inner knots are free; the slope at
+    both ends is 1 (Durkan et al. 2019, arXiv 1906.04032, section 3.1; Gregory & Delbourgo 1982).  Between the
+    knots (x_k, y_k) and (x_k+1, y_k+1) with slopes delta_k and delta_k+1, with
+    s = (y_k+1 - y_k) / (x_k+1 - x_k) and xi = (x - x_k) / (x_k+1 - x_k), the paper's eq. 4 and 5 are
 
-        y = y0 + (y1 - y0) (s z^2 + d0 z z') / B,   dy/dx = s^2 (d1 z^2 + 2 s z z' + d0 z'^2) / B^2,
-        B = s (z^2 + z'^2) + (d0 + d1) z z'.
+        y = y_k + (y_k+1 - y_k) (s xi^2 + delta_k xi (1 - xi)) / beta,
+        dy/dx = s^2 (delta_k+1 xi^2 + 2 s xi (1 - xi) + delta_k (1 - xi)^2) / beta^2,
+        beta = s + (delta_k+1 + delta_k - 2 s) xi (1 - xi),
 
-    The inverse, with w = (y - y0)/(y1 - y0), w' = 1 - w and e = d0 w' - d1 w, is
+    where beta is computed as s (xi^2 + (1 - xi)^2) + (delta_k+1 + delta_k) xi (1 - xi).  The inverse solves
+    eq. 4, which is quadratic in xi: with eta = (y - y_k) / (y_k+1 - y_k) and
+    e = delta_k (1 - eta) - delta_k+1 eta,
 
-        z = 2 s w / (2 s w + A),   A = e + sqrt(e^2 + 4 s^2 w w'),
+        xi = 2 s eta / (2 s eta + A),   A = e + sqrt(e^2 + 4 s^2 eta (1 - eta)),
 
-    where A for negative e is taken as 4 s^2 w w' / (sqrt(...) - e): every term is positive, so that no
+    where A for negative e is taken as 4 s^2 eta (1 - eta) / (sqrt(...) - e).  So every term is positive, no
     digits cancel and no root is of a negative number, at any parameters.  Slopes reach 1,000: in float32 x
     itself has an error of 2e-7 at bound 5, so that f(f^-1(y)) is right to 5e-4 at the steepest parameters;
     take ``.double()`` where that is too little.
@@ -93,25 +96,26 @@ def spline(
         past = torch.cat([past, torch.zeros_like(past[:1])])
         here = torch.cat([torch.ones_like(past[:1]), past[:-1]]) - past
     width, height = 2 * bound * (LEAST_BIN + free * (share * here).sum(1))
-    x0, y0 = 2 * bound * (LEAST_BIN * number + free * (share * past).sum(1)) - bound
-    d0, d1 = (LEAST_SLOPE + F.softplus(end + UNIT) for end in ends(here))
+    x_k, y_k = 2 * bound * (LEAST_BIN * number + free * (share * past).sum(1)) - bound
+    delta, delta_next = (LEAST_SLOPE + F.softplus(end + UNIT) for end in ends(here))
     s = height / width
     if inverse:
-        w = ((given - y0) / height).clamp(0, 1)
-        v = 1 - w
-        e = d0 * v - d1 * w
-        q = 4 * s * s * w * v
+        eta = ((given - y_k) / height).clamp(0, 1)
+        rest = 1 - eta
+        e = delta * rest - delta_next * eta
+        q = 4 * s * s * eta * rest
         larger = e.abs() + (e * e + q).sqrt()
         a = torch.where(e >= 0, larger, q / larger)
-        below = 2 * s * w
+        below = 2 * s * eta
         total = below + a
-        z, rest = below / total, a / total
+        xi, rest = below / total, a / total
     else:
-        z = ((given - x0) / width).clamp(0, 1)
-        rest = 1 - z
-    product = z * rest
-    base = s * (z * z + rest * rest) + (d0 + d1) * product
-    value = x0 + width * z if inverse else y0 + height * (s * z * z + d0 * product) / base
-    ratio = s / base
-    log_slope = (ratio * ratio * (d1 * z * z + 2 * s * product + d0 * rest * rest)).log()
+        xi = ((given - x_k) / width).clamp(0, 1)
+        rest = 1 - xi
+    # eq. 4 and 5, with rest = 1 - xi
+    product = xi * rest
+    beta = s * (xi * xi + rest * rest) + (delta + delta_next) * product
+    value = x_k + width * xi if inverse else y_k + height * (s * xi * xi + delta * product) / beta
+    ratio = s / beta
+    log_slope = (ratio * ratio * (delta_next * xi * xi + 2 * s * product + delta * rest * rest)).log()
     return value, -log_slope if inverse else log_slope

@@ -33,7 +33,6 @@ from ..nn.base import check_count
 from ..sources import Source
 from ..tensors import event_size
 from .bijective import BijectiveFlow
-from .shapes import condition_shape
 
 #: patches that tarflow makes by itself
 MOST_PATCHES = 64

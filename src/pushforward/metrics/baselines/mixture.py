@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...bijections import Affine, Bijection, Whiten
+from ...bijections import Affine, Bijection
 from ...sources import GaussianMixture, LinearShift, Source
 from ...tensors import Condition
 from .coordinates import in_units, isolated, standard, whitened
@@ -71,10 +71,9 @@ def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
     event, every = z.shape[1:], _some(z.reshape(len(z), -1), seed)
     alone = isolated(every)
     rows = every[~alone]
-    y, back = _space(rows, shape.whitened)
+    y, back, root = _space(rows, shape.whitened)
     model = _em(y, min(shape.count, len(y) // 2), shape.kind, seed, levels_first(rows))
     means, covariances = _moments(model, rows.shape[1])
-    root = back.root if isinstance(back, Whiten) else torch.eye(rows.shape[1], dtype=rows.dtype)
     means, covariances = back.forward(means), root.T @ covariances @ root
     weights, note = torch.from_numpy(model.weights_), f"{len(means)} component" + "s" * (len(means) != 1)
     if bool(alone.any()):
@@ -108,7 +107,7 @@ def _tried(rows: Tensor, seed: int) -> Iterator[tuple[float, Shape]]:
     spaces = [(False, ("full", "diag")), (True, ("full", "tied", "diag"))] if d > 1 else [(False, ("diag",))]
     first = levels_first(rows)
     for white, kinds in spaces:
-        y, back = _space(rows, white)
+        y, back, _ = _space(rows, white)
         # the same likelihood in other coordinates: BIC is -2 log-likelihood, plus what parameters cost
         stretch = float(back.forward_and_log_det(y[:1])[1])
         for kind in kinds:
@@ -129,12 +128,13 @@ def _some(rows: Tensor, seed: int) -> Tensor:
     return rows[torch.from_numpy(np.random.default_rng(seed).permutation(len(rows))[:MOST])]
 
 
-def _space(rows: Tensor, white: bool) -> tuple[Tensor, Bijection]:
-    """Rows in the coordinates of a shape, and the map back."""
+def _space(rows: Tensor, white: bool) -> tuple[Tensor, Bijection, Tensor]:
+    """Rows in the coordinates of a shape, the map back, and its matrix ``(d, d)``."""
     if white:
-        return whitened(rows)
-    d = rows.shape[1]
-    return rows, Affine(torch.zeros(d, dtype=rows.dtype), torch.ones(d, dtype=rows.dtype))
+        y, back = whitened(rows)
+        return y, back, back.root
+    one = torch.eye(rows.shape[1], dtype=rows.dtype)
+    return rows, Affine(torch.zeros_like(one[0]), torch.ones_like(one[0])), one
 
 
 def levels_first(rows: Tensor) -> np.ndarray | None:

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from pushforward import registry
-from pushforward.entries import DATASETS, KINDS
+from pushforward.entries import KINDS
 
 
 def own(kind: str) -> list[str]:
     """The names of the library's own entries of a kind; tests and examples may have registered others."""
-    table: Mapping[str, Any] = DATASETS if kind == "data set" else KINDS[kind].entries
+    table: Mapping[str, Any] = KINDS[kind].entries
     return [name for name, entry in table.items() if entry.target.startswith("pushforward.")]
 
 

@@ -26,7 +26,8 @@ def register(
 
     kind: what it is, one of ``path``, ``coupling``, ``network``, ``solver``, ``recipe``, ``method``, ...
     component: a subclass of the abstract class of its kind, or a function that returns one; for a method a
-        :class:`~pushforward.entries.Method`.
+        :class:`~pushforward.entries.Method`; for ``data`` a function without arguments that returns rows, or
+        rows and conditions, as :func:`pushforward.train` takes them.
 
     It holds for the process.  From the command line ``--plugin my_parts.py`` runs a file that registers.
     Raises ValueError for an unknown kind, a name that is taken, and a component of another kind.
@@ -47,17 +48,17 @@ def register(
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise ValueError(f"name: expected small letters, digits and hyphens, got {quoted(name)}")
     of = KINDS[kind]
-    if of.abstract:
-        if not isinstance(component, type | types.FunctionType):
-            raise ValueError(f"component: expected a class or a function, got {quoted(component)}")
-        entry: Any = Entry(f"{component.__module__}:{component.__qualname__}", summary, paper)
-    else:
+    if of.entry is Method:
         if not isinstance(component, Method):
             raise ValueError(f"component: expected a Method, got {quoted(component)}")
-        entry = component
+        entry: Any = component
+    else:
+        if not isinstance(component, type | types.FunctionType):
+            raise ValueError(f"component: expected a class or a function, got {quoted(component)}")
+        entry = Entry(f"{component.__module__}:{component.__qualname__}", summary, paper)
     if of.entries.get(name, entry) != entry:
         raise ValueError(f"{kind} {name!r}: is registered already")
-    if of.abstract:
+    if of.entry is Entry:
         remember(kind, entry.target, component)
     of.entries[name] = entry
     if of.method is not None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeGuard, cast
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ..entries import DATASETS
 from ..files import check_file
+from ..registry import found
 from .arrays import raw_array, read_npy, read_npz
 from .images import read_folder
 from .limits import MAX_SIZE
@@ -64,7 +65,7 @@ def open_source(
     if resize is not None and not (isinstance(source, str | Path) and Path(source).expanduser().is_dir()):
         raise ValueError("resize: only images of a folder are resized; leave it out")
     if isinstance(source, str) and source in DATASETS:
-        return _builtin(source, rows, generator, tested), None
+        return _named(source, rows, generator, tested)
     if rows is not None:
         raise ValueError("rows: only a built-in toy draws as many rows as asked; leave it out")
     if isinstance(source, str | Path):
@@ -74,19 +75,26 @@ def open_source(
     return raw_array(source), None
 
 
-def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Raw:
-    entry = DATASETS[name]
-    module, _, attribute = entry.target.partition(":")
-    function = getattr(importlib.import_module(module), attribute)
-    if not entry.drawn:
+def _named(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> tuple[Raw, Any]:
+    """A registered data set, and y where it is one of the user's own that returns a pair (x, y)."""
+    made = _made(name, rows, generator, tested)
+    if isinstance(made, Raw):
+        return made, None
+    raw, y = open_source(made, None, generator, tested)
+    return replace(raw, name=name, source=name), y
+
+
+def _made(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Any:
+    function = found("data", name)
+    if not DATASETS[name].drawn:
         if rows is not None:
             raise ValueError(f"rows: {name!r} has a fixed number of rows; leave it out")
         return function()
     count = rows or TOY_ROWS
     n = 2 * count if tested else count
     extra, options = {}, {}
-    if attribute in LABELS:
-        options["label"] = draw_labels(n, LABELS[attribute], generator)
+    if function.__name__ in LABELS:
+        options["label"] = draw_labels(n, LABELS[function.__name__], generator)
         extra = {"label": options["label"].numpy()}
     x = function(n, generator=generator, dtype=torch.float64, **options).numpy()
     columns = {"x1": x[:, 0], "x2": x[:, 1]}

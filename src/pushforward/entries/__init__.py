@@ -43,7 +43,8 @@ KINDS = {
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
-    "method": Kind(METHODS, "", "--method"),
+    "method": Kind(METHODS, "", "--method", entry=Method),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
+    "data": Kind(DATASETS, "", "DATA"),
     "metric": Kind(METRICS, "pushforward.metrics:Metric", "metric"),
 }

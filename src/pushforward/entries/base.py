@@ -47,9 +47,9 @@ class Kind:
     """The registered components of one kind.
 
     entries: by name.  abstract: the class of which each must be a subclass, as ``module:Class``, or of one of
-    several, with | between them; empty for methods, which are data.  flag: the flag of the command line for
+    several, with | between them; empty for methods and for functions.  flag: the flag of the command line for
     this kind.  method: the method that each entry also is, from its name and the entry.  given: how many
-    arguments each is made with by position, the shape of events and the conditions.
+    arguments each is made with by position, the shape of events and the conditions.  entry: what an entry is.
     """
 
     entries: dict[str, Any]
@@ -57,6 +57,7 @@ class Kind:
     flag: str
     method: Callable[[str, Entry], Method] | None = None
     given: int = 0
+    entry: type[Entry] | type[Method] = Entry
 
 
 def table(

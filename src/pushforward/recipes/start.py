@@ -225,7 +225,8 @@ def _initial(recipe: Recipe, source: Source, target: Rows, preprocess: Bijection
     normal distribution of the same mean and variance stands for the mixture, as is customary; far rows of
     tables count as :func:`~pushforward.metrics.baselines.coordinates.drawn_in`.
     """
-    assert recipe.ends is not None
+    if recipe.ends is None:  # no path
+        return source
     start, _ = recipe.ends
     if recipe.data.source != "normal":
         alike = start.source_scale == 1 and start.noise_scale == 0

@@ -131,7 +131,8 @@ def remember(kind: str, target: str, component: Any) -> None:
 
     Raises ValueError for one that is none of its kind.
     """
-    _check_kind(kind, component, f"{KINDS[kind].flag} {quoted(target)}")
+    if KINDS[kind].abstract:
+        _check_kind(kind, component, f"{KINDS[kind].flag} {quoted(target)}")
     _registered[target] = component
 
 

@@ -78,7 +78,7 @@ def everything(data: Dataset) -> torch.Tensor:
 
 
 def test_every_data_set_has_a_case() -> None:
-    complete("data set", CASES)
+    complete("data", CASES)
     assert {name for name, case in CASES.items() if case.rows is None} == {
         name for name, entry in DATASETS.items() if entry.drawn
     }

@@ -74,7 +74,7 @@ def smirnov(x: torch.Tensor, y: torch.Tensor) -> float:
     return float((f - g).abs().max())
 
 
-#: For every kind the module of its contract, the table of its cases, and the line that a part of the page adds.
+#: For every kind the module of its contract, the table of its cases, and what a part of the page adds to it.
 ADDED: dict[str, tuple[ModuleType, str, str, Callable[[], Any]]] = {
     "path": (
         test_path_contract,

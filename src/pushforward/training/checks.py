@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,12 +10,6 @@ from torch import nn
 from ..config import OptimConfig
 from ..objectives import Batch, Objective
 from ..rows import Rows
-from ..settings import check_settings
-
-
-def check_optim(optim: OptimConfig, spell: Callable[[str], str] = "optim.{}".format) -> None:
-    """Raise ValueError for a value that no training can use; ``spell`` says what its name is to the user."""
-    check_settings(optim, spell)
 
 
 def check_trainer(

@@ -15,11 +15,12 @@ from ..contents import State
 from ..nn.checks import check_count
 from ..objectives import Objective, Step
 from ..random import derive_seed, of_rows, seeded
+from ..settings import check_settings
 from ..tensors import parameter_dtype
 from .batches import Batches
 from .best import Best
 from .checkpoint import STATE, Keeping, Weights, check_run, load_state, save_state, untied, with_prefix
-from .checks import check_optim, check_trainer, in_dtype
+from .checks import check_trainer, in_dtype
 from .devices import make_fabric, on_one_device
 from .ema import EMA
 from .interrupt import Interrupt
@@ -98,7 +99,7 @@ class Trainer:
         validation: Validation | None = None,
         keeping: Keeping | None = None,
     ):
-        check_optim(optim)
+        check_settings(optim, "optim.{}".format)
         validation = validation or Validation()
         device = None if fabric is None else fabric.device
         check_trainer(objective, models, batches, optim, device, validation.batch)

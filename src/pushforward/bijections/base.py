@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +22,10 @@ class Domain:
 
 
 REAL_LINE = Domain()
+
+
+#: Carries points through a part of a bijection, forward or inverse.
+Carry = Callable[["Bijection", Tensor, bool], Tensor]
 
 
 class Bijection(nn.Module, ABC):
@@ -60,7 +64,7 @@ class Bijection(nn.Module, ABC):
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
-        for name in ("forward_and_log_det", "inverse_and_log_det", "initialise"):
+        for name in ("forward_and_log_det", "inverse_and_log_det"):
             if name in cls.__dict__:
                 setattr(cls, name, takes_arrays(cls.__dict__[name]))
 
@@ -122,6 +126,8 @@ class Bijection(nn.Module, ABC):
         """The inverse image alone."""
         return self.inverse_and_log_det(y, condition, generator)[0]
 
+    @torch.no_grad()
+    @takes_arrays
     def initialise(
         self,
         x: Tensor,
@@ -133,10 +139,24 @@ class Bijection(nn.Module, ABC):
         """The image of training rows ``x``, after setting from them what a bijection takes from data.
 
         ``inverse`` says which way the rows go, that of training: the inverse, but forward within an
-        :class:`~pushforward.bijections.Inverse`.  Here nothing is set; bijections made of bijections pass the
-        rows through their parts.
+        :class:`~pushforward.bijections.Inverse`.
         """
+
+        def carry(part: Bijection, x: Tensor, inverse: bool) -> Tensor:
+            return part.initialise(x, condition, generator, inverse=inverse)
+
+        image = self.through_parts(x, inverse, carry)
+        if image is not None:
+            return image
+        self.set_from(x, inverse)
         return (self.inverse if inverse else self.forward)(x, condition, generator)
+
+    def through_parts(self, x: Tensor, inverse: bool, carry: Carry) -> Tensor | None:
+        """The image of ``x`` by ``carry(part, x, inverse)`` of each part in turn; None without parts."""
+        return None
+
+    def set_from(self, x: Tensor, inverse: bool) -> None:
+        """Set parameters from training rows that are to go forward or ``inverse``; most have none to set."""
 
 
 class Surjection(Bijection):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..nn.checks import check_kind
 from ..tensors import Condition
-from .base import REAL_LINE, Bijection
+from .base import REAL_LINE, Bijection, Carry
 
 
 class Chain(Bijection):
@@ -52,16 +52,9 @@ class Chain(Bijection):
             left = None if left is None else link.untouched(left, inverse)
         return left
 
-    def initialise(
-        self,
-        x: Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        inverse: bool = True,
-    ) -> Tensor:
+    def through_parts(self, x: Tensor, inverse: bool, carry: Carry) -> Tensor | None:
         for link in reversed(self.links) if inverse else self.links:
-            x = link.initialise(x, condition, generator, inverse=inverse)
+            x = carry(link, x, inverse)
         return x
 
     def forward_and_log_det(
@@ -106,15 +99,8 @@ class Inverse(Bijection):
     def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
         return self.bijection.untouched(entries, not inverse)
 
-    def initialise(
-        self,
-        x: Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        inverse: bool = True,
-    ) -> Tensor:
-        return self.bijection.initialise(x, condition, generator, inverse=not inverse)
+    def through_parts(self, x: Tensor, inverse: bool, carry: Carry) -> Tensor | None:
+        return carry(self.bijection, x, not inverse)
 
     def forward_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

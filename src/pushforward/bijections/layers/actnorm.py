@@ -59,15 +59,7 @@ class ActNorm(Bijection):
         log_scale, shift, log_det = self._parameters_for(y)
         return y * (-log_scale).exp() - shift, -log_det
 
-    @torch.no_grad()
-    def initialise(
-        self,
-        x: Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        inverse: bool = True,
-    ) -> Tensor:
+    def set_from(self, x: Tensor, inverse: bool) -> None:
         self._parameters_for(x)  # which checks the shape
         dims = [0, *range(2, x.ndim)]
         mean, deviation = x.double().mean(dims), x.double().std(dims, correction=0)
@@ -76,4 +68,3 @@ class ActNorm(Bijection):
         log_scale = -wanted if inverse else wanted
         self.raw_log_scale.copy_(log_scale / (1 - log_scale.abs() / BOUND))
         self.shift.copy_(mean * wanted.exp() if inverse else -mean)
-        return super().initialise(x, condition, generator, inverse=inverse)

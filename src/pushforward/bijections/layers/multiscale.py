@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -10,10 +10,7 @@ from torch import Tensor, nn
 
 from ...nn.checks import check_kind, check_sizes
 from ...tensors import Condition, event_size
-from ..base import Bijection
-
-#: Carries points through one level.
-Carry = Callable[[Bijection, Tensor], Tensor]
+from ..base import Bijection, Carry
 
 
 class MultiScale(Bijection):
@@ -70,11 +67,14 @@ class MultiScale(Bijection):
             raise ValueError(f"event_shape: expected ({event_size(self.shape)},), got {tuple(shape)}")
         return self.shape
 
+    def through_parts(self, x: Tensor, inverse: bool, carry: Carry) -> Tensor:
+        return self._up(x, carry) if inverse else self._down(x, carry)
+
     def _down(self, x: Tensor, carry: Carry) -> Tensor:
         """Image to vector, through each level by ``carry``."""
         left = []
         for level, part in zip(self.levels, self.parts):
-            x = carry(level, x)
+            x = carry(level, x, False)
             left.append(x[:, : part[0]].flatten(1))
             x = x[:, part[0] :]
         return torch.cat(left, 1)
@@ -85,7 +85,7 @@ class MultiScale(Bijection):
         x: Tensor | None = None
         for level, part, piece in reversed(list(zip(self.levels, self.parts, y.split(sizes, 1)))):
             piece = piece.unflatten(1, part)
-            x = carry(level, piece if x is None else torch.cat([piece, x], 1))
+            x = carry(level, piece if x is None else torch.cat([piece, x], 1), True)
         assert x is not None
         return x
 
@@ -93,37 +93,23 @@ class MultiScale(Bijection):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         self.event_shape(x.shape[1:])
-        log_dets = []
-
-        def carry(level: Bijection, x: Tensor) -> Tensor:
-            x, log_det = level.forward_and_log_det(x, condition, generator)
-            log_dets.append(log_det)
-            return x
-
-        return self._down(x, carry), torch.stack(log_dets).sum(0)
+        return self._with_log_det(x, condition, generator, False)
 
     def inverse_and_log_det(
         self, y: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         self.inverse_event_shape(y.shape[1:])
+        return self._with_log_det(y, condition, generator, True)
+
+    def _with_log_det(
+        self, x: Tensor, condition: Condition | None, generator: torch.Generator | None, inverse: bool
+    ) -> tuple[Tensor, Tensor]:
         log_dets = []
 
-        def carry(level: Bijection, x: Tensor) -> Tensor:
-            x, log_det = level.inverse_and_log_det(x, condition, generator)
+        def carry(level: Bijection, x: Tensor, inverse: bool) -> Tensor:
+            way = level.inverse_and_log_det if inverse else level.forward_and_log_det
+            x, log_det = way(x, condition, generator)
             log_dets.append(log_det)
             return x
 
-        return self._up(y, carry), torch.stack(log_dets).sum(0)
-
-    def initialise(
-        self,
-        x: Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-        *,
-        inverse: bool = True,
-    ) -> Tensor:
-        def carry(level: Bijection, x: Tensor) -> Tensor:
-            return level.initialise(x, condition, generator, inverse=inverse)
-
-        return self._up(x, carry) if inverse else self._down(x, carry)
+        return self.through_parts(x, inverse, carry), torch.stack(log_dets).sum(0)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from ..rows import Rows, as_rows
-from ..sources import Empirical, Source
+from ..sources import Source
 from .atoms import fingerprint
 from .base import Coupling, Pairing
 from .minibatch_ot import MinibatchOT
@@ -34,7 +34,7 @@ class DatasetOT(Coupling):
         self._fingerprints: tuple[Tensor, Tensor] | None = None
 
     def check_source(self, source: Source | Rows | Tensor, targets: int) -> None:
-        if isinstance(source, Source) and not isinstance(source, Empirical):
+        if isinstance(source, Source) and source.atoms is None:
             raise ValueError("source: expected the rows of a data set as --source")
 
     def fit(

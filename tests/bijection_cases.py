@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import pytest
 import torch
@@ -260,7 +261,10 @@ def draws(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, dtype=DOUBLE, generator=gen(seed))
 
 
-def noisy(module: nn.Module, scale: float = 1.0) -> nn.Module:
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def noisy(module: Module, scale: float = 1.0) -> Module:
     module = module.double()
     with torch.no_grad():
         for i, parameter in enumerate(module.parameters()):

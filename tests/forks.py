@@ -128,8 +128,8 @@ def _become(streams: list[int], arguments: list[str], cwd: str, environment: dic
         status = run()
     except SystemExit as end:
         status = end.code
-    except BaseException:
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:

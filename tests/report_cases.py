@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 
@@ -25,7 +26,7 @@ HISTORY = [
 ]
 
 
-def make_run(path: Path, flow, schema: Schema, train: Rows, test: Rows, **changes):
+def make_run(path: Path, flow, schema: Schema | None, train: Rows, test: Rows, **changes) -> Any:
     values = {
         "path": path,
         "config": RunConfig(target="demo.csv", seed=3),
@@ -46,7 +47,7 @@ def plane_mixture() -> GaussianMixture:
     return GaussianMixture(torch.stack([angle.cos(), angle.sin()], 1), 0.25)
 
 
-def plane_run(path: Path, rows: int = 400, solver=None, **changes):
+def plane_run(path: Path, rows: int = 400, solver=None, **changes) -> Any:
     """A flow with the exact field of the distribution that its data are drawn from, in units of its own."""
     mixture, units = plane_mixture(), Affine(*torch.tensor([[10.0, -3.0], [2.0, 1.0]]).double().unbind(0))
     inner = ContinuousFlow(
@@ -58,7 +59,7 @@ def plane_run(path: Path, rows: int = 400, solver=None, **changes):
     return make_run(path, flow, schema, Rows(x[rows:]), Rows(x[:rows]), **changes)
 
 
-def labelled_plane(path, **changes):
+def labelled_plane(path, **changes) -> Any:
     mixture = plane_mixture()
     labels = torch.arange(240) % 4
     x = mixture.sample(240, labels, random.seeded("labelled"))
@@ -78,7 +79,7 @@ def labelled_plane(path, **changes):
     )
 
 
-def image_run(path: Path, labelled: bool = True):
+def image_run(path: Path, labelled: bool = True) -> Any:
     """Images of 4 x 4 in whole levels 0 to 4: a bright half whose side is the label, plus noise."""
     means = torch.zeros(2, 1, 4, 4, dtype=torch.float64)
     means[0, :, :, :2] = means[1, :, :, 2:] = 1.0
@@ -98,7 +99,7 @@ def image_run(path: Path, labelled: bool = True):
     )
 
 
-def table_run(path: Path, model: Source, train: torch.Tensor, test: torch.Tensor, **changes):
+def table_run(path: Path, model: Source, train: torch.Tensor, test: torch.Tensor, **changes) -> Any:
     """A flow that is nothing but its source, in float64."""
     d = train.shape[1]
     flow = BijectiveFlow(Affine(torch.zeros(d).double(), torch.ones(d).double()), model)

@@ -1,6 +1,7 @@
 """Data that cannot be used: one clear line each, which says what is wrong and where."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
+from narrowing import one_tensor
 from pushforward.data import ConditionSpec, Schema, load, read_rows, toys, write_rows
 
 GOOD = "".join(f"{i}.5,{i * i}\n" for i in range(50))
@@ -94,7 +96,7 @@ def test_an_unknown_suffix_and_a_bad_parquet_file(tmp_path):
     fails(lambda: load(tmp_path / "bits.parquet"), "not a readable Parquet file")
 
 
-def frame(**columns) -> pd.DataFrame:
+def frame(**columns) -> Any:
     return pd.DataFrame({"a": np.arange(50.0), "b": np.arange(50.0) ** 2} | columns)
 
 
@@ -282,7 +284,7 @@ def test_conditions_that_were_not_trained_on():
 
 def test_what_cannot_be_written(tmp_path):
     wine, digits = load("wine", condition=["label"]), load("digits")
-    x, c = wine.test.x, wine.test.condition
+    x, c = wine.test.x, one_tensor(wine.test.condition)
     fails(lambda: write_rows(tmp_path / "a.xls", x, wine.schema), ".xls", ".csv, .tsv, .parquet")
     fails(lambda: write_rows(tmp_path / "a", x, wine.schema), "without a suffix")
     fails(lambda: write_rows(tmp_path / "a.npy", x, wine.schema, c), "no condition; write .npz")

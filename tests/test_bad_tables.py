@@ -1,6 +1,7 @@
 """Tables that are hard, through the whole of ``pushforward train``: a right verdict, or one clear line."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ def normal(rows: int, columns: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).standard_normal((rows, columns))
 
 
-def trained(folder, x: np.ndarray, monkeypatch, capsys) -> tuple[int, str, dict]:
+def trained(folder, x: np.ndarray, monkeypatch, capsys) -> tuple[int, str, dict[str, Any]]:
     """Exit status, what was said, and the report's numbers of the defaults for a table ``x``."""
     monkeypatch.chdir(folder)
     frame = pd.DataFrame(x, columns=[f"x{i}" for i in range(x.shape[1])])

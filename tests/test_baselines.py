@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -60,7 +61,7 @@ def test_units_of_columns_do_not_matter(name):
 
 
 def test_a_gaussian_of_many_unlike_columns_is_the_closed_form():
-    x = torch.tensor(load_breast_cancer().data)
+    x = torch.tensor(load_breast_cancer(return_X_y=True)[0])
     found = float(fit_gaussian(x).log_prob(x).mean())
     slogdet = np.linalg.slogdet(np.cov(x.numpy().T, bias=True))[1]
     assert found == pytest.approx(-0.5 * (30 * math.log(2 * math.pi) + slogdet + 30), abs=1e-6)
@@ -108,7 +109,7 @@ def test_kernels_of_unlike_widths_are_a_sum_of_scipys_normals():
     for extra in (None, noise):
         mine = Kernels(x, shape, widths, extra)
         covariances = [w**2 * shape + (0 if extra is None else extra) for w in widths]
-        peer = np.mean([stats.multivariate_normal(m, c).pdf(y) for m, c in zip(x, covariances)], 0)
+        peer = np.mean([stats.multivariate_normal(m, cast(Any, c)).pdf(y) for m, c in zip(x, covariances)], 0)
         np.testing.assert_allclose(mine.log_prob(y), np.log(peer), rtol=1e-9)
 
 
@@ -236,7 +237,7 @@ def test_weights_of_a_stack_are_those_of_most_likelihood():
 
 
 def test_a_blend_is_no_worse_than_its_parts_on_new_rows():
-    x = torch.tensor(load_wine().data)
+    x = torch.tensor(load_wine(return_X_y=True)[0])
     found = []
     for seed in range(5):
         order = torch.randperm(len(x), generator=gen(seed))
@@ -282,7 +283,7 @@ CONDITIONS = {
 def test_conditions_of_every_kind(name, kind):
     c = CONDITIONS[kind](400, gen(5))
     parts = list(c.values()) if isinstance(c, dict) else [c]
-    shift = sum(part.double().reshape(400, -1).sum(1) for part in parts)
+    shift = torch.stack([part.double().reshape(400, -1).sum(1) for part in parts]).sum(0)
     x = clusters(400) + 5 * shift[:, None]
     distribution = FITS[name](x, c)
     blind = float(FITS[name](x).log_prob(x).mean())

@@ -7,6 +7,7 @@ import copy
 import inspect
 import math
 from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -255,7 +256,8 @@ def test_arrays_are_as_good_as_tensors(case: Case) -> None:
         with torch.no_grad():
             found = way(bijection, inverse)(x.numpy(), None if c is None else c.numpy())
             truth = way(bijection, inverse)(x.to(dtype), c)
-            alone = (bijection.inverse if inverse else bijection.forward)(x.numpy(), c)
+            array: Any = x.numpy()
+            alone = (bijection.inverse if inverse else bijection.forward)(array, c)
         assert found[0].dtype == dtype and torch.equal(alone, truth[0])
         assert all(torch.equal(a, b) for a, b in zip(found, truth))
 

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_orthogonal_can_be_any_rotation() -> None:
 
 def test_lu_factors_are_those_that_scipy_finds() -> None:
     matrix = draws(4, 4).numpy()
-    p, lower, upper = scipy.linalg.lu(matrix)
+    p, lower, upper = cast(tuple[np.ndarray[Any, Any], ...], scipy.linalg.lu(matrix))
     signs = np.sign(np.diag(upper))  # the diagonal is positive here, so the rows change sign instead
     order = p.T.argmax(0)
     layer = LULinear(4, order=order.tolist()).double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import ot
@@ -17,7 +18,7 @@ from torch.func import jacrev, vmap
 from bridge_cases import DOUBLE, SIGMA, distributions, places
 from pushforward.config import OptimConfig
 from pushforward.couplings import Rows, SinkhornOT
-from pushforward.fields import BridgeField, TwoHeads
+from pushforward.fields import BridgeField, BridgeOutput, TwoHeads
 from pushforward.flows import ContinuousFlow
 from pushforward.nn import MLP
 from pushforward.objectives import Batch, BridgeMatching, Step
@@ -163,13 +164,14 @@ def test_a_point_may_be_the_source() -> None:
 
 def test_wrong_bridges_are_refused() -> None:
     m0, a, m1, b = distributions()
-    for arguments, message in (
+    wrong: tuple[tuple[Any, str], ...] = (
         ((m0, a, m1[:2], b), "mean0, mean1: expected one dimension and equal shapes"),
         ((m0, a[:2], m1, b), r"cov0: expected a number or shape \(3, 3\), got \(2, 3\)"),
         ((m0, a, m1, b.triu()), "cov1: expected a symmetric matrix"),
         ((m0, a, m1, -b), "cov1: expected a positive semi-definite matrix"),
         ((m0, a, m1, b, -1.0), "sigma: expected a finite number >= 0, got -1.0"),
-    ):
+    )
+    for arguments, message in wrong:
         with pytest.raises(ValueError, match=message):
             GaussianBridge(*arguments)
     with pytest.raises(ValueError, match="t: expected a number or one for each row"):
@@ -213,7 +215,7 @@ def test_bridge_fields_are_those_of_the_oracle(bridge) -> None:
     x = places(bridge)
     t = torch.linspace(0, 1, len(x), dtype=DOUBLE)
     score = SIGMA**2 / 2 * bridge.score(t, x)
-    truth = {
+    truth: dict[BridgeOutput, Tensor] = {
         "velocity": bridge(t, x),
         "score": bridge.score(t, x),
         "drift": bridge.drift(t, x),
@@ -285,7 +287,7 @@ def test_wrong_bridge_matching_is_refused() -> None:
     with pytest.raises(ValueError, match="drop_condition: expected a probability"):
         BridgeMatching(1.0, drop_condition=2.0)
     with pytest.raises(ValueError, match="output: expected one of velocity, score, drift, backward"):
-        BridgeField(field, field, sigma=1.0, output="speed")
+        BridgeField(field, field, sigma=1.0, output="speed")  # pyright: ignore[reportArgumentType]
     with pytest.raises(ValueError, match="sigma: expected a positive number, got -1"):
         BridgeField(field, field, sigma=-1.0)
     with pytest.raises(ValueError, match="field: without a score network expected twice the width"):

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,7 +96,7 @@ def test_a_method_sets_the_defaults_of_other_flags(table, tmp_path):
 def test_samples_keep_names_units_and_conditions(run, tmp_path):
     out = tmp_path / "samples.csv"
     assert main(["sample", str(run), "-n", "50", "-o", str(out)]) == 0
-    frame = pd.read_csv(out)
+    frame: Any = pd.read_csv(out)
     assert list(frame.columns) == ["length [mm]", "mass [g]", "species"]
     assert len(frame) == 50 and set(frame["species"]) == {"auk", "gannet"}
     assert abs(frame["length [mm]"].mean() - 1e6) < 10

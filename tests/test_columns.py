@@ -48,7 +48,7 @@ def test_columns_are_chosen_or_left_out():
     expected = torch.tensor(frame[["b", "a"]].to_numpy().copy())
     assert torch.equal(read_rows(frame, data.schema).x, expected)
     # scoring needs the columns that were kept, and no others
-    assert torch.equal(read_rows(frame[["a", "name", "b"]], data.schema).x, expected)
+    assert torch.equal(read_rows(frame.filter(["a", "name", "b"]), data.schema).x, expected)
 
 
 def test_columns_without_names_are_matched_by_position(tmp_path):

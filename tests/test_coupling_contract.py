@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import numpy as np
 import ot
@@ -75,7 +76,8 @@ def test_arrays_and_tables_are_rows_too(name: str) -> None:
     assert torch.equal(pair(name, pd.DataFrame(source.numpy()), pd.DataFrame(target.numpy())).indices, truth)
     if name not in ("semidiscrete", "dataset"):
         for dtype in (np.float32, np.float64):
-            first, second = made(name)(source.numpy().astype(dtype), target.numpy().astype(dtype), gen(5))
+            x, y = (cast(Any, rows.numpy().astype(dtype)) for rows in (source, target))
+            first, second = made(name)(x, y, gen(5))
             assert first.dtype == second.dtype == torch.from_numpy(np.zeros(1, dtype)).dtype
 
 

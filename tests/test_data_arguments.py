@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from narrowing import wrong
 from pushforward.data import ConditionSpec, MixedConditionSpec, Schema, load, read_rows, toys, write_rows
 from pushforward.data.dataset import fit_preprocess
 from pushforward.data.noise import resolution
@@ -31,8 +34,11 @@ def table() -> Schema:
         (lambda: load(X, holdout=None), "holdout: expected a share in [0, 1), got None"),
         (lambda: load(X, seed=1.5), "seed: expected a whole number, got 1.5"),
         (lambda: load("moons", rows=100.5), "rows: expected a whole number of at least 32, got 100.5"),
-        (lambda: ConditionSpec(kind="label", columns=("a",)), "kind: expected labels or continuous"),
-        (lambda: ConditionSpec(kind="continuous", columns="ab"), "expected a tuple of different names"),
+        (lambda: ConditionSpec(kind=wrong("label"), columns=("a",)), "kind: expected labels or continuous"),
+        (
+            lambda: ConditionSpec(kind="continuous", columns=wrong("ab")),
+            "expected a tuple of different names",
+        ),
         (lambda: ConditionSpec(kind="labels", columns=("a",)), "expected one column of different labels"),
         (
             lambda: ConditionSpec(kind="labels", columns=("a",), classes=("x", "x")),
@@ -48,7 +54,10 @@ def table() -> Schema:
             lambda: ConditionSpec(kind="labels", columns=("a",), classes=("x", "y")).decode(torch.ones(2)),
             "expected labels as integers",
         ),
-        (lambda: Schema(name="a", kind="tabel", event_shape=(2,)), "kind: expected one of table, image"),
+        (
+            lambda: Schema(name="a", kind=wrong("tabel"), event_shape=(2,)),
+            "kind: expected one of table, image",
+        ),
         (lambda: Schema(name="a", kind="array", event_shape=(-2,)), "expected sizes of at least 1"),
         (
             lambda: Schema(name="a", kind="table", event_shape=(2,), columns=("a",)),
@@ -165,11 +174,12 @@ def test_arrays_and_lists_are_written_as_tensors_are(tmp_path):
     schema = Schema(name="a", kind="table", event_shape=(2,), columns=("a", "b"), condition=spec)
     rows, labels = [[1.0, 2.5], [3.0, 4.0]], [0, 1]
     written = []
-    for x, y in (
+    alike: list[tuple[Any, Any]] = [
         (torch.tensor(rows), torch.tensor(labels)),
         (np.array(rows, dtype=np.float32), np.array(labels)),
         (rows, labels),
-    ):
+    ]
+    for x, y in alike:
         written.append(tmp_path / f"{len(written)}.csv")
         write_rows(written[-1], x, schema, y)
     assert {path.read_text() for path in written} == {"a,b,kind\n1.0,2.5,x\n3.0,4.0,y\n"}

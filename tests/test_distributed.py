@@ -20,7 +20,7 @@ SMALL = "--steps 12 --batch 91 --network mlp,width=16,depth=2 --rows 200 --no-re
 SMALL = [*SMALL.split(), "--patience", "0"]
 
 
-def train(folder, *flags: str) -> subprocess.CompletedProcess:
+def train(folder, *flags: str) -> subprocess.CompletedProcess[str]:
     if "2" not in flags:
         return forks.run("train", "moons", "--out", str(folder), *SMALL, *flags)
     command = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -63,7 +63,8 @@ def test_learns_a_normal_law_in_data_units(normal: np.ndarray, method: str) -> N
         options = {"network": "mlp,width=32,depth=2", "solver": "rk4,steps=8", "lr": 1e-2}
     steps = 400 if method == "fm" else 60
     density = FlowDensity(method, options=options, steps=steps, random_state=0).fit(normal)
-    distribution = stats.multivariate_normal([1e4, -2.0], [[100.0, 0.6], [0.6, 0.01]])
+    covariance: Any = [[100.0, 0.6], [0.6, 0.01]]
+    distribution = stats.multivariate_normal([1e4, -2.0], covariance)
     new = distribution.rvs(500, random_state=1)
     # 240 rows determine a normal distribution up to 5 / 480 = 0.01 nats; the rest is what a short training
     # may lose
@@ -128,13 +129,13 @@ def test_same_seed_same_flow_and_threads_are_left_alone(normal: np.ndarray) -> N
 def test_pipeline_grid_search_frame_pickle_clone(normal: np.ndarray) -> None:
     frame = pd.DataFrame(normal, columns=["mass", "length"])
     density = FlowDensity(**FAST).fit(frame)
-    assert list(density.feature_names_in_) == ["mass", "length"]
+    assert list(cast(Any, density).feature_names_in_) == ["mass", "length"]
     np.testing.assert_array_equal(
         density.score_samples(frame), FlowDensity(**FAST).fit(normal).score_samples(normal)
     )
     twin = pickle.loads(pickle.dumps(density))
     np.testing.assert_array_equal(twin.score_samples(frame), density.score_samples(frame))
-    assert clone(density).get_params() == density.get_params()
+    assert cast(FlowDensity, clone(density)).get_params() == density.get_params()
     pipeline = make_pipeline(StandardScaler(), FlowDensity(**FAST)).fit(frame)
     assert pipeline.score_samples(frame).shape == (300,)
     search = GridSearchCV(FlowDensity(**{**FAST, "steps": 60}), {"noise": [0.0, 2.0]}, cv=2).fit(normal)
@@ -377,7 +378,7 @@ def test_score_flags_anomalies(tmp_path, capsys) -> None:
     assert main(["train", str(table), "--out", str(tmp_path / "run"), *small]) == 0
     out = tmp_path / "scores.csv"
     assert main(["score", str(tmp_path / "run"), str(new), "--flag-below", "0.1", "-o", str(out)]) == 0
-    scores = pd.read_csv(out)
+    scores: Any = pd.read_csv(out)
     assert list(scores.columns) == ["log_prob", "flag"]
     assert scores["flag"].iloc[-2:].tolist() == [1, 1]
     # the quantile of 100 held-out rows is that of the distribution within 4 standard errors

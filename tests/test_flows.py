@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from narrowing import known
 from pushforward.bijections import Affine, Chain, Dequantise, Sigmoid
 from pushforward.flows import ContinuousFlow, Transformed, divergence
 from pushforward.nn import UNet
@@ -107,7 +108,7 @@ def test_rsample_carries_gradients():
     shift = torch.tensor([0.5, -1.0], dtype=DOUBLE, requires_grad=True)
     flow = ContinuousFlow(lambda t, x, c: shift.expand_as(x), RK4(steps=3), Normal(2).double())
     flow.given(generator=gen()).rsample((100,)).mean(0).sum().backward()
-    assert torch.allclose(shift.grad, torch.ones(2, dtype=DOUBLE))
+    assert torch.allclose(known(shift.grad), torch.ones(2, dtype=DOUBLE))
 
 
 def test_trajectories_start_where_they_should(flow):
@@ -120,9 +121,9 @@ def test_trajectories_start_where_they_should(flow):
     moved = Transformed(
         flow, Affine(torch.tensor(3.0, dtype=DOUBLE), torch.tensor(2.0, dtype=DOUBLE)), DOUBLE
     )
-    assert torch.allclose(moved.trajectory(x0, [0.0, 0.25, 1.0]).path, 3 + 2 * out.path)
+    assert torch.allclose(known(moved.trajectory(x0, [0.0, 0.25, 1.0]).path), 3 + 2 * out.path)
     again = moved.trajectory(3 + 2 * out.path[-1], [1.0, 0.25, 0.0])
-    assert torch.allclose(again.path[1], 3 + 2 * out.path[1], atol=1e-4)
+    assert torch.allclose(known(again.path)[1], 3 + 2 * out.path[1], atol=1e-4)
 
 
 def test_preprocessing_is_part_of_the_density(flow, mixture):
@@ -259,6 +260,6 @@ def test_fields_of_other_predictions_flow_over_their_interval(mixture, kind):
     x = mixture.sample(200, generator=gen())
     assert (flow.log_prob(x) - mixture.log_prob(x)).abs().max() < 0.05
     path = flow.trajectory(flow.source.sample(20, generator=gen()), [0.0, 0.5, 1.0]).path
-    assert path.isfinite().all()
+    assert known(path).isfinite().all()
     with pytest.raises(ValueError, match="interval"):
         ContinuousFlow(field, source=Normal(2), interval=(1.0, 0.0))

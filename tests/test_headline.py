@@ -3,9 +3,12 @@
 import math
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import torch
 
+from narrowing import known
 from pushforward import random
 from pushforward.config import DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.couplings import Rows
@@ -172,14 +175,14 @@ def test_what_was_learnt_beyond_the_start():
 # -- the validation loss -----------------------------------------------------------------------------------
 
 
-def history(*losses: float) -> list[dict]:
+def history(*losses: float) -> list[dict[str, Any]]:
     return [{"step": 10 * i, "loss": 1.0, "val_loss": loss} for i, loss in enumerate(losses, 1)]
 
 
 def test_course_of_the_validation_loss(tmp_path):
     x = Normal(2).double().sample(60, None, random.seeded("course"))
 
-    def ran(losses, patience=0, steps=50, **summary):
+    def ran(losses, patience=0, steps=50, **summary) -> tuple[ValidationLoss | None, Any]:
         config = RunConfig(target="x.csv", optim=OptimConfig(steps=steps, patience=patience))
         run = table_run(
             tmp_path,
@@ -193,9 +196,9 @@ def test_course_of_the_validation_loss(tmp_path):
         return validation_loss(run), run
 
     rising, run = ran([3.0, 1.0, 1.5, 2.0, 2.5])
-    assert rising == ValidationLoss(20, 50, 50, 2.0, 1.5) and rising.risen
+    assert rising == ValidationLoss(20, 50, 50, 2.0, 1.5) and known(rising).risen
     (axes,) = training(LoadedRun(run))[0].figure.axes
-    assert [mark.get_xdata()[0] for mark in axes.lines if mark.get_linestyle() == "--"] == [50]
+    assert [np.asarray(mark.get_xdata())[0] for mark in axes.lines if mark.get_linestyle() == "--"] == [50]
     kept, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], patience=10)
     assert kept is not None and kept.kept == 20 and not kept.risen
     stated, _ = ran([3.0, 1.0, 1.5, 2.0, 2.5], kept_step=0)

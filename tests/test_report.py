@@ -5,12 +5,14 @@ import math
 import re
 from html.parser import HTMLParser
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
+from narrowing import one_tensor
 from pushforward import random
 from pushforward.bijections import Affine
 from pushforward.config import ModelConfig, RunConfig
@@ -204,7 +206,7 @@ def test_density_of_labels_on_a_map(tmp_path):
     ranges = [(-1.8, 1.2), (-1.5, 1.7)]
     z = planar.grid_density(about, ranges, 21, 1.0)
     lon, lat = np.meshgrid(np.linspace(*ranges[0], z.shape[1]), np.linspace(*ranges[1], z.shape[0]))
-    distribution, count = plane_mixture(), about.train.condition.bincount().double()
+    distribution, count = plane_mixture(), one_tensor(about.train.condition).bincount().double()
     distribution = GaussianMixture(distribution.means, 0.25, count)
     truth = distribution.log_prob(torch.tensor(np.stack([lat, lon], -1)).reshape(-1, 2)).exp()
     # The solver's tolerance and a grid of half a deviation leave a few hundredths of the peak, which is .6.
@@ -247,7 +249,8 @@ def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
 
 def test_density_at_earlier_times(tmp_path):
     about = LoadedRun(plane_run(tmp_path / "run", rows=20))
-    oracle = about.run.flow.flow.field
+    flow: Any = about.run.flow
+    oracle = flow.flow.field
     y = random.normal((20, 2), random.seeded("early"), torch.float64)
     x = about.sampler.outwards(y)
     for t in (0.0, 0.4, 1.0):

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -112,7 +113,7 @@ def _child(
 
     root, number, counter = os.path.abspath(folder), 0, os.open(count, os.O_WRONLY)
 
-    def watch(event: str, details: tuple) -> None:
+    def watch(event: str, details: tuple[Any, ...]) -> None:
         nonlocal number
         writes = event in CHANGES or (event == "open" and details[2] & (os.O_WRONLY | os.O_RDWR))
         if not writes or not isinstance(details[0], str | os.PathLike):

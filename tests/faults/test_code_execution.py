@@ -1,11 +1,13 @@
 """Whatever a run folder says, opening it runs no code that is not of the library."""
 
 import copy
+import importlib
 import json
 import subprocess
 import sys
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -282,7 +284,7 @@ def test_classes_that_are_trusted_by_name_work_in_every_command(place, monkeypat
     assert "pushforward report own --trust my_paths:Evil" in capsys.readouterr().out
     assert main(["info", "own"]) == 2
 
-    import my_paths
+    my_paths = importlib.import_module("my_paths")
 
     for names in ([my_paths.Evil], ["my_paths:Evil"]):
         run = open_run("own", trust=names)
@@ -291,9 +293,10 @@ def test_classes_that_are_trusted_by_name_work_in_every_command(place, monkeypat
     for names in ([Linear], ["my_paths:Other"], []):
         with pytest.raises(ValueError, match=r"own.config\.json: model\.path"):
             open_run("own", trust=names)
-    for names in ("my_paths:Evil", ["os"], [5], ["my_paths.py:Evil "]):
+    wrong: Any
+    for wrong in ("my_paths:Evil", ["os"], [5], ["my_paths.py:Evil "]):
         with pytest.raises(ValueError, match=r"^trust: expected"):
-            open_run("own", trust=names)
+            open_run("own", trust=wrong)
     run = pushforward.train(
         "moons",
         path="my_paths:Evil,strength=2",
@@ -439,6 +442,7 @@ def test_arrays_with_objects_in_them_are_refused(place):
 def test_a_flow_in_one_file_names_classes_of_the_library_alone(place, told):
     pushforward.save(pushforward.load("nsf"), "flow.safetensors")
     text = Text(place / "flow.safetensors")
+    assert isinstance(text.data, dict)
     (key,) = (key for key, value in text.data.items() if "objects" in json.dumps(value))
     holder = text.data[key] if "objects" in text.data[key] else next(iter(text.data[key].values()))
     for number in range(len(holder["objects"])):
@@ -479,5 +483,5 @@ def test_modules_of_the_working_folder_are_not_imported(place, tmp_path, start):
 def test_the_configuration_of_a_run_that_names_a_class_is_still_read(place):
     """Reading a configuration runs nothing, so who wants to know what it names may ask."""
     text = Text(place / "fm" / "config.json")
-    config = RunConfig.from_json(changed(text.data, ("model", "path"), "evil:Evil"))
+    config = RunConfig.from_json(cast(dict[str, Any], changed(text.data, ("model", "path"), "evil:Evil")))
     assert registry.own_classes(config.model.path) == ("evil:Evil",)

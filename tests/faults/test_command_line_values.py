@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_lines import Outcome, flags, kind_of, outcome
@@ -166,7 +167,7 @@ KEYWORDS = [
 
 
 @pytest.mark.parametrize(("settings", "says"), KEYWORDS, ids=[says[:40] for _, says in KEYWORDS])
-def test_python_speaks_of_keywords(tmp_path: Path, monkeypatch, settings: dict, says: str) -> None:
+def test_python_speaks_of_keywords(tmp_path: Path, monkeypatch, settings: dict[str, Any], says: str) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError) as caught:
         pushforward.train("moons", **{"rows": 100, "show_progress": False, **settings})

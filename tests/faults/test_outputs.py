@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -231,7 +232,7 @@ def test_text_beside_a_parquet_file_keeps_numbers_and_blanks(tmp_path):
         {
             "a": [1.5, np.nan, 0.1],
             "n": pd.array([1, None, 3], dtype="Int64"),
-            "f": np.float32([0.1, 1e-8, 3]),
+            "f": np.array([0.1, 1e-8, 3], dtype=np.float32),
             "s": ["x", None, "="],
             "c": pd.Categorical(["u", "v", "u"]),
         }
@@ -257,7 +258,7 @@ def test_a_text_table_becomes_a_parquet_file_of_one_type_a_column(tmp_path):
     (tmp_path / "in.csv").write_text("\n".join(["a,n,s", *lines]))
     pieces = ({"p": np.arange(start, min(start + 1000, rows))} for start in range(0, rows, 1000))
     write_beside(tmp_path / "out.parquet", str(tmp_path / "in.csv"), ["p"], pieces)
-    table = pd.read_parquet(tmp_path / "out.parquet")
+    table: Any = pd.read_parquet(tmp_path / "out.parquet")
     assert [table[c].dtype.kind for c in ("a", "n", "p")] == ["f", "i", "i"]
     assert table["n"].tolist() == [*range(rows - 1), 7] and table["p"].tolist() == [*range(rows)]
     assert table["s"][4] == "t1" and table["s"].isna().sum() == 1
@@ -293,7 +294,7 @@ def test_samples_and_kept_columns_are_escaped_where_it_is_asked_for(tmp_path):
     assert list(plain.columns) == ["-x", "y", "@kind"] and {*plain["@kind"]} <= {*labels}
     assert main(["score", run, str(out), "--keep", "-o", str(tmp_path / "k.csv")]) == 0  # reads back as it is
     assert main(["sample", run, "-n", "40", "--escape", "-o", str(tmp_path / "e.tsv")]) == 0
-    safe = pd.read_csv(tmp_path / "e.tsv", sep="\t")
+    safe: Any = pd.read_csv(tmp_path / "e.tsv", sep="\t")
     assert list(safe.columns) == ["'-x", "y", "'@kind"]
     assert safe["'@kind"].tolist() == [label if label == "plain" else f"'{label}" for label in plain["@kind"]]
     assert np.array_equal(safe["'-x"], plain["-x"]) and (safe["'-x"] < 0).any()

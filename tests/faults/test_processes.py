@@ -139,9 +139,12 @@ def test_machines_meet_and_tell_when_one_of_them_is_gone(tmp_path: Path) -> None
     """Two on one computer, with the folder that they share."""
 
     def machines(steps: str) -> list[subprocess.Popen[str]]:
-        meeting = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
+        address, port = "127.0.0.1", str(free_port())
         flags = ["--nodes", "2", "--steps", steps]
-        return [start(tmp_path / "run", *flags, **meeting, NODE_RANK=rank) for rank in "01"]
+        return [
+            start(tmp_path / "run", *flags, MASTER_ADDR=address, MASTER_PORT=port, NODE_RANK=rank)
+            for rank in "01"
+        ]
 
     for machine in machines("5"):
         code, lines = ended(machine)

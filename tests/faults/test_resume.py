@@ -145,7 +145,7 @@ def test_rows_of_a_training_that_came_to_no_checkpoint_are_cut_back_to_nothing(t
 # -- processes ---------------------------------------------------------------------------------------
 
 
-def start(folder: Path, *flags: str, **options) -> subprocess.Popen:
+def start(folder: Path, *flags: str, **options) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "pushforward", "train", "moons", "--rows", "200", *TINY]
     command += ["--steps", "1000000", "--out", str(folder), *flags]
     process = subprocess.Popen(

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,8 +36,11 @@ def header(shape: object, dtype: object = "<f8", fortran: bool = False) -> bytes
     return b"\x93NUMPY\1\0" + struct.pack("<H", len(text)) + text
 
 
-def npy(*args: object, body: bytes = bytes(1024)) -> Callable[[Path], None]:
-    return lambda path: path.write_bytes(header(*args) + body) and None
+def npy(*args: Any, body: bytes = bytes(1024)) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(header(*args) + body)
+
+    return write
 
 
 def text(*parts: tuple[str, int]) -> Callable[[Path], None]:

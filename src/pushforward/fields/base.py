@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
@@ -17,8 +17,8 @@ class Field(Protocol):
     def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None, /) -> Tensor: ...
 
 
-#: What is taken for a field: a :class:`Field`, or a callable of time and place alone.
-AnyField = Field | Callable[[Tensor, Tensor], Tensor]
+#: What is taken for a field: a :class:`Field`, or a callable ``(t, x)`` or ``(t, x, condition)``.
+AnyField = Field | Callable[[Tensor, Tensor], Tensor] | Callable[[Tensor, Tensor, Any], Tensor]
 
 
 class Unconditional(nn.Module):

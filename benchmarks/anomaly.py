@@ -54,8 +54,8 @@ def auroc(normal: np.ndarray, anomalous: np.ndarray) -> float:
 
 def moons(seed: int, rows: int, judged: int, **options: Any) -> dict[str, Any]:
     """The detector and the true density on the same points; anomalies are uniform on the box of the data."""
-    x = make_moons(rows, noise=0.1, random_state=3 * seed)[0]
-    normal = make_moons(judged, noise=0.1, random_state=3 * seed + 1)[0]
+    x = np.asarray(make_moons(rows, noise=0.1, random_state=3 * seed)[0])
+    normal = np.asarray(make_moons(judged, noise=0.1, random_state=3 * seed + 1)[0])
     anomalous = np.random.default_rng(3 * seed + 2).uniform(x.min(0), x.max(0), (judged, 2))
     distribution = TwoMoons(0.1)
     start = time.process_time()
@@ -92,7 +92,7 @@ def splits(table: str, seed: int, classes: int | None = None) -> Iterator[tuple[
         labels = y[kept] if len(np.unique(y[kept])) > 1 else None
         train, test = train_test_split(x[kept], test_size=0.3, random_state=seed, stratify=labels)
         scaler = StandardScaler().fit(train)
-        yield int(held), tuple(scaler.transform(part) for part in (train, test, x[~kept]))
+        yield int(held), tuple(np.asarray(scaler.transform(part)) for part in (train, test, x[~kept]))
 
 
 def peers(train: np.ndarray, seed: int) -> dict[str, Scores]:

@@ -99,7 +99,8 @@ def main() -> None:
     parser.add_argument("--commands", nargs="*", default=list(COMMANDS))
     args = parser.parse_args()
     if args.what == "run":
-        run(*args.checkouts, args.repeats, args.commands)
+        before, after = args.checkouts
+        run(before, after, args.repeats, args.commands)
     else:
         page()
 

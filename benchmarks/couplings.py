@@ -46,7 +46,10 @@ def fastest(calls: dict[str, Callable[[], Any]], rounds: int) -> tuple[dict[str,
     return seconds, values
 
 
-def row(part: str, case: str, rows: int, ours: float, peer: str, theirs: float, remark: str) -> dict:
+Row = dict[str, Any]
+
+
+def row(part: str, case: str, rows: int, ours: float, peer: str, theirs: float, remark: str) -> Row:
     """A line of the table: the seconds of both and how many times faster we are."""
     return {
         "part": part,
@@ -73,7 +76,8 @@ def clouds(n: int) -> dict[str, tuple[Tensor, Tensor]]:
 def by_pot(x: Tensor, y: Tensor) -> float:
     """The least mean cost by POT's network simplex over all pairs."""
     n = len(x)
-    return float(ot.emd2(np.ones(n) / n, np.ones(n) / n, squared_distances(x, y).numpy(), numItermax=10**9))
+    cost: Any = ot.emd2(np.ones(n) / n, np.ones(n) / n, squared_distances(x, y).numpy(), numItermax=10**9)
+    return float(cost)
 
 
 def by_scipy(x: Tensor, y: Tensor) -> float:
@@ -82,7 +86,7 @@ def by_scipy(x: Tensor, y: Tensor) -> float:
     return float(cost[linear_sum_assignment(cost)].mean())
 
 
-def measure_exact(sizes: tuple[int, ...], rounds: int) -> Iterator[dict]:
+def measure_exact(sizes: tuple[int, ...], rounds: int) -> Iterator[Row]:
     """Exact plans, from the points to the pairs."""
     for n in sizes:
         for case, (x, y) in clouds(n).items():
@@ -106,12 +110,13 @@ def by_pot_sinkhorn(costs: Tensor, epsilon: Tensor, stop: float) -> float:
     total = 0.0
     for cost, e in zip(costs, epsilon.tolist()):
         a, b = (cost.new_full((k,), 1 / k) for k in cost.shape)
-        plan = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", stopThr=stop, numItermax=5000, warn=False)
+        options: dict[str, Any] = {"stopThr": stop, "numItermax": 5000, "warn": False}
+        plan: Any = ot.sinkhorn(a, b, cost, e, method="sinkhorn_log", **options)
         total += float((plan * cost).sum())
     return total / len(costs)
 
 
-def measure_sinkhorn(sizes: tuple[int, ...], rounds: int) -> Iterator[dict]:
+def measure_sinkhorn(sizes: tuple[int, ...], rounds: int) -> Iterator[Row]:
     """Entropic plans, from the costs to the plan's cost: sixteen at once, and a large one.
 
     Both in double precision, as single makes POT slower by numbers below the smallest normal one.
@@ -145,7 +150,7 @@ def measure_sinkhorn(sizes: tuple[int, ...], rounds: int) -> Iterator[dict]:
             yield row("sinkhorn", case, n, seconds["ours"], peer, seconds[peer], remark)
 
 
-MEASURES: dict[str, Callable[[tuple[int, ...], int], Iterator[dict]]] = {
+MEASURES: dict[str, Callable[[tuple[int, ...], int], Iterator[Row]]] = {
     "exact": measure_exact,
     "sinkhorn": measure_sinkhorn,
 }

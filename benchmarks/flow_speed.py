@@ -41,7 +41,7 @@ LogProb = Callable[[Tensor], Tensor]
 
 def ours(dim: int, affine: bool) -> tuple[nn.Module, LogProb]:
     build = realnvp if affine else nsf
-    options = {} if affine else {"bins": BINS}
+    options: dict[str, Any] = {} if affine else {"bins": BINS}
     flow = build(dim, layers=LAYERS, width=WIDTH, **options)
     return flow, flow.log_prob
 
@@ -50,7 +50,7 @@ def with_zuko(dim: int, affine: bool) -> tuple[nn.Module, LogProb]:
     import zuko
 
     kind = zuko.flows.MAF if affine else zuko.flows.NSF
-    options = {} if affine else {"bins": BINS}
+    options: dict[str, Any] = {} if affine else {"bins": BINS}
     flow = kind(dim, 0, transforms=LAYERS, hidden_features=(WIDTH, WIDTH), passes=2, **options)
     return flow, lambda x: flow().log_prob(x)
 
@@ -153,9 +153,10 @@ def coupling(dim: int, affine: bool, compiled: bool) -> None:
         row["compile_s"], fast = {}, {}
         for name, (module, log_prob) in made.items():
             start = time.perf_counter()
-            fast[name] = (module, torch.compile(log_prob))
-            stepping(*fast[name], x)()
-            scoring(fast[name][1], x)()
+            quick = torch.compile(log_prob)
+            fast[name] = (module, quick)
+            stepping(module, quick, x)()
+            scoring(quick, x)()
             row["compile_s"][name] = round(time.perf_counter() - start, 1)
         row["compiled"] = {
             "score": in_turn({name: scoring(f, x) for name, (_, f) in fast.items()}),

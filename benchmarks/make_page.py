@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).parents[1]
 
 
-def section(data: dict) -> str:
+def section(data: dict[str, Any]) -> str:
     """One result file as Markdown."""
     rows = data["rows"]
     columns = list(rows[0])

@@ -16,6 +16,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -106,7 +107,7 @@ def curvature(net: MLP, dim: int, rows: int) -> tuple[float, float]:
     return straightness(path, times) / cost, cost
 
 
-def measure(name: str, data: Tensor, quick: bool, known: list[dict], save) -> None:
+def measure(name: str, data: Tensor, quick: bool, known: list[dict[str, Any]], save) -> None:
     """Add the rows of one data set to ``known``."""
     few = data.shape[1] == 2
     steps = 50 if quick else (4000 if few else 2000)

@@ -57,10 +57,10 @@ def places(path: Path) -> np.ndarray:
 def tables(data: Path | None) -> dict[str, tuple[np.ndarray, int | None]]:
     """Rows, and how many of them are trained on (None: all but a fifth)."""
     found: dict[str, tuple[np.ndarray, int | None]] = {
-        "wine": (load_wine().data, None),
-        "breast cancer": (load_breast_cancer().data, None),
-        "iris": (load_iris().data, None),
-        "diabetes": (load_diabetes(scaled=False).data, None),
+        "wine": (np.asarray(load_wine(return_X_y=True)[0]), None),
+        "breast cancer": (np.asarray(load_breast_cancer(return_X_y=True)[0]), None),
+        "iris": (np.asarray(load_iris(return_X_y=True)[0]), None),
+        "diabetes": (np.asarray(load_diabetes(return_X_y=True, scaled=False)[0]), None),
     }
     for name, file in (("quakes", "quakes_all.csv"), ("fire", "fire.csv")):
         if data is not None:
@@ -72,7 +72,8 @@ def tables(data: Path | None) -> dict[str, tuple[np.ndarray, int | None]]:
 def divided(x: np.ndarray, rows: int | None, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Training and test rows."""
     if rows is None:
-        return tuple(train_test_split(x, test_size=0.2, random_state=seed))
+        train, test = train_test_split(x, test_size=0.2, random_state=seed)
+        return np.asarray(train), np.asarray(test)
     order = np.random.default_rng(seed).permutation(len(x))
     return x[order[:rows]], x[order[rows : rows + TEST_ROWS]]
 
@@ -109,7 +110,7 @@ def zuko_flow(z: np.ndarray) -> Density:
     held, train = x[order[: len(x) // 5]], x[order[len(x) // 5 :]]
     flow = zuko.flows.NSF(d, transforms=3, hidden_features=(64, 64))
     optimiser = torch.optim.AdamW(flow.parameters(), 1e-3)
-    best, kept, since = math.inf, None, 0
+    best, kept, since = math.inf, flow.state_dict(), 0
     for _ in range(2000):
         loss = -flow().log_prob(train[torch.randint(len(train), (min(len(train), 128),))]).mean()
         optimiser.zero_grad()
@@ -145,7 +146,7 @@ def by_command(train: np.ndarray, test: np.ndarray, seed: int, method: str | Non
         command = [sys.executable, "-m", "pushforward.cli"]
         begin = time.monotonic()
         flags = ["--holdout", "0", "--seed", str(seed), *(["--method", method] if method else [])]
-        quiet = {"check": True, "capture_output": True}
+        quiet: dict[str, Any] = {"check": True, "capture_output": True}
         subprocess.run([*command, "train", "train.csv", "--out", "run", *flags], cwd=place, **quiet)
         seconds = time.monotonic() - begin
         subprocess.run([*command, "score", "run", "test.csv", "-o", "scores.csv"], cwd=place, **quiet)
@@ -163,7 +164,7 @@ def cell(x: np.ndarray, rows: int | None, seed: int, method: str | None) -> dict
     """One split of one table: held-out nats of everything, and the paired differences."""
     train, test = divided(x, rows, seed)
     scaler = StandardScaler().fit(train)
-    volume = float(np.log(scaler.scale_).sum())
+    volume = float(np.log(np.asarray(scaler.scale_)).sum())
     ours = by_command(train, test, seed, method)
     row: dict[str, Any] = {key: ours[key] for key in ("seconds", "kept", "learnt", "start")}
     row |= {"rows": len(train), "tested": len(test), "nats": {"ours": float(ours["scores"].mean())}}
@@ -171,7 +172,7 @@ def cell(x: np.ndarray, rows: int | None, seed: int, method: str | None) -> dict
     for name, fit in BASELINES.items():
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            values = fit(scaler.transform(train))(scaler.transform(test)) - volume
+            values = fit(np.asarray(scaler.transform(train)))(np.asarray(scaler.transform(test))) - volume
         gain = ours["scores"] - values
         row["nats"][name] = float(values.mean())
         row["ours above"][name] = [float(gain.mean()), float(gain.var()), len(gain)]

@@ -57,7 +57,8 @@ def table(name: str, folder: Path) -> np.ndarray:
 
 def normal(train: np.ndarray, test: np.ndarray) -> Scores:
     """The normal distribution of the same mean and covariance."""
-    distribution = stats.multivariate_normal(train.mean(0), np.cov(train.T))
+    cov: Any = np.cov(train.T)
+    distribution = stats.multivariate_normal(train.mean(0), cov)
     return distribution.logpdf(test), "mean and covariance"
 
 

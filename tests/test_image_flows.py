@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,10 +294,12 @@ def test_levels_get_a_normal_law_each_where_they_hold_many_pixels():
 
 @pytest.mark.parametrize("make", [glow, realnvp])
 def test_what_leaves_is_moved_by_what_stays(make):
-    chain = inverted(make((2, 8, 8), levels=2, width=4)).bijection.bijection
+    inverse: Any = inverted(make((2, 8, 8), levels=2, width=4))
+    chain = inverse.bijection.bijection
     scales = next(module for module in chain.modules() if isinstance(module, MultiScale))
     assert [part[0] for part in scales.parts] == [4, 16]
-    last = scales.levels[0].links[-1]
+    level: Any = scales.levels[0]
+    last = level.links[-1]
     assert isinstance(last, CouplingLayer) and last.active.tolist() == [0, 1, 2, 3]
 
 

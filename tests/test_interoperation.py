@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from typing import Any
 
 import pytest
 import torch
@@ -71,7 +72,7 @@ def test_shapes_and_domains_of_their_transforms() -> None:
     simplex = from_torch(T.StickBreakingTransform())
     assert simplex.event_shape((3,)) == (4,) and simplex.inverse_event_shape((4,)) == (3,)
     assert (simplex.codomain.low, simplex.codomain.high) == (0, 1)
-    reshape = from_torch(T.ReshapeTransform((4,), (2, 2)))
+    reshape = from_torch(T.ReshapeTransform(torch.Size((4,)), torch.Size((2, 2))))
     assert reshape.forward(torch.zeros(3, 4)).shape == (3, 2, 2)
     assert from_torch(T.ExpTransform()).codomain.low == 0
     assert from_torch(T.TanhTransform()).codomain.low == -1
@@ -106,7 +107,7 @@ def layer_of_ours(condition: int | None = None) -> Chain:
 
 def test_our_layers_are_their_transforms() -> None:
     bijection = layer_of_ours()
-    transform = to_torch(bijection)
+    transform: Any = to_torch(bijection)
     x = draws(4, 5, 3)
     y = transform(x)
     rows, log_det = bijection.forward_and_log_det(x.reshape(-1, 3))
@@ -130,7 +131,7 @@ def test_our_layers_are_their_transforms() -> None:
 
 
 def test_shapes_and_constraints_of_our_transforms() -> None:
-    squeeze = to_torch(Squeeze(2), event_dim=3)
+    squeeze: Any = to_torch(Squeeze(2), event_dim=3)
     assert squeeze.forward_shape((7, 1, 4, 4)) == (7, 4, 2, 2)
     assert squeeze.inverse_shape((7, 4, 2, 2)) == (7, 1, 4, 4)
     assert squeeze(torch.zeros(7, 2, 1, 4, 4)).shape == (7, 2, 4, 2, 2)
@@ -143,14 +144,14 @@ def test_a_transformed_distribution_of_ours_is_our_flow() -> None:
     bijection = layer_of_ours()
     flow = BijectiveFlow(bijection, NormalSource(3).double())
     base = Independent(Normal(torch.zeros(3).double(), torch.ones(3).double()), 1)
-    distribution = TransformedDistribution(base, [to_torch(bijection)])
+    distribution: Any = TransformedDistribution(base, [to_torch(bijection)])
     x = draws(6, 3)
     assert distribution.event_shape == (3,) and distribution.batch_shape == ()
     assert torch.allclose(distribution.log_prob(x), flow.log_prob(x), atol=1e-9)
     assert distribution.sample((5, 2)).shape == (5, 2, 3)
     # with a memory the density asks for one inverse, none forward
     calls = []
-    handle = to_torch(bijection, cache_size=1)
+    handle: Any = to_torch(bijection, cache_size=1)
     carry = handle._carry
     handle._carry = lambda x, inverse: (calls.append(inverse), carry(x, inverse))[1]
     TransformedDistribution(base, [handle]).log_prob(x)
@@ -179,7 +180,7 @@ def replace_parameters(bijection: Chain, x: Tensor) -> None:
 @pytest.mark.parametrize("edit", [edit_points, step_of_an_optimiser, load_others, replace_parameters])
 def test_nothing_stale_is_remembered(edit, cache_size: int) -> None:
     bijection = layer_of_ours()
-    transform = to_torch(bijection, cache_size=cache_size)
+    transform: Any = to_torch(bijection, cache_size=cache_size)
     x = draws(4, 3)
     y = transform(x)
     transform.log_abs_det_jacobian(x, y)
@@ -190,7 +191,7 @@ def test_nothing_stale_is_remembered(edit, cache_size: int) -> None:
 
 
 def test_what_was_remembered_without_a_graph_is_not_taken_where_one_is_wanted() -> None:
-    transform = to_torch(layer_of_ours(), cache_size=1)
+    transform: Any = to_torch(layer_of_ours(), cache_size=1)
     x = draws(4, 3)
     with torch.no_grad():
         y = transform(x)
@@ -228,7 +229,7 @@ def test_one_condition_goes_with_one_event_and_with_many() -> None:
     x = draws(2, 4, 3)
     truth = bijection.forward(x.reshape(8, 3), torch.full((8,), 2)).reshape(2, 4, 3)
     for c in (torch.tensor([2]), torch.tensor(2)):
-        transform = to_torch(bijection, c)
+        transform: Any = to_torch(bijection, c)
         assert torch.allclose(transform(x), truth)
         assert torch.allclose(transform(x[1, 3]), truth[1, 3])
         assert transform.log_abs_det_jacobian(x[1, 3], truth[1, 3]).shape == ()
@@ -296,7 +297,8 @@ def test_shapes_copies_and_refusals_of_a_flow_as_a_distribution() -> None:
     distribution = FlowDistribution(flow, labels, validate_args=True)  # which zuko turns off for all
     for shape in ((), (2,), (2, 4), (0,)):
         assert distribution.sample(shape).shape == (*shape, 3, 3)
-        assert flow_of().given().rsample_and_log_prob(shape)[1].shape == shape
+        plain: Any = flow_of().given()
+        assert plain.rsample_and_log_prob(shape)[1].shape == shape
     wide = distribution.expand((2, 3))
     assert wide.batch_shape == (2, 3) and wide.sample((4,)).shape == (4, 2, 3, 3)
     assert torch.allclose(wide.log_prob(x)[1], distribution.log_prob(x))
@@ -331,7 +333,7 @@ def test_conditions_go_with_the_last_batch_dimension() -> None:
     distribution = TransformedDistribution(base, [to_torch(bijection, c)])
     x = draws(4, 3, 3)
     assert torch.allclose(distribution.log_prob(x), flow.log_prob(x, c), atol=1e-9)
-    single = to_torch(bijection, c[1:2])
+    single: Any = to_torch(bijection, c[1:2])
     assert torch.allclose(single(x[:, 0]), bijection.forward(x[:, 0], torch.ones(4).long()))
     with pytest.raises(ValueError, match=r"\(\.\.\., 3, \*event\)"):
         to_torch(bijection, c)(draws(4, 3))
@@ -376,7 +378,7 @@ def test_splines_with_logits_of_20_in_float32_where_zukos_lose_the_point() -> No
     again = family.forward_and_log_slope(x, p)[0]
     slope = family.forward_and_log_slope(x.double(), p.double())[1].exp()
     assert ((again - y).abs() <= 100 * torch.finfo(torch.float32).eps * (5 + slope * 5)).all()
-    theirs = zuko().transforms.MonotonicRQSTransform(*p.T.split([8, 8, 7], -1), bound=5.0)
+    theirs: Any = zuko().transforms.MonotonicRQSTransform(*p.T.split([8, 8, 7], -1), bound=5.0)
     assert (theirs(theirs.inv(y)) - y).abs().max() > 0.1
     assert (again - y).abs().max() < 1e-3
 

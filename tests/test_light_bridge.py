@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from torch.func import hessian, jacrev
 
 from bridge_cases import DOUBLE, SIGMA, distributions, places
+from narrowing import wrong
 from pushforward.config import OptimConfig
 from pushforward.couplings import Rows
 from pushforward.objectives import Batch, LightSB, LightSBPotential, Step
@@ -21,7 +23,7 @@ from pushforward.sources import GaussianMixture
 from pushforward.training import Trainer
 
 
-def potential(covariance="full", sigma: float = 0.7, d: int = 2) -> LightSBPotential:
+def potential(covariance: Any = "full", sigma: float = 0.7, d: int = 2) -> LightSBPotential:
     g = seeded("potential")
     made = LightSBPotential(torch.randn(4, d, generator=g, dtype=DOUBLE), sigma, covariance, 0.4)
     with torch.no_grad():
@@ -122,6 +124,9 @@ def test_training_finds_the_normal_optimum(covariance) -> None:
         def rows(self, rank: int, world: int) -> tuple[int, int]:
             return 0, self.size
 
+        def close(self) -> None:
+            """It holds nothing open."""
+
         def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
             return Batch((Rows(exact[0]), Rows(exact[1])))
 
@@ -157,7 +162,7 @@ def test_events_of_any_shape_and_wrong_potentials() -> None:
     with pytest.raises(ValueError, match=r"x: expected events of shape \(2, 2\), got \(5, 2\)"):
         made.log_c(torch.ones(5, 2))
     with pytest.raises(ValueError, match="covariance: expected diagonal or full"):
-        LightSBPotential(torch.zeros(3, 2), covariance="round")
+        LightSBPotential(torch.zeros(3, 2), covariance=wrong("round"))
     with pytest.raises(ValueError, match="spread: expected a positive number"):
         LightSBPotential(torch.zeros(3, 2), spread=0.0)
     with pytest.raises(ValueError, match=r"centres: expected shape \(K, \*event\)"):

@@ -2,6 +2,7 @@
 
 import importlib
 import math
+from typing import Any, cast
 
 import numpy as np
 import ot
@@ -13,6 +14,7 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.neighbors import KernelDensity as SklearnKernelDensity
 
+from narrowing import known, wrong
 from pushforward import metrics, random
 from pushforward.flows import ContinuousFlow
 from pushforward.oracles import GaussianMixtureOracle
@@ -67,7 +69,7 @@ def test_energy_distance_against_scipy_and_closed_form():
         for s in range(1, 41)
     ]
     # The mean over 40 independent draws, to four of its standard errors.
-    error = np.std(values, ddof=1) / math.sqrt(len(values))
+    error = float(np.std(values, ddof=1)) / math.sqrt(len(values))
     assert np.mean(values) == pytest.approx(truth, abs=4 * error)
     assert error < 0.03
     plain = [metrics.energy_distance(draw(100, 1, seed=s), 1 + draw(100, 1, seed=-s)) for s in range(1, 41)]
@@ -129,11 +131,12 @@ def test_large_powers_against_exhaustive_search(p, sizes):
     x, y = draw(n, 2), 50 + 3 * draw(m, 2, seed=1)
     whole = math.lcm(n, m)
     table = cdist(x.repeat_interleave(whole // n, 0).numpy(), y.repeat_interleave(whole // m, 0).numpy())
+
     # the bottleneck: the least bound under which everyone finds a partner, which W_p tends to from below
-    for bound in np.unique(table):
-        rows, columns = scipy.optimize.linear_sum_assignment(table > bound)
-        if not (table > bound)[rows, columns].any():
-            break
+    def everyone_finds_a_partner(bound: float) -> bool:
+        return not (table > bound)[scipy.optimize.linear_sum_assignment(table > bound)].any()
+
+    bound = next(filter(everyone_finds_a_partner, np.unique(table)))
     found = metrics.wasserstein(x, y, p)
     assert bound * whole ** (-1 / p) * (1 - 1e-12) <= found <= bound * (1 + 1e-12)
     # powers of distances in units of the bottleneck; those above it by more than a factor are never used
@@ -251,9 +254,9 @@ def test_plan_entropy():
     assert float(metrics.plan_entropy(a[:, None] * b[:3])) == pytest.approx(1.0, abs=1e-6)
     assert float(metrics.plan_entropy(torch.eye(2).repeat(2, 1))) == pytest.approx(0.0, abs=1e-12)
     assert float(metrics.plan_entropy(torch.ones(3, 1))) == 0.0
-    for wrong in (torch.ones(3), -torch.eye(2), torch.zeros(2, 2), torch.eye(2) * math.nan):
+    for plan in (torch.ones(3), -torch.eye(2), torch.zeros(2, 2), torch.eye(2) * math.nan):
         with pytest.raises(ValueError, match="plan: expected"):
-            metrics.plan_entropy(wrong)
+            metrics.plan_entropy(plan)
 
 
 @pytest.mark.parametrize("d", [2, 20])
@@ -310,7 +313,7 @@ def test_straightness_of_a_normal_to_itself_is_two_minus_half_pi():
     )
     x0 = draw(2000, 1)
     times = torch.linspace(0, 1, 51, dtype=torch.float64)
-    path = flow.trajectory(x0, times).path
+    path = known(flow.trajectory(x0, times).path)
     # The flow is x_t = R_t x_0 with x_1 = x_0, so S is (2 - pi/2) times the mean of x_0^2.  A polygon of 50
     # pieces falls short by less than (1/50)^2 / 12 times the mean of (R'' x_0)^2, which is below 8.
     exact = (2 - math.pi / 2) * float(x0.square().mean())
@@ -351,12 +354,13 @@ def test_bits_per_dim_of_uniform_levels():
 def test_gaussian_against_scipy():
     x, y = draw(300, 3) @ draw(3, 3, seed=5), draw(20, 3, seed=1)
     distribution = metrics.fit_gaussian(x.reshape(300, 1, 3))
-    expected = scipy.stats.multivariate_normal(x.mean(0), np.cov(x.T.numpy(), bias=True)).logpdf(y.numpy())
+    cov: Any = np.cov(x.T.numpy(), bias=True)
+    expected = scipy.stats.multivariate_normal(x.mean(0), cov).logpdf(y.numpy())
     np.testing.assert_allclose(distribution.log_prob(y.reshape(20, 1, 3)), expected, rtol=1e-9)
     labels = (x[:, 0] > 0).long() * 7
     distribution = metrics.fit_gaussian(x, labels)
     parts = [
-        scipy.stats.multivariate_normal(rows.mean(0), np.cov(rows.T.numpy(), bias=True))
+        scipy.stats.multivariate_normal(rows.mean(0), cast(Any, np.cov(rows.T.numpy(), bias=True)))
         for rows in (x[labels == 0], x[labels == 7])
     ]
     share = float((labels == 7).double().mean())
@@ -455,8 +459,8 @@ def test_kernel_density_by_label():
         (lambda x: metrics.normalised_path_energy(torch.stack([x, x]), torch.tensor([0.0, 1.0])), "divide"),
         (lambda x: metrics.bits_per_dim(0.0, 0), "size, step"),
         (lambda x: metrics.fit_gaussian(x[:1]), "two rows"),
-        (lambda x: metrics.fit_gaussian(x, {"a": [1]}), "condition"),
-        (lambda x: metrics.KernelDensity(x, "box"), "kernel"),
+        (lambda x: metrics.fit_gaussian(x, wrong({"a": [1]})), "condition"),
+        (lambda x: metrics.KernelDensity(x, wrong("box")), "kernel"),
         (lambda x: metrics.KernelDensity(x, condition=x[:, 0]), "labels"),
         (lambda x: metrics.KernelDensity(x[:3]), "folds"),
     ],

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
+from narrowing import by_name, one_tensor
 from pushforward import tensors
 from pushforward.cli import main
 from pushforward.config import DataConfig, ModelConfig, OptimConfig, RunConfig
@@ -45,7 +47,7 @@ SPEC = MixedConditionSpec(
 )
 
 
-def as_lists(condition) -> dict[str, list]:
+def as_lists(condition) -> dict[str, list[Any]]:
     return {name: values.tolist() for name, values in condition.items()}
 
 
@@ -77,11 +79,12 @@ def test_kinds_are_found_column_by_column(columns, kind, network_spec):
     if not isinstance(network_spec, dict):
         assert isinstance(rows.condition, torch.Tensor)
         return
-    assert list(rows.condition) == columns
-    for name, part in rows.condition.items():
+    condition = by_name(rows.condition)
+    assert list(condition) == columns
+    for name, part in condition.items():
         labels = network_spec[name] != ()
         assert part.shape == (len(frame),) and part.dtype == (torch.int64 if labels else torch.float64)
-    decoded = spec.decode_columns(rows.condition)
+    decoded = spec.decode_columns(condition)
     assert all(np.array_equal(decoded[name], frame[name]) for name in columns)
 
 
@@ -132,7 +135,7 @@ def test_pairs_in_memory_may_mix_texts_and_numbers():
         assert isinstance(spec, MixedConditionSpec) and list(spec.network_spec.values()) == [2, ()]
         rows = read_rows((frame[["x", "y"]].to_numpy(), given), data.schema)
         age = torch.tensor(frame.age.to_numpy().copy())
-        torch.testing.assert_close(rows.condition[spec.columns[1]], age, rtol=0, atol=1e-7)
+        torch.testing.assert_close(by_name(rows.condition)[spec.columns[1]], age, rtol=0, atol=1e-7)
 
 
 def test_the_split_keeps_the_shares_of_every_combination():
@@ -140,7 +143,8 @@ def test_the_split_keeps_the_shares_of_every_combination():
     data = load(frame, condition=CONDITION)
 
     def shares(rows: Rows) -> Counter[tuple[int, int]]:
-        return Counter(zip(rows.condition["kind"].tolist(), rows.condition["site"].tolist()))
+        condition = by_name(rows.condition)
+        return Counter(zip(condition["kind"].tolist(), condition["site"].tolist()))
 
     train, test = shares(data.train), shares(data.test)
     assert len(train) == 6
@@ -164,7 +168,8 @@ def test_conditions_are_packed_for_files():
     mixed = SPEC.parse(["setosa,1,2"])
     others = {"source": torch.zeros(1), "target": torch.ones(1)}
     assert tensors.unpack_condition({**tensors.pack_condition(mixed), **others}) == mixed
-    assert tensors.unpack_condition(tensors.pack_condition(torch.ones(2)) | others).tolist() == [1, 1]
+    unpacked = tensors.unpack_condition(tensors.pack_condition(torch.ones(2)) | others)
+    assert one_tensor(unpacked).tolist() == [1, 1]
     assert tensors.unpack_condition(others) is None and tensors.pack_condition(None) == {}
 
 
@@ -218,10 +223,11 @@ def test_samples_and_densities_follow_every_column(run):
     # 8, 4 and 8 in truth, with standard errors of 0.1
     assert float(kind[0] - base[0]) > 4 and float(age[0] - base[0]) > 2 and float(site[1] - base[1]) > 4
     rows = read_rows(table(), opened.schema)
-    turned = {**rows.condition, "kind": 1 - rows.condition["kind"]}
+    given = by_name(rows.condition)
+    turned = {**given, "kind": 1 - given["kind"]}
     own = score(opened, rows)[1]
     assert np.mean(own) > np.mean(score(opened, Rows(rows.x, turned))[1]) + 1
-    swapped = {**rows.condition, "site": (rows.condition["site"] + 1) % 3}
+    swapped = {**given, "site": (given["site"] + 1) % 3}
     assert np.mean(own) > np.mean(score(opened, Rows(rows.x, swapped))[1]) + 1
 
 
@@ -229,9 +235,9 @@ def test_without_conditions_they_are_drawn_as_they_occur(run):
     opened = open_run(run)
     kept = RunFolder(run).conditions()
     assert isinstance(kept, dict) and kept["kind"].shape == (320,)
-    known = {*zip(*as_lists({name: kept[name] for name in CONDITION}).values())}
-    _, condition = draw(opened, 50)
-    assert {*zip(*as_lists({name: condition[name] for name in CONDITION}).values())} <= known
+    occur = {*zip(*as_lists({name: kept[name] for name in CONDITION}).values())}
+    condition = by_name(draw(opened, 50)[1])
+    assert {*zip(*as_lists({name: condition[name] for name in CONDITION}).values())} <= occur
 
 
 def test_the_command_line(run, tmp_path, capsys):
@@ -245,7 +251,7 @@ def test_the_command_line(run, tmp_path, capsys):
     assert "expected 3 values with commas between them (kind,age,site), got" in capsys.readouterr().err
     assert main(["push", str(run), str(out), "--back", "-o", str(tmp_path / "z.csv")]) == 0
     assert main(["push", str(run), str(tmp_path / "z.csv"), "-o", str(tmp_path / "x.csv")]) == 0
-    there, back = pd.read_csv(out), pd.read_csv(tmp_path / "x.csv")
+    there, back = (cast(Any, pd.read_csv(file)) for file in (out, tmp_path / "x.csv"))
     assert (there["kind"] == back["kind"]).all()
     assert np.abs(there[["x", "y"]] - back[["x", "y"]]).max(axis=None) < 0.5
     assert main(["score", str(run), str(out), "-o", str(tmp_path / "p.csv"), "--flag-below", "0.1"]) == 0
@@ -291,6 +297,6 @@ def test_reflow_keeps_the_conditions_of_its_pairs(tmp_path):
     file = tmp_path / "run" / "stages" / "reflow-1-pairs.safetensors"
     from safetensors.torch import load_file
 
-    pairs = tensors.unpack_condition(load_file(file))
-    assert pairs is not None and {*pairs} == {*CONDITION} and pairs["age"].shape == (64,)
+    pairs = by_name(tensors.unpack_condition(load_file(file)))
+    assert {*pairs} == {*CONDITION} and pairs["age"].shape == (64,)
     assert draw(run, 3)[0].shape == (3, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -27,7 +28,7 @@ from pushforward.nn import (
 from pushforward.tensors import drop_condition
 
 #: Per registered network: an event shape and options that keep the tests quick.
-SMALL: dict[str, tuple[tuple[int, ...], dict]] = {
+SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
     "mlp": ((2, 3), {"width": 16}),
     "resmlp": ((2, 3), {"width": 16, "depth": 2, "frequencies": 2}),
     "unet": ((2, 5, 3), {"width": 8, "multipliers": (1, 2), "attention": True}),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import pytest
 import torch
 
+from narrowing import one_tensor
 from pushforward.couplings import Coupling, GivenPairs, Independent, MinibatchOT, Pairing, Rows, as_rows
 from pushforward.sources import Normal
 from pushforward.training import ModelSpace, Plans, pairs
@@ -18,7 +20,7 @@ def rows(n=300, seed=0):
     return Rows(x, torch.arange(n))
 
 
-def batches(coupling=None, seed=1, **options):
+def batches(coupling=None, seed=1, **options) -> Any:
     size, plans = options.pop("size", 64), Plans(**{"rows": 96, "reuse": 3, **options})
     return pairs(Normal(2), rows(), coupling or MinibatchOT(), size=size, seed=seed, plans=plans)
 
@@ -150,7 +152,7 @@ def test_weights_of_pairs_reach_the_loss_and_are_normalised_over_the_batch():
     class Weighted(Coupling):
         def pair(self, source, target, generator=None):
             index = torch.arange(len(as_rows(source)))
-            return Pairing(torch.stack([index, index], 1), as_rows(target).condition.float())
+            return Pairing(torch.stack([index, index], 1), one_tensor(as_rows(target).condition).float())
 
     source = batches(Weighted())
     batch = source(0)
@@ -166,7 +168,7 @@ def test_weights_of_pairs_reach_the_loss_and_are_normalised_over_the_batch():
 
 def test_given_pairs_stay_pairs_and_come_in_fresh_orders():
     x0, target = torch.arange(100.0).reshape(50, 2), rows(50)
-    source = pairs(Rows(x0), target, GivenPairs(50), size=20, seed=4)
+    source: Any = pairs(Rows(x0), target, GivenPairs(50), size=20, seed=4)
     seen = []
     for k in range(5):  # two epochs
         batch = source(k)
@@ -180,7 +182,7 @@ def test_given_pairs_stay_pairs_and_come_in_fresh_orders():
 def test_sample_weights_of_data_rows_are_kept_whichever_coupling():
     target = rows(40)
     target = Rows(target.x, target.condition, None, torch.arange(40.0))
-    batch = pairs(Normal(2), target, Independent(), size=16, seed=1)(0)
+    batch: Any = pairs(Normal(2), target, Independent(), size=16, seed=1)(0)
     assert torch.equal(batch.weight, batch.target.condition.float())
 
 
@@ -191,7 +193,7 @@ def test_jitter_is_for_batches_and_couplings_see_the_data_as_they_were_fitted():
         whole = True
 
     coupling, space = Whole(), ModelSpace(jitter=0.5)
-    source = pairs(Normal(2), rows(), coupling, size=64, space=space, plans=Plans(64, steps=1))
+    source: Any = pairs(Normal(2), rows(), coupling, size=64, space=space, plans=Plans(64, steps=1))
     batch = source(0)
     assert all(torch.equal(seen, rows().x) for seen in coupling.seen)
     moved = batch.target.x - rows().x[batch.target.condition]

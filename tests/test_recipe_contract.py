@@ -9,6 +9,7 @@ from torch import nn
 import pushforward
 from pushforward import Normal
 from pushforward.config import RunConfig
+from pushforward.data import Dataset
 from pushforward.entries import METHODS, RECIPES, Entry, Method
 from pushforward.flows import Flow
 from pushforward.objectives import Objective
@@ -25,7 +26,7 @@ CASES = {
 }
 
 
-def made(name: str) -> tuple[Recipe, object]:
+def made(name: str) -> tuple[Recipe, Dataset]:
     """A recipe with small networks, and data."""
     method, settings = CASES[name]
     config = RunConfig.of("moons", method=method, rows=60, network="mlp,width=4,depth=1", **settings)

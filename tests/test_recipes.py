@@ -11,6 +11,7 @@ from safetensors.torch import load_file
 
 import pushforward
 from pushforward.cli import main
+from pushforward.couplings import SinkhornOT
 from pushforward.entries import METHODS
 from pushforward.flows import ContinuousFlow, DiffusionFlow, OneStep
 from pushforward.metrics import energy_distance, transport_cost
@@ -206,7 +207,9 @@ def test_the_bridges_plan_has_the_epsilon_of_its_noise(tmp_path):
 
     def coupling(**model):
         config = RunConfig(target="moons", model=ModelConfig(coupling="sinkhorn", **model))
-        return recipe_of(by_method(config)).coupling
+        found = recipe_of(by_method(config)).coupling
+        assert isinstance(found, SinkhornOT)
+        return found
 
     matched = coupling(gamma="brownian,sigma=0.3")
     assert matched.epsilon == pytest.approx(2 * 0.3**2) and not matched.relative

@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from typing import Any
 
 import pytest
 import torch
@@ -64,7 +65,7 @@ addEventListener("load", () => {
 """
 
 
-def look(folder, *frames: tuple[str, int]) -> list[dict]:
+def look(folder, *frames: tuple[str, int]) -> list[dict[str, Any]]:
     """What a browser shows of every page, each in a frame of so many pixels."""
     frame = '<iframe style="width:{}px;height:800px;border:0" srcdoc="{}"></iframe>'
     shown = "".join(frame.format(width, html.escape(text, quote=True)) for text, width in frames)

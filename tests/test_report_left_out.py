@@ -78,8 +78,8 @@ class OldStyle(torch.autograd.Function):
         return 0.5 * x
 
     @staticmethod
-    def backward(ctx, slope):
-        return 0.5 * slope
+    def backward(ctx, *slopes):
+        return 0.5 * slopes[0]
 
 
 class NoSlope(torch.autograd.Function):
@@ -90,7 +90,7 @@ class NoSlope(torch.autograd.Function):
         return 0 * x
 
     @staticmethod
-    def backward(ctx, slope):
+    def backward(ctx, *slopes):
         raise NotImplementedError("this layer has no derivative\nand a second line says more")
 
 
@@ -170,7 +170,7 @@ def test_samples_that_are_not_finite(tmp_path):
 
 def test_programming_errors_are_seen_by_tests(tmp_path, monkeypatch):
     distances = importlib.import_module("pushforward.metrics.distances")
-    monkeypatch.setattr(distances, "energy_distance", lambda x, y: undefined)  # noqa: F821
+    monkeypatch.setattr(distances, "energy_distance", lambda x, y: undefined)  # noqa: F821  # pyright: ignore[reportUndefinedVariable]
     _, found = report_of(normal_run(tmp_path))
     assert found["left_out"] == {"Energy distance": "NameError: name 'undefined' is not defined"}
 

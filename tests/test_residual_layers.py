@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 import pytest
 import torch
@@ -31,11 +32,11 @@ def test_the_lipschitz_bound_holds_and_is_nearly_reached(scale: float) -> None:
     assert ratio.max() <= 0.8
     linear = LipschitzPerceptron(3, width=3, depth=1, lipschitz=0.8).double()
     with torch.no_grad():
-        for layer in linear.layers:
+        for layer in cast(list[nn.Linear], [*linear.layers]):
             layer.weight.copy_(7 * torch.eye(3))
             layer.bias.fill_(2.3994 * 0)
         linear.sharpness[0].fill_(math.log(math.expm1(3**-0.5)))  # silu as it is
-        linear.layers[0].bias.fill_(2.3994)  # where the slope of silu is largest
+        cast(nn.Linear, linear.layers[0]).bias.fill_(2.3994)  # where the slope of silu is largest
     slope = torch.func.jacrev(lambda r: linear(r[None])[0])(torch.zeros(3, dtype=DOUBLE))
     assert torch.allclose(slope, 0.8 * torch.eye(3, dtype=DOUBLE), rtol=1e-4)
 
@@ -73,7 +74,7 @@ def test_the_russian_roulette_estimate_is_unbiased() -> None:
 def test_the_estimate_of_the_gradient_is_unbiased() -> None:
     net = noisy(LipschitzPerceptron(2, width=8, lipschitz=0.6), 1.0)
     x = draws(1, 2).expand(1000, 2)
-    weight = net.layers[1].bias
+    weight = cast(nn.Linear, net.layers[1]).bias
     truth = torch.autograd.grad(Residual(net).forward_and_log_det(x[:1])[1].sum(), weight)[0]
     estimate = Residual(net, terms=2)
     found = torch.stack(

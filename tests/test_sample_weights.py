@@ -12,11 +12,13 @@ import torch
 
 import pushforward
 from effort import first
+from narrowing import known
 from pushforward.cli import main
 from pushforward.couplings import Coupling, Pairing, Rows
 from pushforward.data import load, read_rows
 from pushforward.inference import score, threshold
 from pushforward.recipes import open_run
+from pushforward.rows import as_rows
 from pushforward.sources import Normal
 from pushforward.training import pairs
 
@@ -41,7 +43,7 @@ def test_weights_leave_the_data_and_rows_without_weight_too() -> None:
     assert data.schema.columns == ("x", "y") and data.schema.sample_weight == "w"
     assert (len(data.train), len(data.test)) == (1440, 360)
     for rows in (data.train, data.test):
-        assert torch.equal(rows.weight, torch.where(rows.x[:, 0] > 0, 1.0, 3.0).double())
+        assert torch.equal(known(rows.weight), torch.where(rows.x[:, 0] > 0, 1.0, 3.0).double())
     again = read_rows(frame, data.schema)
     assert again.x.shape == (2000, 2) and again.weight is None
 
@@ -82,8 +84,9 @@ class Tilted(Coupling):
     """Row by row, under weights that grow with the target's points."""
 
     def pair(self, source, target, generator=None):
-        index = torch.arange(len(target))
-        return Pairing(torch.stack([index, index], 1), 1 + target.x[:, 0] / 10)
+        rows = as_rows(target)
+        index = torch.arange(len(rows))
+        return Pairing(torch.stack([index, index], 1), 1 + rows.x[:, 0] / 10)
 
 
 @pytest.mark.parametrize("coupling", [None, Tilted()], ids=["of rows", "of pairs"])
@@ -134,7 +137,7 @@ def test_a_report_and_drawn_conditions_follow_the_weighted_distribution(tmp_path
     assert abs((pd.read_csv(tmp_path / "s.csv").side == "l").mean() - SHARE) < 0.09
     run = open_run(tmp_path / "run")
     limit, count = threshold(run, 0.3)
-    w = run.dataset.test.weight
+    w = known(run.dataset.test.weight)
     scores = torch.tensor(score(run, run.dataset.test)[1], dtype=torch.float64)
     below = [float(w[scores < limit + step].sum() / w.sum()) for step in (-1e-9, 1e-9)]
     assert count == 360 and below[0] < 0.3 <= below[1], below

@@ -255,7 +255,7 @@ def test_conditions_ride_along_and_event_shapes_are_kept():
 def test_the_same_generator_gives_the_same_fit():
     data = normal(50, 2)
     a, b, c = (SemidiscreteOT().fit(Normal(2), data, gen(seed)).potentials for seed in (1, 1, 2))
-    assert a is not None and b is not None and torch.equal(a, b) and not torch.equal(a, c)
+    assert a is not None and b is not None and c is not None and torch.equal(a, b) and not torch.equal(a, c)
 
 
 def test_state_dict_round_trip(plane):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import ot
@@ -30,7 +31,9 @@ def test_plan_is_that_of_pot(weighted: bool, relax: bool) -> None:
     a, b = (shares(40), shares(55, 1)) if weighted else (None, None)
     plan = sinkhorn(cost, 0.3, a, b, scaling=Scaling(tolerance=1e-11, relax=relax))
     p, q = (np.full(k, 1 / k) if w is None else (w / w.sum()).numpy() for w, k in ((a, 40), (b, 55)))
-    truth = ot.sinkhorn(p, q, cost.numpy(), 0.3, method="sinkhorn_log", stopThr=1e-13, numItermax=100_000)
+    truth: Any = ot.sinkhorn(
+        p, q, cost.numpy(), 0.3, method="sinkhorn_log", stopThr=1e-13, numItermax=100_000
+    )
     assert bool(plan.converged)
     # 1e-6 of the mean entry
     assert np.abs(plan.log_plan().exp().numpy() - truth).max() < 1e-6 / truth.size
@@ -44,11 +47,12 @@ def test_plan_is_that_of_pot(weighted: bool, relax: bool) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, DOUBLE])
 def test_small_epsilon_where_the_plain_kernel_is_zero(dtype: torch.dtype) -> None:
     cost = table(200, 200)
-    exact, epsilon = ot.emd2([], [], cost.numpy()), 0.005
+    optimum: Any = ot.emd2([], [], cost.numpy())
+    exact, epsilon = float(optimum), 0.005
     # entries of exp(-C / epsilon) fall below the smallest number, and plain scaling divides by nothing
     with warnings.catch_warnings(), np.errstate(all="ignore"):
         warnings.simplefilter("ignore")
-        plain = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn")
+        plain: Any = ot.sinkhorn([], [], cost.numpy(), epsilon, method="sinkhorn")
     assert not abs((plain * cost.numpy()).sum() - exact) < 0.01 * exact
     for anneal in (True, False):
         plan = sinkhorn(cost.to(dtype), epsilon, scaling=Scaling(anneal=anneal))

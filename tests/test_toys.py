@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_checkerboard_fills_its_eight_squares_evenly_and_no_other():
 def test_labels_choose_the_component(name):
     classes = toys.LABELS[name]
     label = torch.arange(N) % classes
-    options = {"noise": 0.0} | ({"spread": 0.0} if name == "pinwheel" else {})
+    options: dict[str, Any] = {"noise": 0.0} | ({"spread": 0.0} if name == "pinwheel" else {})
     x = draw(getattr(toys, name), label=label, **options)
     if name == "circles":
         expected = torch.where(label == 0, 1.0, 0.5).double()

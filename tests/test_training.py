@@ -8,6 +8,7 @@ import math
 import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -15,6 +16,7 @@ import torch
 from torch import nn
 
 import pushforward
+from narrowing import known, wrong
 from pushforward.config import OptimConfig
 from pushforward.couplings import MinibatchOT, Rows
 from pushforward.nn import MLP
@@ -30,7 +32,7 @@ def data(rows: int = 300) -> Rows:
     return Rows(torch.randn(rows, 2, generator=g), torch.randint(0, 3, (rows,), generator=g))
 
 
-def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, **optim) -> Trainer:
+def trainer(folder=None, steps=30, batches=None, dropout=False, objective=None, **optim) -> Any:
     torch.manual_seed(0)
     net = MLP(2, condition=3, width=16, depth=2)
     if dropout:
@@ -133,7 +135,7 @@ def test_a_non_finite_loss_stops_the_run_and_keeps_the_last_good_state(tmp_path)
     broken = trainer(tmp_path, objective=Diverging(at=12))
     with pytest.raises(NonFiniteLoss, match="step 13"):
         broken.fit(title=None)
-    tensors, facts = load_state(tmp_path)
+    tensors, facts = known(load_state(tmp_path))
     assert facts["step"] == 12
     assert all(value.isfinite().all() for value in tensors.values())
     good = trainer(steps=30, objective=Diverging(at=99))
@@ -172,7 +174,7 @@ def test_the_learning_rate_warms_up_and_decays_to_nothing():
 
 
 def test_batches_visit_every_row_once_an_epoch_and_split_over_processes():
-    batches = pairs(Normal(2), data(300), size=64, seed=3)
+    batches: Any = pairs(Normal(2), data(300), size=64, seed=3)
     visited = torch.cat([batches.data.index(64 * k, 64 * k + 64) for k in range(75)])
     assert torch.equal(visited[:300].sort().values, torch.arange(300))
     assert torch.equal(visited.bincount(), torch.full((300,), 16))
@@ -334,7 +336,10 @@ def test_a_batch_may_hold_more_rows_than_there_are():
             lambda: quick(batches=[1, 2]),
             "batches: expected Batches such as pairs(...), got a list",
         ),
-        (lambda: quick(validation=Validation(torch.zeros(3))), "validation: expected a Batch, got a Tensor"),
+        (
+            lambda: quick(validation=Validation(wrong(torch.zeros(3)))),
+            "validation: expected a Batch, got a Tensor",
+        ),
         (lambda: quick().fit(seconds=0), "seconds: expected a positive number or None, got 0"),
         (
             lambda: quick(nn.ModuleDict({"net": MLP(2)})).fit(title=None),
@@ -353,11 +358,11 @@ def test_a_batch_may_hold_more_rows_than_there_are():
         (lambda: pairs(Normal(2), torch.zeros(3), size=4), "target: expected rows (N, *event), got"),
         (lambda: pairs(Normal(2), data(), size=0), "size: expected an integer of at least 1, got 0"),
         (
-            lambda: pairs(Normal(2), data(), size=2.5),
+            lambda: pairs(Normal(2), data(), size=wrong(2.5)),
             "size: expected an integer of at least 1, got 2.5",
         ),
         (
-            lambda: pairs(Normal(2), data(), "ot", size=4),
+            lambda: pairs(Normal(2), data(), wrong("ot"), size=4),
             "coupling: expected a Coupling or None, got",
         ),
         (
@@ -365,13 +370,16 @@ def test_a_batch_may_hold_more_rows_than_there_are():
             "target: expected a weight for each of 3 rows, got 2",
         ),
         (
-            lambda: Batch((torch.zeros(3, 2), torch.zeros(2, 2))),
+            lambda: Batch(wrong((torch.zeros(3, 2), torch.zeros(2, 2)))),
             "marginals: expected as many rows each, got [3, 2]",
         ),
-        (lambda: Batch((torch.zeros(3, 2),), torch.ones(2)), "weight: expected shape (3,), got (2,)"),
-        (lambda: FlowMatching("linear"), "path: expected a Path"),
-        (lambda: FlowMatching(times="uniform"), "times: expected Times"),
-        (lambda: FlowMatching(weighting=3), "weighting: expected a Weighting or a function of t, got 3"),
+        (lambda: Batch(wrong((torch.zeros(3, 2),)), torch.ones(2)), "weight: expected shape (3,), got (2,)"),
+        (lambda: FlowMatching(wrong("linear")), "path: expected a Path"),
+        (lambda: FlowMatching(times=wrong("uniform")), "times: expected Times"),
+        (
+            lambda: FlowMatching(weighting=wrong(3)),
+            "weighting: expected a Weighting or a function of t, got 3",
+        ),
         (lambda: Late(math.inf), "power: expected a positive number, got inf"),
     ],
 )

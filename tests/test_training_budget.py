@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import pushforward
+from narrowing import known
 from pushforward.config import OptimConfig, RunConfig
 from pushforward.couplings import Rows
 from pushforward.nn import MLP
@@ -48,6 +49,9 @@ class Clock:
     def __call__(self, step: int, rank: int = 0, world: int = 1) -> Batch:
         self.now += self.tick
         return self.batches(step, rank, world)
+
+    def close(self) -> None:
+        self.batches.close()
 
 
 class Counting(nn.Module):
@@ -111,10 +115,12 @@ def test_validation_is_a_twentieth_of_the_evaluations(steps: int, rows: int):
 
 def test_a_trainer_keeps_to_it_and_asks_no_clock(monkeypatch):
     run, result, _ = fitted(net=Counting)
-    trained, held = (run.models["field"].rows[kind] for kind in (True, False))
+    counting = run.models["field"]
+    assert isinstance(counting, Counting)
+    trained, held = (counting.rows[kind] for kind in (True, False))
     assert trained == 40 * 64 and 0 < held <= 0.0505 / 0.9495 * 3 * trained
     seen = [row["step"] for row in result.history if "val_loss" in row]
-    assert seen[-1] == 40 and len(seen) == held / len(run.validator.batch) > 1
+    assert seen[-1] == 40 and len(seen) == held / len(known(run.validator.batch)) > 1
     _, slow, _ = fitted(monkeypatch, net=Counting, tick=1e4)
     losses = [[row.get("loss", row.get("val_loss")) for row in r.history] for r in (result, slow)]
     assert losses[0] == losses[1] and result.kept == slow.kept
@@ -161,7 +167,7 @@ def test_parts_have_their_own_strata_of_times_and_give_the_loss_of_the_whole(mon
     batch = Batch((Rows(torch.randn_like(X)), Rows(X)))
 
     class Seen(Known):
-        times: list = []
+        times: list[torch.Tensor | None] = []
 
         def loss(self, models, batch, step):
             loss = FlowMatching().loss(models, batch, step)
@@ -172,7 +178,7 @@ def test_parts_have_their_own_strata_of_times_and_give_the_loss_of_the_whole(mon
     models = nn.ModuleDict({"field": MLP(2, width=8, depth=1)}).requires_grad_(False)
     step = Step(generator=torch.Generator().manual_seed(0))
     value, _ = validation.held_out_loss(Seen(), models, batch, step)
-    strata = (torch.cat(Seen.times) * 2000).long().sort().values
+    strata = (torch.cat([known(t) for t in Seen.times]) * 2000).long().sort().values
     assert len(Seen.times) == 7 and torch.equal(strata, torch.arange(2000))
     monkeypatch.undo()
     one = FlowMatching().loss(models, batch, step)
@@ -193,7 +199,7 @@ class Still(Objective):
     main = "flow"
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        value = 0.0 * sum(p.sum() for p in models.parameters())
+        value = 0.0 * torch.stack([p.sum() for p in models.parameters()]).sum()
         return Loss(value, torch.zeros(len(batch)))
 
 

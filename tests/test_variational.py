@@ -79,15 +79,15 @@ def test_weights_that_say_nothing_are_refused(log_w, says):
 def linear_vae() -> tuple[VAE, MultivariateNormal]:
     """x = a z + b + s e, with distribution N(b, a a^T + s^2 I), and an encoder that is not the posterior."""
     vae = VAE(2, latent=1, width=8, depth=1).double()
-    vae.encoder.layers = torch.nn.Linear(2, 2).double()
-    vae.decoder.layers = torch.nn.Linear(1, 4).double()
+    encoder, decoder = torch.nn.Linear(2, 2).double(), torch.nn.Linear(1, 4).double()
+    vae.encoder.layers, vae.decoder.layers = torch.nn.Sequential(encoder), torch.nn.Sequential(decoder)
     a, b, s = torch.tensor([1.0, -0.5]), torch.tensor([0.3, 0.2]), 0.7
     raw = 5.0 * math.atanh(math.log(s) / 5.0)
     with torch.no_grad():
-        vae.decoder.layers.weight.copy_(torch.cat([a, torch.zeros(2)])[:, None])
-        vae.decoder.layers.bias.copy_(torch.cat([b, torch.full((2,), raw)]))
-        vae.encoder.layers.weight.copy_(torch.tensor([[0.4, -0.1], [0.0, 0.0]]))
-        vae.encoder.layers.bias.copy_(torch.tensor([0.0, -0.4]))
+        decoder.weight.copy_(torch.cat([a, torch.zeros(2)])[:, None])
+        decoder.bias.copy_(torch.cat([b, torch.full((2,), raw)]))
+        encoder.weight.copy_(torch.tensor([[0.4, -0.1], [0.0, 0.0]]))
+        encoder.bias.copy_(torch.tensor([0.0, -0.4]))
     cov = a[:, None] * a + s * s * torch.eye(2)
     return vae, MultivariateNormal(b.double(), cov.double())
 

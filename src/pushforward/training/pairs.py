@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor
-
 from ..couplings import Coupling, Independent
 from ..nn.checks import check_count
 from ..rows import Rows
 from ..sources import Source
-from ..tensors import condition_length, to_tensor
+from ..tensors import TensorLike, condition_length, to_tensor
 from .batches import Batches, DataRows, IndependentDraws, ModelSpace
 from .pools import HeldPairs, PlannedPairs, Plans
 
 
 def pairs(
-    source: Source | Rows | Tensor | None,
-    target: Rows | Tensor,
+    source: Source | Rows | TensorLike | None,
+    target: Rows | TensorLike,
     coupling: Coupling | None = None,
     *,
     size: int,

@@ -62,7 +62,7 @@ def parts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 def laplace(source: Any) -> test_source_contract.Truth:
-    each = stats.laplace(scale=float(source.log_scale.detach().exp()))
+    each: Any = stats.laplace(scale=float(source.log_scale.detach().exp()))
     variance = np.full(4, each.var())
     return test_source_contract.Truth(lambda x: each.logpdf(x).sum(1), np.zeros(4), variance)
 

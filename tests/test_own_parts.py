@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import pushforward
 from pushforward.cli import main
 from pushforward.objectives import Batch, FlowMatching, Loss, Objective, Step
-from pushforward.recipes import open_run
+from pushforward.recipes import Run, open_run
 from pushforward.training import trainer
 
 SETTINGS = {"rows": 200, "steps": 20, "checkpoint_every": 5, "folds": 0, "show_progress": False}
@@ -43,7 +43,7 @@ def network(seed: int = 0, width: int = 8) -> Mine:
         return Mine(width)
 
 
-def losses(run: object) -> list[float]:
+def losses(run: Run) -> list[float]:
     return [row["loss"] for row in run.history if "loss" in row]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def normal(source: Source) -> Truth:
 
 def student(source: Source) -> Truth:
     loc, scale, df = (numbers(source, name) for name in ("loc", "log_scale", "log_df"))
-    each = stats.t(np.exp(df), loc, np.exp(scale))
+    each: Any = stats.t(np.exp(df), loc, np.exp(scale))
     return Truth(lambda x: each.logpdf(x).sum(1), each.mean(), each.var())
 
 

@@ -78,14 +78,10 @@ class _FromTorch(Bijection):
             self.domain, self.codomain = _interval(transform.domain), _interval(transform.codomain)
 
     def event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if isinstance(self.transform, nn.Module):
-            return tuple(shape)
-        return tuple(self.transform.forward_shape(torch.Size(shape)))
+        return tuple(getattr(self.transform, "forward_shape", tuple)(torch.Size(shape)))
 
     def inverse_event_shape(self, shape: Sequence[int]) -> tuple[int, ...]:
-        if isinstance(self.transform, nn.Module):
-            return tuple(shape)
-        return tuple(self.transform.inverse_shape(torch.Size(shape)))
+        return tuple(getattr(self.transform, "inverse_shape", tuple)(torch.Size(shape)))
 
     def _given(self, condition: Condition | None) -> Transform:
         if isinstance(self.transform, Transform):

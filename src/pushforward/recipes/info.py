@@ -10,7 +10,6 @@ from ..data import Schema
 from ..entries import DATASETS
 from ..registry import Trust
 from ..runs import RunFolder, read_numbers
-from ..sources import Empirical
 from .defaults import label, told
 from .open import Run, reopen
 from .parts import own_classes
@@ -56,7 +55,7 @@ def commands(run: Run) -> list[str]:
     if schema.condition is not None and schema.kind == "array":
         samples = "samples.npz"
     found = [f"pushforward sample {path} -n {16 if schema.kind == 'image' else 1000} -o {samples}"]
-    if run.flow.density != "none" and not isinstance(run.flow.source, Empirical):
+    if run.flow.density != "none" and run.flow.source.atoms is None:
         keep = " --keep" if schema.kind == "table" else ""
         found.append(f"pushforward score {path} {shlex.quote(_again(run))}{keep} -o scores.csv")
     trust = "".join(f" --trust {name}" for name in own_classes(run.config.model))

@@ -11,7 +11,6 @@ from ..data.dataset import sharp
 from ..flows import DensityFlow
 from ..rows import Rows
 from ..solvers import ODE, RK4
-from ..sources import Empirical
 from ..training import JUDGINGS, Judge, affordable
 from .base import Recipe, Stage
 from .job import Job
@@ -54,7 +53,7 @@ def build_judge(
     preprocess = sharp(job.dataset.preprocess)
     flow = stage.flow(models, schema, start)
     scored = schema.kind == "table" and not preprocess.stochastic and len(rows) > 0
-    if not scored or isinstance(start.initial, Empirical):
+    if not scored or (start.initial is not None and start.initial.atoms is not None):
         return None
     each = 1
     if flow.equation is ODE:

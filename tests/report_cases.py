@@ -14,6 +14,7 @@ from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, Schema
 from pushforward.flows import BijectiveFlow, ContinuousFlow, Transformed
 from pushforward.oracles import GaussianMixtureOracle
+from pushforward.recipes.parts import Given
 from pushforward.solvers import Dopri5, Heun
 from pushforward.sources import GaussianMixture, Normal, Source
 
@@ -37,6 +38,7 @@ def make_run(path: Path, flow, schema: Schema | None, train: Rows, test: Rows, *
         "history": HISTORY,
         "summary": {"step": 100, "seconds": 1.5, "parameters": 7, "versions": {"torch": "2"}},
         "trust": (),
+        "recipe": SimpleNamespace(parts=SimpleNamespace(given=Given())),
     }
     path.mkdir(parents=True, exist_ok=True)
     return SimpleNamespace(**(values | changes))

@@ -262,44 +262,44 @@ def test_texts_that_are_shown_are_shown_as_text(place, capsys):
 
 def test_classes_that_are_trusted_by_name_work_in_every_command(place, monkeypatch, capsys):
     """A run of a class of one's own is opened with that name, or that class, and works until its end."""
-    (place / "my_paths.py").write_text(EVIL.replace(f'Path({MARK!r}).write_text("imported")', ""))
+    (place / "their_paths.py").write_text(EVIL.replace(f'Path({MARK!r}).write_text("imported")', ""))
     train = (
-        "moons --path my_paths:Evil,strength=2 --network mlp,width=8 --source normal --solver heun,steps=2"
+        "moons --path their_paths:Evil,strength=2 --network mlp,width=8 --source normal --solver heun,steps=2"
     )
     assert main(["train", *train.split(), "--out", "own", *SMALL]) == 0
     assert main(["sample", "own"]) == 2
     line = capsys.readouterr().err.splitlines()[-1]
     assert (
         "own/config.json: model.path" in line
-        and "--trust my_paths:Evil" in line
-        and "trust=['my_paths" in line
+        and "--trust their_paths:Evil" in line
+        and "trust=['their_paths" in line
     )
-    trust = ["--trust", "my_paths:Evil"]
+    trust = ["--trust", "their_paths:Evil"]
     for command in (["sample", "own"], ["push", "own", "moons"], ["push", "own", "moons", "--back"]):
         assert main([*command, *trust]) == 0
-    assert main(["score", "own", "moons", "--flag-below", "0.1", *trust, "--trust", "my_paths:Other"]) == 0
+    assert main(["score", "own", "moons", "--flag-below", "0.1", *trust, "--trust", "their_paths:Other"]) == 0
     assert main(["report", "own", "--samples", "40", *trust]) == 0
     capsys.readouterr()
     assert main(["info", "own", *trust]) == 0
-    assert "pushforward report own --trust my_paths:Evil" in capsys.readouterr().out
+    assert "pushforward report own --trust their_paths:Evil" in capsys.readouterr().out
     assert main(["info", "own"]) == 2
 
-    my_paths = importlib.import_module("my_paths")
+    their_paths = importlib.import_module("their_paths")
 
-    for names in ([my_paths.Evil], ["my_paths:Evil"]):
+    for names in ([their_paths.Evil], ["their_paths:Evil"]):
         run = open_run("own", trust=names)
         assert carry(run, run.dataset.test).isfinite().all()
         assert pushforward.load("own", trust=names).sample(2).shape == (2, 2)
-    for names in ([Linear], ["my_paths:Other"], []):
+    for names in ([Linear], ["their_paths:Other"], []):
         with pytest.raises(ValueError, match=r"own.config\.json: model\.path"):
             open_run("own", trust=names)
     wrong: Any
-    for wrong in ("my_paths:Evil", ["os"], [5], ["my_paths.py:Evil "]):
+    for wrong in ("their_paths:Evil", ["os"], [5], ["their_paths.py:Evil "]):
         with pytest.raises(ValueError, match=r"^trust: expected"):
             open_run("own", trust=wrong)
     run = pushforward.train(
         "moons",
-        path="my_paths:Evil,strength=2",
+        path="their_paths:Evil,strength=2",
         network="mlp,width=8",
         source="normal",
         solver="heun,steps=2",

@@ -89,7 +89,7 @@ def train(
         data, target, named = target, None, "target"
     elif target is None:
         named = "data"
-    folder, given = _folder(out), _given(settings)
+    given = _given(settings)
     if isinstance(data, RunConfig):
         if settings:
             raise ValueError(f"{next(iter(settings))}: a configuration holds all settings, got both")
@@ -102,7 +102,7 @@ def train(
         config, target = RunConfig.of(type(data).__name__, **settings), data
     config, telling = given.named(config), Telling(command or "", say, show_progress)
     with as_keywords() if command is None else nullcontext(), trusting((*own_classes(config.model), *trust)):
-        began = time.monotonic()
+        began, folder = time.monotonic(), _folder(out)
         known = check(config, given)
         with as_argument(None if target is None else named):
             loaded = target if isinstance(target, Dataset) else load_dataset(config, target)

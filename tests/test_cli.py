@@ -15,7 +15,8 @@ import pytest
 import torch
 
 import pushforward
-from pushforward.cli import COMMANDS, main
+from pushforward.cli import main
+from pushforward.cli.commands import COMMANDS
 from pushforward.entries import METHODS
 
 SMALL = ["--steps", "20", "--batch", "64", "--network", "mlp,width=16,depth=2", "--no-report"]

@@ -15,7 +15,8 @@ import torch
 from PIL import Image, ImageOps
 
 import pushforward
-from pushforward.cli import COMMANDS, main
+from pushforward.cli import main
+from pushforward.cli.commands import COMMANDS
 from pushforward.config import RunConfig
 from pushforward.data import load, read_rows
 from pushforward.flows.divergence import divergence

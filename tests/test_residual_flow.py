@@ -85,7 +85,7 @@ def test_the_command_line_trains_by_estimates_and_scores_exactly(tmp_path) -> No
         ("residual,layers=1,width=8,terms=1", "The log-density is exact, by the change of variables."),
         pytest.param(
             "vae,width=8",
-            "The model has hidden variables: the log-density is a lower bound.",
+            "The model has hidden variables, so the log-density is a lower bound.",
             marks=pytest.mark.thorough,
         ),
     ],

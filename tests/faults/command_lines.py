@@ -16,8 +16,8 @@ from typing import Any
 
 import tyro
 
-from pushforward.cli import COMMANDS, main
-from pushforward.cli.commands import flags_of
+from pushforward.cli import main
+from pushforward.cli.commands import COMMANDS, flags_of
 from pushforward.entries import KINDS
 from pushforward.settings import BOUNDS, Whole
 

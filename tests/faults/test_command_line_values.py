@@ -12,7 +12,7 @@ import pytest
 from command_lines import Outcome, flags, kind_of, outcome
 
 import pushforward
-from pushforward.cli import COMMANDS
+from pushforward.cli.commands import COMMANDS
 from pushforward.training.processes import MEETING, STARTERS
 
 

@@ -1,4 +1,8 @@
-"""The command line: ``pushforward train``, ``sample``, ``push``, ``score``, ``report``, ``info``, ..."""
+"""The command line: ``pushforward train``, ``sample``, ``push``, ``score``, ``report``, ``info``, ...
+
+Other packages are imported by :func:`main` alone: ``python -m pushforward.cli`` imports this file while the
+working folder, which may be a stranger's, still comes first among the places of modules.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +19,6 @@ from typing import NoReturn
 from .. import registry
 from .._version import __version__
 from ..settings import shown
-from .commands import COMMANDS, flags_of, summary_of
-from .common import parse, show_warning
 from .program import Signals, guarded, set_streams
 from .words import printable
 
@@ -25,7 +27,7 @@ HELP = f"""pushforward {__version__}: carry one distribution into another
 usage: pushforward COMMAND [OPTIONS]     (pushforward COMMAND --help for its options)
 
 commands:
-{chr(10).join(f"  {name:<10}{summary_of(name)}" for name in COMMANDS)}
+%s
 
 --plugin FILE, with any command, runs a Python file that registers parts of your own.
 pushforward --print-completion bash|zsh prints a script that completes commands and flags in that shell.
@@ -68,9 +70,12 @@ def _tell(text: str) -> None:
 
 
 def _run(args: list[str]) -> int:
+    from .commands import COMMANDS, flags_of, summary_of
+    from .common import parse, show_warning
+
     command_line, args = args, _plugged(args)
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
+        print(HELP % "\n".join(f"  {name:<10}{summary_of(name)}" for name in COMMANDS), end="")
         return 0
     if args[0] in ("-V", "--version"):
         print(__version__)

@@ -13,7 +13,7 @@ def run() -> int:
     # until the command listens, which takes the import of what it is made of, Ctrl-C ends without a word
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from .cli import main
+    from .cli.entry import main
 
     return main()
 

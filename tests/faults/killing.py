@@ -86,7 +86,7 @@ def serve() -> None:
     import rich.console
     import sklearn.mixture
 
-    import pushforward.cli
+    import pushforward.cli.entry
     import pushforward.inference
     import pushforward.report
 

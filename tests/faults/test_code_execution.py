@@ -463,6 +463,8 @@ def test_modules_of_the_working_folder_are_not_imported(place, tmp_path, start):
         "torch",
         "numpy",
         "tyro",
+        "msgspec",
+        "rich",
         "IPython",
         "psutil",
         "setuptools",

@@ -6,7 +6,7 @@ import sys
 if not sys.flags.safe_path and sys.path[:1] == [os.getcwd()]:
     del sys.path[0]  # as in `python -m pushforward`
 
-from . import main
+from .entry import main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,7 @@
 """Seconds of the commands of two checkouts, in turn.
 
-    git worktree add /tmp/before OLDER
-    python benchmarks/commands.py run /tmp/before . --repeats 5
+    git worktree add ../before OLDER
+    python benchmarks/commands.py run ../before . --repeats 5
     python benchmarks/commands.py page
 
 Each command runs in a process of its own on a small run that the first checkout trains.  What is kept are

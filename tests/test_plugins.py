@@ -107,6 +107,24 @@ def test_a_path_that_is_no_interpolant_trains_and_refuses_what_it_does_not_have(
         assert says in done.stderr and not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize(
+    ("returned", "says"),
+    [
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("None", "expected real numbers"),
+        ("[[1.0, float('nan')]] * 50", "50 of 100 values are not finite"),
+        ("", "SyntaxError"),
+    ],
+)
+def test_data_of_your_own_that_cannot_be_used_are_one_line(tmp_path: Path, returned: str, says: str) -> None:
+    text = f"import pushforward\n\ndef mine():\n    return ({returned or '1 +'})\n\n"
+    (tmp_path / "my_data.py").write_text(text + 'pushforward.register("data", "mine", mine)\n')
+    done = run(tmp_path, "train", "mine", "--out", "run", "--plugin", "my_data.py")
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert says in done.stderr and ("mine" in done.stderr or not returned), done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_general_path_in_python() -> None:
     """Registered as a function that makes it; its flow is that of an interpolant with the same curve."""
 

@@ -117,6 +117,7 @@ def takes_arrays(function: _Function) -> _Function:
 def plain(method: _Function) -> _Function:
     """A bound method that :func:`takes_arrays` has wrapped, without the wrapper: for tensors alone."""
     inner = getattr(method, "__wrapped__", None)
+    # called as ``method`` is, which type checkers cannot know
     return method if inner is None else functools.partial(inner, method.__self__)  # type: ignore[return-value]
 
 

@@ -76,15 +76,23 @@ def open_source(
 
 
 def _named(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> tuple[Raw, Any]:
-    """A registered data set, and y where it is one of the user's own that returns a pair (x, y)."""
-    made = _made(name, rows, generator, tested)
-    if isinstance(made, Raw):
-        return made, None
-    raw, y = open_source(made, None, generator, tested)
+    """A registered data set, and y where it is one of the user's own that returns a pair (x, y).
+
+    Raises ValueError, which names it, for one of the user's own that fails or returns no data.
+    """
+    if DATASETS[name].target.startswith("pushforward."):
+        return _builtin(name, rows, generator, tested), None
+    if rows is not None:
+        raise ValueError(f"rows: {name!r} has a fixed number of rows; leave it out")
+    try:
+        raw, y = open_source(found("data", name)(), None, generator, tested)
+    except Exception as error:  # whatever a function of the user's own raises
+        told = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"data set {name!r}: {told}") from error
     return replace(raw, name=name, source=name), y
 
 
-def _made(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Any:
+def _builtin(name: str, rows: int | None, generator: torch.Generator, tested: bool) -> Raw:
     function = found("data", name)
     if not DATASETS[name].drawn:
         if rows is not None:

@@ -5,7 +5,6 @@ from .base import table
 __all__ = ["DATASETS"]
 
 # fmt: off
-# fmt: off
 DATASETS = {
     **table(
         "pushforward.data.toys",

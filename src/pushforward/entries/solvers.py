@@ -5,7 +5,6 @@ from .base import table
 __all__ = ["SOLVERS"]
 
 # fmt: off
-# fmt: off
 SOLVERS = table(
     "pushforward.solvers",
     ("euler", "Euler", "first order, fixed steps"),

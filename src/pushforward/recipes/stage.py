@@ -77,10 +77,8 @@ def fit(
             () if choice is None else choice.curve,
         ),
     )
-    stop_at, title = (
-        None if choice is None else choice.steps,
-        "training" if job.telling.show_progress else None,
-    )
+    stop_at = None if choice is None else choice.steps
+    title = "training" if job.telling.show_progress else None
     facts = {**job.facts, "stage": stage.name, "start": job.start.note}
     try:
         result = trainer.fit(stop_at=stop_at, seconds=job.seconds, title=title)

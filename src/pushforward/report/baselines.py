@@ -42,6 +42,7 @@ class Baseline:
 
     def log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
         """Log-densities of rows ``(n, *event)``, ``(n,)`` float64."""
+        # conditions are of the kind that the source was fitted with, which its type cannot say; below, too
         return self.source.log_prob(x.double(), condition).double()  # pyright: ignore[reportArgumentType]
 
     def draw(self, loaded: LoadedRun) -> Tensor:

@@ -115,6 +115,7 @@ class Proposal:
         """Rows ``(count, *event)`` in float64, under the conditions of each."""
         chosen = uniform((count,), generator, torch.float64) * self.weights.sum()
         chosen = torch.searchsorted(self.weights.cumsum(0), chosen).clamp(max=len(self.parts) - 1)
+        # the conditions are those that the baselines were fitted with, which their types cannot say
         drawn = [part.source.sample(count, given, generator).double() for part in self.parts]  # pyright: ignore
         return torch.stack(drawn)[chosen, torch.arange(count)]
 

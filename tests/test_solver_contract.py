@@ -13,7 +13,7 @@ from torch import Tensor
 from contract import classes, complete
 from narrowing import known
 from pushforward.random import seeded
-from pushforward.solvers import ODE, SDE, Solver, TableauSolver
+from pushforward.solvers import ODE, SDE, Denoise, Solver, TableauSolver
 from solver_cases import slope, tensor
 
 
@@ -22,7 +22,7 @@ class Case:
     """What a solver declares, told again, and how it is made.
 
     declared: order, stages, evaluations.  extra: evaluations beside those of the steps.  steps: of the
-    measurement of the order.  solves: the kind of problem.
+    measurement of the order.  solves: the kind of problem.  draws: whether it draws noise.
     """
 
     declared: tuple[int, int, int]
@@ -30,6 +30,7 @@ class Case:
     steps: tuple[int, ...] = (40, 80, 160, 320)
     solves: type = ODE
     adaptive: bool = False
+    draws: bool = False
 
 
 CASES = {
@@ -40,8 +41,11 @@ CASES = {
     "rk4": Case((4, 4, 4)),
     "dopri5": Case((5, 7, 6), extra=1, steps=(16, 32, 64), adaptive=True),
     "tsit5": Case((5, 7, 6), extra=1, steps=(16, 32, 64), adaptive=True),
-    "euler-maruyama": Case((1, 1, 1), solves=SDE),
-    "stochastic-heun": Case((2, 2, 2), solves=SDE),
+    "euler-maruyama": Case((1, 1, 1), solves=SDE, draws=True),
+    "stochastic-heun": Case((2, 2, 2), solves=SDE, draws=True),
+    "ddim": Case((1, 1, 1), solves=Denoise),
+    "dpm++": Case((2, 2, 1), solves=Denoise),
+    "dpm++sde": Case((2, 2, 1), solves=Denoise, draws=True),
 }
 CLASSES = classes("solver")
 START = tensor([0.3, -0.7], [0.5, 0.4])
@@ -57,8 +61,24 @@ def exact(x: Tensor, t0: float, t1: float) -> Tensor:
     return 1 / (1 / x - (math.sin(t1) - math.sin(t0)))
 
 
-def problem(case: Case, noise: float = 0.0) -> Any:
-    return ODE(field) if case.solves is ODE else SDE(field, noise)
+def circle(t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """A noise schedule whose log(alpha / sigma) is finite at both ends."""
+    angle = 0.3 + 0.9 * t
+    return angle.sin(), angle.cos(), 0.9 * angle.cos(), -0.9 * angle.sin()
+
+
+def problem(case: Case, noise: float = 0.0, velocity: Any = field) -> Any:
+    """The equation of ``velocity``, of the kind that the solver solves."""
+    if case.solves is ODE:
+        return ODE(velocity)
+    if case.solves is SDE:
+        return SDE(velocity, noise)
+
+    def data(t: Tensor, x: Tensor) -> Tensor:
+        alpha, sigma, d_alpha, d_sigma = circle(t)
+        return (sigma * velocity(t, x) - d_sigma * x) / (sigma * d_alpha - alpha * d_sigma)
+
+    return Denoise(data, circle)
 
 
 def make(name: str, steps: int = 20) -> Solver:
@@ -71,18 +91,22 @@ def test_every_solver_has_a_case() -> None:
 
 
 named = pytest.mark.parametrize("name", CASES)
+#: those that follow the closed form: an SDE without noise does too, what always draws noise does not
+followers = pytest.mark.parametrize(
+    "name", [name for name, case in CASES.items() if not (case.draws and case.solves is Denoise)]
+)
 
 
 @named
 def test_a_solver_declares_what_it_is(name: str) -> None:
     cls, case = CLASSES[name], CASES[name]
     assert (cls.order, cls.stages, cls.evaluations) == case.declared
-    assert cls.solves is case.solves and cls.adaptive is case.adaptive
+    assert cls.solves is case.solves and (cls.adaptive, cls.draws) == (case.adaptive, case.draws)
     if issubclass(cls, TableauSolver):
         assert cls.order == cls.tableau.order and cls.stages == len(cls.tableau.b)
 
 
-@named
+@followers
 def test_the_order_is_the_one_declared(name: str) -> None:
     """Over equal steps, to which an adaptive solver is held by solving for one after the other."""
     cls, case, errors = CLASSES[name], CASES[name], []
@@ -105,13 +129,13 @@ def test_evaluations_are_counted(name: str) -> None:
         return field(t, x)
 
     solver = cls(steps=6) if not case.adaptive else cls(atol=1e9, first_step=2.0)
-    found = solver.solve(ODE(counted) if case.solves is ODE else SDE(counted, 1.0), START, 0.0, 1.0)
+    found = solver.solve(problem(case, 1.0, counted), START, 0.0, 1.0)
     steps = 1 if case.adaptive else 6
     assert found.calls == len(made) == steps * cls.evaluations + case.extra
     assert found.nfe.dtype == torch.int64 and found.nfe.tolist() == [found.calls] * len(START)
 
 
-@named
+@followers
 def test_saved_times_lie_on_the_path_and_change_nothing(name: str) -> None:
     case, solver, times = CASES[name], make(name, 400), [0.0, 0.2, 0.57, 1.0]
     alone = solver.solve(problem(case), START, 0.0, 1.0)
@@ -125,7 +149,7 @@ def test_saved_times_lie_on_the_path_and_change_nothing(name: str) -> None:
     assert known(solver.solve(problem(case), START, 0.0, 1.0, save_at=[]).path).shape == (0, 2, 2)
 
 
-@named
+@followers
 def test_time_runs_backwards_too(name: str) -> None:
     case, solver = CASES[name], make(name, 400)
     found = solver.solve(problem(case), exact(START, 0.0, 1.0), 1.0, 0.0)
@@ -134,7 +158,7 @@ def test_time_runs_backwards_too(name: str) -> None:
     assert torch.equal(still.x, START) and torch.equal(known(still.path)[0], START) and still.calls == 0
 
 
-@named
+@followers
 @pytest.mark.parametrize("shape", [(), (3,), (1, 2, 2)], ids=str)
 def test_rows_of_any_shape_do_not_see_each_other(name: str, shape: tuple[int, ...]) -> None:
     case, solver = CASES[name], make(name)
@@ -159,13 +183,15 @@ def test_only_stochastic_solvers_draw_and_the_generator_decides_what(name: str) 
     (first, after), (again, _), (other, _) = end(1), end(1), end(2)
     assert torch.equal(first, again)
     drew = not torch.equal(after, seeded(1).get_state())
-    assert drew is (not torch.equal(first, other)) is (case.solves is SDE)
+    assert drew is (not torch.equal(first, other)) is case.draws
 
 
 @named
 def test_a_problem_of_another_kind_is_refused(name: str) -> None:
     case, solver = CASES[name], make(name)
-    with pytest.raises(ValueError, match=r"solves an (ODE, got an SDE|SDE.*, got ODE)"):
-        solver.solve(SDE(field) if case.solves is ODE else ODE(field), START, 0.0, 1.0)
-    with pytest.raises(TypeError, match=r"problem: .* solves an .*, got str"):
+    others = {ODE: ODE(field), SDE: SDE(field), Denoise: Denoise(field, circle)}
+    for other in others.keys() - {case.solves}:
+        with pytest.raises(ValueError, match=rf"solves an? {case.solves.__name__}.*, got .*{other.__name__}"):
+            solver.solve(others[other], START, 0.0, 1.0)
+    with pytest.raises(TypeError, match=r"problem: .* solves an? .*, got str"):
         solver.solve("x' = x", START, 0.0, 1.0)  # type: ignore[arg-type]

@@ -21,4 +21,11 @@ SOLVERS = table(
     ("stochastic-heun", "StochasticHeun",
      "stochastic equations: weak order 2 for additive noise, fixed steps",
      "Kloeden & Platen 1992, doi 10.1007/978-3-662-12616-5"),
+    ("ddim", "DDIM", "denoising: first order, one evaluation a step, fixed steps",
+     "Song, Meng & Ermon 2021, arXiv 2010.02502"),
+    ("dpm++", "DPMSolver", "denoising: second order, one evaluation a step, fixed steps",
+     "Lu et al. 2022, arXiv 2211.01095"),
+    ("dpm++sde", "DPMSolverSDE",
+     "denoising with noise: weak order 2, one evaluation a step, fixed steps",
+     "Lu et al. 2022, arXiv 2211.01095"),
 )

@@ -7,7 +7,14 @@ from .base import Solver as Solver
 from .base import SolverFailure as SolverFailure
 from .base import Status as Status
 from .base import Task as Task
+from .ddim import DDIM as DDIM
+from .denoise import Denoiser as Denoiser
+from .denoise import Inside as Inside
+from .denoise import Level as Level
+from .denoise import Step as Step
 from .dopri5 import Dopri5 as Dopri5
+from .dpm import DPMSolver as DPMSolver
+from .dpm import DPMSolverSDE as DPMSolverSDE
 from .euler import Euler as Euler
 from .euler_maruyama import EulerMaruyama as EulerMaruyama
 from .fixed import FixedStep as FixedStep
@@ -16,7 +23,9 @@ from .heun import Heun as Heun
 from .midpoint import Midpoint as Midpoint
 from .problems import ODE as ODE
 from .problems import SDE as SDE
+from .problems import Denoise as Denoise
 from .problems import Diffusion as Diffusion
+from .problems import NoiseSchedule as NoiseSchedule
 from .problems import Problem as Problem
 from .problems import State as State
 from .problems import StateT as StateT
@@ -33,6 +42,11 @@ from .tsit5 import Tsit5 as Tsit5
 __all__ = [
     "AB2",
     "Adaptive",
+    "DDIM",
+    "DPMSolver",
+    "DPMSolverSDE",
+    "Denoise",
+    "Denoiser",
     "Diffusion",
     "Dopri5",
     "Euler",
@@ -40,7 +54,10 @@ __all__ = [
     "FixedStep",
     "Gridded",
     "Heun",
+    "Inside",
+    "Level",
     "Midpoint",
+    "NoiseSchedule",
     "ODE",
     "Problem",
     "RK4",
@@ -52,6 +69,7 @@ __all__ = [
     "State",
     "StateT",
     "Status",
+    "Step",
     "StochasticHeun",
     "StochasticSolver",
     "Tableau",

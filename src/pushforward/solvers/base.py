@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import every, takes_arrays
-from .problems import ODE, SDE, Problem, StateT, Velocity
+from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
 
 
@@ -110,10 +110,11 @@ class Task(Generic[StateT]):
         return Solution(x, nfe, calls, status, times, like(self.x, path))
 
 
-#: What a solver of each kind of problem solves, and who solves the others.
-_WANTED: dict[type[Problem], tuple[str, str]] = {
-    ODE: ("an ODE", "solve it with EulerMaruyama or StochasticHeun"),
-    SDE: ("an SDE(drift, diffusion)", "an ODE is for solvers such as Heun or Dopri5"),
+#: Each kind of problem as errors name it, and who solves it.
+_KINDS: dict[type[Problem], tuple[str, str]] = {
+    ODE: ("an ODE", "an ODE is for solvers such as Heun or Dopri5"),
+    SDE: ("an SDE(drift, diffusion)", "solve it with EulerMaruyama or StochasticHeun"),
+    Denoise: ("a Denoise(data, schedule)", "solve it with DDIM or DPMSolver"),
 }
 
 
@@ -122,7 +123,8 @@ class Solver(ABC):
 
     A solver has its properties in attributes of its class, and its method in :meth:`integrate`.
 
-    solves: the kind of problem that it solves, :class:`ODE` or :class:`SDE`.
+    solves: the kind of problem that it solves, :class:`ODE`, :class:`SDE` or :class:`Denoise`.
+    draws: whether it draws noise.
     order: of convergence for fixed steps; of an SDE the weak order.
     stages: slopes of which a step is made.  evaluations: those that a step has to evaluate itself, which are
         fewer where it takes over one of the step before.
@@ -134,6 +136,7 @@ class Solver(ABC):
     stages: ClassVar[int]
     evaluations: ClassVar[int]
     adaptive: ClassVar[bool] = False
+    draws: ClassVar[bool] = False
 
     @takes_arrays
     def solve(
@@ -147,20 +150,21 @@ class Solver(ABC):
     ) -> Solution[StateT]:
         """Carry ``x`` from ``t0`` to ``t1``.
 
-        ``problem`` is an :class:`ODE`, its velocity alone, or an :class:`SDE`.  ``x`` is a tensor or an
-        array, or a tuple of such, also without rows.  ``save_at`` are times between ``t0`` and ``t1``,
-        monotone in the direction of travel; they do not change the final state.  ``generator`` draws the
-        noise of an SDE.  Raises ValueError for a time outside, a state or a velocity of the wrong shape, and
-        a problem of the kind that this solver does not solve, and TypeError for what is no problem at all.
+        ``problem`` is an :class:`ODE`, its velocity alone, an :class:`SDE` or a :class:`Denoise`.  ``x`` is a
+        tensor or an array, or a tuple of such, also without rows.  ``save_at`` are times between ``t0`` and
+        ``t1``, monotone in the direction of travel; they do not change the final state.  ``generator`` draws
+        the noise of solvers that draw some.  Raises ValueError for a time outside, a state or a velocity of
+        the wrong shape, and a problem of the kind that this solver does not solve, and TypeError for what is
+        no problem at all.
         """
         if callable(problem) and self.solves is ODE:
             problem = ODE(problem)
         if not isinstance(problem, self.solves):
-            wanted, others = _WANTED[self.solves]
-            known = callable(problem) or isinstance(problem, ODE | SDE)
-            got = "an SDE" if isinstance(problem, SDE) else type(problem).__name__
-            text = f"problem: {self!r} solves {wanted}, got {got}"
-            raise ValueError(f"{text}; {others}") if known else TypeError(text)
+            kind = type(problem) if isinstance(problem, Problem) else ODE
+            got = "an SDE" if kind is SDE else type(problem).__name__
+            text = f"problem: {self!r} solves {_KINDS[self.solves][0]}, got {got}"
+            known = callable(problem) or isinstance(problem, Problem)
+            raise ValueError(f"{text}; {_KINDS[kind][1]}") if known else TypeError(text)
         entries = as_entries(x)
         check_interval(t0, t1)
         times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor
 
@@ -18,18 +18,23 @@ class Gridded(Solver):
     grid: fractions of the interval from 0 to 1, strictly increasing; replaces the uniform grid, and
         its length then decides the number of steps.
 
-    Raises ValueError for ``steps`` below one and for a grid that does not run from 0 to 1.
+    least: how few steps a method may have.
+
+    Raises ValueError for fewer steps and for a grid that does not run from 0 to 1.
     """
+
+    least: ClassVar[int] = 1
 
     def __init__(self, steps: int = 100, grid: Sequence[float] | Tensor | None = None):
         if grid is None:
-            check_count("steps", steps)
+            check_count("steps", steps, self.least)
             self.grid = [i / steps for i in range(steps + 1)]
         else:
             self.grid = [float(g) for g in (grid.tolist() if isinstance(grid, Tensor) else grid)]
             rising = all(later > earlier for earlier, later in zip(self.grid, self.grid[1:]))
             if len(self.grid) < 2 or self.grid[0] != 0.0 or self.grid[-1] != 1.0 or not rising:
                 raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
+            check_count("steps of the grid", len(self.grid) - 1, self.least)
         self.uniform = grid is None
         self.steps = len(self.grid) - 1
 

@@ -45,5 +45,24 @@ class SDE:
     diffusion: Diffusion = 1.0
 
 
+#: ``schedule(t)`` gives alpha, sigma and their slopes, as a :class:`~pushforward.paths.Schedule` does.
+NoiseSchedule = Callable[[Tensor], tuple[Tensor, Tensor, Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Denoise:
+    """Points x_t = alpha D + sigma N that are to be denoised, closed over their condition.
+
+    ``data(t, x)`` is D, the mean E[x1 | x_t = x] of the data, shaped like x.  ``schedule(t)`` gives alpha,
+    sigma (the noise scale) and their slopes at a scalar time; alpha / sigma rises with the time.  The problem
+    is the ODE d(x / sigma) = D d(alpha / sigma), whose solvers keep the linear part of x exactly.
+
+    Any velocity u is that of such a problem with D = (sigma u - sigma' x) / (sigma alpha' - alpha sigma').
+    """
+
+    data: Velocity
+    schedule: NoiseSchedule
+
+
 #: What solvers solve.
-Problem = ODE | SDE
+Problem = ODE | SDE | Denoise

@@ -33,6 +33,7 @@ class StochasticSolver(Gridded):
     """
 
     solves: ClassVar[type[Problem]] = SDE
+    draws: ClassVar[bool] = True
 
     @abstractmethod
     def step(self, drift: Evaluation, t: float, t_next: float, x: Tensor, increment: Tensor) -> Tensor:

@@ -13,13 +13,12 @@ from .convert import Parameterised as Parameterised
 from .convert import Prediction as Prediction
 from .convert import ReversedTime as ReversedTime
 from .convert import ScoreFromEta as ScoreFromEta
-from .convert import check_prediction as check_prediction
-from .convert import convert as convert
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
 from .guidance import Guided as Guided
 from .masked import Masked as Masked
+from .offers import offered as offered
 from .scaled import Scaled as Scaled
 
 __all__ = [
@@ -40,8 +39,7 @@ __all__ = [
     "ScoreFromEta",
     "TwoHeads",
     "as_field",
-    "check_prediction",
-    "convert",
     "from_velocity",
+    "offered",
     "to_velocity",
 ]

@@ -10,7 +10,8 @@ from torch import Tensor
 from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_stack
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from ..tensors import differentiable, event_size, flatten_event, sum_event
+from ..fields import Field, offered
+from ..tensors import Condition, differentiable, event_size, flatten_event, sum_event
 
 
 @contextmanager
@@ -54,6 +55,20 @@ def _plain_value_and_pull(
     return value.detach(), lambda v: torch.autograd.grad(
         value, x, v, create_graph=True, materialize_grads=True
     )[0]
+
+
+def field_divergence(
+    field: Field, t: Tensor, x: Tensor, condition: Condition | None = None, chunk: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """Value ``(B, *event)`` and exact divergence ``(B,)`` of a field at time ``t``.
+
+    As the field itself computes them, see :func:`~pushforward.fields.offered`, else by :func:`divergence`.
+
+    >>> field_divergence(lambda t, x, condition=None: x**2, torch.tensor(0.5), torch.tensor([[1.0, 2.0]]))
+    (tensor([[1., 4.]]), tensor([6.]))
+    """
+    found = offered(field, t, x, condition)
+    return found if found is not None else divergence(lambda y: field(t, y, condition), x, chunk)
 
 
 def divergence(

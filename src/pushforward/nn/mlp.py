@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from ..tensors import Condition, flatten_event
 from .base import Network, activation
 from .checks import check_count
 from .embeddings import ConditionSpec
+from .slopes import contract, is_activation, is_linear, value_and_slope
 
 
 class MLP(Network):
@@ -44,13 +46,44 @@ class MLP(Network):
         self.layers = _perceptron([inputs, *[width] * depth, self.event_size], activation)
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return self.layers(self._inputs(t, x, condition)).reshape(x.shape)
+
+    def _inputs(self, t: Tensor | float, x: Tensor, condition: Condition | None) -> Tensor:
         t = self.time_rows(t, x)
         rows = x.shape[0]
         inputs = [flatten_event(x), t[:, None].expand(rows, 1)]
         embedding = self.condition_rows(condition, x)
         if embedding is not None:
             inputs.append(embedding.expand(rows, -1))
-        return self.layers(torch.cat(inputs, -1)).reshape(x.shape)
+        return torch.cat(inputs, -1)
+
+    def value_and_divergence(
+        self, t: Tensor | float, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> tuple[Tensor, Tensor] | None:
+        """The value and its divergence, see :func:`pushforward.fields.offered`, in closed form.
+
+        With D_k the slopes of the L hidden layers, tr(V D_L W_L ... D_1 U) is found from d tangents, the
+        columns of U, with L - 1 products each; or, as tr(W_2 D_1 (U V) D_L W_L ... D_2), from as many as
+        the first layer has units, with L - 2 products each.  The cheaper one is taken, so that two hidden
+        layers cost one product in any dimension.  None where a layer has been exchanged for one whose slope
+        is not known.
+        """
+        layers = list(self.layers)
+        linear, between = layers[0::2], layers[1::2]
+        if not all(map(is_linear, linear)) or not all(map(is_activation, between)):
+            return None
+        h, slopes = self._inputs(t, x, condition), []
+        for layer, act in zip(linear, between):
+            h, slope = value_and_slope(act, layer(h))
+            slopes.append(slope)
+        enter, *weights, leave = (cast(Tensor, layer.weight) for layer in linear)
+        value, enter = linear[-1](h).reshape(x.shape), enter[:, : self.event_size]
+        units, products = len(enter), len(weights)
+        if mask is None and weights and units * (products - 1) < self.event_size * products:
+            back = [weight.t() for weight in weights[:0:-1]]
+            return value, contract(enter @ leave, back, weights[0].t(), slopes[:0:-1], slopes[0])
+        chosen = None if mask is None else flatten_event(mask).to(h.dtype)
+        return value, contract(enter.t(), weights, leave, slopes, chosen)
 
 
 def _perceptron(sizes: Sequence[int], name: str) -> nn.Sequential:

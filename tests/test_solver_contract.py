@@ -45,6 +45,8 @@ CASES = {
     "stochastic-heun": Case((2, 2, 2), solves=SDE, draws=True),
     "ddim": Case((1, 1, 1), solves=Denoise),
     "dpm++": Case((2, 2, 1), solves=Denoise),
+    "unipc": Case((3, 3, 1), solves=Denoise),
+    "edm": Case((2, 2, 2), solves=Denoise, draws=True),
     "dpm++sde": Case((2, 2, 1), solves=Denoise, draws=True),
 }
 CLASSES = classes("solver")
@@ -178,7 +180,8 @@ def test_only_stochastic_solvers_draw_and_the_generator_decides_what(name: str) 
 
     def end(seed: int) -> tuple[Tensor, Tensor]:
         generator = seeded(seed)
-        return solver.solve(problem(case, 0.5), START, 0.0, 1.0, generator=generator).x, generator.get_state()
+        decay = problem(case, 0.5, lambda t, x: -x)
+        return solver.solve(decay, START, 0.0, 1.0, generator=generator).x, generator.get_state()
 
     (first, after), (again, _), (other, _) = end(1), end(1), end(2)
     assert torch.equal(first, again)

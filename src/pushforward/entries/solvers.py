@@ -25,7 +25,11 @@ SOLVERS = table(
      "Song, Meng & Ermon 2021, arXiv 2010.02502"),
     ("dpm++", "DPMSolver", "denoising: second order, one evaluation a step, fixed steps",
      "Lu et al. 2022, arXiv 2211.01095"),
+    ("unipc", "UniPC", "denoising: third order, one evaluation a step, fixed steps",
+     "Zhao et al. 2023, arXiv 2302.04867"),
     ("dpm++sde", "DPMSolverSDE",
      "denoising with noise: weak order 2, one evaluation a step, fixed steps",
      "Lu et al. 2022, arXiv 2211.01095"),
+    ("edm", "EDMStochastic", "denoising with noise: Heun's method with churn, two evaluations a step",
+     "Karras et al. 2022, arXiv 2206.00364"),
 )

@@ -12,13 +12,17 @@ from .denoise import Denoiser as Denoiser
 from .denoise import Inside as Inside
 from .denoise import Level as Level
 from .denoise import Step as Step
+from .denoise import Work as Work
 from .dopri5 import Dopri5 as Dopri5
 from .dpm import DPMSolver as DPMSolver
 from .dpm import DPMSolverSDE as DPMSolverSDE
+from .edm import EDMStochastic as EDMStochastic
 from .euler import Euler as Euler
 from .euler_maruyama import EulerMaruyama as EulerMaruyama
 from .fixed import FixedStep as FixedStep
+from .grid import Grid as Grid
 from .grid import Gridded as Gridded
+from .grids import GRIDS as GRIDS
 from .heun import Heun as Heun
 from .midpoint import Midpoint as Midpoint
 from .problems import ODE as ODE
@@ -38,6 +42,7 @@ from .stochastic_heun import StochasticHeun as StochasticHeun
 from .tableau import Tableau as Tableau
 from .tableau import TableauSolver as TableauSolver
 from .tsit5 import Tsit5 as Tsit5
+from .unipc import UniPC as UniPC
 
 __all__ = [
     "AB2",
@@ -49,9 +54,12 @@ __all__ = [
     "Denoiser",
     "Diffusion",
     "Dopri5",
+    "EDMStochastic",
     "Euler",
     "EulerMaruyama",
     "FixedStep",
+    "GRIDS",
+    "Grid",
     "Gridded",
     "Heun",
     "Inside",
@@ -76,6 +84,8 @@ __all__ = [
     "TableauSolver",
     "Task",
     "Tsit5",
+    "UniPC",
     "Velocity",
+    "Work",
     "level",
 ]

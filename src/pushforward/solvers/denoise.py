@@ -46,10 +46,14 @@ Inside = Callable[[Level, Callable[[Tensor], Tensor]], Tensor]
 
 @dataclass(frozen=True)
 class Work:
-    """What the steps of one solution share: the prediction of the data, counted, and where noise is from."""
+    """What the steps of one solution share: the prediction of the data, counted, and where noise is from.
+
+    first: the level at which the solution starts.
+    """
 
     data: Evaluation
     schedule: NoiseSchedule
+    first: Level
     generator: torch.Generator | None
 
     def noise(self, x: Tensor) -> Tensor:
@@ -92,10 +96,10 @@ class Denoiser(Gridded):
         if self.draws and task.t1 < task.t0:
             raise ValueError(f"t0, t1: {self!r} draws noise and runs forwards only, got {task.t0}, {task.t1}")
         schedule = task.problem.schedule
-        work = Work(Evaluation(task.problem.data, x, "data"), schedule, task.generator)
         nodes = self.nodes(task.t0, task.t1)
         levels = [level_at(schedule, t) for t in nodes]
         _check_levels(levels)
+        work = Work(Evaluation(task.problem.data, x, "data"), schedule, levels[0], task.generator)
         wanted = self.places(task, nodes)
         saved: dict[int, Tensor] = {}
         gaps: list[tuple[int, float, Inside]] = []

@@ -9,34 +9,36 @@ from torch import Tensor
 
 from ..nn.checks import check_count
 from .base import Solver, Task
+from .grids import named
+
+#: A time grid as it may be given: fractions from 0 to 1, or the text of one of :data:`GRIDS`.
+Grid = Sequence[float] | Tensor | str
 
 
 class Gridded(Solver):
     """A solver on a grid of times chosen beforehand.
 
-    steps: how many, equally long.
-    grid: fractions of the interval from 0 to 1, strictly increasing; replaces the uniform grid, and
-        its length then decides the number of steps.
-
+    steps: how many, equally long unless there is a grid.
+    grid: the name of one of :mod:`~pushforward.solvers.grids`, such as "karras" or "shifted:3"; or fractions
+        of the interval from 0 to 1, strictly increasing, whose length then decides the number of steps.
     least: how few steps a method may have.
 
-    Raises ValueError for fewer steps and for a grid that does not run from 0 to 1.
+    Raises ValueError for fewer steps, for a grid that does not run from 0 to 1, and for an unknown name.
     """
 
     least: ClassVar[int] = 1
 
-    def __init__(self, steps: int = 100, grid: Sequence[float] | Tensor | None = None):
-        if grid is None:
+    def __init__(self, steps: int = 100, grid: Grid | None = None):
+        self.name = grid if isinstance(grid, str) else "" if grid is not None else "uniform"
+        if self.name:
             check_count("steps", steps, self.least)
-            self.grid = [i / steps for i in range(steps + 1)]
-        else:
+            self.grid = named(self.name)(steps)
+        elif grid is not None:
             self.grid = [float(g) for g in (grid.tolist() if isinstance(grid, Tensor) else grid)]
-            rising = all(later > earlier for earlier, later in zip(self.grid, self.grid[1:]))
-            if len(self.grid) < 2 or self.grid[0] != 0.0 or self.grid[-1] != 1.0 or not rising:
-                raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
-            check_count("steps of the grid", len(self.grid) - 1, self.least)
-        self.uniform = grid is None
-        self.steps = len(self.grid) - 1
+        rising = all(later > earlier for earlier, later in zip(self.grid, self.grid[1:]))
+        if len(self.grid) < 2 or self.grid[0] != 0.0 or self.grid[-1] != 1.0 or not rising:
+            raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
+        self.steps = check_count("steps of the grid", len(self.grid) - 1, self.least)
 
     def nodes(self, t0: float, t1: float) -> list[float]:
         """The times of the grid from ``t0`` to ``t1``, one alone where these are equal."""
@@ -50,8 +52,8 @@ class Gridded(Solver):
         return places
 
     def __repr__(self) -> str:
-        inside = f"steps={self.steps}" if self.uniform else f"grid={self.grid}"
-        return f"{type(self).__name__}({inside})"
+        inside = {"": f"grid={self.grid}", "uniform": f"steps={self.steps}"}
+        return f"{type(self).__name__}({inside.get(self.name, f'steps={self.steps}, grid={self.name!r}')})"
 
 
 def locate(times: Sequence[float], nodes: Sequence[float], tolerance: float) -> list[tuple[int, float]]:

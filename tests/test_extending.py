@@ -20,6 +20,7 @@ import bijection_cases
 import test_bijection_contract
 import test_coupling_contract
 import test_dataset_contract
+import test_divergence_contract
 import test_flow_contract
 import test_metric_contract
 import test_objective_contract
@@ -96,6 +97,12 @@ ADDED: dict[str, tuple[ModuleType, str, str, Callable[[], Any]]] = {
         "FLOWS",
         "columnwise",
         lambda: lambda: create("flow", "columnwise", (2,)),
+    ),
+    "divergence": (
+        test_divergence_contract,
+        "CASES",
+        "one-element",
+        lambda: test_divergence_contract.Case("one-element", test_divergence_contract.element),
     ),
     "data": (test_dataset_contract, "CASES", "walks", lambda: test_dataset_contract.Case((2,), 400, "side")),
     "recipe": (test_recipe_contract, "CASES", "energy-matching", lambda: ("one-step", {})),

@@ -8,13 +8,14 @@ from .data import DATASETS
 from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
-from .models import BASES, FLOWS, NETWORKS
+from .models import BASES, DIVERGENCES, FLOWS, NETWORKS
 from .solvers import SOLVERS
 
 __all__ = [
     "BASES",
     "COUPLINGS",
     "DATASETS",
+    "DIVERGENCES",
     "Entry",
     "FLOWS",
     "GAMMAS",
@@ -42,6 +43,7 @@ KINDS = {
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
+    "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
     "method": Kind(METHODS, "", "--method", entry=Method),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),

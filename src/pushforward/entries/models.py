@@ -1,8 +1,8 @@
-"""Networks, normalizing flows, and the sources of these."""
+"""Networks, normalizing flows, the sources of these, and divergences of velocity fields."""
 
 from .base import table
 
-__all__ = ["BASES", "FLOWS", "NETWORKS"]
+__all__ = ["BASES", "DIVERGENCES", "FLOWS", "NETWORKS"]
 
 # fmt: off
 NETWORKS = table(
@@ -61,4 +61,14 @@ BASES = table(
      "Jaini et al. 2020, arXiv 1907.04481"),
     ("mixture", "LearntMixture", "a learnt mixture of normal distributions",
      "Izmailov et al. 2020, arXiv 1912.13025"),
+)
+
+DIVERGENCES = table(
+    "pushforward.flows",
+    ("exact", "Exact", "exact, a derivative for each element of an event",
+     "Chen et al. 2018, arXiv 1806.07366"),
+    ("hutchinson", "Hutchinson", "estimate from random directions",
+     "Grathwohl et al. 2019, arXiv 1810.01367"),
+    ("hutchpp", "HutchPlusPlus", "estimate that is exact on the range of large derivatives",
+     "Meyer et al. 2021, arXiv 2010.09649"),
 )

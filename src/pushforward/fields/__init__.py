@@ -13,6 +13,8 @@ from .convert import Parameterised as Parameterised
 from .convert import Prediction as Prediction
 from .convert import ReversedTime as ReversedTime
 from .convert import ScoreFromEta as ScoreFromEta
+from .convert import check_prediction as check_prediction
+from .convert import convert as convert
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
@@ -39,6 +41,8 @@ __all__ = [
     "ScoreFromEta",
     "TwoHeads",
     "as_field",
+    "check_prediction",
+    "convert",
     "from_velocity",
     "offered",
     "to_velocity",

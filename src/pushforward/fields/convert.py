@@ -1,86 +1,129 @@
 """Velocity, data, noise, score and v-predictions of one path, each from any other.
 
 For x_t = alpha x1 + s n with n ~ N(0, I) independent of x1 (s is the noise scale of the path, see
-:class:`~pushforward.paths.Coefficients`), with W = s alpha' - alpha s':
+:class:`~pushforward.paths.Coefficients`), with r^2 = alpha^2 + s^2,
 
     velocity = alpha' data + s' noise        x = alpha data + s noise        score = -noise / s
+    v = (alpha noise - s data) / r
 
-so that data = (s u - s' x) / W and noise = (alpha' x - alpha u) / W.  The v-prediction (Salimans & Ho
-2022, arXiv 2202.00512; with r^2 = alpha^2 + s^2 on paths of any variance) is
-
-    v = (alpha noise - s data) / r      data = alpha x / r^2 - s v / r      noise = s x / r^2 + alpha v / r
-
-and it is a target of unit variance at every t for data of unit variance, the preconditioning of Karras et al.
-2022, arXiv 2206.00364.  They hold for a standard normal source under the independent coupling; with other
-couplings noise depends on data and the score is not -noise / s.
+Each prediction and x are two equations for data and noise, so that any other prediction is one formula, which
+divides by one number: by s from data, by alpha from noise and score, by W = s alpha' - alpha s' from the
+velocity, and by r from v (Salimans & Ho 2022, arXiv 2202.00512).  For data of unit variance v is a target of
+unit variance at every t, the preconditioning of Karras et al. 2022, arXiv 2206.00364.  A detour over a third
+prediction would divide twice, and lose the digits of both.  The formulas hold for a standard normal source
+under the independent coupling; with other couplings noise depends on data and the score is not -noise / s.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
 
-from ..paths import Coefficients, Path, check_affine
+from ..paths import Coefficients, Path, check_affine, check_rising
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
 
+#: Of each prediction (p, q, k) with k prediction = p data + q noise, from the coefficients and s.
+_FORMS: dict[Prediction, Callable[[Coefficients, Tensor], tuple[Tensor, Tensor, Tensor | float]]] = {
+    "velocity": lambda c, s: (c.d_alpha, c.d_noise_scale, 1.0),
+    "data": lambda c, s: (torch.ones_like(s), torch.zeros_like(s), 1.0),
+    "noise": lambda c, s: (torch.zeros_like(s), torch.ones_like(s), 1.0),
+    "score": lambda c, s: (torch.zeros_like(s), torch.ones_like(s), -s),
+    "v": lambda c, s: (-s, c.alpha, (c.alpha.square() + s.square()).sqrt()),
+}
+
+
+def check_prediction(kind: str, name: str = "prediction") -> None:
+    """Raise ValueError for anything but one of :data:`PREDICTIONS`."""
+    if kind not in _FORMS:
+        raise ValueError(f"{name}: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
+
+
+def convert(value: Tensor, x: Tensor, c: Coefficients, old: Prediction, new: Prediction) -> Tensor:
+    """The prediction ``new`` that goes with the prediction ``value`` of the kind ``old`` at x.
+
+    value, x: ``(B, *event)``.  c: the coefficients at the times of the rows, ``path.coefficients(
+    expand_time(t, x))``.
+
+    Where the formula divides by 0 there is this left:
+
+        s = 0, the clean end    x is all data, of which the noise is independent: data = x / alpha, noise
+                                = v = 0, velocity = alpha' x / alpha.  These are what conversions give
+                                there, from data too, where the quotient 0 / 0 has this limit.  The score
+                                cannot be had from others, nor anything else where s' is infinite.
+        alpha = 0, pure noise   noise and score follow from any prediction.  A noise or score prediction
+                                says nothing of the data: data, velocity and v from it are nan or inf.
+        W = 0                   alpha and s stand still, and the velocity says nothing: nan or inf.
+
+    Raises ValueError for an unknown kind.
+
+    >>> from pushforward.paths import Interpolant
+    >>> c = Interpolant().coefficients(torch.tensor([0.25, 1.0])[:, None])
+    >>> x, data = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [1.0]])
+    >>> convert(data, x, c, "data", "noise").T, convert(data, x, c, "data", "velocity").T
+    (tensor([[1., 0.]]), tensor([[0., 1.]]))
+    """
+    check_prediction(old, "old")
+    check_prediction(new, "new")
+    if old == new:
+        return value
+    s = c.noise_scale
+    if old == "score":  # a noise prediction in other units
+        value, old = -s * value, "noise"
+    if old == "noise" and new in ("noise", "score"):  # without a division by alpha
+        return value if new == "noise" else value / -s
+    (p, q, k), (p_new, q_new, k_new) = _FORMS[old](c, s), _FORMS[new](c, s)
+    of_x, of_value, below = p_new * q - q_new * p, c.alpha * q_new - s * p_new, c.alpha * q - s * p
+    if old == "data":
+        clean = s == 0
+        of_x = torch.where(clean, p_new + 0 * q_new, of_x)  # nan for an infinite slope
+        of_value, below = torch.where(clean, 0.0, of_value), torch.where(clean, c.alpha, below)
+    return (of_x * x + of_value * k * value) / (below * k_new)
+
 
 def to_velocity(kind: Prediction, value: Tensor, x: Tensor, c: Coefficients) -> Tensor:
-    """The velocity at x from a prediction ``value`` of ``kind``.
-
-    data: u = (s'/s) x + (W/s) data, fails where s = 0; noise and score divide by alpha, fail where
-    alpha = 0 (there data and velocity predictions are well conditioned, and conversely).  v: u =
-    (alpha alpha' + s s') x / r^2 - (W/r) v, good wherever the path's own velocity is finite.
-    """
-    s, d_s = c.noise_scale, c.d_noise_scale
-    if kind == "velocity":
-        return value
-    wronskian = s * c.d_alpha - c.alpha * d_s
-    if kind == "data":
-        return (d_s * x + wronskian * value) / s
-    if kind == "v":
-        square = c.alpha.square() + s.square()
-        return ((c.alpha * c.d_alpha + s * d_s) * x - wronskian * square.sqrt() * value) / square
-    noise = value if kind == "noise" else -s * value
-    return (c.d_alpha * x - wronskian * noise) / c.alpha
+    """The velocity at x from a prediction ``value`` of ``kind``, see :func:`convert`."""
+    return convert(value, x, c, kind, "velocity")
 
 
 def from_velocity(kind: Prediction, velocity: Tensor, x: Tensor, c: Coefficients) -> Tensor:
-    """The prediction of ``kind`` that goes with ``velocity`` at x (the score fails where s = 0)."""
-    s, d_s = c.noise_scale, c.d_noise_scale
-    if kind == "velocity":
-        return velocity
-    wronskian = s * c.d_alpha - c.alpha * d_s
-    if kind == "data":
-        return (s * velocity - d_s * x) / wronskian
-    noise = (c.d_alpha * x - c.alpha * velocity) / wronskian
-    if kind == "v":
-        data = (s * velocity - d_s * x) / wronskian
-        return (c.alpha * noise - s * data) / (c.alpha.square() + s.square()).sqrt()
-    return noise if kind == "noise" else -noise / s
+    """The prediction of ``kind`` that goes with ``velocity`` at x, see :func:`convert`."""
+    return convert(velocity, x, c, "velocity", kind)
 
 
 class Parameterised(nn.Module):
-    """A velocity field from a network that predicts ``kind`` along ``path``.
+    """The prediction ``output`` along ``path``, by default the velocity, from a field that predicts ``kind``.
 
-    Raises ValueError for an unknown kind.
+    See :func:`convert` for the formulas and for what there is at both ends.
+
+    Raises ValueError for an unknown kind and a path that is not affine; from a velocity also for a path whose
+    alpha / s does not rise, see :func:`~pushforward.paths.check_rising`: where it turns, W = 0.
+
+    >>> from pushforward.paths import Interpolant
+    >>> still = Parameterised(lambda t, x: torch.zeros_like(x), "velocity", Interpolant(), "score")
+    >>> still(torch.tensor(0.5), torch.ones(1, 1))
+    tensor([[-2.]])
     """
 
-    def __init__(self, field: AnyField, kind: Prediction, path: Path):
+    def __init__(self, field: AnyField, kind: Prediction, path: Path, output: Prediction = "velocity"):
         super().__init__()
-        if kind not in PREDICTIONS:
-            raise ValueError(f"prediction: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
+        check_prediction(kind)
+        check_prediction(output, "output")
         self.field, self.path = as_field(field), check_affine(path)
+        if kind == "velocity" and output != kind:
+            check_rising(path)
         self.kind: Prediction = kind
+        self.output: Prediction = output
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))
-        return to_velocity(self.kind, self.field(t, x, condition), x, c)
+        return convert(self.field(t, x, condition), x, c, self.kind, self.output)
 
 
 class ScoreFromEta(nn.Module):

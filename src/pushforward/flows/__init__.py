@@ -8,6 +8,11 @@ from .bounds import multi_sample_bound as multi_sample_bound
 from .continuous import ContinuousFlow as ContinuousFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
+from .divergences import Divergence as Divergence
+from .divergences import Exact as Exact
+from .divergences import Hutchinson as Hutchinson
+from .divergences import HutchPlusPlus as HutchPlusPlus
+from .estimates import log_prob_and_error as log_prob_and_error
 from .image_flows import glow as glow
 from .image_flows import tarflow as tarflow
 from .normalizing import iaf as iaf
@@ -29,8 +34,12 @@ __all__ = [
     "ContinuousFlow",
     "DensityFlow",
     "DiffusionFlow",
+    "Divergence",
+    "Exact",
     "Flow",
     "FlowDistribution",
+    "HutchPlusPlus",
+    "Hutchinson",
     "InvertibleFlow",
     "OneStep",
     "Transformed",
@@ -39,6 +48,7 @@ __all__ = [
     "glow",
     "iaf",
     "load_flow",
+    "log_prob_and_error",
     "maf",
     "multi_sample_bound",
     "nice",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from ..solvers import ODE, Dopri5, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition, valid_elements
 from .base import InvertibleFlow
-from .divergence import field_divergence
+from .divergences import Divergence, Exact
 from .shapes import ConditionShape
 
 
@@ -21,11 +21,12 @@ class ContinuousFlow(InvertibleFlow):
     """The flow of dx/dt = field(t, x, condition) from ``source`` at t = 0 to the data at t = 1.
 
     log p_1(x_1) = log p_0(x_0) - int_0^1 div field(t, x_t) dt (Chen et al. 2018, arXiv 1806.07366,
-    eq. 8), where the divergence is exact, by batched reverse-mode differentiation.  ``guidance`` is the
-    weight of classifier-free guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities
-    ignore it.  ``interval`` is the part of [0, 1] that is integrated: fields from a data, noise or score
-    prediction are not defined at one end, and it is common to leave out the last thousandth.  ``chunk``
-    limits how many elements of the divergence are computed at once, to save memory.
+    eq. 8).  ``divergence`` computes it, exactly unless told: with
+    :class:`~pushforward.flows.Hutchinson` log-densities are estimates, right on average over the noise, which
+    is drawn for each row and stays the same along a solve.  ``guidance`` is the weight of classifier-free
+    guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore it.  ``interval`` is
+    the part of [0, 1] that is integrated: fields from a data, noise or score prediction are not defined at
+    one end, and it is common to leave out the last thousandth.
 
     Raises SolverFailure if the solver fails on a row.
 
@@ -36,6 +37,8 @@ class ContinuousFlow(InvertibleFlow):
     """
 
     equation, guided = ODE, True
+    #: that of flows from files of older versions
+    divergence: Divergence = Exact()
 
     def __init__(
         self,
@@ -46,7 +49,7 @@ class ContinuousFlow(InvertibleFlow):
         condition_shape: ConditionShape = (),
         guidance: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
-        chunk: int | None = None,
+        divergence: Divergence | None = None,
     ):
         super().__init__()
         if source is None:
@@ -54,8 +57,12 @@ class ContinuousFlow(InvertibleFlow):
         self.field, self.solver, self.source = as_field(field), solver or Dopri5(), source
         if not 0 <= interval[0] < interval[1] <= 1:
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")
-        self.condition_shape, self.guidance, self.chunk = condition_shape, guidance, chunk
-        self.interval = interval
+        self.condition_shape, self.guidance, self.interval = condition_shape, guidance, interval
+        self.divergence = divergence or Exact()
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
+        return "exact" if self.divergence.exact else "estimate"
 
     def masked(self, mask: Tensor) -> Self:
         valid = valid_elements(mask, mask.new_empty((len(mask), *self.event_shape)))
@@ -101,26 +108,35 @@ class ContinuousFlow(InvertibleFlow):
         problem = self.problem(self.conditions(condition))
         return self.solver.solve(problem, x, *ends, save_at=t.clamp(*self.interval)).check()
 
-    def _augmented(self, condition: Condition | None) -> ODE:
+    def augmented(self, condition: Condition | None = None, noise: Tensor | None = None) -> ODE:
+        """The ODE of (x, log_det), d log_det/dt = div field(t, x, condition), without guidance.
+
+        ``noise`` is what ``self.divergence.draw`` gives for the rows.
+        """
+
         def velocity(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            return field_divergence(self.field, t, state[0], condition, self.chunk)
+            return self.divergence(self.field, t, state[0], condition, noise)
 
         # the steps heed the log-determinant too, without which a density would not integrate to 1
         return ODE(velocity, controlled=2)
 
     def _solve_and_log_det(
-        self, x: Tensor, t0: float, t1: float, condition: Condition | None
+        self,
+        x: Tensor,
+        ends: tuple[float, float],
+        condition: Condition | None,
+        generator: torch.Generator | None,
     ) -> tuple[Tensor, Tensor]:
-        start = (x, x.new_zeros(x.shape[0]))
-        x_end, log_det = self.solver.solve(self._augmented(condition), start, t0, t1).check().x
+        problem = self.augmented(condition, self.divergence.draw(x, generator))
+        x_end, log_det = self.solver.solve(problem, (x, x.new_zeros(x.shape[0])), *ends).check().x
         return x_end, log_det
 
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._solve_and_log_det(x0, *self.interval, condition)
+        return self._solve_and_log_det(x0, self.interval, condition, generator)
 
     def pull_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        return self._solve_and_log_det(x, *self._backwards, condition)
+        return self._solve_and_log_det(x, self._backwards, condition, generator)

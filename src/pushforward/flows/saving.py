@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import json
 import math
 import types
@@ -220,7 +221,7 @@ class _Reader:
             for name, part in entry["modules"].items():
                 made.add_module(name, self.value(part))
         for name, part in entry["attributes"].items():
-            if name.startswith("__") or name in KEPT or callable(getattr(kind, name, None)):
+            if name.startswith("__") or name in KEPT or _is_method(kind, name):
                 raise ValueError(f"a {kind.__name__} has no attribute {name!r} of its own")
             vars(made)[name] = self.value(part)
         return made
@@ -242,6 +243,12 @@ class _Reader:
         if not f"{found.__module__}.".startswith(f"{module}."):
             raise ValueError(f"{module} has no class {name} of its own")
         return found
+
+
+def _is_method(kind: type, name: str) -> bool:
+    """Whether the class has a method or a class of that name; a default that can be called is neither."""
+    found = getattr(kind, name, None)
+    return inspect.isroutine(found) or isinstance(found, type)
 
 
 def _is(value: Any, kind: type) -> Any:

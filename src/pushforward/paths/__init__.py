@@ -6,6 +6,7 @@ from .base import End as End
 from .base import Path as Path
 from .base import PathPoint as PathPoint
 from .base import check_affine as check_affine
+from .base import check_rising as check_rising
 from .gammas import Brownian as Brownian
 from .gammas import Constant as Constant
 from .gammas import Gamma as Gamma
@@ -44,4 +45,5 @@ __all__ = [
     "VarianceExploding",
     "VariancePreserving",
     "check_affine",
+    "check_rising",
 ]

@@ -131,3 +131,29 @@ def check_affine(path: Path) -> Path:
     if not path.affine:
         path.coefficients(torch.zeros(()))  # which says so
     return path
+
+
+def check_rising(path: Path) -> Path:
+    """``path``, or a ValueError unless alpha / s rises from t = 0 to t = 1, s the noise scale.
+
+    Where the ratio of signal and noise falls, the diffusion of which the path is the reverse would have to
+    remove noise, and where it stands still the velocity says nothing of data and noise.
+    """
+    t = torch.linspace(0, 1, 1025, dtype=torch.float64)[1:-1]
+    c = path.coefficients(t)
+    s = c.noise_scale
+    wrong = ~(s * c.d_alpha - c.alpha * c.d_noise_scale > 0)
+    if not bool(wrong.any()):
+        return path
+    first = int(wrong.nonzero()[0])
+    falls, grows = bool(c.d_alpha[first] < 0), bool(c.d_noise_scale[first] > 0)
+    what = "alpha falls" if falls else "the noise scale grows" if grows else "alpha / sigma does not rise"
+    raise ValueError(
+        f"path: expected alpha that rises and sigma that falls from t = 0 to t = 1, got a {_named(path)} "
+        f"where {what} at t = {float(t[first]):.3g}"
+    )
+
+
+def _named(path: Path) -> str:
+    """The class of a path, or of its schedule."""
+    return type(getattr(path, "schedule", path)).__name__

@@ -9,12 +9,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .. import random
 from ..data.noise import notable
-from ..flows import InvertibleFlow, divergence
+from ..flows import Exact, Hutchinson, InvertibleFlow
 from ..metrics import bits_per_dim
 from ..rows import Rows
-from ..solvers import ODE, Euler, Solver
+from ..solvers import Euler, Solver
 from ..tensors import Condition, condition_to, take_condition
 from .baselines import Baseline, best_of, spread, usable
 from .budget import LOOSE_EVALUATIONS
@@ -119,31 +118,19 @@ def log_prob(
         flow = cast(InvertibleFlow, loaded.flow)
         return flow.log_prob(x.to(loaded.device), condition, generator).double().cpu(), 0.0
     out, total = [], 0.0
+    own = inner.divergence
+    method = Hutchinson() if loaded.size > EXACT_SIZE else own if own.exact else Exact()
     for index in torch.arange(len(x)).split(CHUNK):
         given = condition_to(take_condition(condition, index), loaded.device)
         y, log_det = loaded.sampler.inwards(x[index], generator)
-        signs = random.uniform(y.shape, generator, y.dtype, y.device)
-        signs = torch.where(signs < 0.5, -1.0, 1.0).to(y)
-
-        def velocity(s: Tensor, state: Any, given: Any = given, signs: Tensor = signs) -> Any:
-            def at(z: Tensor) -> Tensor:
-                return inner.field(s, z, given)
-
-            if loaded.size <= EXACT_SIZE:
-                return divergence(at, state[0], inner.chunk)
-            # by plain reverse mode, which every network that was trained can do
-            with torch.enable_grad():
-                z = state[0].detach().requires_grad_()
-                value = at(z)
-                (slope,) = torch.autograd.grad((value * signs).sum(), z)
-            return value.detach(), (slope * signs).reshape(len(signs), -1).sum(1)
-
+        follow = inner.replace(divergence=method)
+        noise = follow.divergence.draw(y, generator)
         start, change = y, y.new_zeros(len(y))
         if t > inner.interval[0]:
             solver = solver or loaded.budget.density_solver
             assert solver is not None
             low, high = inner.interval
-            solution = solver.solve(ODE(velocity), (y, change), min(max(t, low), high), low)
+            solution = solver.solve(follow.augmented(given, noise), (y, change), min(max(t, low), high), low)
             start, change = (solution.check() if strict else solution).x
             change = torch.where(solution.status == 0, change, torch.nan)
             total += float(solution.nfe.double().sum())

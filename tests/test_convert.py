@@ -1,0 +1,156 @@
+"""Conversions among predictions against the oracle and its log-density, inside and at both ends."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from pushforward import registry
+from pushforward.entries import SCHEDULES
+from pushforward.fields import PREDICTIONS, Parameterised, Prediction, convert
+from pushforward.oracles import GaussianMixtureOracle, OracleOutput
+from pushforward.paths import Interpolant, Schedule, SineSquared, check_rising
+from pushforward.sources import GaussianMixture
+
+DOUBLE = torch.float64
+PATHS = {name: Interpolant(registry.create("path", name)) for name in SCHEDULES}
+PAIRS = list(itertools.permutations(PREDICTIONS, 2))
+#: Near both ends, where one formula or another divides by little.
+TIMES = torch.tensor([1e-3, 0.01, 0.1, 0.5, 0.9, 0.99, 1 - 1e-3], dtype=DOUBLE)
+
+
+def oracle(path: Interpolant) -> GaussianMixtureOracle:
+    means = torch.tensor([[-1.0, 0.5], [1.0, 1.0], [0.0, -1.5]], dtype=DOUBLE)
+    covariances = torch.tensor([[[0.5, 0.2], [0.2, 0.3]]], dtype=DOUBLE).expand(3, 2, 2)
+    return GaussianMixtureOracle(GaussianMixture(means, covariances, [1.0, 2.0, 3.0]), path)
+
+
+def points(path: Interpolant) -> tuple[torch.Tensor, torch.Tensor]:
+    """Times and rows of the path's own marginals."""
+    generator = torch.Generator().manual_seed(0)
+    x0 = torch.randn(len(TIMES), 2, generator=generator, dtype=DOUBLE)
+    x1 = oracle(path).mixture.sample(len(TIMES), generator=generator)
+    return TIMES, path.sample(TIMES, x0, x1).x
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_every_conversion_is_the_oracles_and_comes_back(name: str) -> None:
+    path = PATHS[name]
+    truth, (t, x) = oracle(path), points(path)
+    c = path.coefficients(t[:, None])
+    # rounding of a noise is divided by alpha, which starts at 1e-6 for a quadratic schedule
+    tolerance = 1e-10 + 8 * torch.finfo(DOUBLE).eps / c.alpha
+    for old, new in PAIRS:
+        value, wanted = OracleOutput(truth, old)(t, x), OracleOutput(truth, new)(t, x)
+        found = convert(value, x, c, old, new)
+        scale = 1 + wanted.abs().amax(1, keepdim=True)
+        assert ((found - wanted).abs() < tolerance * scale).all(), (old, new)
+        back = convert(found, x, c, new, old)
+        assert ((back - value).abs() / (1 + value.abs().amax(1, keepdim=True))).max() < 1e-10, (old, new)
+
+
+@pytest.mark.parametrize("name", PATHS)
+def test_the_score_from_the_velocity_is_autograds(name: str) -> None:
+    path = PATHS[name]
+    truth, (t, x) = oracle(path), points(path)
+    score = Parameterised(truth, "velocity", path, "score")(t, x)
+    x.requires_grad_()
+    (wanted,) = torch.autograd.grad(truth.log_prob(t, x).sum(), x)
+    assert ((score - wanted).abs() / (1 + wanted.abs())).max() < 1e-9
+
+
+@pytest.mark.parametrize("name", [name for name in PATHS if not PATHS[name].open_ends[1]])
+def test_at_the_clean_end_everything_but_the_score_is_known_from_x(name: str) -> None:
+    """Against the oracle as near to t = 1 as double precision is exact, with an error of the order of s."""
+    path, near = PATHS[name], torch.tensor(1 - 1e-7, dtype=DOUBLE)
+    x = points(path)[1]
+    end = torch.ones(1, 1, dtype=DOUBLE)
+    c = path.coefficients(end)
+    if c.noise_scale.item() > 0:  # it ends with noise, where all is as inside
+        return
+    truth = oracle(path)
+    for old, new in PAIRS:
+        if "score" in (old, new):
+            continue
+        value = OracleOutput(truth, old)(near, x)
+        found = convert(value, x, c, old, new)
+        assert torch.allclose(found, OracleOutput(truth, new)(near, x), rtol=0, atol=1e-5), (old, new)
+    assert not convert(x, x, c, "data", "score").isfinite().any()
+
+
+def test_at_the_noisy_end_noise_and_score_follow_from_all_and_nothing_else_from_them() -> None:
+    truth, t = oracle(PATHS["linear"]), torch.zeros((), dtype=DOUBLE)
+    x = points(PATHS["linear"])[1]
+    c = PATHS["linear"].coefficients(t.reshape(1, 1))
+    for old, new in PAIRS:
+        value, wanted = OracleOutput(truth, old)(t, x), OracleOutput(truth, new)(t, x)
+        found = convert(value, x, c, old, new)
+        known = old in ("data", "velocity", "v") or new in ("noise", "score")
+        assert torch.allclose(found, wanted, atol=1e-12) if known else not found.isfinite().any(), (old, new)
+
+
+def test_an_infinite_slope_gives_no_velocity() -> None:
+    c = PATHS["vp"].coefficients(torch.ones(1, 1, dtype=DOUBLE))
+    x = torch.ones(2, 2, dtype=DOUBLE)
+    assert not convert(x, x, c, "data", "velocity").isfinite().any()
+    assert torch.equal(convert(x, x, c, "data", "noise"), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, DOUBLE])
+def test_the_dtype_is_that_of_the_input(dtype: torch.dtype) -> None:
+    t, x = torch.tensor([0.0, 0.5, 1.0], dtype=dtype), torch.ones(3, 2, dtype=dtype)
+    for old, new in itertools.product(PREDICTIONS, PREDICTIONS):
+        assert Parameterised(lambda t, x: x, old, Interpolant(), new)(t, x).dtype == dtype
+
+
+class Own(Schedule):
+    """alpha and sigma by two functions of t."""
+
+    def __init__(self, alpha, sigma):
+        self.alpha, self.sigma = alpha, sigma
+
+    def __call__(self, t):
+        values = []
+        for function in (self.alpha, self.sigma):
+            with torch.enable_grad():
+                s = t.detach().clone().requires_grad_()
+                value = function(s) + 0 * s
+                values.append((value.detach(), torch.autograd.grad(value.sum(), s)[0]))
+        (alpha, d_alpha), (sigma, d_sigma) = values
+        return alpha, sigma, d_alpha, d_sigma
+
+
+@pytest.mark.parametrize(
+    ("alpha", "sigma", "text"),
+    [
+        (lambda t: t + 0.5 * (2 * math.pi * t).sin(), lambda t: 2 - t, "alpha falls at t = 0.3"),
+        (lambda t: t, lambda t: 0.1 + t**2, "the noise scale grows at t = 0.3"),
+        (lambda t: 1 - 0.5 * t, lambda t: 1 - 0.1 * t, "alpha falls at t = 0.000977"),
+        (lambda t: 1 + 0 * t, lambda t: 1 + 0 * t, "alpha / sigma does not rise at t = 0.000977"),
+    ],
+)
+def test_a_schedule_that_turns_is_refused_where_the_velocity_is_converted(alpha, sigma, text: str) -> None:
+    path = Interpolant(Own(alpha, sigma))
+    wanted = (
+        f"path: expected alpha that rises and sigma that falls from t = 0 to t = 1, got a Own where {text}"
+    )
+    with pytest.raises(ValueError, match=wanted):
+        Parameterised(lambda t, x: x, "velocity", path, "score")
+    # a velocity from data or noise needs no such thing
+    Parameterised(lambda t, x: x, "noise", path)
+
+
+def test_noise_that_grows_more_slowly_than_the_signal_is_no_mistake() -> None:
+    assert check_rising(Interpolant(gamma=SineSquared(0.1))).affine
+    with pytest.raises(ValueError, match="the noise scale grows"):
+        check_rising(Interpolant(gamma=SineSquared(5.0)))
+
+
+@pytest.mark.parametrize(("old", "new", "name"), [("speed", "data", "old"), ("data", "speed", "new")])
+def test_an_unknown_prediction_is_named(old: Prediction, new: Prediction, name: str) -> None:
+    x = torch.zeros(1, 1)
+    with pytest.raises(ValueError, match=f"{name}: expected one of velocity, data, .*, got 'speed'"):
+        convert(x, x, Interpolant().coefficients(x), old, new)

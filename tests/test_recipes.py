@@ -230,7 +230,7 @@ def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
     assert main(["sample", str(tmp_path / "sde"), *drawn, "stochastic-heun,steps=5"]) == 0
     says = "solves an ODE, and this flow follows an SDE"
     fails(capsys, "sample", str(tmp_path / "sde"), *drawn, "heun", says=says)
-    says = "solves an SDE, and this flow follows an ODE"
+    says = "--method sf2m samples with noise by --solver euler-maruyama as it trains"
     fails(capsys, "sample", str(tmp_path / "ode"), *drawn, "euler-maruyama", says=says)
     flags = ["--method", "fm", "--solver", "euler-maruyama,steps=10"]
     out = str(tmp_path / "fm")

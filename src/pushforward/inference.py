@@ -79,10 +79,11 @@ def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None
         if flow.equation is None:
             raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
         with registry.trusting((*run.trust, *registry.own_classes(solver))):
-            changes["solver"] = made = registry.create("solver", solver)
-        if made.solves is not flow.equation:
-            got, wanted = made.solves.__name__, flow.equation.__name__
-            raise ValueError(f"--solver {solver}: solves an {got}, and this flow follows an {wanted}")
+            made = registry.create("solver", solver)
+        try:
+            return run.flow.replace(**changes).following(made)
+        except ValueError as error:
+            raise ValueError(f"--solver {solver}: {str(error).removeprefix('solver: ')}") from None
     return run.flow.replace(**changes)
 
 

@@ -21,6 +21,8 @@ from .drift import Drift as Drift
 from .guidance import Guided as Guided
 from .masked import Masked as Masked
 from .offers import offered as offered
+from .path_fields import DenoisingStep as DenoisingStep
+from .path_fields import PathDrift as PathDrift
 from .scaled import Scaled as Scaled
 
 __all__ = [
@@ -29,12 +31,14 @@ __all__ = [
     "BestLinear",
     "BridgeField",
     "BridgeOutput",
+    "DenoisingStep",
     "Drift",
     "Field",
     "Guided",
     "Masked",
     "PREDICTIONS",
     "Parameterised",
+    "PathDrift",
     "Prediction",
     "ReversedTime",
     "Scaled",

@@ -2,7 +2,6 @@
 
 from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow
-from .base import InvertibleFlow as InvertibleFlow
 from .bijective import BijectiveFlow as BijectiveFlow
 from .bounds import multi_sample_bound as multi_sample_bound
 from .continuous import ContinuousFlow as ContinuousFlow
@@ -15,6 +14,7 @@ from .divergences import HutchPlusPlus as HutchPlusPlus
 from .estimates import log_prob_and_error as log_prob_and_error
 from .image_flows import glow as glow
 from .image_flows import tarflow as tarflow
+from .invertible import InvertibleFlow as InvertibleFlow
 from .normalizing import iaf as iaf
 from .normalizing import maf as maf
 from .normalizing import nice as nice

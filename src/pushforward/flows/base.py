@@ -1,4 +1,4 @@
-"""Abstract flows: they push the source to the data; invertible ones also pull back and have a density."""
+"""Abstract flows, which push the source to the data, and those of them that have a density."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from ..bijections import Bijection
 from ..inputs import check_device, check_finite, check_rows, to_condition
-from ..solvers import Problem
+from ..paths import DiffusionCoefficient, Path
+from ..solvers import Diffusion, Problem, Solver
 from ..sources import Source
 from ..tensors import (
     Condition,
@@ -26,12 +27,13 @@ from ..tensors import (
     to_tensor,
     valid_elements,
 )
-from .distribution import FlowDistribution
 from .shapes import ConditionShape, sample_shape
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
 Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
 
+#: What a flow without a path lacks.
+_UNKNOWN = "this flow has no score, data prediction or noise"
 #: Where a flow's points lie.
 Space = Literal["source", "data"]
 #: The methods that carry points, and where those lie that they take.
@@ -81,6 +83,8 @@ class Flow(nn.Module, ABC):
     equation: ClassVar[type[Problem] | None] = None
     guided: ClassVar[bool] = False
     free_source: ClassVar[bool] = False
+    #: why its scores and stochastic processes are not known, where it has no path
+    no_path: str = "it does not follow a velocity field"
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)
@@ -165,6 +169,49 @@ class Flow(nn.Module, ABC):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one data point."""
         return self.source.event_shape
+
+    @property
+    def marginals(self) -> Path:
+        """The path whose distributions the flow has, from a standard normal source independent of the data.
+
+        Raises ValueError, with the reason, where there is none.
+        """
+        path = getattr(self, "path", None)  # files of earlier versions hold none
+        if path is None:
+            raise ValueError(f"{_UNKNOWN}: {self.no_path}")
+        return path
+
+    def _ways(self) -> Mapping[type[Problem], Callable[[Solver], Flow]]:
+        """By the problem that a solver solves: the flow that it samples from."""
+        return {} if self.equation is None else {self.equation: lambda solver: self.replace(solver=solver)}
+
+    def following(self, solver: Solver) -> Flow:
+        """The flow that ``solver`` samples from, of the same distribution of data points.
+
+        Raises ValueError for a solver of a problem that this flow does not pose.
+        """
+        ways = self._ways()
+        if solver.solves in ways:
+            return ways[solver.solves](solver)
+        name, got = type(self).__name__, solver.solves.__name__
+        if not ways:
+            raise ValueError(f"solver: a {name} needs none")
+        wanted = " or an ".join(problem.__name__ for problem in ways)
+        raise ValueError(f"solver: {solver!r} solves an {got}, and this flow follows an {wanted}")
+
+    def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """grad_x log p_t(x) ``(B, *event)``, see :meth:`ContinuousFlow.score`, or a ValueError."""
+        raise ValueError(f"{_UNKNOWN}: {self.no_path}")
+
+    def data(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """E[x1 | x_t = x] ``(B, *event)``, see :meth:`ContinuousFlow.data`, or a ValueError."""
+        raise ValueError(f"{_UNKNOWN}: {self.no_path}")
+
+    def stochastic(
+        self, diffusion: DiffusionCoefficient | Diffusion | None = None, solver: Solver | None = None
+    ) -> Flow:
+        """A flow with noise, see :meth:`ContinuousFlow.stochastic`, or a ValueError."""
+        raise ValueError(f"{_UNKNOWN}: {self.no_path}")
 
     def replace(self, **changes: Any) -> Self:
         """A copy that shares all parameters but has other attributes: ``flow.replace(solver=...)``.
@@ -287,59 +334,3 @@ class DensityFlow(Flow):
             valid = mask_rows(to_tensor(mask, "mask"), lead, event)
             flow, flat = self.masked(valid), torch.where(valid_elements(valid, flat), flat, 0.0)
         return flow(flat, self._spread(given, lead), generator).to(rows.dtype).reshape(lead)
-
-
-class InvertibleFlow(DensityFlow):
-    """A flow that also runs backwards: log p(x) = log p_source(x0) + log|det dx0/dx|."""
-
-    @property
-    def invertible(self) -> bool:
-        return True
-
-    @abstractmethod
-    def push_and_log_det(
-        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Source to data with log|det dx/dx0| ``(B,)``."""
-
-    @abstractmethod
-    def pull_and_log_det(
-        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Data to source with log|det dx0/dx| ``(B,)``."""
-
-    @abstractmethod
-    def pull(
-        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """Data points to source points, the inverse of :meth:`push`."""
-
-    def pulled_log_prob(
-        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        """The log-density of rows by change of variables, ``(B,)``."""
-        x0, log_det = self.pull_and_log_det(x, condition, generator)
-        return self.source.log_prob(x0, condition).to(log_det) + log_det
-
-    def sample_and_log_prob(
-        self,
-        n: int | Sequence[int],
-        condition: ConditionLike | None = None,
-        generator: torch.Generator | None = None,
-    ) -> tuple[Tensor, Tensor]:
-        """Draws as :meth:`sample` and their log-density, in one pass; guidance is ignored."""
-        log_p = []
-
-        def carry(x0: Tensor, rows: Condition | None, g: torch.Generator | None) -> Tensor:
-            x, log_det = self.push_and_log_det(x0, rows, g)
-            log_p.append(self.source.log_prob(x0, rows) - log_det)
-            return x
-
-        x = self._sample(n, condition, generator, carry)
-        return x, log_p[0].reshape(x.shape[: x.ndim - len(self.event_shape)])
-
-    def given(
-        self, condition: ConditionLike | None = None, generator: torch.Generator | None = None
-    ) -> torch.distributions.Distribution:
-        """The distribution under ``condition`` as a torch distribution of ``batch_shape`` () or (B,)."""
-        return FlowDistribution(self, self.conditions(condition), generator)

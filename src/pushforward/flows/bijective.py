@@ -12,7 +12,7 @@ from ..bijections import Bijection, Chain, Inverse
 from ..nn import ConditionSpec
 from ..sources import Normal, Source
 from ..tensors import Condition
-from .base import InvertibleFlow
+from .invertible import InvertibleFlow
 from .shapes import ConditionShape, condition_shape
 
 

@@ -2,19 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal, Self
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, Self, cast
 
 import torch
 from torch import Tensor
 
-from ..fields import AnyField, Guided, Masked, as_field
-from ..solvers import ODE, Dopri5, Solution, Solver
-from ..sources import Source
-from ..tensors import Condition, valid_elements
-from .base import InvertibleFlow
+from ..fields import (
+    AnyField,
+    DenoisingStep,
+    Field,
+    Guided,
+    Masked,
+    PathDrift,
+    Prediction,
+    as_field,
+    convert,
+)
+from ..inputs import check_rows
+from ..paths import (
+    Along,
+    ConstantDiffusion,
+    DiffusionCoefficient,
+    Path,
+    Proportional,
+    check_affine,
+    check_rising,
+)
+from ..solvers import ODE, SDE, Diffusion, Dopri5, Problem, Solution, Solver
+from ..sources import Normal, Source
+from ..tensors import Condition, ConditionLike, TensorLike, expand_time, to_tensor, valid_elements
+from .base import Flow
 from .divergences import Divergence, Exact
+from .invertible import InvertibleFlow
 from .shapes import ConditionShape
+from .stochastic import DiffusionFlow
+
+#: How far from an end at which the velocity is infinite a stochastic process starts.
+MARGIN = 1e-3
 
 
 class ContinuousFlow(InvertibleFlow):
@@ -28,7 +54,12 @@ class ContinuousFlow(InvertibleFlow):
     the part of [0, 1] that is integrated: fields from a data, noise or score prediction are not defined at
     one end, and it is common to leave out the last thousandth.
 
-    Raises SolverFailure if the solver fails on a row.
+    ``path`` is the affine path whose distributions the field has, from a standard normal source that is
+    independent of the data; with it the flow has a :meth:`score`, predictions of :meth:`data`, and
+    :meth:`stochastic` processes.  Where there is none, a text in its place says why, for errors.
+
+    Raises ValueError without a source, for an interval outside [0, 1], and for a path that does not start
+    from the source; SolverFailure if the solver fails on a row.
 
     >>> from pushforward.sources import Normal
     >>> flow = ContinuousFlow(lambda t, x, condition: torch.ones_like(x), source=Normal(2))
@@ -39,6 +70,7 @@ class ContinuousFlow(InvertibleFlow):
     equation, guided = ODE, True
     #: that of flows from files of older versions
     divergence: Divergence = Exact()
+    no_path = "it has no path; say ContinuousFlow(..., path=Interpolant()) if it has the marginals of one"
 
     def __init__(
         self,
@@ -50,6 +82,7 @@ class ContinuousFlow(InvertibleFlow):
         guidance: float = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
         divergence: Divergence | None = None,
+        path: Path | str | None = None,
     ):
         super().__init__()
         if source is None:
@@ -59,6 +92,9 @@ class ContinuousFlow(InvertibleFlow):
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval}")
         self.condition_shape, self.guidance, self.interval = condition_shape, guidance, interval
         self.divergence = divergence or Exact()
+        if isinstance(path, str):
+            self.no_path, path = path, None
+        self.path = None if path is None else _starting(path, source)
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
@@ -68,10 +104,78 @@ class ContinuousFlow(InvertibleFlow):
         valid = valid_elements(mask, mask.new_empty((len(mask), *self.event_shape)))
         return self.replace(field=Masked(self.field, mask), source=self.source.masked(valid))
 
+    @property
+    def guided_field(self) -> Field:
+        """The field that points follow: with guidance, where its weight is not 1."""
+        return self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
+
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""
-        field = self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
+        field = self.guided_field
         return ODE(lambda t, x: field(t, x, condition))
+
+    def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """grad_x log p_t(x) ``(B, *event)`` at the time ``t``, a number or ``(B,)``, in [0, 1].
+
+        Guidance is ignored, as it is by densities.  Raises ValueError where there is no path, and at times at
+        which no noise is left, where the score is infinite.
+        """
+        return self._predicted("score", t, x, condition)
+
+    def data(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """E[x1 | x_t = x] ``(B, *event)``, the prediction of the data; otherwise as :meth:`score`."""
+        return self._predicted("data", t, x, condition)
+
+    def _predicted(self, kind: Prediction, t: Any, x: Any, condition: Any) -> Tensor:
+        path, x = self.marginals, check_rows(self.rows(x), self.event_shape)
+        t = to_tensor(t, "t", x.dtype).to(x)
+        if t.shape not in ((), (len(x),)) or not bool(((t >= 0) & (t <= 1)).all()):
+            raise ValueError(
+                f"t: expected a time in [0, 1], or one for each of {len(x)} rows, got {t.tolist()}"
+            )
+        c = path.coefficients(expand_time(t, x))
+        if kind == "score" and not bool((c.noise_scale > 0).all()):
+            raise ValueError(f"t: the score is infinite where no noise is left, got t = {float(t.max()):g}")
+        return convert(self.field(t, x, self.conditions(condition)), x, c, "velocity", kind)
+
+    def stochastic(
+        self, diffusion: DiffusionCoefficient | Diffusion | None = None, solver: Solver | None = None
+    ) -> DiffusionFlow:
+        """A flow with noise and the same distribution at every t: dX = (u + g^2/2 score) dt + g dW.
+
+        diffusion: g, see :class:`~pushforward.paths.DiffusionCoefficient`; a number is a
+        :class:`~pushforward.paths.ConstantDiffusion`, a function of t is taken as it is;
+        :class:`~pushforward.paths.Proportional` if none is given.  The last step has no noise: it is the
+        :class:`~pushforward.fields.DenoisingStep` to the prediction of the data.  Guidance enters the
+        velocity and through it the score.
+
+        Raises ValueError where there is no path; sampling raises it for a g that is negative or not finite.
+
+        >>> from pushforward import GaussianMixture, GaussianMixtureOracle, Interpolant
+        >>> oracle = GaussianMixtureOracle(GaussianMixture(torch.tensor([[-2.0], [2.0]]), 0.5))
+        >>> flow = ContinuousFlow(oracle, source=Normal(1), path=oracle.path).stochastic(1.0)
+        >>> x = flow.sample(2000, generator=torch.Generator().manual_seed(0))
+        >>> abs(x.var().item() - 4.25) < 0.2
+        True
+        """
+        path, field = self.marginals, self.guided_field
+        start, stop = self.interval
+        g = Proportional() if diffusion is None else diffusion
+        if isinstance(g, int | float):
+            g = ConstantDiffusion(g)
+        g = Along(g, path) if isinstance(g, DiffusionCoefficient) else g
+        return DiffusionFlow(
+            PathDrift(field, path, g),
+            g,
+            solver,
+            self.source,
+            condition_shape=self.condition_shape,
+            interval=(max(start, MARGIN) if path.open_ends[0] else start, stop),
+            finish=DenoisingStep(field, path),
+        )
+
+    def _ways(self) -> Mapping[type[Problem], Callable[[Solver], Flow]]:
+        return {**super()._ways(), SDE: lambda solver: self.stochastic(solver=solver)}
 
     @property
     def _backwards(self) -> tuple[float, float]:
@@ -140,3 +244,24 @@ class ContinuousFlow(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         return self._solve_and_log_det(x, self._backwards, condition, generator)
+
+
+def _starting(path: Path, source: Source) -> Path:
+    """``path``, or a ValueError where its alpha / s does not rise or it does not start from ``source``."""
+    start, _ = check_affine(path).ends()
+    check_rising(path)
+    if start.target_scale != 0:  # the source then stands for a distribution that depends on the data
+        return path
+    wanted = math.hypot(start.source_scale, start.noise_scale)
+    if not source.normal:
+        raise ValueError(
+            f"path: scores are known for a normal source only, got a {type(source).__name__}; elsewhere "
+            "-noise / sigma is not the score"
+        )
+    got = cast(Normal, source)
+    if not math.isclose(float(got.scale), wanted, rel_tol=1e-4) or abs(float(got.loc)) > 1e-4 * wanted:
+        raise ValueError(
+            f"path: expected its start N(0, {wanted:g}^2) as the source, got N({float(got.loc):g}, "
+            f"{float(got.scale):g}^2)"
+        )
+    return path

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from ..fields import AnyField, as_field
+from ..fields import AnyField, DenoisingStep, as_field
 from ..solvers import SDE, Diffusion, EulerMaruyama, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition
@@ -24,7 +24,8 @@ class DiffusionFlow(Flow):
 
     drift: a field.  diffusion: a number, a tensor or a function of t, see
     :class:`~pushforward.solvers.SDE`.  solver: :class:`~pushforward.solvers.EulerMaruyama` with 100 steps
-    if none is given.
+    if none is given.  interval: the part of [0, 1] that is integrated.  finish: the last step, without noise.
+    :meth:`ContinuousFlow.stochastic` makes one from a velocity field.
 
     Raises ValueError without a source; :meth:`push` raises SolverFailure if the end of a row is not finite.
 
@@ -35,6 +36,8 @@ class DiffusionFlow(Flow):
     """
 
     equation = SDE
+    no_path = "it follows a drift, not a velocity field"
+    interval: tuple[float, float] = (0.0, 1.0)
 
     def __init__(
         self,
@@ -44,22 +47,27 @@ class DiffusionFlow(Flow):
         source: Source | None = None,
         *,
         condition_shape: ConditionShape = (),
+        interval: tuple[float, float] = (0.0, 1.0),
+        finish: DenoisingStep | None = None,
     ):
         super().__init__()
         if source is None:
             raise ValueError("source: expected the distribution at t = 0, for example Normal(event_shape)")
         self.drift, self.diffusion = as_field(drift, "drift"), diffusion
         self.solver, self.source = solver or EulerMaruyama(), source
-        self.condition_shape = condition_shape
+        self.condition_shape, self.interval, self.finish = condition_shape, interval, finish
 
     def problem(self, condition: Condition | None = None) -> SDE:
         """The SDE under ``condition``."""
-        return SDE(lambda t, x: self.drift(t, x, condition), self.diffusion)
+        finish = getattr(self, "finish", None)  # files of earlier versions hold none
+        last = None if finish is None else lambda t, t_next, x: finish(t, t_next, x, condition)
+        return SDE(lambda t, x: self.drift(t, x, condition), self.diffusion, last)
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self.solver.solve(self.problem(condition), x0, 0.0, 1.0, generator=generator).check().x
+        problem = self.problem(condition)
+        return self.solver.solve(problem, x0, *self.interval, generator=generator).check().x
 
     def trajectory(
         self,
@@ -76,7 +84,8 @@ class DiffusionFlow(Flow):
         if not forwards:
             raise ValueError("times: expected increasing times, a stochastic flow runs one way")
         problem = self.problem(self.conditions(condition))
-        return self.solver.solve(problem, x0, 0.0, 1.0, save_at=times, generator=generator).check()
+        times = times.clamp(*self.interval)
+        return self.solver.solve(problem, x0, *self.interval, save_at=times, generator=generator).check()
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -9,10 +9,13 @@ import torch
 from torch import Tensor
 
 from ..bijections import Bijection
-from ..solvers import ODE, Solution
-from ..tensors import Condition, parameter_dtype
-from .base import Flow, InvertibleFlow, Space
+from ..inputs import check_rows
+from ..paths import DiffusionCoefficient, Path
+from ..solvers import ODE, Diffusion, Solution, Solver
+from ..tensors import Condition, ConditionLike, TensorLike, differentiable, parameter_dtype
+from .base import Flow, Space
 from .continuous import ContinuousFlow
+from .invertible import InvertibleFlow
 
 
 class Transformed(InvertibleFlow):
@@ -61,6 +64,43 @@ class Transformed(InvertibleFlow):
 
     def space_dtype(self, space: Space) -> torch.dtype | None:
         return self.dtype if space == "data" else parameter_dtype(self.flow)
+
+    def following(self, solver: Solver) -> Transformed:
+        return self.replace(flow=self.flow.following(solver))
+
+    @property
+    def marginals(self) -> Path:
+        """The path of the inner flow, in its space."""
+        return self.flow.marginals
+
+    def stochastic(
+        self, diffusion: DiffusionCoefficient | Diffusion | None = None, solver: Solver | None = None
+    ) -> Transformed:
+        return self.replace(flow=self.flow.stochastic(diffusion, solver))
+
+    def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """grad log p_t of the states of :meth:`trajectory`, which are those of the inner flow in data units.
+
+        With x = f(y) it is J^T grad_y log p_t(y) + grad_x log|det J|, J = dy/dx.  Raises ValueError for a
+        bijection that draws noise.
+        """
+        if self.bijection.stochastic:
+            raise ValueError(
+                f"a {type(self.bijection).__name__} draws noise, through which no score is known"
+            )
+        given = self.conditions(condition)
+        with differentiable(), torch.enable_grad():
+            points = check_rows(self.rows(x), self.event_shape).clone().requires_grad_()
+            y, log_det = self.bijection.inverse_and_log_det(points, given)
+            inner = self.flow.score(t, y.detach().to(self.model_dtype), given).to(y)
+            (found,) = torch.autograd.grad((y * inner.detach()).sum() + log_det.sum(), points)
+        return found
+
+    def data(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """The prediction of the inner flow, in data units; a mean where the bijection is affine."""
+        given = self.conditions(condition)
+        y, _ = self._inwards(check_rows(self.rows(x), self.event_shape), given, None)
+        return self.bijection.forward(self.flow.data(t, y, given).to(self.dtype), given)
 
     @property
     def _inverse(self) -> InvertibleFlow:

@@ -7,6 +7,11 @@ from .base import Path as Path
 from .base import PathPoint as PathPoint
 from .base import check_affine as check_affine
 from .base import check_rising as check_rising
+from .diffusions import Along as Along
+from .diffusions import ConstantDiffusion as ConstantDiffusion
+from .diffusions import DiffusionCoefficient as DiffusionCoefficient
+from .diffusions import Memoryless as Memoryless
+from .diffusions import Proportional as Proportional
 from .gammas import Brownian as Brownian
 from .gammas import Constant as Constant
 from .gammas import Gamma as Gamma
@@ -24,10 +29,13 @@ from .schedules import VarianceExploding as VarianceExploding
 from .schedules import VariancePreserving as VariancePreserving
 
 __all__ = [
+    "Along",
     "AntitheticPair",
     "Brownian",
     "Coefficients",
     "Constant",
+    "ConstantDiffusion",
+    "DiffusionCoefficient",
     "End",
     "Follmer",
     "Gamma",
@@ -35,9 +43,11 @@ __all__ = [
     "Linear",
     "LipmanOT",
     "MapPath",
+    "Memoryless",
     "Path",
     "PathPoint",
     "Polynomial",
+    "Proportional",
     "Quadratic",
     "Schedule",
     "SineSquared",

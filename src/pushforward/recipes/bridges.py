@@ -57,7 +57,8 @@ class BridgeStage(MatchingStage):
         recipe, solver = self.recipe, self.recipe.solver
         field, score, sigma = models["field"], models["score"], recipe.sigma
         if solver.solves is ODE:
-            return recipe.ode(BridgeField(field, score, sigma=sigma), schema, start)
+            why = f"--method {recipe.model.method} samples with noise by --solver euler-maruyama as it trains"
+            return recipe.ode(BridgeField(field, score, sigma=sigma), schema, start, path=why)
         assert start.initial is not None
         drift = BridgeField(field, score, sigma=sigma, output="drift")
         shape = condition_shape(schema.network_spec)

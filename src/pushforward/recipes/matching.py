@@ -16,7 +16,7 @@ from ..flows import ContinuousFlow, Flow
 from ..flows.shapes import condition_shape
 from ..objectives import Batch, FlowMatching, Objective
 from ..oracles import GaussianMixtureOracle, OracleOutput
-from ..paths import End
+from ..paths import End, Path, check_rising
 from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
@@ -90,6 +90,24 @@ class Matching(Recipe):
     def closed_forms(self) -> bool:
         return self.path.affine
 
+    @property
+    def marginals(self) -> Path | str:
+        """The path whose distributions its trained field has, or why scores of that are not known."""
+        data, model = self.data, self.model
+        if not self.path.affine:
+            return f"--path {model.path} is not affine"
+        if self.looks:
+            return (
+                f"--coupling {model.coupling} makes noise depend on the data, so that -noise / sigma is not "
+                "the score; train with --coupling independent"
+            )
+        if data.source != "normal" and not (data.source == "baseline" and self.normal_source):
+            return f"--source {data.source} is not normal; train with --source normal"
+        try:
+            return check_rising(self.path)
+        except ValueError as error:
+            return str(error)
+
     def _check_path(self) -> None:
         """Raise ValueError for what only affine paths have."""
         if self.path.affine:
@@ -120,9 +138,14 @@ class Matching(Recipe):
             )
 
     def ode(
-        self, field: Field, schema: Schema, start: Start, interval: tuple[float, float] = (0.0, 1.0)
+        self,
+        field: Field,
+        schema: Schema,
+        start: Start,
+        interval: tuple[float, float] = (0.0, 1.0),
+        path: Path | str = "",
     ) -> ContinuousFlow:
-        """The flow of a velocity field."""
+        """The flow of a velocity field, with the marginals of ``path``, or why it has those of none."""
         assert start.initial is not None
         return ContinuousFlow(
             field,
@@ -131,6 +154,7 @@ class Matching(Recipe):
             condition_shape=condition_shape(schema.network_spec),
             guidance=self.model.guidance,
             interval=interval,
+            path=path,
         )
 
 
@@ -184,11 +208,12 @@ class MatchingStage(Stage):
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         kind, path = self.recipe.prediction, self.recipe.path
         if kind == "velocity":
-            return self.recipe.ode(models["field"], schema, start)
+            return self.recipe.ode(models["field"], schema, start, path=self.recipe.marginals)
         open_start, open_end = path.open_ends
         lo = MARGIN if kind in ("noise", "score") or open_start else 0.0
         hi = 1.0 - MARGIN if kind == "data" or open_end else 1.0
-        return self.recipe.ode(Parameterised(models["field"], kind, path), schema, start, (lo, hi))
+        field = Parameterised(models["field"], kind, path)
+        return self.recipe.ode(field, schema, start, (lo, hi), self.recipe.marginals)
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
         recipe, start = self.recipe, job.start.source

@@ -69,7 +69,8 @@ class Reflow(PairStage):
         return FlowMatching(drop_condition=self.recipe.model.drop_condition, times=UShaped())
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        return self.recipe.ode(models["field"], schema, start)
+        why = "reflow trains on pairs of its own starts and ends; take --reflow 0"
+        return self.recipe.ode(models["field"], schema, start, path=why)
 
 
 class Distil(PairStage):

@@ -39,10 +39,14 @@ class SDE:
     agree.  It is a number, a tensor that broadcasts against X (a deviation for every element, or for
     every row), or a function of the scalar time that returns one of these.  Solved from a later time to
     an earlier one, ``drift`` is that of the process reversed in time.
+
+    finish: a step without noise, ``(t, t_next, x) -> x``, which solvers take in place of their last one; the
+        noise of that one would stay in the result.
     """
 
     drift: Velocity
     diffusion: Diffusion = 1.0
+    finish: Callable[[Tensor, Tensor, Any], Any] | None = None
 
 
 #: ``schedule(t)`` gives alpha, sigma and their slopes, as a :class:`~pushforward.paths.Schedule` does.

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..tensors import expand_time
+from ..tensors import every, expand_time
 from .base import Solution, Task
 from .grid import Gridded
 from .problems import SDE, Diffusion, Problem, StateT
@@ -28,8 +28,10 @@ class StochasticSolver(Gridded):
     others, so that the final state does not change.  A row whose final state is not finite has status
     NON_FINITE.
 
-    Raises ValueError for a problem that is no :class:`SDE`, a state that is not one tensor, and a drift or
-    a diffusion of the wrong shape.
+    A problem with a ``finish`` ends with that step, which has no noise and is one evaluation.
+
+    Raises ValueError for a problem that is no :class:`SDE`, a state that is not one tensor, a drift or a
+    diffusion of the wrong shape, and a diffusion that is negative or not finite where it is evaluated.
     """
 
     solves: ClassVar[type[Problem]] = SDE
@@ -46,6 +48,7 @@ class StochasticSolver(Gridded):
         drift = Evaluation(task.problem.drift, x, "drift")
         nodes = self.nodes(task.t0, task.t1)
         wanted = self.places(task, nodes)
+        finish = _finish(task.problem, x, nodes[-1])
         state = x
         saved: dict[int, Tensor] = {}
         gaps: list[tuple[list[tuple[int, float]], Tensor, Tensor, Tensor]] = []
@@ -53,10 +56,14 @@ class StochasticSolver(Gridded):
             saved |= {i: state for i, theta in wanted[n] if not theta}
             if n == len(nodes) - 1:
                 break
-            h = nodes[n + 1] - t
-            scale = level(task.problem.diffusion, t + 0.5 * h, state) * math.sqrt(abs(h))
-            noise = random.normal(state.shape, task.generator, state.dtype, state.device)
-            before, state = state, self.step(drift, t, nodes[n + 1], state, scale * noise)
+            before, h = state, nodes[n + 1] - t
+            if finish is not None and n == len(nodes) - 2:
+                scale = state.new_zeros(())
+                (state,) = finish(t, (state,))
+            else:
+                scale = level(task.problem.diffusion, t + 0.5 * h, state) * math.sqrt(abs(h))
+                noise = random.normal(state.shape, task.generator, state.dtype, state.device)
+                state = self.step(drift, t, nodes[n + 1], state, scale * noise)
             inside = [(i, theta) for i, theta in wanted[n] if theta]
             if inside:
                 gaps.append((inside, before, state, scale))
@@ -70,11 +77,21 @@ class StochasticSolver(Gridded):
                 before = saved[i] = torch.lerp(before, after, share) + spread * noise
                 reached = theta
         path = stack_states([(saved[i],) for i in sorted(saved)], (x,))
-        return task.solution((state,), drift.calls, path)
+        return task.solution((state,), drift.calls + (finish.calls if finish else 0), path)
+
+
+def _finish(problem: SDE, x: Tensor, t1: float) -> Evaluation | None:
+    """The step without noise that ends at ``t1``, as a function of t and the state."""
+    step = problem.finish
+    if step is None:
+        return None
+    return Evaluation(lambda t, state: step(t, x.new_full((), t1), state), x, "finish")
 
 
 def level(diffusion: Diffusion, t: Tensor | float, x: Tensor) -> Tensor:
     """The noise level at ``t`` in a shape that multiplies ``x``, or a ValueError.
+
+    On a GPU and under ``torch.compile`` its values are not checked, which would cost a wait or a graph.
 
     >>> level(lambda t: 2 * t, 0.25, torch.zeros(3, 2))
     tensor(0.5000)
@@ -88,4 +105,13 @@ def level(diffusion: Diffusion, t: Tensor | float, x: Tensor) -> Tensor:
             f"diffusion: expected a number, one for each of {len(x)} rows, or a tensor that broadcasts "
             f"against {tuple(x.shape)}, got shape {tuple(value.shape)}"
         )
+    if value.device.type == "cpu" and not torch.compiler.is_compiling():
+        fine = value.isfinite() & (value >= 0)
+        if not every(fine):
+            got = float(value[~fine].flatten()[0])
+            raise ValueError(f"diffusion: expected finite numbers of at least 0, got {got:.6g}{_at(t)}")
     return expand_time(value, x)
+
+
+def _at(t: Tensor | float) -> str:
+    return f" at t = {float(t):.6g}" if not isinstance(t, Tensor) or t.ndim == 0 else ""

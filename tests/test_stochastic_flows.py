@@ -20,7 +20,7 @@ from pushforward.paths import (
     Memoryless,
     Path,
     Proportional,
-    Quadratic,
+    SineSquared,
     Trigonometric,
     VarianceExploding,
     VariancePreserving,
@@ -204,7 +204,7 @@ def test_a_path_starts_from_a_standard_normal_source() -> None:
         flow(Normal(2, loc=1.0))
     flow(Normal(2, 10.0), Interpolant(VarianceExploding(0.01, 10.0)))
     with pytest.raises(ValueError, match="path: expected alpha that rises and sigma that falls"):
-        flow(Normal(2), Interpolant(gamma=Quadratic(8.0)))
+        flow(Normal(2), Interpolant(gamma=SineSquared(3.0)))
 
 
 def test_times_outside_and_without_noise_are_refused(mixture) -> None:

@@ -18,7 +18,19 @@ from .convert import convert as convert
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
+from .guidance import Autoguidance as Autoguidance
+from .guidance import CFGZeroStar as CFGZeroStar
+from .guidance import ClassifierFree as ClassifierFree
+from .guidance import ClassifierGuidance as ClassifierGuidance
+from .guidance import Guidance as Guidance
 from .guidance import Guided as Guided
+from .guidance import KnownElements as KnownElements
+from .guidance import LinearMeasurement as LinearMeasurement
+from .guidance import Measurement as Measurement
+from .guidance import MomentMatching as MomentMatching
+from .guidance import PosteriorGuidance as PosteriorGuidance
+from .guidance import PseudoInverse as PseudoInverse
+from .guidance import as_guidance as as_guidance
 from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
@@ -28,23 +40,35 @@ from .scaled import Scaled as Scaled
 __all__ = [
     "AnyField",
     "Around",
+    "Autoguidance",
     "BestLinear",
     "BridgeField",
     "BridgeOutput",
+    "CFGZeroStar",
+    "ClassifierFree",
+    "ClassifierGuidance",
     "DenoisingStep",
     "Drift",
     "Field",
+    "Guidance",
     "Guided",
+    "KnownElements",
+    "LinearMeasurement",
     "Masked",
+    "Measurement",
+    "MomentMatching",
     "PREDICTIONS",
     "Parameterised",
     "PathDrift",
+    "PosteriorGuidance",
     "Prediction",
+    "PseudoInverse",
     "ReversedTime",
     "Scaled",
     "ScoreFromEta",
     "TwoHeads",
     "as_field",
+    "as_guidance",
     "check_prediction",
     "convert",
     "from_velocity",

@@ -56,10 +56,6 @@ def _checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
     return checked
 
 
-def _first(condition: Condition) -> Tensor:
-    return condition if isinstance(condition, Tensor) else next(iter(condition.values()))
-
-
 class Flow(nn.Module, ABC):
     """Carries draws of ``source`` to the data.
 
@@ -68,7 +64,7 @@ class Flow(nn.Module, ABC):
     :meth:`rows`.  Batches of no rows are allowed.
 
     equation: the kind of problem in time that its ``solver`` solves; None where there is none, and no solver.
-    guided: whether it has a weight of classifier-free ``guidance``.
+    guided: whether it has ``guidance``.
     invertible: whether it also runs from the data to the source, see :class:`InvertibleFlow`.
     free_source: whether any distribution with a density may take the place of its ``source``.
     density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
@@ -216,15 +212,21 @@ class Flow(nn.Module, ABC):
     def replace(self, **changes: Any) -> Self:
         """A copy that shares all parameters but has other attributes: ``flow.replace(solver=...)``.
 
-        Raises ValueError for an attribute that the flow does not have.
+        Raises ValueError for an attribute that the flow does not have, or that does not go with it.
         """
         twin = copy.copy(self)
         twin._modules = dict(self._modules)
         for name, value in changes.items():
             if not hasattr(self, name):
                 raise ValueError(f"{type(self).__name__} has no attribute {name!r} to replace")
+            if not isinstance(value, nn.Module):  # a number may take the place of a module
+                twin._modules.pop(name, None)
             setattr(twin, name, value)
+        twin.check_parts()
         return twin
+
+    def check_parts(self) -> None:
+        """Raise ValueError for attributes that do not go together; a flow that is replaced checks itself."""
 
     def condition_batch(self, condition: Condition | None) -> tuple[int, ...]:
         """Leading dimensions of a condition: () for a single one, (B,) for a batch of B.
@@ -236,7 +238,7 @@ class Flow(nn.Module, ABC):
         shape = self.condition_shape
         if isinstance(condition, Tensor) == isinstance(shape, Mapping):
             raise ValueError(f"condition: expected {shape}, got {type(condition).__name__}")
-        value = _first(condition)
+        value = condition if isinstance(condition, Tensor) else next(iter(condition.values()))
         event = next(iter(shape.values())) if isinstance(shape, Mapping) else shape
         lead = value.ndim - len(event)
         if lead < 0 or tuple(value.shape[lead:]) != tuple(event):

@@ -13,11 +13,13 @@ from ..fields import (
     AnyField,
     DenoisingStep,
     Field,
+    Guidance,
     Guided,
     Masked,
     PathDrift,
     Prediction,
     as_field,
+    as_guidance,
     convert,
 )
 from ..inputs import check_rows
@@ -49,10 +51,11 @@ class ContinuousFlow(InvertibleFlow):
     log p_1(x_1) = log p_0(x_0) - int_0^1 div field(t, x_t) dt (Chen et al. 2018, arXiv 1806.07366,
     eq. 8).  ``divergence`` computes it, exactly unless told: with
     :class:`~pushforward.flows.Hutchinson` log-densities are estimates, right on average over the noise, which
-    is drawn for each row and stays the same along a solve.  ``guidance`` is the weight of classifier-free
-    guidance used by :meth:`push`, :meth:`pull` and :meth:`trajectory`; densities ignore it.  ``interval`` is
-    the part of [0, 1] that is integrated: fields from a data, noise or score prediction are not defined at
-    one end, and it is common to leave out the last thousandth.
+    is drawn for each row and stays the same along a solve.  ``guidance``, a
+    :class:`~pushforward.fields.Guidance` or the weight of classifier-free guidance, is used by :meth:`push`,
+    :meth:`pull` and :meth:`trajectory`; densities ignore it.  ``interval`` is the part of [0, 1] that is
+    integrated: fields from a data, noise or score prediction are not defined at one end, and it is common to
+    leave out the last thousandth.
 
     ``path`` is the affine path whose distributions the field has, from a standard normal source that is
     independent of the data; with it the flow has a :meth:`score`, predictions of :meth:`data`, and
@@ -71,6 +74,8 @@ class ContinuousFlow(InvertibleFlow):
     #: that of flows from files of older versions
     divergence: Divergence = Exact()
     no_path = "it has no path; say ContinuousFlow(..., path=Interpolant()) if it has the marginals of one"
+    #: whether the field knows what it is without its condition, as training with hidden conditions teaches
+    knows_absent: bool = True
 
     def __init__(
         self,
@@ -79,7 +84,7 @@ class ContinuousFlow(InvertibleFlow):
         source: Source | None = None,
         *,
         condition_shape: ConditionShape = (),
-        guidance: float = 1.0,
+        guidance: float | Guidance = 1.0,
         interval: tuple[float, float] = (0.0, 1.0),
         divergence: Divergence | None = None,
         path: Path | str | None = None,
@@ -95,18 +100,29 @@ class ContinuousFlow(InvertibleFlow):
         if isinstance(path, str):
             self.no_path, path = path, None
         self.path = None if path is None else _starting(path, source)
+        self.check_parts()
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         return "exact" if self.divergence.exact else "estimate"
 
+    def check_parts(self) -> None:
+        guidance = as_guidance(self.guidance)
+        if self.guidance != 1.0 and guidance.compares_absent and not self.knows_absent:
+            raise ValueError(
+                f"guidance: {guidance} compares with the field without its condition, and this one was "
+                "trained without hidden conditions (--drop-condition)"
+            )
+
     def masked(self, mask: Tensor) -> Self:
+        if not as_guidance(self.guidance).keeps_padding:
+            raise ValueError(f"mask: expected guidance that leaves out elements too, got {self.guidance}")
         valid = valid_elements(mask, mask.new_empty((len(mask), *self.event_shape)))
         return self.replace(field=Masked(self.field, mask), source=self.source.masked(valid))
 
     @property
     def guided_field(self) -> Field:
-        """The field that points follow: with guidance, where its weight is not 1."""
+        """The field that points follow: under guidance, where its weight is not 1."""
         return self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
 
     def problem(self, condition: Condition | None = None) -> ODE:

@@ -147,15 +147,16 @@ class Matching(Recipe):
     ) -> ContinuousFlow:
         """The flow of a velocity field, with the marginals of ``path``, or why it has those of none."""
         assert start.initial is not None
-        return ContinuousFlow(
+        flow = ContinuousFlow(
             field,
             self.solver,
             start.initial,
             condition_shape=condition_shape(schema.network_spec),
-            guidance=self.model.guidance,
             interval=interval,
             path=path,
         )
+        hides = schema.condition is not None and self.model.drop_condition > 0
+        return flow.replace(knows_absent=hides, guidance=self.model.guidance)
 
 
 class MatchingStage(Stage):

@@ -1,0 +1,31 @@
+"""Guidance: how the field that samples are drawn with is made of the one that was trained."""
+
+from .autoguidance import Autoguidance as Autoguidance
+from .base import Guidance as Guidance
+from .classifier import ClassifierGuidance as ClassifierGuidance
+from .classifier_free import ClassifierFree as ClassifierFree
+from .guided import Guided as Guided
+from .guided import as_guidance as as_guidance
+from .measurements import KnownElements as KnownElements
+from .measurements import LinearMeasurement as LinearMeasurement
+from .measurements import Measurement as Measurement
+from .posterior import MomentMatching as MomentMatching
+from .posterior import PosteriorGuidance as PosteriorGuidance
+from .posterior import PseudoInverse as PseudoInverse
+from .zero_star import CFGZeroStar as CFGZeroStar
+
+__all__ = [
+    "Autoguidance",
+    "CFGZeroStar",
+    "ClassifierFree",
+    "ClassifierGuidance",
+    "Guidance",
+    "Guided",
+    "KnownElements",
+    "LinearMeasurement",
+    "Measurement",
+    "MomentMatching",
+    "PosteriorGuidance",
+    "PseudoInverse",
+    "as_guidance",
+]

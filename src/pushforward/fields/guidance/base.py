@@ -1,0 +1,114 @@
+"""The abstract guidance, and what its methods share."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from ...paths import Path
+from ...tensors import Condition, differentiable, drop_condition, expand_time
+from ..base import Field
+
+#: Part of [0, 1] in which a guidance applies.
+Interval = tuple[float, float]
+#: Where a path starts from noise alone, derivatives with respect to x are taken no earlier than this.
+EARLIEST = 1e-3
+
+
+class Guidance(nn.Module, ABC):
+    """Makes the velocity that samples are drawn with from a trained field.
+
+    ``guidance(field, t, x, condition)`` is a velocity like x.  A flow takes it as ``guidance``; to use it
+    elsewhere, :class:`~pushforward.fields.Guided` joins it with a field.  What is sampled under guidance has
+    no simple density, so that densities ignore it.
+
+    compares_absent: whether it evaluates the field without its condition too, which the field must have been
+    trained for.  keeps_padding: whether elements in which the field is zero, those that a mask leaves out,
+    stay where they are.
+    """
+
+    compares_absent: ClassVar[bool] = False
+    keeps_padding: ClassVar[bool] = False
+
+    @abstractmethod
+    def forward(self, field: Field, t: Tensor, x: Tensor, condition: Condition | None) -> Tensor:
+        """The guided velocity at t, a scalar or ``(B,)``, and x, ``(B, *event)``."""
+
+
+def check_number(value: float, name: str, wanted: str = "a finite number") -> float:
+    """``value`` as a float, with a ValueError unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise ValueError(f"{name}: expected {wanted}, got {value!r}")
+    return float(value)
+
+
+def check_interval(interval: Interval) -> Interval:
+    """``interval`` as two numbers, with a ValueError unless 0 <= start < stop <= 1."""
+    try:
+        start, stop = interval
+        if 0 <= start < stop <= 1:
+            return float(start), float(stop)
+    except (TypeError, ValueError):
+        pass
+    raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval!r}")
+
+
+def first_time(path: Path, earliest: float | None) -> float:
+    """``earliest``, or where nothing is given :data:`EARLIEST` on a path that starts from noise alone.
+
+    Raises ValueError for a time outside [0, 1).
+    """
+    if earliest is None:
+        return EARLIEST if path.ends()[0].target_scale == 0 else 0.0
+    if not 0 <= check_number(earliest, "earliest") < 1:
+        raise ValueError(f"earliest: expected a time in [0, 1), got {earliest}")
+    return float(earliest)
+
+
+def within(interval: Interval, t: Tensor, x: Tensor) -> Tensor | bool:
+    """Where ``t`` is inside: a truth value where that costs no wait, else a tensor that goes with x.
+
+    One scalar time on the CPU is looked at, so that what is not needed there is not evaluated.
+    """
+    if interval == (0.0, 1.0):
+        return True
+    start, stop = interval
+    inside = (t >= start) & (t <= stop)
+    if t.ndim == 0 and t.device.type == "cpu" and not torch.compiler.is_compiling():
+        return bool(inside)
+    return expand_time(inside, x)
+
+
+def with_and_without(field: Field, t: Tensor, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+    """The field under its condition and under an absent one, in one call on a doubled batch."""
+    both = field(torch.cat([t, t]) if t.ndim else t, torch.cat([x, x]), _twice(condition))
+    conditional, absent = both.chunk(2)
+    return conditional, absent
+
+
+def _twice(condition: Condition) -> Condition:
+    absent = drop_condition(condition)
+    if isinstance(condition, Tensor):
+        assert isinstance(absent, Tensor)
+        return torch.cat([condition, absent])
+    assert absent is not None and not isinstance(absent, Tensor)
+    return {key: torch.cat([condition[key], absent[key]]) for key in condition}
+
+
+def value_and_pull(
+    function: Callable[[Tensor], Tensor], x: Tensor
+) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """``function(x)`` and its vector-Jacobian product, also in inference mode."""
+    with differentiable():
+        value, pull, *_ = torch.func.vjp(function, x.clone() if x.is_inference() else x)
+
+    def pulled(cotangent: Tensor) -> Tensor:
+        with differentiable():
+            return pull(cotangent.clone() if cotangent.is_inference() else cotangent)[0]
+
+    return value, pulled

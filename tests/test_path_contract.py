@@ -18,6 +18,16 @@ from pushforward.random import seeded
 from pushforward.sources import GaussianMixture
 
 Formula = Callable[[np.ndarray], np.ndarray]
+#: Betas of 37 steps, so that no time below lies on a corner between two.
+BETAS = np.linspace(1e-4, 0.02, 37) * 1000 / 37
+
+
+def chain(t: np.ndarray) -> np.ndarray:
+    """log alpha of the chain with these betas, linear between its steps."""
+    logs = np.concatenate([[0.0], 0.5 * np.cumsum(np.log(1 - BETAS))])
+    return np.interp((1 - t) * 37, np.arange(38), logs)
+
+
 #: Options, alpha and sigma by NumPy.
 SCHEDULES: dict[str, tuple[str, Formula, Formula]] = {
     "linear": ("", lambda t: t, lambda t: 1 - t),
@@ -28,6 +38,26 @@ SCHEDULES: dict[str, tuple[str, Formula, Formula]] = {
         lambda t: np.sqrt(1 - np.exp(-0.3 * (1 - t) - 6.7 / 2 * (1 - t) ** 2)),
     ),
     "ve": ("sigma_min=0.1,sigma_max=5", np.ones_like, lambda t: 0.1 * 50 ** (1 - t)),
+    "sub-vp": (
+        "beta_min=0.3,beta_max=7",
+        lambda t: np.exp(-0.15 * (1 - t) - 6.7 / 4 * (1 - t) ** 2),
+        lambda t: 1 - np.exp(-0.3 * (1 - t) - 6.7 / 2 * (1 - t) ** 2),
+    ),
+    "cosine": (
+        "offset=0.05",
+        lambda t: np.cos((1 - t + 0.05) / 1.05 * np.pi / 2) / np.cos(0.05 / 1.05 * np.pi / 2),
+        lambda t: np.sqrt(1 - (np.cos((1.05 - t) / 1.05 * np.pi / 2) / np.cos(np.pi / 42)) ** 2),
+    ),
+    "ddpm": (
+        "steps=37",
+        lambda t: np.exp(chain(t)),
+        lambda t: np.sqrt(1 - np.exp(2 * chain(t))),
+    ),
+    "edm": (
+        "sigma_min=0.1,sigma_max=9,rho=3",
+        np.ones_like,
+        lambda t: (9 ** (1 / 3) + t * (0.1 ** (1 / 3) - 9 ** (1 / 3))) ** 3,
+    ),
     "trig": ("", lambda t: np.sin(np.pi * t / 2), lambda t: np.cos(np.pi * t / 2)),
     "polynomial": ("power=3", lambda t: t**3, lambda t: 1 - t**3),
     "follmer": ("", lambda t: t, lambda t: np.sqrt(1 - t**2)),

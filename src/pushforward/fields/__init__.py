@@ -15,6 +15,7 @@ from .convert import ReversedTime as ReversedTime
 from .convert import ScoreFromEta as ScoreFromEta
 from .convert import check_prediction as check_prediction
 from .convert import convert as convert
+from .convert import divisor as divisor
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
 from .drift import Drift as Drift
@@ -71,6 +72,7 @@ __all__ = [
     "as_guidance",
     "check_prediction",
     "convert",
+    "divisor",
     "from_velocity",
     "offered",
     "to_velocity",

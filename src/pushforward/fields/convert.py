@@ -65,9 +65,9 @@ def convert(value: Tensor, x: Tensor, c: Coefficients, old: Prediction, new: Pre
 
     >>> from pushforward.paths import Interpolant
     >>> c = Interpolant().coefficients(torch.tensor([0.25, 1.0])[:, None])
-    >>> x, data = torch.tensor([[1.0], [1.0]]), torch.tensor([[1.0], [1.0]])
+    >>> x, data = torch.tensor([[1.75], [1.75]]), torch.tensor([[1.0], [1.0]])
     >>> convert(data, x, c, "data", "noise").T, convert(data, x, c, "data", "velocity").T
-    (tensor([[1., 0.]]), tensor([[0., 1.]]))
+    (tensor([[2., 0.]]), tensor([[-1.0000,  1.7500]]))
     """
     check_prediction(old, "old")
     check_prediction(new, "new")
@@ -85,6 +85,22 @@ def convert(value: Tensor, x: Tensor, c: Coefficients, old: Prediction, new: Pre
         of_x = torch.where(clean, p_new + 0 * q_new, of_x)  # nan for an infinite slope
         of_value, below = torch.where(clean, 0.0, of_value), torch.where(clean, c.alpha, below)
     return (of_x * x + of_value * k * value) / (below * k_new)
+
+
+def divisor(kind: Prediction, c: Coefficients) -> Tensor:
+    """What :func:`convert` divides by: s from data, alpha from noise and score, W from velocity, r from v.
+
+    The error of a prediction over its divisor is the same number, up to the sign, for data, noise, velocity
+    and v, and for s score.
+
+    >>> from pushforward.paths import Interpolant
+    >>> c = Interpolant().coefficients(torch.tensor([0.25]))
+    >>> {kind: divisor(kind, c).item() for kind in ("data", "noise", "velocity")}
+    {'data': 0.75, 'noise': 0.25, 'velocity': 1.0}
+    """
+    s = c.noise_scale
+    p, q, k = _FORMS["noise" if kind == "score" else kind](c, s)
+    return (c.alpha * q - s * p).abs() / k
 
 
 def to_velocity(kind: Prediction, value: Tensor, x: Tensor, c: Coefficients) -> Tensor:

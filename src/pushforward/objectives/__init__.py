@@ -6,12 +6,17 @@ from .base import Objective as Objective
 from .base import Step as Step
 from .base import row_mean as row_mean
 from .bridge import BridgeMatching as BridgeMatching
+from .diffusion_weightings import KarrasWeighting as KarrasWeighting
+from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
 from .flow_matching import FlowMatching as FlowMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential
 from .likelihood import MaximumLikelihood as MaximumLikelihood
+from .noise_times import Discrete as Discrete
+from .noise_times import LogNormalNoise as LogNormalNoise
+from .noise_times import UniformLogSNR as UniformLogSNR
 from .reverse_kl import ReverseKL as ReverseKL
 from .times import Late as Late
 from .times import LogitNormal as LogitNormal
@@ -26,13 +31,17 @@ from .weightings import Weighting as Weighting
 __all__ = [
     "Batch",
     "BridgeMatching",
+    "Discrete",
     "Distillation",
     "Equal",
     "FlowMatching",
     "InterpolantMatching",
+    "KarrasWeighting",
     "Late",
     "LightSB",
     "LightSBPotential",
+    "LikelihoodWeighting",
+    "LogNormalNoise",
     "LogitNormal",
     "Loss",
     "MaximumLikelihood",
@@ -44,6 +53,7 @@ __all__ = [
     "Times",
     "UShaped",
     "Uniform",
+    "UniformLogSNR",
     "Weighting",
     "row_mean",
 ]

@@ -104,7 +104,7 @@ class FlowMatching(Objective):
         self._sample = plain(self.path.sample)
         self.prediction: Prediction = prediction
         self.drop_condition = check_share(drop_condition)
-        self.times = times or Uniform()
+        self.times = (times or Uniform()).along(self.path)
         self.weighting = weighting
         self.huber = huber
         self.margin = margin

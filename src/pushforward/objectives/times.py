@@ -24,6 +24,13 @@ def check_kinds(path: Path | None, times: Times | None) -> None:
 class Times(ABC):
     """A distribution of training times, which weighs errors by time but does not change the best field."""
 
+    #: whether times may be drawn at t = 0 and at t = 1; where not, an open end there needs no distance
+    reaches: tuple[bool, bool] = (True, True)
+
+    def along(self, path: Path) -> Times:
+        """The distribution for training along ``path``; itself, unless it is told by what the path is."""
+        return self
+
     @abstractmethod
     def quantile(self, u: Tensor) -> Tensor:
         """The times at which the distribution function is ``u``."""
@@ -44,6 +51,7 @@ class Times(ABC):
         t = self.quantile((strata + u) / total)
         if margin == 0 or open_ends == (False, False):
             return t
+        open_ends = (open_ends[0] and self.reaches[0], open_ends[1] and self.reaches[1])
         # in half precision 1 - margin would round to 1
         gap = max(margin, torch.finfo(like.dtype).eps)
         low, high = gap * open_ends[0], 1 - gap * open_ends[1]

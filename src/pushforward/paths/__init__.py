@@ -7,6 +7,10 @@ from .base import Path as Path
 from .base import PathPoint as PathPoint
 from .base import check_affine as check_affine
 from .base import check_rising as check_rising
+from .ddpm import DDPM as DDPM
+from .diffusion_schedules import Cosine as Cosine
+from .diffusion_schedules import Karras as Karras
+from .diffusion_schedules import SubVariancePreserving as SubVariancePreserving
 from .diffusions import Along as Along
 from .diffusions import ConstantDiffusion as ConstantDiffusion
 from .diffusions import DiffusionCoefficient as DiffusionCoefficient
@@ -27,6 +31,8 @@ from .schedules import Schedule as Schedule
 from .schedules import Trigonometric as Trigonometric
 from .schedules import VarianceExploding as VarianceExploding
 from .schedules import VariancePreserving as VariancePreserving
+from .signal import log_snr as log_snr
+from .signal import time_of_log_snr as time_of_log_snr
 
 __all__ = [
     "Along",
@@ -36,10 +42,13 @@ __all__ = [
     "Constant",
     "ConstantDiffusion",
     "DiffusionCoefficient",
+    "Cosine",
+    "DDPM",
     "End",
     "Follmer",
     "Gamma",
     "Interpolant",
+    "Karras",
     "Linear",
     "LipmanOT",
     "MapPath",
@@ -51,9 +60,12 @@ __all__ = [
     "Quadratic",
     "Schedule",
     "SineSquared",
+    "SubVariancePreserving",
     "Trigonometric",
     "VarianceExploding",
     "VariancePreserving",
     "check_affine",
     "check_rising",
+    "log_snr",
+    "time_of_log_snr",
 ]

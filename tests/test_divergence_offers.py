@@ -9,11 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from pushforward.entries import NETWORKS
-from pushforward.fields import offered
+from pushforward.fields import (
+    PREDICTIONS,
+    Around,
+    BestLinear,
+    BridgeField,
+    Drift,
+    Masked,
+    Parameterised,
+    Prediction,
+    ReversedTime,
+    Scaled,
+    ScoreFromEta,
+    offered,
+)
+from pushforward.fields.base import Unconditional
+from pushforward.fields.offers import linear
 from pushforward.flows import ContinuousFlow, divergence
 from pushforward.flows.divergence import field_divergence
 from pushforward.nn import MLP, Network
 from pushforward.nn.base import ACTIVATIONS
+from pushforward.paths import Interpolant
 from pushforward.solvers import Midpoint
 from pushforward.sources import Normal
 
@@ -260,3 +276,100 @@ def test_a_flow_uses_the_offer_and_finds_the_same_density():
     with torch.inference_mode():
         assert torch.equal(flow.pull(x), flow.pull_and_log_det(x)[0])
         torch.testing.assert_close(flow.log_prob(x), plain.log_prob(x), rtol=1e-12, atol=1e-12)
+
+
+class Rotation(nn.Module):
+    """A field of a user's own, of (t, x) alone."""
+
+    def forward(self, t, x):
+        return 3 * x.flip(1) + 2 * x
+
+    def value_and_divergence(self, t, x, condition=None, mask=None):
+        diagonal = torch.full_like(x, 2.0)
+        diagonal[:, x.shape[1] // 2] += 3.0 * (x.shape[1] % 2)
+        return self(t, x), (diagonal if mask is None else diagonal * mask).flatten(1).sum(1)
+
+
+def padding(event, batch: int = B) -> Tensor:
+    generator = torch.Generator().manual_seed(3)
+    return torch.rand(batch, event[0], generator=generator) < 0.7
+
+
+NOISY = Interpolant(gamma=0.5)
+OUTPUTS: tuple[Prediction, ...] = ("velocity", "score")
+
+
+def predicting(kind: Prediction, output: Prediction):
+    path = Interpolant() if kind == "velocity" else NOISY
+    return lambda f, g, event: Parameterised(f, kind, path, output)
+
+
+WRAPPERS = {
+    "around": lambda f, g, event: Around(BestLinear(NOISY), f),
+    "scaled": lambda f, g, event: Scaled(f, NOISY),
+    **{f"{kind}-{output}": predicting(kind, output) for kind in PREDICTIONS for output in OUTPUTS},
+    "eta": lambda f, g, event: ScoreFromEta(f, NOISY),
+    "reversed": lambda f, g, event: ReversedTime(f),
+    "bridge": lambda f, g, event: BridgeField(f, g, sigma=0.7),
+    "bridge-score": lambda f, g, event: BridgeField(f, g, sigma=0.7, output="score"),
+    "drift": lambda f, g, event: Drift(f, g, lambda t: 1 + t),
+    "masked": lambda f, g, event: Masked(f, padding(event)),
+    "masked twice": lambda f, g, event: Masked(Masked(f, padding(event)), padding(event).flip(0)),
+    "unconditional": lambda f, g, event: Unconditional(f),
+    "nested": lambda f, g, event: Masked(Parameterised(Scaled(f, NOISY), "data", NOISY), padding(event)),
+}
+
+
+@pytest.mark.parametrize("wrapper", list(WRAPPERS))
+@pytest.mark.parametrize("event", [(3,), (2, 3, 2)], ids=str)
+def test_wrappers_hand_the_offer_on(wrapper, event):
+    (t, x), net, other = rows(event), build("mlp-3", event), build("mlp-1", event, seed=5)
+    field = WRAPPERS[wrapper](net, other, event)
+    mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.6
+    for time in (t, t[0]):
+        for chosen in (None, mask):
+            value, div = known(offered(field, time, x, None, chosen))
+            torch.testing.assert_close(value, field(time, x), rtol=1e-12, atol=1e-12)
+            each = diagonal(lambda t, x, c: field(t, x), time, x)
+            expected = each if chosen is None else each.where(chosen.flatten(1), 0.0)
+            torch.testing.assert_close(div, expected.sum(1), rtol=1e-10, atol=1e-10)
+    value, div = field_divergence(field, t, x)
+    torch.testing.assert_close(div, divergence(lambda y: field(t, y), x)[1], rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.parametrize("wrapper", list(WRAPPERS))
+def test_wrappers_of_other_fields_offer_nothing(wrapper):
+    t, x = rows((3,))
+    net, changed = build("mlp-3"), Doubled(3, width=9).double()
+    assert offered(WRAPPERS[wrapper](changed, changed, (3,)), t, x) is None
+    hooked = WRAPPERS[wrapper](net, net, (3,))
+    hook(hooked)
+    assert offered(hooked, t, x) is None
+    _, div = field_divergence(hooked, t, x)
+    torch.testing.assert_close(div, diagonal(lambda t, x, c: hooked(t, x), t, x).sum(1))
+
+
+def test_a_field_of_ones_own_offers_through_a_flow():
+    _, x = rows((3,))
+    flow = ContinuousFlow(Rotation(), Midpoint(4), Normal(3).double())
+    plain = ContinuousFlow(lambda t, x: Rotation()(t, x), Midpoint(4), Normal(3).double())
+    assert offered(flow.field, torch.zeros(()), x) is not None
+    torch.testing.assert_close(flow.log_prob(x), plain.log_prob(x), rtol=1e-12, atol=1e-12)
+    mask = padding((3,))
+    torch.testing.assert_close(
+        flow.masked(mask).log_prob(x), plain.masked(mask).log_prob(x), rtol=1e-12, atol=0
+    )
+
+
+def test_a_factor_of_each_element_has_no_offer():
+    assert linear(torch.ones(1, 3), torch.ones(2, 3)) is None
+
+
+def test_a_field_that_knows_its_mask_offers_nothing():
+    class Knows(Rotation):
+        uses_mask = True
+
+        def forward(self, t, x, condition=None, mask=None):
+            return super().forward(t, x)
+
+    assert offered(Masked(Knows(), padding((3,))), *rows((3,))) is None

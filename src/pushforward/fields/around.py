@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
+from .offers import Offered, linear, offered, summed
 
 
 class BestLinear(nn.Module):
@@ -30,9 +31,18 @@ class BestLinear(nn.Module):
         self.path = check_affine(path)
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return self._slope(t, x) * x
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """b(t) x and its divergence, see :func:`~pushforward.fields.offered`."""
+        return linear(self._slope(t, x), x, mask)
+
+    def _slope(self, t: Tensor | float, x: Tensor) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))
         slope = c.alpha * c.d_alpha + c.sigma * c.d_sigma + c.gamma_d_gamma
-        return slope / (c.alpha.square() + c.noise_scale.square()) * x
+        return slope / (c.alpha.square() + c.noise_scale.square())
 
 
 class Around(nn.Module):
@@ -54,3 +64,11 @@ class Around(nn.Module):
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
         return self.known(t, x, condition) + self.network(t, x, condition)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        return summed(
+            offered(self.known, t, x, condition, mask), offered(self.network, t, x, condition, mask)
+        )

@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 from torch import Tensor, nn
 
 from ..tensors import Condition
+from .offers import Offered, offered
 
 
 class Field(Protocol):
@@ -32,6 +33,12 @@ class Unconditional(nn.Module):
         if condition is not None:
             raise ValueError("condition: the field is a function of (t, x) alone, got a condition")
         return self.function(t, x)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from the function, see :func:`~pushforward.fields.offered`."""
+        return offered(self.function, t, x, None, mask) if condition is None else None
 
 
 def as_field(field: AnyField, name: str = "field") -> Field:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ..tensors import Condition, expand_time
 from .base import AnyField, Field, as_field
+from .offers import Offered, offered, summed, times
 
 BridgeOutput = Literal["velocity", "score", "drift", "backward"]
 SHIFT = {"velocity": 0.5, "drift": 0.0, "backward": 1.0}
@@ -78,6 +79,18 @@ class BridgeField(nn.Module):
             return e / self.sigma
         s = expand_time(t, x)
         return torch.addcmul(a, s - SHIFT[self.output], e, value=self.sigma)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        if self.score is None:
+            return None
+        e = offered(self.score, t, x, condition, mask)
+        if self.output == "score":
+            return times(x.new_full((), 1 / self.sigma), e)
+        factor = self.sigma * (expand_time(t, x) - SHIFT[self.output])
+        return summed(offered(self.field, t, x, condition, mask), times(factor, e))
 
 
 def both(

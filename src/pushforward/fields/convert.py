@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ..paths import Coefficients, Path, check_affine, check_rising
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
+from .offers import Offered, by_row, elements, offered, times
 
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -141,6 +142,23 @@ class Parameterised(nn.Module):
         c = self.path.coefficients(expand_time(t, x))
         return convert(self.field(t, x, condition), x, c, self.kind, self.output)
 
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        found = offered(self.field, t, x, condition, mask)
+        if found is None:
+            return None
+        c = self.path.coefficients(expand_time(t, x))
+        # the conversion is a sum of multiples of the prediction and of x, whatever the shape of events
+        one = x.new_ones([1] * x.ndim)
+        of_value = by_row(convert(one, 0 * one, c, self.kind, self.output))
+        of_x = by_row(convert(0 * one, one, c, self.kind, self.output))
+        if of_value is None or of_x is None:
+            return None
+        value = convert(found[0], x, c, self.kind, self.output)
+        return value, of_value * found[1] + of_x * elements(x, mask)
+
 
 class ScoreFromEta(nn.Module):
     """The score of an interpolant's distribution, -eta / gamma, from a field eta that predicts its noise z.
@@ -162,6 +180,13 @@ class ScoreFromEta(nn.Module):
         gamma = self.path.coefficients(expand_time(t, x)).gamma
         return -self.field(t, x, condition) / gamma
 
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        gamma = self.path.coefficients(expand_time(t, x)).gamma
+        return times(-1 / gamma, offered(self.field, t, x, condition, mask))
+
 
 class ReversedTime(nn.Module):
     """The velocity field, in this library's convention, of a model with data at t = 0 and noise at t = 1.
@@ -179,3 +204,9 @@ class ReversedTime(nn.Module):
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         return -self.field(1 - torch.as_tensor(t), x, condition)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        return times(-x.new_ones(()), offered(self.field, 1 - torch.as_tensor(t), x, condition, mask))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from ..solvers import Diffusion, level
 from ..tensors import Condition
 from .base import AnyField, as_field
+from .offers import Offered, offered, summed, times
 
 
 class Drift(nn.Module):
@@ -34,5 +35,14 @@ class Drift(nn.Module):
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
-        factor = (-0.5 if self.backward else 0.5) * level(self.diffusion, t, x).square()
-        return self.velocity(t, x, condition) + factor * self.score(t, x, condition)
+        return self.velocity(t, x, condition) + self._factor(t, x) * self.score(t, x, condition)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        score = times(self._factor(t, x), offered(self.score, t, x, condition, mask))
+        return summed(offered(self.velocity, t, x, condition, mask), score)
+
+    def _factor(self, t: Tensor, x: Tensor) -> Tensor:
+        return (-0.5 if self.backward else 0.5) * level(self.diffusion, t, x).square()

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ..tensors import Condition, valid_elements
 from .base import AnyField, as_field
+from .offers import Offered, offered
 
 
 class Masked(nn.Module):
@@ -28,9 +29,24 @@ class Masked(nn.Module):
         self.uses_mask = bool(getattr(field, "uses_mask", False))
 
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        valid, mask = self._valid(x)
+        more = {"mask": mask} if self.uses_mask else {}
+        return torch.where(valid, self.field(t, torch.where(valid, x, 0.0), condition, **more), 0.0)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        if self.uses_mask:
+            return None
+        valid, _ = self._valid(x)
+        counted = valid if mask is None else valid & mask
+        found = offered(self.field, t, torch.where(valid, x, 0.0), condition, counted)
+        return None if found is None else (torch.where(valid, found[0], 0.0), found[1])
+
+    def _valid(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The mask of all elements of ``x``, and the same in the shape that was given."""
         mask = self.mask
         if len(mask) and len(x) != len(mask):
             mask = torch.cat([mask] * (len(x) // len(mask)))
-        valid = valid_elements(mask, x)
-        more = {"mask": mask} if self.uses_mask else {}
-        return torch.where(valid, self.field(t, torch.where(valid, x, 0.0), condition, **more), 0.0)
+        return valid_elements(mask, x), mask

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from ..nn.slopes import hooked
-from ..tensors import Condition
+from ..tensors import Condition, event_size, sum_event
+
+#: Value ``(B, *event)`` and divergence ``(B,)``, or None where they cannot be had.
+Offered = tuple[Tensor, Tensor] | None
 
 
 class Offer(Protocol):
@@ -15,12 +19,12 @@ class Offer(Protocol):
 
     def value_and_divergence(
         self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
-    ) -> tuple[Tensor, Tensor] | None: ...
+    ) -> Offered: ...
 
 
 def offered(
     field: Any, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
-) -> tuple[Tensor, Tensor] | None:
+) -> Offered:
     """Value ``(B, *event)`` and divergence ``(B,)`` of a field that computes both; None where it does not.
 
     A field does if its class has a method ``value_and_divergence(t, x, condition=None, mask=None)`` that
@@ -41,6 +45,48 @@ def offered(
     if not _describes(type(field)) or (isinstance(field, nn.Module) and hooked(field)):
         return None
     return cast(Offer, field).value_and_divergence(t, x, condition, mask)
+
+
+def summed(*parts: Offered) -> Offered:
+    """The sum of fields, from the values and divergences of each; None where one is None."""
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return None
+    value, divergence = known[0]
+    for more, change in known[1:]:
+        value, divergence = value + more, divergence + change
+    return value, divergence
+
+
+def linear(factor: Tensor, x: Tensor, mask: Tensor | None = None) -> Offered:
+    """Value and divergence of factor * x, with the same factor for all elements of a row; None for others.
+
+    >>> import torch
+    >>> linear(torch.tensor(2.0), torch.ones(1, 3))
+    (tensor([[2., 2., 2.]]), tensor([6.]))
+    """
+    each = by_row(factor)
+    if each is None:
+        return None
+    return factor * x, each * elements(x, mask)
+
+
+def elements(x: Tensor, mask: Tensor | None = None) -> Tensor:
+    """How many elements of each row ``mask`` counts, ``(B,)``; all without one."""
+    if mask is None:
+        return x.new_full((len(x),), event_size(x.shape[1:]))
+    return sum_event(mask.to(x.dtype))
+
+
+def times(factor: Tensor, part: Offered) -> Offered:
+    """A field times a factor that is the same for all elements of a row; None for another factor."""
+    each = by_row(factor)
+    return None if part is None or each is None else (factor * part[0], each * part[1])
+
+
+def by_row(factor: Tensor) -> Tensor | None:
+    """A factor of rows, a scalar or ``(B, 1, ..., 1)``, as one that multiplies ``(B,)``; None for others."""
+    return factor.reshape(-1) if math.prod(factor.shape[1:]) == 1 else None
 
 
 def _describes(kind: type) -> bool:

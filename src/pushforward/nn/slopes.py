@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch.nn.modules import module as torch_module
 
 #: Numbers of a block of tangents: as many as stay in the cache of one core.
@@ -100,38 +101,35 @@ def contract(
     if not weights:
         each = slopes[0] @ (first * last).t()
         return each.sum(-1) if factor is None else (each * factor).sum(-1)
-    widest = max(slope.shape[1] for slope in slopes)
-    size = max(1, (CACHED if first.device.type == "cpu" else LARGE) // widest)
     first = first.contiguous()
-    parts = [slope.split(size) for slope in (*slopes, *(() if factor is None else (factor,)))]
-    found = [
-        _block(first, weights, last, part[: len(slopes)], part[-1] if factor is not None else None, size)
-        for part in zip(*parts)
-    ]
-    return torch.cat(found) if len(found) > 1 else found[0]
 
-
-def _block(
-    first: Tensor,
-    weights: Sequence[Tensor],
-    last: Tensor,
-    slopes: Sequence[Tensor],
-    factor: Tensor | None,
-    size: int,
-) -> Tensor:
-    """The same for few rows, some ``n`` at a time."""
-    # a graph is better off with one block, whose products its compiler arranges
-    count = len(first) if torch.compiler.is_compiling() else max(1, size // max(1, len(slopes[0])))
-    total: Tensor | None = None
-    for start in range(0, len(first), count):
-        some = slice(start, start + count)
-        tangent = first[some, None] * slopes[0]
+    def block(some: slice, *rows: Tensor) -> Tensor:
+        tangent = first[some, None] * rows[0]
         if factor is not None:
-            tangent = tangent * factor[:, some].t()[:, :, None]
-        for weight, slope in zip(weights[:-1], slopes[1:-1]):
-            tangent = torch.nn.functional.linear(tangent, weight) * slope
-        # the last slope is the same for every tangent: it multiplies their sum
-        part = (torch.nn.functional.linear(tangent, weights[-1]) * last[some, None]).sum(0)
-        total = part if total is None else total + part
-    assert total is not None
-    return (total * slopes[-1]).sum(-1)
+            tangent = tangent * rows[-1][:, some].t()[:, :, None]
+        for weight, slope in zip(weights[:-1], rows[1:]):
+            tangent = linear(tangent, weight) * slope
+        return (linear(tangent, weights[-1]) * last[some, None]).sum(0)
+
+    rows = [*slopes[:-1], *([] if factor is None else [factor])]
+    # the last slope is the same for every tangent: it multiplies their sum
+    return (by_blocks(block, len(first), rows) * slopes[-1]).sum(-1)
+
+
+def by_blocks(block: Callable[..., Tensor], count: int, rows: Sequence[Tensor]) -> Tensor:
+    """The sum over tangents of what ``block(some, *rows)`` gives for each row.
+
+    some: a slice of the ``count`` tangents.  rows: tensors ``(B, ...)``, the first ``(B, width)``, which are
+    handed on in parts.  Blocks are of some tangents and some rows, so that each stays in the cache.
+    """
+    first = rows[0]
+    size = max(1, (CACHED if first.device.type == "cpu" else LARGE) // first.shape[1])
+    found: list[Tensor] = []
+    for part in zip(*(row.split(size) for row in rows)):
+        # a compiler arranges one large block better than many small ones
+        several = count if torch.compiler.is_compiling() else max(1, size // max(1, len(part[0])))
+        total = block(slice(0, several), *part)
+        for start in range(several, count, several):
+            total = total + block(slice(start, start + several), *part)
+        found.append(total)
+    return torch.cat(found) if len(found) > 1 else found[0]

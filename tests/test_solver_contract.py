@@ -45,6 +45,7 @@ CASES = {
     "stochastic-heun": Case((2, 2, 2), solves=SDE, draws=True),
     "ddim": Case((1, 1, 1), solves=Denoise),
     "dpm++": Case((2, 2, 1), solves=Denoise),
+    "fitted": Case((1, 1, 1)),
     "unipc": Case((3, 3, 1), solves=Denoise),
     "edm": Case((2, 2, 2), solves=Denoise, draws=True),
     "dpm++sde": Case((2, 2, 1), solves=Denoise, draws=True),

@@ -21,7 +21,7 @@ _WHERE = {
     ),
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
-    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save",
+    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save tune_sampler",
     "nn": "MLP ResidualMLP UNet",
     "objectives": (
         "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
@@ -83,6 +83,7 @@ if TYPE_CHECKING:
     from .flows import OneStep as OneStep
     from .flows import Transformed as Transformed
     from .flows import save as save
+    from .flows import tune_sampler as tune_sampler
     from .nn import MLP as MLP
     from .nn import ResidualMLP as ResidualMLP
     from .nn import UNet as UNet

@@ -25,6 +25,8 @@ SOLVERS = table(
      "Song, Meng & Ermon 2021, arXiv 2010.02502"),
     ("dpm++", "DPMSolver", "denoising: second order, one evaluation a step, fixed steps",
      "Lu et al. 2022, arXiv 2211.01095"),
+    ("fitted", "Fitted", "fitted to one field by tune_sampler, one evaluation a step, fixed steps",
+     "Shaul et al. 2024, arXiv 2403.01329"),
     ("unipc", "UniPC", "denoising: third order, one evaluation a step, fixed steps",
      "Zhao et al. 2023, arXiv 2302.04867"),
     ("dpm++sde", "DPMSolverSDE",

@@ -5,6 +5,7 @@ from .base import Flow as Flow
 from .bijective import BijectiveFlow as BijectiveFlow
 from .bounds import multi_sample_bound as multi_sample_bound
 from .continuous import ContinuousFlow as ContinuousFlow
+from .denoising import DenoisingFlow as DenoisingFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
 from .divergences import Divergence as Divergence
@@ -27,11 +28,14 @@ from .saving import load_flow as load_flow
 from .saving import save as save
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed
+from .tuning import Tuned as Tuned
+from .tuning import tune_sampler as tune_sampler
 from .vae import VAE as VAE
 
 __all__ = [
     "BijectiveFlow",
     "ContinuousFlow",
+    "DenoisingFlow",
     "DensityFlow",
     "DiffusionFlow",
     "Divergence",
@@ -43,6 +47,7 @@ __all__ = [
     "InvertibleFlow",
     "OneStep",
     "Transformed",
+    "Tuned",
     "VAE",
     "divergence",
     "glow",
@@ -58,4 +63,5 @@ __all__ = [
     "residual",
     "save",
     "tarflow",
+    "tune_sampler",
 ]

@@ -32,10 +32,11 @@ from ..paths import (
     check_affine,
     check_rising,
 )
-from ..solvers import ODE, SDE, Diffusion, Dopri5, Problem, Solution, Solver
+from ..solvers import ODE, SDE, Denoise, Diffusion, Dopri5, Problem, Solution, Solver
 from ..sources import Normal, Source
 from ..tensors import Condition, ConditionLike, TensorLike, expand_time, to_tensor, valid_elements
 from .base import Flow
+from .denoising import DenoisingFlow
 from .divergences import Divergence, Exact
 from .invertible import InvertibleFlow
 from .shapes import ConditionShape
@@ -191,7 +192,11 @@ class ContinuousFlow(InvertibleFlow):
         )
 
     def _ways(self) -> Mapping[type[Problem], Callable[[Solver], Flow]]:
-        return {**super()._ways(), SDE: lambda solver: self.stochastic(solver=solver)}
+        return {
+            **super()._ways(),
+            SDE: lambda solver: self.stochastic(solver=solver),
+            Denoise: lambda solver: DenoisingFlow(self, solver),
+        }
 
     @property
     def _backwards(self) -> tuple[float, float]:

@@ -19,6 +19,7 @@ from .dpm import DPMSolverSDE as DPMSolverSDE
 from .edm import EDMStochastic as EDMStochastic
 from .euler import Euler as Euler
 from .euler_maruyama import EulerMaruyama as EulerMaruyama
+from .fitted import Fitted as Fitted
 from .fixed import FixedStep as FixedStep
 from .grid import Grid as Grid
 from .grid import Gridded as Gridded
@@ -57,6 +58,7 @@ __all__ = [
     "EDMStochastic",
     "Euler",
     "EulerMaruyama",
+    "Fitted",
     "FixedStep",
     "GRIDS",
     "Grid",

@@ -32,7 +32,7 @@ class Fitted(FixedStep):
     Raises ValueError for factors of the wrong number, for one kind without the other, and backwards in time.
 
     >>> halves = Fitted(2, start=[1.0, 1.0], weights=[0.5, 0.0, 1.0])
-    >>> halves.solve(lambda t, x: t, torch.zeros(1), 0.0, 1.0).x  # the midpoint rule in two steps
+    >>> halves.solve(lambda t, x: t + 0 * x, torch.zeros(1), 0.0, 1.0).x  # the midpoint rule in two steps
     tensor([0.5000])
     """
 

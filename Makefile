@@ -26,7 +26,7 @@ demo: $(STAMPS)/core  ## train on real digits, sample, write runs/demo/report.ht
 	@$(BIN)/pushforward sample runs/demo -n 100 --condition 0 1 2 3 4 5 6 7 8 9 -o runs/demo/samples.png
 	@$(BIN)/pushforward report runs/demo --samples 1000
 
-test: $(STAMPS)/dev  ## run tests, doctests and documented examples (minutes)
+test: $(STAMPS)/peers  ## run tests, doctests and documented examples (minutes)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 thorough: $(STAMPS)/dev  ## run more cases of what these tests try (minutes)
@@ -45,9 +45,9 @@ docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
 	@echo docs/_build/html/index.html
 
-# these ask for packages that what is timed does without
+# these ask for packages that what is timed or tested does without
 $(STAMPS)/peers: $(STAMPS)/dev
-	@$(PIP) --no-deps torchcfm nflows normflows
+	@$(PIP) --no-deps torchcfm flow_matching nflows normflows
 	@touch $@
 
 bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.md; MNIST=file, TABLES=dir add data

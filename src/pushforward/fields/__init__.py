@@ -18,6 +18,10 @@ from .convert import convert as convert
 from .convert import divisor as divisor
 from .convert import from_velocity as from_velocity
 from .convert import to_velocity as to_velocity
+from .converters import FromSbi as FromSbi
+from .converters import from_diffusers as from_diffusers
+from .converters import from_flow_matching as from_flow_matching
+from .converters import from_torchcfm as from_torchcfm
 from .drift import Drift as Drift
 from .guidance import Autoguidance as Autoguidance
 from .guidance import CFGZeroStar as CFGZeroStar
@@ -51,6 +55,7 @@ __all__ = [
     "DenoisingStep",
     "Drift",
     "Field",
+    "FromSbi",
     "Guidance",
     "Guided",
     "KnownElements",
@@ -73,6 +78,9 @@ __all__ = [
     "check_prediction",
     "convert",
     "divisor",
+    "from_diffusers",
+    "from_flow_matching",
+    "from_torchcfm",
     "from_velocity",
     "offered",
     "to_velocity",

@@ -33,6 +33,7 @@ from .schedules import VarianceExploding as VarianceExploding
 from .schedules import VariancePreserving as VariancePreserving
 from .signal import log_snr as log_snr
 from .signal import time_of_log_snr as time_of_log_snr
+from .tabulated import Tabulated as Tabulated
 
 __all__ = [
     "Along",
@@ -61,6 +62,7 @@ __all__ = [
     "Schedule",
     "SineSquared",
     "SubVariancePreserving",
+    "Tabulated",
     "Trigonometric",
     "VarianceExploding",
     "VariancePreserving",

@@ -36,7 +36,8 @@ _WHERE = {
     "recipes": "load train",
     "rows": "Rows",
     "solvers": (
-        "AB2 ODE RK4 SDE Dopri5 Euler EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5"
+        "AB2 ODE RK4 SDE Adjoint Checkpointed Dopri5 Euler EulerMaruyama Heun Midpoint Solution Solver "
+        "StochasticHeun Tsit5"
     ),
     "sources": "Empirical GaussianMixture Normal Source",
     "training": "Trainer",
@@ -123,6 +124,8 @@ if TYPE_CHECKING:
     from .solvers import ODE as ODE
     from .solvers import RK4 as RK4
     from .solvers import SDE as SDE
+    from .solvers import Adjoint as Adjoint
+    from .solvers import Checkpointed as Checkpointed
     from .solvers import Dopri5 as Dopri5
     from .solvers import Euler as Euler
     from .solvers import EulerMaruyama as EulerMaruyama

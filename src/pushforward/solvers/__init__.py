@@ -2,11 +2,13 @@
 
 from .ab2 import AB2 as AB2
 from .adaptive import Adaptive as Adaptive
+from .adjoint import Adjoint as Adjoint
 from .base import Solution as Solution
 from .base import Solver as Solver
 from .base import SolverFailure as SolverFailure
 from .base import Status as Status
 from .base import Task as Task
+from .checkpointed import Checkpointed as Checkpointed
 from .ddim import DDIM as DDIM
 from .denoise import Denoiser as Denoiser
 from .denoise import Inside as Inside
@@ -53,6 +55,8 @@ __all__ = [
     "DPMSolverSDE",
     "Denoise",
     "Denoiser",
+    "Adjoint",
+    "Checkpointed",
     "Diffusion",
     "Dopri5",
     "EDMStochastic",

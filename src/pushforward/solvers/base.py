@@ -6,12 +6,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, Generic
+from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
 from ..tensors import every, takes_arrays
+from .one_row import as_one_row, one_row, without_rows
 from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
 
@@ -61,7 +62,7 @@ class Solution(Generic[StateT]):
             worst = Status(int(self.status.max()))
             failed = int((self.status != Status.OK).sum())
             raise SolverFailure(
-                f"the solver failed on {failed} of {len(self.status)} rows: {worst.name.lower()}; "
+                f"the solver failed on {failed} of {self.status.numel()} rows: {worst.name.lower()}; "
                 "loosen the tolerance, allow more steps, or look at the field"
             )
         return self
@@ -131,12 +132,12 @@ class Solver(ABC):
     adaptive: whether every row chooses its own steps.
     """
 
-    solves: ClassVar[type[Problem]] = ODE
-    order: ClassVar[int]
-    stages: ClassVar[int]
-    evaluations: ClassVar[int]
-    adaptive: ClassVar[bool] = False
-    draws: ClassVar[bool] = False
+    solves: type[Problem] = ODE
+    order: int
+    stages: int
+    evaluations: int
+    adaptive: bool = False
+    draws: bool = False
 
     @takes_arrays
     def solve(
@@ -165,6 +166,9 @@ class Solver(ABC):
             text = f"problem: {self!r} solves {_KINDS[self.solves][0]}, got {got}"
             known = callable(problem) or isinstance(problem, Problem)
             raise ValueError(f"{text}; {_KINDS[kind][1]}") if known else TypeError(text)
+        if not getattr(problem, "batched", True):
+            found = self.solve(as_one_row(problem), one_row(x), t0, t1, save_at, generator)
+            return without_rows(found)
         entries = as_entries(x)
         check_interval(t0, t1)
         times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)

@@ -7,7 +7,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -83,7 +83,7 @@ class Denoiser(Gridded):
     alpha / sigma does not rise, a start without noise, and a stochastic method that is to run backwards.
     """
 
-    solves: ClassVar[type[Problem]] = Denoise
+    solves: type[Problem] = Denoise
 
     @abstractmethod
     def step(self, work: Work, here: Level, there: Level, x: Tensor, memory: Any) -> Step:

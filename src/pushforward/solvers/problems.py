@@ -20,11 +20,21 @@ Velocity = Callable[[Tensor, Any], Any]
 class ODE:
     """dx/dt = velocity(t, x), closed over its condition.
 
-    ``controlled`` is the number of leading entries of a tuple state that the adaptive error norm uses.
+    controlled: the number of leading entries of a tuple state that the adaptive error norm uses.
+    batched: whether the first dimension of the state counts rows that are independent of each other.  Without
+        rows the state is one coupled system of any shape, also a number: ``t`` is then a scalar, every
+        element has the same step, and ``nfe`` and ``status`` of the solution are scalars.
+
+    >>> import torch
+    >>> from pushforward.solvers import Dopri5
+    >>> spring = ODE(lambda t, y: torch.stack([y[1], -y[0]]), batched=False)
+    >>> Dopri5().solve(spring, torch.tensor([1.0, 0.0]), 0.0, torch.pi).x.round(decimals=3)
+    tensor([-1.,  0.])
     """
 
     velocity: Velocity
     controlled: int = 1
+    batched: bool = True
 
 
 #: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.

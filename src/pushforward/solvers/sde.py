@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,8 +33,8 @@ class StochasticSolver(Gridded):
     diffusion of the wrong shape, and a diffusion that is negative or not finite where it is evaluated.
     """
 
-    solves: ClassVar[type[Problem]] = SDE
-    draws: ClassVar[bool] = True
+    solves: type[Problem] = SDE
+    draws: bool = True
 
     @abstractmethod
     def step(self, drift: Evaluation, t: float, t_next: float, x: Tensor, increment: Tensor) -> Tensor:

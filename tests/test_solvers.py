@@ -170,7 +170,7 @@ def test_dense_output_of_fixed_steps(name, ends):
     assert slope(steps, errors) > ORDER[name] - 0.15
     # a time that is a node gives the node, as fewer steps over a shorter interval do
     nodes = known(cls(steps=10).solve(curl, CURL_START, t0, t1, save_at=torch.linspace(t0, t1, 11)).path)
-    for i in range(1, 11):
+    for i in range(cls.least, 11):
         part = cls(steps=i).solve(curl, CURL_START, t0, t0 + sign * 0.2 * i).x
         assert torch.allclose(nodes[i], part, rtol=0, atol=1e-14)
 
@@ -337,6 +337,8 @@ def test_mistakes_in_options():
             Euler(grid=grid)
     with pytest.raises(ValueError, match="steps: expected an integer of at least 1, got 0"):
         Heun(steps=0)
+    with pytest.raises(ValueError, match="steps: expected an integer of at least 2, got 1"):
+        AB2(steps=1)
     options: dict[str, Any]
     for options in ({"rtol": -1.0}, {"atol": 0.0}, {"max_steps": 0}, {"first_step": 0.0}, {"rtol": math.nan}):
         with pytest.raises(ValueError, match=f"{next(iter(options))}: expected"):

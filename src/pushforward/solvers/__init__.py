@@ -3,10 +3,7 @@
 from .ab2 import AB2 as AB2
 from .adaptive import Adaptive as Adaptive
 from .adjoint import Adjoint as Adjoint
-from .base import Solution as Solution
 from .base import Solver as Solver
-from .base import SolverFailure as SolverFailure
-from .base import Status as Status
 from .base import Task as Task
 from .checkpointed import Checkpointed as Checkpointed
 from .ddim import DDIM as DDIM
@@ -41,6 +38,9 @@ from .rk4 import RK4 as RK4
 from .runge_kutta import RungeKutta as RungeKutta
 from .sde import StochasticSolver as StochasticSolver
 from .sde import level as level
+from .solution import Solution as Solution
+from .solution import SolverFailure as SolverFailure
+from .solution import Status as Status
 from .stochastic_heun import StochasticHeun as StochasticHeun
 from .tableau import Tableau as Tableau
 from .tableau import TableauSolver as TableauSolver

@@ -13,14 +13,14 @@ class AB2(FixedStep):
 
     x' = x + h ((1 + r/2) f_n - r/2 f_{n-1}),  r = h / h_before   (Bashforth & Adams 1883; for unequal
     steps Hairer, Norsett & Wanner 1993, section III.5).  The first step is one of Heun's method, so that n
-    steps cost n + 1 evaluations.
+    steps cost n + 1 evaluations.  Raises ValueError for fewer than two steps, which have nothing behind them.
 
     >>> import torch
     >>> AB2(steps=10).solve(lambda t, x: -x, torch.ones(1, 1), 0.0, 1.0).nfe
     tensor([11])
     """
 
-    order, stages, evaluations = 2, 2, 1
+    order, stages, evaluations, least = 2, 2, 1, 2
 
     def step(
         self,

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from ..nn.checks import check_count
 from ..tensors import is_vmapped
-from .base import Solution, Status, Task
+from .base import Task
 from .problems import State, StateT, Velocity
+from .solution import Solution, Status
 from .state import Entries, Evaluation, finite_rows
 from .tableau import Tableau, TableauSolver, combine
 

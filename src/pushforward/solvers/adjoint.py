@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 
 from ..nn.checks import check_count
-from .base import Solution, Solver, Task
+from .base import Solver, Task
 from .problems import ODE, StateT
 from .pullback import pullback
+from .solution import Solution
 from .state import Entries, Evaluation, as_entries, like
 from .wrapped import Wrapped, check_solver, refuse_second
 

@@ -1,71 +1,20 @@
-"""The abstract solver and the solution that it returns."""
+"""The abstract solver."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import Any, Generic
 
 import torch
 from torch import Tensor
 
-from ..tensors import every, takes_arrays
+from ..tensors import takes_arrays
 from .one_row import as_one_row, one_row, without_rows
 from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
+from .solution import Solution, Status
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
-
-
-class SolverFailure(RuntimeError):
-    """The solver failed on some rows."""
-
-
-class Status(IntEnum):
-    """The outcome of the integration of one row."""
-
-    OK = 0
-    MAX_STEPS = 1
-    STEP_TOO_SMALL = 2
-    NON_FINITE = 3
-
-
-@dataclass(frozen=True)
-class Solution(Generic[StateT]):
-    """The result of a solver.
-
-    x: final state, shaped like the initial one.  A row on which an adaptive solver failed has its last
-        accepted state.
-    nfe: ``(B,)`` int64, evaluations of the velocity that each row needed.
-    calls: batched evaluations made.
-    status: ``(B,)`` int64, values of :class:`Status`.
-    times: ``(S,)`` the times asked for with ``save_at`` (None without).
-    path: the state at ``times``, stacked in front: ``(S, B, *event)``, or a tuple of such.  NaN if an
-        adaptive solver failed on a row before that time.
-    """
-
-    x: StateT
-    nfe: Tensor
-    calls: int
-    status: Tensor
-    times: Tensor | None = None
-    path: StateT | None = None
-
-    @property
-    def ok(self) -> bool:
-        """Whether no row failed."""
-        return every(self.status == Status.OK)
-
-    def check(self) -> Solution[StateT]:
-        """Return self, or raise SolverFailure that says how many rows failed and why."""
-        if not self.ok:
-            worst = Status(int(self.status.max()))
-            failed = int((self.status != Status.OK).sum())
-            raise SolverFailure(
-                f"the solver failed on {failed} of {self.status.numel()} rows: {worst.name.lower()}; "
-                "loosen the tolerance, allow more steps, or look at the field"
-            )
-        return self
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .base import Solution, Task
+from .base import Task
 from .problems import State, StateT
 from .pullback import pullback
+from .solution import Solution
 from .state import Entries, Evaluation, as_entries, like
 from .wrapped import Wrapped, refuse_second
 

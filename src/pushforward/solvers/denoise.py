@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from .. import random
-from .base import Solution, Task
+from .base import Task
 from .grid import Gridded
 from .problems import Denoise, NoiseSchedule, Problem, StateT
+from .solution import Solution
 from .state import Evaluation, stack_states
 
 

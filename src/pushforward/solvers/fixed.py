@@ -7,9 +7,10 @@ from typing import Any, ClassVar
 
 import torch
 
-from .base import Solution, Task
+from .base import Task
 from .grid import Gridded
 from .problems import StateT
+from .solution import Solution
 from .state import Entries, Evaluation, stack_states
 
 

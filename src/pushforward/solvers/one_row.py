@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from torch import Tensor
 
 from .problems import ODE, State, StateT
-
-if TYPE_CHECKING:
-    from .base import Solution
+from .solution import Solution
 
 
 def each(function: Callable[[Tensor], Tensor], x: StateT) -> StateT:

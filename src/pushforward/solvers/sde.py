@@ -10,9 +10,10 @@ from torch import Tensor
 
 from .. import random
 from ..tensors import every, expand_time
-from .base import Solution, Task
+from .base import Task
 from .grid import Gridded
 from .problems import SDE, Diffusion, Problem, StateT
+from .solution import Solution
 from .state import Evaluation, stack_states
 
 

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from .base import Solution, Solver, Task
+from .base import Solver, Task
 from .problems import ODE, StateT
 from .pullback import inputs_of
+from .solution import Solution
 from .state import Evaluation
 
 

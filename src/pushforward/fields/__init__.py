@@ -41,6 +41,7 @@ from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
 from .path_fields import PathDrift as PathDrift
 from .scaled import Scaled as Scaled
+from .schedule_change import ScheduleChange as ScheduleChange
 
 __all__ = [
     "AnyField",
@@ -71,6 +72,7 @@ __all__ = [
     "PseudoInverse",
     "ReversedTime",
     "Scaled",
+    "ScheduleChange",
     "ScoreFromEta",
     "TwoHeads",
     "as_field",

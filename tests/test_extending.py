@@ -20,6 +20,7 @@ import bijection_cases
 import test_bijection_contract
 import test_coupling_contract
 import test_dataset_contract
+import test_diffusion_contract
 import test_divergence_contract
 import test_flow_contract
 import test_metric_contract
@@ -103,6 +104,12 @@ ADDED: dict[str, tuple[ModuleType, str, str, Callable[[], Any]]] = {
         "CASES",
         "one-element",
         lambda: test_divergence_contract.Case("one-element", test_divergence_contract.element),
+    ),
+    "diffusion": (
+        test_diffusion_contract,
+        "CASES",
+        "early-noise",
+        lambda: ("until=0.4", lambda t: np.sqrt(2 * (1 - t) * np.clip(1 - t / 0.4, 0, None))),
     ),
     "data": (test_dataset_contract, "CASES", "walks", lambda: test_dataset_contract.Case((2,), 400, "side")),
     "recipe": (test_recipe_contract, "CASES", "energy-matching", lambda: ("one-step", {})),

@@ -239,6 +239,44 @@ def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
     fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="--gamma brownian")
 
 
+def test_noise_of_a_sample_is_chosen_or_refused_with_the_reason(tmp_path, capsys):
+    run, out = str(tmp_path / "fm"), str(tmp_path / "x.csv")
+    flow = train(run)
+    for noise in ("0.5", "memoryless,floor=0.01", "proportional"):
+        flags = ["--solver", "stochastic-heun,steps=5", "--diffusion", noise]
+        assert main(["sample", run, "-n", "5", "-o", out, *flags]) == 0
+    assert main(["sample", run, "-n", "5", "-o", out, "--diffusion", "0.5"]) == 0
+    x = torch.randn(4, 2)
+    t = torch.tensor(0.4)
+    assert flow.score(t, x).shape == flow.data(t, x).shape == (4, 2)
+
+    def refused(*flags: str, says: str, run: str = run) -> None:
+        fails(capsys, "sample", run, "-n", "5", "-o", out, *flags, says=says)
+
+    refused(
+        "--diffusion", "-1", says="--diffusion 'constant,g=-1': g: expected a finite number of at least 0"
+    )
+    refused("--diffusion", "sometimes", says="unknown diffusion 'sometimes'")
+    says = "--diffusion: needs a stochastic solver such as euler-maruyama, got heun"
+    refused("--diffusion", "1", "--solver", "heun", says=says)
+    train(tmp_path / "ot", "--method", "ot-cfm")
+    reasons = {
+        "ot": "--coupling ot makes noise depend on the data, so that -noise / sigma is not the score",
+        "reflow": "reflow trains on pairs of its own starts and ends",
+        "moved": "--source 8gaussians is not normal",
+        "sf2m": "it follows a drift",
+        "nsf": "it does not follow a velocity field",
+    }
+    train(tmp_path / "reflow", "--method", "rectified-flow")
+    train(tmp_path / "moved", "--source", "8gaussians")
+    train(tmp_path / "sf2m", "--method", "sf2m", "--solver", "euler-maruyama,steps=5")
+    train(tmp_path / "nsf", "--method", "nsf")
+    for name, says in reasons.items():
+        refused("--diffusion", "0.5", says=says, run=str(tmp_path / name))
+        with pytest.raises(ValueError, match="no score, data prediction or noise"):
+            pushforward.load(tmp_path / name).score(t, x)
+
+
 @pytest.mark.parametrize(
     "flags",
     [

@@ -16,6 +16,7 @@ from .random import seeded
 from .recipes import Run
 from .rows import Rows, join_rows
 from .runs import RunFolder
+from .solvers import SDE
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import ModelSpace
 
@@ -59,8 +60,10 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
         start += size
 
 
-def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None) -> Transformed:
-    """The flow of ``run`` with another guidance or solver.  Raises ValueError if it takes none."""
+def _adjusted(
+    run: Run, guidance: float | None = None, solver: str | None = None, diffusion: str | None = None
+) -> Transformed:
+    """The flow of ``run`` with another guidance, solver or noise.  Raises ValueError if it takes none."""
     flow = run.flow.flow
     changes: dict[str, Any] = {}
     if guidance is not None:
@@ -75,16 +78,29 @@ def _adjusted(run: Run, guidance: float | None = None, solver: str | None = None
                 "--guidance: this run never hid its condition (--drop-condition 0), so it takes none"
             )
         changes["guidance"] = float(guidance)
-    if solver is not None:
-        if flow.equation is None:
-            raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
-        with registry.trusting((*run.trust, *registry.own_classes(solver))):
-            made = registry.create("solver", solver)
-        try:
-            return run.flow.replace(**changes).following(made)
-        except ValueError as error:
-            raise ValueError(f"--solver {solver}: {str(error).removeprefix('solver: ')}") from None
-    return run.flow.replace(**changes)
+    if solver is not None and flow.equation is None:
+        raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
+    adjusted, made = run.flow.replace(**changes), _made(run, "solver", solver)
+    try:
+        if diffusion is None:
+            return adjusted if made is None else adjusted.following(made)
+        if made is not None and made.solves is not SDE:
+            raise ValueError(f"--diffusion: needs a stochastic solver such as euler-maruyama, got {solver}")
+        if registry.is_number(diffusion):
+            diffusion = f"constant,g={diffusion}"
+        return adjusted.stochastic(_made(run, "diffusion", diffusion), made)
+    except ValueError as error:
+        where = f"--solver {solver}" if diffusion is None else f"--diffusion {diffusion}"
+        text = str(error)
+        raise ValueError(
+            text if text.startswith("--") else f"{where}: {text.removeprefix('solver: ')}"
+        ) from None
+
+
+def _made(run: Run, kind: str, text: str | None) -> Any:
+    """The component that a flag names; None where it is not given."""
+    with registry.trusting((*run.trust, *registry.own_classes(text))):
+        return None if text is None else registry.create(kind, text)
 
 
 def draw_pieces(
@@ -94,6 +110,7 @@ def draw_pieces(
     *,
     guidance: float | None = None,
     solver: str | None = None,
+    diffusion: str | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Tensor, Condition | None]]:
     """The draws of :func:`draw` in pieces.  Errors in the arguments are raised before the first piece."""
@@ -107,7 +124,7 @@ def draw_pieces(
         pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
         if pool is None:
             raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-    flow = _adjusted(run, guidance, solver)
+    flow = _adjusted(run, guidance, solver, diffusion)
 
     def given(number: int, start: int, size: int) -> Condition | None:
         if pool is None:
@@ -142,7 +159,8 @@ def draw(run: Run, n: int, conditions: Sequence[str] = (), **options: Any) -> tu
 
     Several ``conditions`` take turns over the rows; the values of several columns are separated by commas.
     Without any, conditions are drawn from those of the training data.  The first rows do not depend on
-    ``n``, bit for bit.  ``options``: ``guidance``, ``solver`` and ``seed`` of :func:`draw_pieces`.
+    ``n``, bit for bit.  ``options``: ``guidance``, ``solver``, ``diffusion`` and ``seed`` of
+    :func:`draw_pieces`.
 
     Raises ValueError for an unknown label, a condition or guidance that the run does not take, and a
     ``guidance`` that is not finite.

@@ -16,11 +16,23 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
+class Leading:
+    """What leads the points of a sample, beside the field."""
+
+    guidance: float | None = None
+    """Weight of classifier-free guidance; default that of the run."""
+    diffusion: str | None = None
+    """Noise g(t) of a stochastic solver: a number, `proportional`, `memoryless`, with options:
+    `constant,g=0.5,taper=2`; default `proportional`."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Sample:
     """Flags of ``sample``."""
 
     opening: Opening
     drawing: Drawing
+    leading: Leading
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
@@ -29,8 +41,6 @@ class Sample:
     """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     condition: tuple[str, ...] = ()
     """Conditions, used in turn: labels or numbers (`setosa,1.5` for two columns); default: as in the data."""
-    guidance: float | None = None
-    """Weight of classifier-free guidance; default that of the run."""
     last_weights: bool = False
     """Use the last weights instead of their average."""
 
@@ -44,14 +54,15 @@ def sample(args: Sample, command: str) -> int:
     from ..inference import draw_pieces
 
     check_output(args.out, SUFFIXES, args.escape)
-    run = args.opening.open(args.drawing.solver, averaged=not args.last_weights)
+    run = args.opening.open(args.drawing.solver, args.leading.diffusion, averaged=not args.last_weights)
     check_form(args.out, run.schema, run.schema.condition is not None, args.n)
     pieces = draw_pieces(
         run,
         args.n,
         args.condition,
-        guidance=args.guidance,
+        guidance=args.leading.guidance,
         solver=args.drawing.solver,
+        diffusion=args.leading.diffusion,
         seed=args.drawing.seed,
     )
     lengths = ((piece, len(piece[0])) for piece in pieces)

@@ -9,12 +9,13 @@ from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
 from .models import BASES, DIVERGENCES, FLOWS, NETWORKS
-from .solvers import SOLVERS
+from .solvers import DIFFUSIONS, SOLVERS
 
 __all__ = [
     "BASES",
     "COUPLINGS",
     "DATASETS",
+    "DIFFUSIONS",
     "DIVERGENCES",
     "Entry",
     "FLOWS",
@@ -45,6 +46,7 @@ KINDS = {
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
+    "diffusion": Kind(DIFFUSIONS, "pushforward.paths:DiffusionCoefficient", "--diffusion"),
     "method": Kind(METHODS, "", "--method", entry=Method),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
     "data": Kind(DATASETS, "", "DATA"),

@@ -1,8 +1,8 @@
-"""Solvers of ordinary and of stochastic differential equations."""
+"""Solvers of ordinary and of stochastic differential equations, and the noise of the latter."""
 
 from .base import table
 
-__all__ = ["SOLVERS"]
+__all__ = ["DIFFUSIONS", "SOLVERS"]
 
 # fmt: off
 SOLVERS = table(
@@ -34,4 +34,14 @@ SOLVERS = table(
      "Lu et al. 2022, arXiv 2211.01095"),
     ("edm", "EDMStochastic", "denoising with noise: Heun's method with churn, two evaluations a step",
      "Karras et al. 2022, arXiv 2206.00364"),
+)
+
+DIFFUSIONS = table(
+    "pushforward.paths",
+    ("proportional", "Proportional", "g^2 = 2 scale s W, falls off with the noise that is left; the default",
+     "Ma et al. 2024, arXiv 2401.08740"),
+    ("constant", "ConstantDiffusion", "one level, that falls off where little noise is left",
+     "Albergo et al. 2023, arXiv 2303.08797"),
+    ("memoryless", "Memoryless", "g^2 = 2 s W / alpha, the reversed diffusion along vp and ve",
+     "Domingo-Enrich et al. 2024, arXiv 2409.08861"),
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
+from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from contract import complete
@@ -18,14 +19,14 @@ from pushforward.random import seeded
 from pushforward.sources import GaussianMixture
 
 Formula = Callable[[np.ndarray], np.ndarray]
-#: Betas of 37 steps, so that no time below lies on a corner between two.
+#: Of 37 steps, so that no time below is one of the chain.
 BETAS = np.linspace(1e-4, 0.02, 37) * 1000 / 37
 
 
 def chain(t: np.ndarray) -> np.ndarray:
-    """log alpha of the chain with these betas, linear between its steps."""
+    """log alpha of the chain with these betas, a monotone cubic between its steps."""
     logs = np.concatenate([[0.0], 0.5 * np.cumsum(np.log(1 - BETAS))])
-    return np.interp((1 - t) * 37, np.arange(38), logs)
+    return PchipInterpolator(np.arange(38), logs)((1 - t) * 37)
 
 
 #: Options, alpha and sigma by NumPy.

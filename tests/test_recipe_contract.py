@@ -22,6 +22,8 @@ from pushforward.recipes.start import build_start
 CASES = {
     "flow-matching": ("rectified-flow", {"distil": True}),
     "bridge-matching": ("sf2m", {}),
+    "scores": ("ddpm", {}),
+    "sliced-scores": ("ssm", {}),
     "maximum-likelihood": ("maf", {}),
 }
 

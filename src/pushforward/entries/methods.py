@@ -9,6 +9,8 @@ _LIPMAN = "Lipman et al. 2023, arXiv 2210.02747"
 _TONG = "Tong et al. 2024, arXiv 2302.00482"
 _BRIDGES = "Tong et al. 2024, arXiv 2307.03672"
 _SONG = f"Song et al. 2021, arXiv 2011.13456, and {_LIPMAN}"
+_DIFFUSION = "Song et al. 2021, arXiv 2011.13456"
+_SLICED = "Song et al. 2019, arXiv 1905.07088"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
 
@@ -18,6 +20,10 @@ RECIPES = {
                            "regression on the velocities of a path", _LIPMAN),
     "bridge-matching": Entry("pushforward.recipes.bridges:Bridges",
                              "regression on velocity and score of Brownian bridges", _BRIDGES),
+    "scores": Entry("pushforward.recipes.scores:Scores",
+                    "denoising score matching along the path of a diffusion", _DIFFUSION),
+    "sliced-scores": Entry("pushforward.recipes.scores:Slices",
+                           "sliced score matching along the path of a diffusion", _SLICED),
     "maximum-likelihood": Entry("pushforward.recipes.likelihood:Likelihood",
                                 "training by the likelihood, for normalizing flows", _DINH),
 }
@@ -43,6 +49,23 @@ METHODS = {
                  {"path": "vp", "prediction": "noise"}),
     "ve": Method("variance exploding diffusion path, noise prediction", _SONG,
                  {"path": "ve,sigma_max=10", "prediction": "noise"}),
+    "ddpm": Method("diffusion in discrete time, linear betas, noise prediction",
+                   "Ho et al. 2020, arXiv 2006.11239",
+                   {"path": "ddpm", "prediction": "noise", "times": "discrete"}, "scores"),
+    "ddpm-cosine": Method("diffusion in discrete time, cosine betas, noise prediction",
+                          "Nichol & Dhariwal 2021, arXiv 2102.09672",
+                          {"path": "ddpm,betas=cosine", "prediction": "noise", "times": "discrete"},
+                          "scores"),
+    "dsm": Method("denoising score matching under the weight of the likelihood, variance preserving",
+                  "Song et al. 2021, arXiv 2101.09258",
+                  {"path": "vp", "prediction": "score", "times": "log-snr"}, "scores"),
+    "sub-vp": Method("sub-variance preserving diffusion, noise prediction", _DIFFUSION,
+                     {"path": "sub-vp", "prediction": "noise"}, "scores"),
+    "edm": Method("variance exploding diffusion with preconditioning, log-normal noise levels",
+                  "Karras et al. 2022, arXiv 2206.00364",
+                  {"path": "edm", "prediction": "v", "times": "edm"}, "scores"),
+    "ssm": Method("sliced score matching, variance preserving", _SLICED,
+                  {"path": "vp", "prediction": "noise"}, "sliced-scores"),
     "rectified-flow": Method("flow matching, then a round of reflow; with --distil a map of one step",
                              _REFLOW, {"reflow": 1}),
     "c2ot": Method("optimal transport that keeps conditions with their rows",

@@ -26,6 +26,7 @@ from .one_step import OneStep as OneStep
 from .residual_flow import residual as residual
 from .saving import load_flow as load_flow
 from .saving import save as save
+from .score_bound import nll_bound as nll_bound
 from .stochastic import DiffusionFlow as DiffusionFlow
 from .transformed import Transformed as Transformed
 from .tuning import Tuned as Tuned
@@ -33,6 +34,7 @@ from .tuning import tune_sampler as tune_sampler
 from .vae import VAE as VAE
 
 __all__ = [
+    "nll_bound",
     "BijectiveFlow",
     "ContinuousFlow",
     "DenoisingFlow",

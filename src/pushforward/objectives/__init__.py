@@ -18,6 +18,7 @@ from .noise_times import Discrete as Discrete
 from .noise_times import LogNormalNoise as LogNormalNoise
 from .noise_times import UniformLogSNR as UniformLogSNR
 from .reverse_kl import ReverseKL as ReverseKL
+from .sliced import SlicedScoreMatching as SlicedScoreMatching
 from .times import Late as Late
 from .times import LogitNormal as LogitNormal
 from .times import Times as Times
@@ -49,6 +50,7 @@ __all__ = [
     "Objective",
     "Power",
     "ReverseKL",
+    "SlicedScoreMatching",
     "Step",
     "Times",
     "UShaped",

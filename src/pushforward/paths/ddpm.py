@@ -24,10 +24,12 @@ class DDPM(Schedule):
     reversed time.  ``betas`` are ``linear``, from 1e-4 to 0.02 for 1,000 steps and in proportion to 1 / steps
     otherwise, or ``cosine``, with alpha^2 in proportion to cos^2((k / steps + 0.008) / 1.008 pi / 2) and
     beta at most 0.999 (Nichol & Dhariwal 2021, arXiv 2102.09672, eq. 17).  Between these times log alpha is
-    linear, so that the flow of a model of discrete time exists.  With more steps the linear betas
-    converge to :class:`VariancePreserving` with its defaults, and the cosine ones to :class:`Cosine`.
+    a monotone cubic (Fritsch & Butland 1984, doi 10.1137/0905021), so that the flow of a model of discrete
+    time exists and its velocity has no jumps.  With more steps the linear betas converge to
+    :class:`VariancePreserving` with its defaults, and the cosine ones to :class:`Cosine`.
 
-    Raises ValueError for other betas, and for fewer steps than keep every beta below 1: 21 if linear.
+    Raises ValueError for other betas, and for fewer steps than keep every beta below 1: 21 if linear, 10 if
+    cosine.
 
     >>> alpha, sigma, *_ = DDPM()(torch.tensor([0.0, 0.999, 1.0], dtype=torch.float64))
     >>> alpha[1].square()
@@ -39,26 +41,32 @@ class DDPM(Schedule):
     def __init__(self, steps: int = 1000, betas: Betas = "linear"):
         if betas not in get_args(Betas):
             raise ValueError(f"betas: expected one of {', '.join(get_args(Betas))}, got {betas!r}")
-        least = 1 + int(LAST * OF) if betas == "linear" else 1
+        least = 1 + int(LAST * OF) if betas == "linear" else 10
         if steps < least:
             raise ValueError(f"steps: expected at least {least} for {betas} betas, got {steps}")
         self.steps, self.betas = steps, betas
         logs = 0.5 * torch.log1p(-(_linear(steps) if betas == "linear" else _cosine(steps)))
-        #: log alpha at k = 0, ..., steps
-        self._logs = torch.cat([logs.new_zeros(1), logs.cumsum(0)])
+        ends = (1.5 * logs[:1] - 0.5 * logs[1:2], 1.5 * logs[-1:] - 0.5 * logs[-2:-1])
+        slopes = 2 * logs[1:] * logs[:-1] / (logs[1:] + logs[:-1])
+        #: log alpha at k = 0, ..., steps, and its slope in k
+        self._logs = torch.stack(
+            [torch.cat([logs.new_zeros(1), logs.cumsum(0)]), torch.cat([ends[0], slopes, ends[1]])]
+        )
         self._ready: dict[tuple[torch.dtype, torch.device], Tensor] = {}
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         place = (t.dtype, t.device)
         if place not in self._ready:  # moved once: a copy at every call would stall an accelerator
             self._ready[place] = self._logs.to(t)
-        logs = self._ready[place]
+        table = self._ready[place]
         k = (1 - t) * self.steps
         below = k.detach().floor().clamp(0, self.steps - 1)
-        start, stop = logs[below.long()], logs[below.long() + 1]
-        log_alpha = torch.lerp(start, stop, k - below)
+        (start, slope), (stop, last) = table[:, below.long()], table[:, below.long() + 1]
+        w, rise = k - below, stop - start
+        square, cube = 3 * rise - 2 * slope - last, slope + last - 2 * rise
+        log_alpha = start + w * (slope + w * (square + w * cube))
         alpha, sigma = log_alpha.exp(), torch.expm1(2 * log_alpha).abs().sqrt()
-        d_alpha = alpha * (start - stop) * self.steps
+        d_alpha = -self.steps * alpha * (slope + w * (2 * square + 3 * w * cube))
         return alpha, sigma, d_alpha, -alpha * d_alpha / sigma
 
 

@@ -69,6 +69,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/flow_speed.py sampling
 	@$(BIN)/python benchmarks/flow_speed.py images
 	@$(BIN)/python benchmarks/flow_speed.py page
+	@$(BIN)/python benchmarks/likelihood_speed.py run
+	@$(BIN)/python benchmarks/likelihood_speed.py page
 	@$(BIN)/python benchmarks/anomaly.py moons
 	@$(BIN)/python benchmarks/anomaly.py tables
 	@$(BIN)/python benchmarks/anomaly.py page

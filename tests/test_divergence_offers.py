@@ -27,7 +27,7 @@ from pushforward.fields.base import Unconditional
 from pushforward.fields.offers import linear
 from pushforward.flows import ContinuousFlow, divergence
 from pushforward.flows.divergence import field_divergence
-from pushforward.nn import MLP, Network
+from pushforward.nn import MLP, Network, ResidualMLP
 from pushforward.nn.base import ACTIVATIONS
 from pushforward.paths import Interpolant
 from pushforward.solvers import Midpoint
@@ -43,8 +43,13 @@ OFFER = {
     "mlp-2": lambda event, condition: MLP(event, condition, width=9, depth=2),
     "mlp-3": lambda event, condition: MLP(event, condition, width=9, depth=3),
     "mlp-4": lambda event, condition: MLP(event, condition, width=9, depth=4, activation="gelu"),
+    "resmlp-features": lambda event, condition: ResidualMLP(
+        event, condition, width=9, depth=2, frequencies=2
+    ),
+    "resmlp-plain": lambda event, condition: ResidualMLP(event, condition, width=9, depth=2, frequencies=0),
+    "resmlp-dropout": lambda event, condition: ResidualMLP(event, condition, 9, 1, dropout=0.3).eval(),
 }
-GENERAL = {"resmlp", "unet"}
+GENERAL = {"unet"}
 #: few elements, for which tangents are pushed; more than the width, for which units are; no dimension at all
 EVENTS = [(), (1,), (3,), (30,), (2, 3, 2)]
 #: a mapping, whose embeddings are summed
@@ -250,6 +255,19 @@ def test_a_changed_network_takes_the_general_way(change):
     value, div = field_divergence(net, t, x)
     torch.testing.assert_close(value, net(t, x))
     torch.testing.assert_close(div, diagonal(net, t, x).sum(1), rtol=1e-10, atol=1e-10)
+
+
+def test_a_changed_residual_network_takes_the_general_way():
+    t, x = rows((3,))
+    assert offered(build("resmlp-dropout").train(), t, x) is None
+    for part in ("enter", "features", "leave", "blocks.1.0", "blocks.1.1", "blocks.0.2"):
+        net = build("resmlp-features")
+        net.get_submodule(part).register_forward_hook(twice)
+        assert offered(net, t, x) is None
+        torch.testing.assert_close(field_divergence(net, t, x)[1], diagonal(net, t, x).sum(1))
+    net = build("resmlp-features")
+    net.get_submodule("embed_time").register_forward_hook(twice)  # the time has no part in the derivative
+    torch.testing.assert_close(known(offered(net, t, x))[1], diagonal(net, t, x).sum(1))
 
 
 def test_a_parametrised_weight_keeps_the_offer():

@@ -13,6 +13,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from ..fields import Field, offered
 from ..tensors import Condition, differentiable, event_size, flatten_event, sum_event
 
+#: Numbers of all tangents that are pulled back at once on a CPU: a network's hidden layers are some times
+#: larger, and in its cache products are up to a third quicker.
+CACHED = 2**15
+
 
 @contextmanager
 def _plain_attention() -> Iterator[None]:
@@ -77,8 +81,9 @@ def divergence(
     """Value and divergence of a map ``(B, *event) -> (B, *event)`` that treats rows independently.
 
     sum_i df_i/dx_i from one evaluation and one vector-Jacobian product per element of an event, batched over
-    elements (in groups of ``chunk``) and rows; one after the other if ``torch.func`` cannot transform a layer
-    of the map.  The result is differentiable; works under ``no_grad`` and ``inference_mode``.  Returns
+    rows and elements; one after the other if ``torch.func`` cannot transform a layer of the map.  Elements
+    are taken in groups of ``chunk``; without one, all, or on a CPU and without gradients as many as the cache
+    holds.  The result is differentiable; works under ``no_grad`` and ``inference_mode``.  Returns
     ``(f(x), div)`` with div of shape ``(B,)``.
 
     >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
@@ -99,6 +104,8 @@ def _batched(function: Callable[[Tensor], Tensor], x: Tensor, chunk: int | None)
     d = event_size(x.shape[1:])
     basis = torch.eye(d, dtype=x.dtype, device=x.device).reshape(d, 1, *x.shape[1:])
     value, pull = _value_and_pull(function, x)
+    if chunk is None and x.device.type == "cpu" and not torch.is_grad_enabled() and x.numel():
+        chunk = max(4, CACHED // x.numel())
 
     def along(direction: Tensor) -> Tensor:
         slope = pull(direction.expand_as(value))

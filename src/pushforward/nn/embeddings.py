@@ -71,6 +71,23 @@ class FourierFeatures(nn.Module):
         angle = (x[:, :, None] * self.octaves).flatten(1)
         return torch.cat([x, angle.sin(), angle.cos()], -1)
 
+    def slopes(self, x: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The derivatives of ``weight`` @ features along each element, as factors and columns.
+
+        x: ``(B, d)``.  weight: ``(N, size)``.  Returns factors ``(B, d, 1 + 2 K)`` and columns
+        ``(d, 1 + 2 K, N)``, whose product over the middle is the derivative ``(B, N)`` along element i.
+
+        >>> factors, columns = FourierFeatures(2, 3).slopes(torch.zeros(5, 2), torch.zeros(4, 14))
+        >>> factors.shape, columns.shape
+        (torch.Size([5, 2, 7]), torch.Size([2, 7, 4]))
+        """
+        (rows, d), count, n = x.shape, self.octaves.shape[0], len(weight)
+        angle = x[:, :, None] * self.octaves
+        along = [x.new_ones(rows, d, 1), self.octaves * angle.cos(), -self.octaves * angle.sin()]
+        plain, sines, cosines = weight.t().split([d, d * count, d * count])
+        parts = [plain.reshape(d, 1, n), sines.reshape(d, count, n), cosines.reshape(d, count, n)]
+        return torch.cat(along, -1), torch.cat(parts, 1)
+
 
 class ConditionEmbedding(nn.Module):
     """Embed a condition, ``(B, width)``; an absent one becomes a learnt vector.

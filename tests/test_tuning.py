@@ -61,7 +61,7 @@ def test_a_fitted_sampler_is_several_times_as_near_as_any_known(seed: int) -> No
     tuned = tune_sampler(FLOW, 6, generator=seeded(seed, "tune"))
     fresh = torch.randn(4000, 2, generator=seeded(seed, "fresh"), dtype=torch.float64)
     exact = FLOW.push(fresh)
-    near, calls = ends(tuned.solver, fresh)  # type: ignore[arg-type]
+    near, calls = ends(tuned.solver, fresh)
     error = float((near - exact).square().mean().sqrt())
     best = min(float((ends(s, fresh)[0] - exact).square().mean().sqrt()) for s in known_solvers(6).values())
     # seen 0.12 and 0.13 on seeds 1 and 2

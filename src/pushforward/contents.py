@@ -15,11 +15,13 @@ __all__ = [
     "Best",
     "Chosen",
     "Data",
+    "FewSteps",
     "Learnt",
     "Line",
     "Number",
     "Numbers",
     "Row",
+    "Samplers",
     "State",
     "Summary",
 ]
@@ -176,6 +178,25 @@ class Chosen(TypedDict):
     steps: Count
     learnt: Learnt | None
     curve: list[Row]
+
+
+class FewSteps(TypedDict):
+    """A solver for a number of evaluations: its name and its options."""
+
+    solver: str
+    steps: Count
+    grid: str | list[float]
+    start: NotRequired[list[float]]
+    weights: NotRequired[list[float]]
+    error: AnyNumber
+
+
+class Samplers(TypedDict):
+    """``sampler.json``: samplers by their evaluations, and the weights and the guidance that they are of."""
+
+    weights: str
+    guidance: float
+    samplers: dict[str, FewSteps]
 
 
 class Best(TypedDict):

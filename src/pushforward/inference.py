@@ -16,7 +16,7 @@ from .random import seeded
 from .recipes import Run
 from .rows import Rows, join_rows
 from .runs import RunFolder
-from .solvers import SDE
+from .solvers import SDE, Solver
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import ModelSpace
 
@@ -61,7 +61,10 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
 
 
 def _adjusted(
-    run: Run, guidance: float | None = None, solver: str | None = None, diffusion: str | None = None
+    run: Run,
+    guidance: float | None = None,
+    solver: str | Solver | None = None,
+    diffusion: str | None = None,
 ) -> Transformed:
     """The flow of ``run`` with another guidance, solver or noise.  Raises ValueError if it takes none."""
     flow = run.flow.flow
@@ -97,10 +100,12 @@ def _adjusted(
         ) from None
 
 
-def _made(run: Run, kind: str, text: str | None) -> Any:
-    """The component that a flag names; None where it is not given."""
+def _made(run: Run, kind: str, text: str | Solver | None) -> Any:
+    """The component that a flag names, or that is given as it is; None where it is not given."""
+    if not isinstance(text, str):
+        return text
     with registry.trusting((*run.trust, *registry.own_classes(text))):
-        return None if text is None else registry.create(kind, text)
+        return registry.create(kind, text)
 
 
 def draw_pieces(
@@ -109,7 +114,7 @@ def draw_pieces(
     conditions: Sequence[str] = (),
     *,
     guidance: float | None = None,
-    solver: str | None = None,
+    solver: str | Solver | None = None,
     diffusion: str | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Tensor, Condition | None]]:

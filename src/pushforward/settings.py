@@ -114,6 +114,8 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "validate_every": Whole(1, 10**9),
     "log_every": Whole(1, 10**9),
     "checkpoint_every": Whole(1, 10**9),
+    # use
+    "nfe": Whole(1, 1000),
     # where it runs
     "devices": Whole(1, 4096),
     "nodes": Whole(1, 4096),

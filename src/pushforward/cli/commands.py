@@ -9,7 +9,7 @@ from typing import Any
 
 from .look import compare, datasets, info, methods, report
 from .train import train
-from .use import push, sample, score
+from .use import push, sample, score, tune
 
 __all__ = ["COMMANDS", "flags_of", "summary_of"]
 
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[[Any, str], int]] = {
     "train": train,
     "sample": sample,
     "push": push,
+    "tune": tune,
     "score": score,
     "report": report,
     "info": info,

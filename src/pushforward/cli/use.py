@@ -24,6 +24,8 @@ class Leading:
     diffusion: str | None = None
     """Noise g(t) of a stochastic solver: a number, `proportional`, `memoryless`, with options:
     `constant,g=0.5,taper=2`; default `proportional`."""
+    nfe: int | None = None
+    """Sample with the solver that `pushforward tune` has found for so many evaluations of the network."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,16 +54,21 @@ def sample(args: Sample, command: str) -> int:
 
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import draw_pieces
+    from ..recipes.samplers import tuned
 
+    nfe, solver = args.leading.nfe, args.drawing.solver
+    if nfe is not None and (solver or args.leading.diffusion):
+        raise ValueError(f"--nfe {nfe}: has a solver of its own; leave out --solver and --diffusion")
     check_output(args.out, SUFFIXES, args.escape)
     run = args.opening.open(args.drawing.solver, args.leading.diffusion, averaged=not args.last_weights)
+    chosen = solver if nfe is None else tuned(run, nfe, args.leading.guidance)
     check_form(args.out, run.schema, run.schema.condition is not None, args.n)
     pieces = draw_pieces(
         run,
         args.n,
         args.condition,
         guidance=args.leading.guidance,
-        solver=args.drawing.solver,
+        solver=chosen,
         diffusion=args.leading.diffusion,
         seed=args.drawing.seed,
     )
@@ -81,6 +88,30 @@ def _watched(title: str, pieces: Iterable[tuple[T, int]], total: int | None = No
             rows += count
             report(rows)
             yield piece
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tune:
+    """Flags of ``tune``."""
+
+    opening: Opening
+    nfe: int = 6
+    """Evaluations of the network that a draw may take."""
+    seed: int = 0
+    """Seed of the draws that the sampler is fitted to."""
+
+
+def tune(args: Tune, command: str) -> int:
+    """Find the best sampler of few evaluations, for sample --nfe: pushforward tune RUN --nfe 6"""
+    from ..recipes.samplers import tune
+
+    run = args.opening.open()
+    found = tune(run, args.nfe, args.seed)
+    text, least = min(found.tried.items(), key=lambda item: item[1])
+    told = f"the best known solver, {text}, has {least:.2g}"
+    say(f"error {found.error:.2g} with {found.nfe} evaluations; {told}")
+    print(run.path / "sampler.json")
+    return 0
 
 
 @dataclass(frozen=True, kw_only=True)

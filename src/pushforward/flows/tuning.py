@@ -57,13 +57,13 @@ STARTS, ROUND = 3, 20
 class Tuned:
     """A solver for a number of evaluations.
 
-    solver: what a flow follows, ``flow.replace(solver=...)``.  nfe: how often it evaluates the field.
+    solver: what a flow follows, ``flow.replace(solver=...)``.  nfe: how often it may evaluate the field.
     error: root mean square distance, per element, of its ends to those of an accurate solver, on draws of the
         source that it was not fitted to.
     tried: the same of every known solver that was tried, by its text.
     """
 
-    solver: Solver
+    solver: Gridded
     nfe: int
     error: float
     tried: dict[str, float] = field(repr=False)
@@ -186,8 +186,9 @@ def tune_sampler(
         errors = {text: fit.error(solver, schedule) for text, solver in known.items()}
     order = sorted(known, key=lambda text: errors[text])
     found = [known[text] for text in order[:STARTS]]
-    starts = (as_fitted(known[text], core.interval, schedule) for text in order)
-    for start in [s for s in starts if s is not None][: STARTS if iterations else 0]:
+    written = (as_fitted(known[text], core.interval, schedule) for text in order)
+    starts = [start for start in written if start is not None and start.steps == budget]
+    for start in starts[: STARTS if iterations else 0]:
         found.append(fitted(start, fit, held, iterations))
     with torch.no_grad():
         best = min(found, key=lambda solver: held.error(solver, schedule))

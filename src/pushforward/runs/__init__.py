@@ -4,7 +4,8 @@
 ``source.safetensors`` (arrays of the source), ``choice.json`` and ``choice.safetensors`` (what
 cross-validation chose), ``coupling.safetensors`` (what a coupling was fitted to), ``stages/`` (what earlier
 stages of a run of several leave), ``metrics.jsonl``, ``model.safetensors`` and ``ema.safetensors``,
-``state.safetensors`` (for resuming), ``run.json`` (how it ended), ``run.lock`` (who trains it),
+``state.safetensors`` (for resuming), ``run.json`` (how it ended), ``sampler.json`` (samplers of few
+evaluations), ``run.lock`` (who trains it),
 ``report.html``, ``report.json``, ``figures/``.
 """
 

@@ -22,6 +22,7 @@ CONTENTS = (
     "coupling.safetensors",
     "choice.json",
     "choice.safetensors",
+    "sampler.json",
     "stages",
     "metrics.jsonl",
     "model.safetensors",

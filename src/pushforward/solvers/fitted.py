@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -58,6 +59,10 @@ class Fitted(FixedStep):
                 raise ValueError(
                     f"{name}: expected {count} numbers for {self.steps} steps, got {len(values)}"
                 )
+
+    @property
+    def options(self) -> dict[str, Any]:
+        return {**super().options, "start": self.start, "weights": self.weights}
 
     def step(
         self, velocity: Evaluation, t: float, t_next: float, x: Entries, slope: Entries, memory: Memory | None

@@ -40,6 +40,11 @@ class Gridded(Solver):
             raise ValueError(f"grid: expected increasing fractions from 0 to 1, got {self.grid}")
         self.steps = check_count("steps of the grid", len(self.grid) - 1, self.least)
 
+    @property
+    def options(self) -> dict[str, Any]:
+        """The arguments of the constructor that make this solver, as plain data."""
+        return {"steps": self.steps, "grid": self.name or self.grid}
+
     def nodes(self, t0: float, t1: float) -> list[float]:
         """The times of the grid from ``t0`` to ``t1``, one alone where these are equal."""
         return [t0 + (t1 - t0) * g for g in self.grid[:-1]] + [t1] if t0 != t1 else [t0]

@@ -1,0 +1,105 @@
+"""Samplers of few evaluations that belong to a run, in its ``sampler.json``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .. import registry
+from ..contents import FewSteps, Samplers
+from ..entries import SOLVERS
+from ..files import check_sum, checksum, summed, write_json
+from ..flows import Tuned, tune_sampler
+from ..random import seeded
+from ..runs import RunFolder
+from ..solvers import Gridded, Solver
+from ..tensors import condition_to, event_size
+
+if TYPE_CHECKING:
+    from .open import Run
+
+__all__ = ["tune", "tuned"]
+
+#: The file in the run folder.
+FILE = "sampler.json"
+#: Numbers of an event up to which it is small, and pairs and iterations of the fit for small and large ones.
+SMALL, FEW, MANY = 16, (512, 100), (128, 40)
+
+
+def tune(run: Run, nfe: int, seed: int = 0) -> Tuned:
+    """Find the sampler of ``run`` for ``nfe`` evaluations, and write it into the run folder beside others.
+
+    See :func:`~pushforward.flows.tune_sampler`.  Raises ValueError as that does, and for a run whose
+    ``sampler.json`` is damaged; where that is of other weights it is begun anew.
+    """
+    condition = None
+    if run.schema.condition is not None:
+        condition = condition_to(RunFolder(run.path).conditions(), run.device)
+    pairs, iterations = FEW if event_size(run.flow.core.event_shape) <= SMALL else MANY
+    found = tune_sampler(
+        run.flow,
+        nfe,
+        condition,
+        pairs=pairs,
+        iterations=iterations,
+        generator=seeded(seed, "tune", device=run.device),
+    )
+    known, identity = _read(run), _identity(run)
+    kept = known["samplers"] if known is not None and _fits(known, identity) else {}
+    samplers = {**kept, str(nfe): {**_options(found.solver), "error": found.error}}
+    write_json(run.path / FILE, summed({**identity, "samplers": samplers}))
+    return found
+
+
+def tuned(run: Run, nfe: int, guidance: float | None = None) -> Solver:
+    """The sampler for ``nfe`` evaluations that :func:`tune` has written.
+
+    Raises ValueError where there is none, or it is of other weights or another ``guidance``.
+    """
+    again = f"run pushforward tune {run.path} --nfe {nfe}"
+    known = _read(run)
+    if known is None or str(nfe) not in known["samplers"]:
+        raise ValueError(f"--nfe {nfe}: {run.path} has no sampler of {nfe} evaluations; {again}")
+    if not _fits(known, _identity(run)):
+        raise ValueError(f"--nfe {nfe}: the sampler was fitted to other weights of {run.path}; {again}")
+    if guidance is not None and guidance != known["guidance"]:
+        fitted = f"the sampler was fitted to --guidance {known['guidance']:g}"
+        raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {guidance:g}")
+    return _made(known["samplers"][str(nfe)], nfe, f"{run.path / FILE}: samplers: {nfe}")
+
+
+def _made(entry: FewSteps, nfe: int, where: str) -> Solver:
+    """The solver of an entry.  Raises ValueError, which says ``where``, for what makes none."""
+    if entry["solver"] not in SOLVERS:  # a file never names classes of others
+        got = registry.quoted(entry["solver"])
+        raise ValueError(f"{where}: solver: expected the name of a solver of the library, got {got}")
+    if entry["steps"] > nfe:
+        raise ValueError(f"{where}: steps: expected at most {nfe}, got {entry['steps']}")
+    options = {name: value for name, value in entry.items() if name not in ("solver", "error")}
+    try:
+        return registry.found("solver", entry["solver"])(**options)
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _read(run: Run) -> Samplers | None:
+    if not (run.path / FILE).exists():
+        return None
+    known = RunFolder(run.path).read(FILE, Samplers)
+    check_sum(known, str(run.path / FILE))
+    return known
+
+
+def _identity(run: Run) -> dict[str, Any]:
+    """The weights and the guidance that a sampler is of."""
+    weights = {name: value.detach().cpu() for name, value in run.flow.core.state_dict().items()}
+    return {"weights": checksum(weights, {}), "guidance": float(run.config.model.guidance)}
+
+
+def _fits(known: Samplers, identity: dict[str, Any]) -> bool:
+    return known["weights"] == identity["weights"] and known["guidance"] == identity["guidance"]
+
+
+def _options(solver: Gridded) -> dict[str, Any]:
+    """What makes ``solver``: its name, and the options of its constructor."""
+    name = next(name for name in SOLVERS if registry.found("solver", name) is type(solver))
+    return {"solver": name, **solver.options}

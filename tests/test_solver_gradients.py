@@ -14,7 +14,20 @@ from effort import among
 from narrowing import known
 from pushforward import MLP, ContinuousFlow, Normal
 from pushforward.random import seeded
-from pushforward.solvers import AB2, ODE, RK4, Adjoint, Checkpointed, Dopri5, Heun, Midpoint, Solver, Tsit5
+from pushforward.solvers import (
+    AB2,
+    ODE,
+    RK4,
+    SDE,
+    Adjoint,
+    Checkpointed,
+    Dopri5,
+    EulerMaruyama,
+    Heun,
+    Midpoint,
+    Solver,
+    Tsit5,
+)
 
 D = torch.float64
 METHODS = {
@@ -267,3 +280,55 @@ def test_a_system_without_rows(solver) -> None:
     matrix, area = solver.solve(ODE(lambda t, s: (s[0].T, s[0].sum()), batched=False), pair, 0.0, 1.0).x
     assert (matrix - torch.eye(2, dtype=D) * torch.e).abs().max() < 1e-6
     assert float(area) == pytest.approx(2 * (torch.e - 1), abs=1e-6)
+
+
+TIMED: list[Solver] = [
+    Dopri5(1e-9, 1e-9),
+    RK4(steps=60),
+    Adjoint(Dopri5(1e-9, 1e-9)),
+    Checkpointed(RK4(steps=60)),
+]
+
+
+@pytest.mark.parametrize("solver", TIMED, ids=str)
+@pytest.mark.parametrize("ends", [(0.2, 1.1), (1.1, 0.2)], ids=["forwards", "backwards"])
+def test_gradients_by_times(solver, ends) -> None:
+    """As torchdiffeq has them, which differentiates by the times too, and those of a closed form."""
+    t0, t1 = (torch.tensor(t, dtype=D, requires_grad=True) for t in ends)
+    middle = torch.tensor([0.5, 0.9] if ends[1] > ends[0] else [0.9, 0.5], dtype=D, requires_grad=True)
+    x = torch.tensor([[0.3, -0.7], [1.2, 0.4]], dtype=D)
+
+    def velocity(t: Tensor, x: Tensor) -> Tensor:
+        return (x + t.reshape(-1, 1)).sin()
+
+    found = solver.solve(velocity, x, t0, t1, save_at=middle)
+    by = torch.autograd.grad(found.x.square().sum() + known(found.path).exp().sum(), (t0, t1, middle))
+    nodes = torch.cat([t0[None], middle, t1[None]])
+    peer = odeint(velocity, x, nodes, rtol=1e-11, atol=1e-11)
+    assert isinstance(peer, Tensor)
+    truth = torch.autograd.grad(peer[-1].square().sum() + peer[1:-1].exp().sum(), (t0, t1, middle))
+    for mine, theirs in zip(by, truth, strict=True):
+        assert (mine - theirs).abs().max() < 1e-5
+    # x' = x^2 has x(t1) = 1 / (1/x0 - t1 + t0), and with rows, tuples and no rows the same
+    for batched in (True, False):
+        start = (torch.full((3,), 0.5, dtype=D), torch.zeros(3, 1, dtype=D))
+        quadratic = ODE(lambda t, s: (s[0] ** 2, 0 * s[1] + 1), batched=batched)
+        first, second = solver.solve(quadratic, start, t0, t1).x
+        ended = 1 / (2 - ends[1] + ends[0])
+        for time, sign in ((t0, -1.0), (t1, 1.0)):
+            by_first, by_second = (
+                torch.autograd.grad(v.sum(), time, retain_graph=True)[0] for v in (first, second)
+            )
+            assert float(by_first) == pytest.approx(3 * sign * ended**2, abs=1e-5)
+            assert float(by_second) == pytest.approx(3 * sign, abs=1e-9)
+
+
+def test_times_that_are_no_numbers_are_refused() -> None:
+    x, t = torch.ones(2, 1), torch.tensor(1.0, requires_grad=True)
+    assert torch.equal(
+        RK4(steps=3).solve(lambda t, x: -x, x, 0.0, t).x, RK4(steps=3).solve(lambda t, x: -x, x, 0.0, 1.0).x
+    )
+    with pytest.raises(ValueError, match=r"t1: expected a number, got shape \(2,\)"):
+        RK4().solve(lambda t, x: -x, x, 0.0, torch.ones(2))
+    with pytest.raises(ValueError, match="only an ODE has gradients by its times, got SDE"):
+        EulerMaruyama().solve(SDE(lambda t, x: -x), x, 0.0, t)

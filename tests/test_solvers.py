@@ -211,7 +211,7 @@ def test_equal_ends(cls: Any):
     def field(t, x):
         raise AssertionError("no evaluation is needed")
 
-    x = torch.ones(3, 2)
+    x = torch.ones(3, 2, dtype=torch.float64)
     solution = solver_for(cls).solve(field, x, 0.5, 0.5, save_at=[0.5, 0.5])
     assert torch.equal(solution.x, x) and torch.equal(known(solution.path), x.expand(2, 3, 2))
     assert solution.nfe.tolist() == [0, 0, 0] and solution.calls == 0 and solution.ok

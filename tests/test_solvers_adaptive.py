@@ -12,6 +12,7 @@ from scipy.integrate import solve_ivp
 from torchdiffeq import odeint
 
 from narrowing import known
+from pushforward.registry import create
 from pushforward.solvers import ODE, Dopri5, Status, Tsit5
 from pushforward.solvers import adaptive as adaptive_module
 from solver_cases import (
@@ -365,3 +366,119 @@ def test_tsit5_is_the_more_accurate_pair():
         one = cls(1e3, 1e3, first_step=1.0).solve(curl, CURL_START, 0.0, 0.2).x
         errors[cls] = (one - curl_truth(0.2)).abs().max()
     assert errors[Tsit5] < errors[Dopri5]
+
+
+# ---------------------------------------------------------------------------- limits, jumps, norms
+
+
+def sawtooth(t, x):
+    """Slope 1 before 0.3, -2 before 0.75, then 5: three values that no polynomial joins."""
+    t = t.reshape(-1, 1)
+    return torch.where(t < 0.3, 1.0, torch.where(t <= 0.75, -2.0, 5.0)) + 0 * x
+
+
+@adaptive
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("forwards", [True, False])
+def test_steps_end_at_jumps(cls, dtype, forwards):
+    """Between jumps the slope is constant, so that a piece is one step or two, and exact on both sides."""
+    seen = []
+    ends, sign = ((0.0, 1.0), 1.0) if forwards else ((1.0, 0.0), -1.0)
+
+    def velocity(t, x):
+        seen.append(t[0].item())
+        return sawtooth(t, x)
+
+    x = torch.zeros(2, 1, dtype=dtype)
+    save_at = [0.15, 0.3, 0.5, 0.75, 0.9][:: int(sign)]
+    plain = cls(rtol=1e-6, atol=1e-6).solve(sawtooth, x, *ends)
+    found = cls(rtol=1e-6, atol=1e-6, jumps=[0.75, 0.3, 7.0]).solve(velocity, x, *ends, save_at=save_at)
+    exact = [0.15, 0.3, -0.1, -0.6, 0.15][:: int(sign)]
+    total = 0.65 if forwards else 0.0
+    rounding = 100 * torch.finfo(dtype).eps
+    shift = 0.0 if forwards else -0.65
+    assert found.ok and float((found.x - total - shift).abs().max()) < rounding
+    for at, value in zip(known(found.path)[:, 0, 0].tolist(), exact, strict=True):
+        assert at == pytest.approx(value + shift, abs=rounding)
+    assert found.calls < 0.5 * plain.calls and found.nfe.tolist() == [found.calls] * 2
+    # never on the wrong side: at the jump itself the velocity is not asked for
+    nearest = torch.tensor([0.3, 0.75], dtype=dtype).tolist()
+    assert not set(nearest) & set(seen) and all(min(abs(t - j) for t in seen) < 2e-7 for j in nearest)
+
+
+@adaptive
+def test_a_row_that_failed_before_a_jump_stays_failed(cls):
+    """x' = x^2 from 2 ends at t = 1/2; the other row goes on."""
+    x = tensor([2.0], [0.1])
+    found = cls(jumps=[0.7], max_steps=200).solve(lambda t, x: x**2, x, 0.0, 1.0, save_at=[0.7, 0.9])
+    assert found.status.tolist()[1] == Status.OK and found.status[0] != Status.OK
+    assert float(found.x[1]) == pytest.approx(1 / 9, abs=1e-4)
+    path = known(found.path)[:, :, 0]
+    assert path[:, 0].isnan().all() and path[1, 1].item() == pytest.approx(1 / 9.1, abs=1e-4)
+
+
+@adaptive
+def test_limits_of_the_step(cls):
+    times = []
+
+    def recorded(t, x):
+        times.append(t[0].item())
+        return -x
+
+    def stations(**options):
+        times.clear()
+        x = cls(**options).solve(recorded, tensor([1.0]), 0.0, 1.0).check().x
+        return x, np.unique(times)
+
+    _, free = stations(rtol=1e-3, atol=1e-3)
+    x, bound = stations(rtol=1e-3, atol=1e-3, max_step=0.05)
+    # nodes are at most 0.05 apart, up to the hundredth of a step that the last one takes along
+    assert len(bound) > 3 * len(free) and np.diff(bound).max() <= 0.05 * 1.02
+    assert x.item() == pytest.approx(math.exp(-1), abs=1e-9)
+    tight = cls(rtol=1e-12, atol=1e-12).solve(recorded, tensor([1.0]), 0.0, 1.0)
+    forced = cls(rtol=1e-12, atol=1e-12, min_step=0.125).solve(recorded, tensor([1.0]), 0.0, 1.0).check()
+    # eight steps, whatever their errors, in which the velocity is evaluated six times
+    assert forced.calls == 2 + 8 * cls.evaluations < tight.calls
+    assert 1e-12 < abs(forced.x.item() - math.exp(-1)) < 1e-5
+
+
+@adaptive
+def test_an_infinite_velocity_ends_steps_of_a_least_length(cls):
+    found = cls(min_step=0.01, max_steps=500).solve(
+        lambda t, x: 1 / (0.5 - t.reshape(-1, 1)).clamp(min=0), tensor([0.0]), 0.0, 1.0
+    )
+    assert found.status.item() == Status.NON_FINITE
+
+
+@adaptive
+def test_an_error_norm_of_ones_own(cls):
+    """The largest error is above the mean, so that the steps are shorter; one may look at a part alone."""
+    start = torch.cat([CURL_START, CURL_START * 0.01], 1)
+
+    def field(t, x):
+        return torch.cat([curl(t, x[:, :2]), 0 * x[:, 2:]], 1)
+
+    mean = cls(1e-7, 1e-7).solve(field, start, 0.0, 2.0)
+    largest = cls(1e-7, 1e-7, norm=lambda e: e.abs().amax(1)).solve(field, start, 0.0, 2.0)
+    assert (largest.nfe > mean.nfe).all() and (largest.x - mean.x).abs().max() < 1e-5
+    alike = cls(1e-7, 1e-7, norm=lambda e: e[:, :2].square().mean(1).sqrt()).solve(field, start, 0.0, 2.0)
+    assert torch.equal(alike.nfe, cls(1e-7, 1e-7).solve(curl, CURL_START, 0.0, 2.0).nfe)
+
+
+def test_options_that_cannot_be_met_are_refused():
+    x = torch.ones(1, 1)
+    with pytest.raises(
+        ValueError, match=r"rtol: expected 0 or at least 6e-08, the rounding of torch.float32"
+    ):
+        Dopri5(rtol=1e-9).solve(lambda t, x: -x, x, 0.0, 1.0)
+    assert Dopri5(rtol=1e-9).solve(lambda t, x: -x, x.double(), 0.0, 1.0).ok
+    assert Dopri5(rtol=0.0).solve(lambda t, x: -x, x, 0.0, 1.0).ok
+    for name in ("min_step", "max_step"):
+        with pytest.raises(ValueError, match=f"{name}: expected a positive length, got -1"):
+            Tsit5(**{name: -1.0})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"min_step: expected at most max_step=0\.1, got 0\.2"):
+        Dopri5(min_step=0.2, max_step=0.1)
+    with pytest.raises(ValueError, match="jumps: expected finite times"):
+        Dopri5(jumps=[0.1, math.inf])
+    built = create("solver", "dopri5,rtol=1e-6,max_step=0.1,jumps=[0.2,0.4]")
+    assert (built.max_step, built.jumps) == (0.1, [0.2, 0.4])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -10,9 +12,11 @@ from torch import Tensor
 from ..nn.checks import check_count
 from ..tensors import is_vmapped
 from .base import Task
-from .problems import State, StateT, Velocity
+from .dense import Dense
+from .problems import StateT
+from .rows import Rows
 from .solution import Solution, Status
-from .state import Entries, Evaluation, finite_rows
+from .state import finite_rows
 from .tableau import Tableau, TableauSolver, combine
 
 #: Step-size control (Gustafsson 1991, doi 10.1145/210232.210242; constants of Hairer, Norsett & Wanner 1993):
@@ -23,12 +27,19 @@ SAFETY, SHRINK, GROW, BETA, FLOOR = 0.9, 0.2, 10.0, 0.04, 1e-4
 class Adaptive(TableauSolver):
     """An embedded Runge-Kutta pair whose last stage is the next step's first; a method is a Tableau.
 
-    rtol, atol: a step of a row is accepted if the root mean square over the elements of error / (atol + rtol
-        max(|x|, |x'|)) is at most one.  The mean runs over the first ``problem.controlled`` entries of the
-        state.
-    max_steps: most trial steps of a row, accepted or not; a row that needs more ends with MAX_STEPS.
+    rtol, atol: a step of a row is accepted if the ``norm`` over the elements of error / (atol + rtol max(|x|,
+        |x'|)) is at most one.  The norm is that of the first ``problem.controlled`` entries of the state.
+    max_steps: most trial steps of a row between two jumps, accepted or not; a row that needs more ends with
+        MAX_STEPS.
     first_step: length of the first trial step; None estimates one for each row by one evaluation (Hairer,
         Norsett & Wanner 1993, section II.4).
+    min_step: a step as short as this is accepted whatever its error, if it is finite.  max_step: no step is
+        longer; both are lengths of time.
+    jumps: times at which the velocity is not smooth.  Steps end there, and the velocity is evaluated a
+        rounding before and after, so that it does not matter which of its sides it has at the time itself.
+        Other times are hit exactly in the same way.
+    norm: how large an error is: ``(B, D) -> (B,)`` of the errors in units of the tolerance; by default the
+        root mean square.
 
     Every row has its own time, step and acceptance, so that no row changes the result or ``nfe`` of another.
     The velocity is called on the whole batch with ``t`` of shape ``(B,)``; finished rows do not move.
@@ -43,7 +54,7 @@ class Adaptive(TableauSolver):
     would make the gradient NaN.  Gradients of a failed row mean nothing: check the solution first.
 
     Raises ValueError for tolerances or limits that are not positive, and at ``solve`` for half precision, in
-    which such errors cannot be measured.
+    which such errors cannot be measured, and for an ``rtol`` below the rounding of the state.
     """
 
     adaptive = True
@@ -54,15 +65,26 @@ class Adaptive(TableauSolver):
         atol: float = 1e-5,
         max_steps: int = 10_000,
         first_step: float | None = None,
+        min_step: float | None = None,
+        max_step: float | None = None,
+        jumps: Sequence[float] = (),
+        norm: Callable[[Tensor], Tensor] | None = None,
     ):
         if not (rtol >= 0.0 and math.isfinite(rtol)):
             raise ValueError(f"rtol: expected a number of at least 0, got {rtol}")
         if not (atol > 0.0 and math.isfinite(atol)):
             raise ValueError(f"atol: expected a positive number, got {atol}")
         check_count("max_steps", max_steps)
-        if first_step is not None and not (first_step > 0.0 and math.isfinite(first_step)):
-            raise ValueError(f"first_step: expected a positive length, got {first_step}")
+        for name, step in (("first_step", first_step), ("min_step", min_step), ("max_step", max_step)):
+            if step is not None and not (step > 0.0 and math.isfinite(step)):
+                raise ValueError(f"{name}: expected a positive length, got {step}")
+        if min_step is not None and max_step is not None and min_step > max_step:
+            raise ValueError(f"min_step: expected at most max_step={max_step}, got {min_step}")
+        if not all(map(math.isfinite, jumps)):
+            raise ValueError(f"jumps: expected finite times, got {[*jumps]}")
         self.rtol, self.atol, self.max_steps, self.first_step = rtol, atol, max_steps, first_step
+        self.min_step, self.max_step, self.jumps = min_step, max_step, sorted(map(float, jumps))
+        self.norm = root_mean_square if norm is None else norm
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rtol={self.rtol}, atol={self.atol})"
@@ -71,20 +93,26 @@ class Adaptive(TableauSolver):
         ode, entries, t0, t1, tolerance = task.problem, task.entries, task.t0, task.t1, task.tolerance
         if not 1 <= ode.controlled <= len(entries):
             raise ValueError(f"controlled: expected 1 to {len(entries)} entries, got {ode.controlled}")
-        if torch.finfo(entries[0].dtype).bits < 32:
-            raise ValueError(f"x: an adaptive solver needs float32 or float64, got {entries[0].dtype}")
+        self._check_dtype(entries[0].dtype)
 
         times, field = task.times, Rows(ode.velocity, task.x, entries, backwards=t1 < t0)
         y = start = field.join(entries)
         control = sum(field.sizes[: ode.controlled])
         interior = [s for s in times or [] if min(abs(s - t0), abs(s - t1)) > tolerance]
-        dense = Dense(self.tableau, y, [field.sign * s for s in interior]) if interior and t0 != t1 else None
+        pieces = self._pieces(field.sign * t0, field.sign * t1, field.sign, tolerance, y.dtype)
+        # a time at a jump is the end of the piece before it
+        ends = [stop for _, stop in pieces[:-1]]
+        inside = [
+            next((end for end in ends if abs(end - field.sign * s) <= tolerance), field.sign * s)
+            for s in interior
+        ]
+        dense = Dense(self.tableau, y, inside) if interior and t0 != t1 else None
 
         nfe = torch.zeros(len(y), dtype=torch.int64, device=y.device)
-        if t0 == t1:
-            status = torch.where(finite_rows(y), int(Status.OK), int(Status.NON_FINITE))
-        else:
-            y, nfe, status = self._march(field, y, field.sign * t0, field.sign * t1, control, dense)
+        status = torch.where(finite_rows(y), int(Status.OK), int(Status.NON_FINITE))
+        for first, (a, b) in enumerate(pieces):
+            y, used, ended = self._march(field, y, a, b, control, dense, status if first else None)
+            nfe, status = nfe + used, ended
 
         path = None
         if times is not None:
@@ -97,53 +125,82 @@ class Adaptive(TableauSolver):
             path = field.split(torch.cat(parts))
         return task.solution(field.split(y), field.evaluation.calls, path, nfe, status)
 
-    def _march(
-        self, field: Rows, y: Tensor, t0: float, t1: float, control: int, dense: Dense | None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Integrate rows ``(B, D)`` over rising time; returns the final rows, nfe and status."""
-        tableau = self.tableau
-        tiny = min(16 * torch.finfo(y.dtype).eps * max(abs(t0), abs(t1)), t1 - t0)
-        exponent = -(1.0 / tableau.order - 0.75 * BETA)
-        t = y.new_full((len(y),), t0)
-        k = field(t, y)
+    def _check_dtype(self, dtype: torch.dtype) -> None:
+        """Raise ValueError for a dtype in which the tolerances mean nothing."""
+        if torch.finfo(dtype).bits < 32:
+            raise ValueError(f"x: an adaptive solver needs float32 or float64, got {dtype}")
+        rounding = torch.finfo(dtype).eps / 2
+        if 0.0 < self.rtol < rounding:
+            raise ValueError(
+                f"rtol: expected 0 or at least {rounding:.0e}, the rounding of {dtype}, got {self.rtol}"
+            )
+
+    def _check_seen(self, y: Tensor, k: Tensor) -> None:
+        """Raise ValueError where values are hidden."""
         if is_vmapped(y) or is_vmapped(k):
             raise ValueError(
                 f"x: {type(self).__name__} chooses its steps by what it sees, which torch.func.vmap hides; "
                 "give it a batch, which it treats row by row, or take a solver of fixed steps, such as RK4()"
             )
+
+    def _pieces(
+        self, t0: float, t1: float, sign: float, tolerance: float, dtype: torch.dtype
+    ) -> list[tuple[float, float]]:
+        """The parts of the time between jumps, in rising time, each without the jumps themselves."""
+        cuts = sorted(sign * s for s in self.jumps)
+        nodes = [t0, *(s for s in cuts if t0 + tolerance < s < t1 - tolerance), t1]
+        return [
+            (_beside(a, b, dtype) if i else a, _beside(b, a, dtype) if b != t1 else b)
+            for i, (a, b) in enumerate(pairwise(nodes))
+            if a != b
+        ]
+
+    def _march(
+        self,
+        field: Rows,
+        y: Tensor,
+        t0: float,
+        t1: float,
+        controlled: int,
+        dense: Dense | None,
+        before: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Integrate rows ``(B, D)`` over rising time; returns the final rows, nfe and status.
+
+        ``before`` is the status of the piece before; rows that failed there stay where they are.
+        """
+        tableau = self.tableau
+        tiny = min(16 * torch.finfo(y.dtype).eps * max(abs(t0), abs(t1)), t1 - t0)
+        t, calls = y.new_full((len(y),), t0), field.evaluation.calls
+        k = field(t, y)
+        self._check_seen(y, k)
         active = finite_rows(y, k)
+        if before is not None:
+            active &= before == Status.OK
         broken = ~active
         with torch.no_grad():
-            h = self._first_step(field, t, y, k, control, t1 - t0).clamp(tiny, t1 - t0)
+            h = self._first_step(field, t, y, k, controlled, t1 - t0).clamp(tiny, t1 - t0)
+            h = h.clamp(self.min_step, self.max_step) if self.min_step or self.max_step else h
             h = h.masked_fill(broken, 0.0)
-        nfe = active.long() * field.evaluation.calls + broken
+        nfe = active.long() * (field.evaluation.calls - calls) + broken
         steps = torch.zeros_like(nfe)
-        memory = torch.full_like(t, SAFETY * FLOOR**BETA)  # safety factor times the previous error's power
-        limit = grow = torch.full_like(t, GROW)
+        control = _Control(self, h, broken, tiny)
 
         for _ in range(self.max_steps):
-            if not bool(active.any()):
+            if not bool(control.active.any()):
                 break
-            steps += active
+            steps += control.active
             # A row that is done has h = 0, and t stays where it is.  A remainder of a hundredth of a step is
             # taken along.  The difference of the rounded times is the step that is really made.
+            h = control.h
             last = t1 - t <= torch.add(h, h, alpha=0.01)
             t_next = (t + h).masked_fill(last, t1)
             step = t_next - t
             y_next, stages = field.step(tableau, t, t_next, step, y, k)
             with torch.no_grad():
-                error, finite = self._error(tableau, step, y, y_next, stages, control)
-                accept = error <= 1.0
-                factor = torch.minimum((memory * error.pow(exponent)).clamp(SHRINK, GROW), limit)
-                limit = grow.masked_fill(~accept, 1.0)  # no growth right after a rejection
-                memory = torch.where(accept, SAFETY * error.clamp(min=FLOOR).pow(BETA), memory)
-                retry = active
-                active = active & ~(accept & last)
-                h = step * factor
-                lost = active & (h < tiny)
-                broken |= lost & ~finite
-                active = active & ~lost
-                h = h.masked_fill(~active, 0.0)
+                error, finite = self._error(tableau, step, y, y_next, stages, controlled)
+                retry = control.active
+                accept = control.judge(error, finite, step, last)
             if y_next.requires_grad and bool((retry & ~finite).any()):
                 step = step.masked_fill(~accept, 0.0)
                 t_next = torch.where(accept, t_next, t)
@@ -154,8 +211,12 @@ class Adaptive(TableauSolver):
             y = torch.where(column, y_next, y)
             k = torch.where(column, stages[-1], k)
             t = torch.where(accept, t_next, t)
+        active, broken = control.active, control.broken
         status = (t != t1).long() * int(Status.STEP_TOO_SMALL)
         status = status.masked_fill(active, int(Status.MAX_STEPS)).masked_fill(broken, int(Status.NON_FINITE))
+        if before is not None:
+            failed = before != Status.OK
+            status, nfe = torch.where(failed, before, status), nfe.masked_fill(failed, 0)
         return y, nfe + steps * (len(tableau.b) - 1), status
 
     def _error(
@@ -169,18 +230,18 @@ class Adaptive(TableauSolver):
         if control < y.shape[1]:
             error, y, y_next = error[:, :control], y[:, :control], y_next[:, :control]
         scale = torch.add(y.new_full((), self.atol), torch.maximum(y.abs(), y_next.abs()), alpha=self.rtol)
-        return root_mean_square(error / scale).masked_fill(~finite, math.inf), finite
+        return self.norm(error / scale).masked_fill(~finite, math.inf), finite
 
     def _first_step(self, field: Rows, t: Tensor, y: Tensor, k: Tensor, control: int, span: float) -> Tensor:
         """The first step of each row (Hairer, Norsett & Wanner 1993, section II.4), or the given one."""
         if self.first_step is not None:
             return torch.full_like(t, self.first_step)
         scale = self.atol + self.rtol * y[:, :control].abs()
-        size = root_mean_square(y[:, :control] / scale)
-        slope = root_mean_square(k[:, :control] / scale)
+        size = self.norm(y[:, :control] / scale)
+        slope = self.norm(k[:, :control] / scale)
         h = torch.where((size < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * size / slope).clamp(max=span)
         ahead = field(t + h, torch.addcmul(y, field.sign * h[:, None], k))
-        bend = root_mean_square((ahead - k)[:, :control] / scale) / h
+        bend = self.norm((ahead - k)[:, :control] / scale) / h
         steepest = torch.maximum(slope, bend)
         better = torch.where(
             steepest <= 1e-15, (1e-3 * h).clamp(min=1e-6), (0.01 / steepest).pow(1.0 / self.tableau.order)
@@ -189,79 +250,50 @@ class Adaptive(TableauSolver):
         return torch.where(better.isfinite(), torch.minimum(100.0 * h, better), h)
 
 
+class _Control:
+    """Which trial steps are accepted, and how long the next ones are.
+
+    h: the length of each row's next step, 0 where it is done.  active: which rows are not done.  broken:
+        those whose velocity is not finite.
+    """
+
+    def __init__(self, solver: Adaptive, h: Tensor, broken: Tensor, tiny: float):
+        self.h, self.active, self.broken, self.tiny = h, ~broken, broken, tiny
+        self.exponent = -(1.0 / solver.order - 0.75 * BETA)
+        self.floor, self.longest = solver.min_step or 0.0, solver.max_step
+        # the safety factor times the previous error's power
+        self.memory = torch.full_like(h, SAFETY * FLOOR**BETA)
+        self.limit = self.grow = torch.full_like(h, GROW)
+
+    def judge(self, error: Tensor, finite: Tensor, step: Tensor, last: Tensor) -> Tensor:
+        """Which steps are accepted, by their scaled errors; ``last`` are those that arrive."""
+        accept = error <= 1.0
+        # the step that was asked for, because the difference of times is rounded
+        shortest = torch.minimum(step, self.h) <= self.floor if self.floor else None
+        if shortest is not None:
+            accept |= finite & shortest
+        factor = torch.minimum((self.memory * error.pow(self.exponent)).clamp(SHRINK, GROW), self.limit)
+        self.limit = self.grow.masked_fill(~accept, 1.0)  # no growth right after a rejection
+        self.memory = torch.where(accept, SAFETY * error.clamp(min=FLOOR).pow(BETA), self.memory)
+        active = self.active & ~(accept & last)
+        h = step * factor
+        lost = active & (h < self.tiny)
+        if shortest is not None:
+            lost |= active & ~finite & shortest
+        if self.floor or self.longest:
+            h = h.clamp(self.floor, self.longest)
+        self.broken |= lost & ~finite
+        self.active = active & ~lost
+        self.h = h.masked_fill(~self.active, 0.0)
+        return accept
+
+
+def _beside(t: float, towards: float, dtype: torch.dtype) -> float:
+    """The number of ``dtype`` next to ``t``."""
+    a, b = torch.tensor([t, towards], dtype=dtype)
+    return a.nextafter(b).item()
+
+
 def root_mean_square(x: Tensor) -> Tensor:
     """Over the columns: ``(B, D) -> (B,)``."""
     return torch.linalg.vector_norm(x, dim=1) * max(x.shape[1], 1) ** -0.5
-
-
-class Rows:
-    """The velocity on rows ``(B, D)`` with a time each.  Time always rises: backwards it is negated.
-
-    The negation is exact, and is undone where the velocity is called and in the sign of the step.
-    """
-
-    def __init__(self, velocity: Velocity, x: State, entries: Entries, backwards: bool):
-        self.evaluation = Evaluation(velocity, x)
-        self.sign = -1.0 if backwards else 1.0
-        self.events = [entry.shape[1:] for entry in entries]
-        self.sizes = [math.prod(event) for event in self.events]
-
-    def join(self, entries: Entries) -> Tensor:
-        """``(B, *event)`` each -> ``(B, D)``."""
-        rows = [entry.reshape(entry.shape[0], size) for entry, size in zip(entries, self.sizes)]
-        return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
-
-    def split(self, y: Tensor) -> Entries:
-        """``(..., B, D)`` -> ``(..., B, *event)`` each."""
-        parts = y.split(self.sizes, -1) if len(self.sizes) > 1 else (y,)
-        return tuple(part.reshape(*y.shape[:-1], *event) for part, event in zip(parts, self.events))
-
-    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
-        return self.join(self.evaluation(t if self.sign > 0 else -t, self.split(y)))
-
-    def step(
-        self, tableau: Tableau, t: Tensor, t_next: Tensor, step: Tensor, y: Tensor, k: Tensor
-    ) -> tuple[Tensor, list[Tensor]]:
-        """One trial step of length ``step`` ``(B,)`` from velocity ``k``: the new rows and all stages."""
-        h = step[:, None] if self.sign > 0 else -step[:, None]
-        stages = [k]
-        y_next = y
-        for c, row in zip(tableau.c[1:], tableau.a[1:]):
-            factor, total = combine(row, stages)
-            y_next = torch.addcmul(y, h, total, value=factor)
-            stages.append(self(t_next if c == 1.0 else torch.add(t, step, alpha=c), y_next))
-        # the last stage of a first-same-as-last pair stands at the new state
-        return y_next, stages
-
-
-class Dense:
-    """Collects the dense output of accepted steps, at times strictly between the ends."""
-
-    def __init__(self, tableau: Tableau, y: Tensor, times: list[float]):
-        self.times = torch.tensor(times, dtype=y.dtype, device=y.device)
-        self.weights = torch.tensor(tableau.dense, dtype=y.dtype, device=y.device)  # (stages, degree)
-        self.powers = torch.arange(1, self.weights.shape[1] + 1, device=y.device)
-        self.blank = y.new_full((len(times), *y.shape), math.nan)
-        self.places: list[tuple[Tensor, Tensor]] = []
-        self.values: list[Tensor] = []
-
-    def record(
-        self, t: Tensor, t_next: Tensor, accept: Tensor, step: Tensor, y: Tensor, stages: list[Tensor]
-    ) -> None:
-        """Evaluate the interpolant, x + h sum_i b_i(theta) k_i, where an accepted step contains a time."""
-        times = self.times[:, None]
-        which, rows = ((times > t) & (times <= t_next) & accept).nonzero(as_tuple=True)
-        if not len(rows):
-            return
-        theta = (self.times[which] - t[rows]) / (t_next - t)[rows]
-        weights = (theta[:, None] ** self.powers) @ self.weights.T
-        slopes = torch.stack([stage[rows] for stage in stages], 1)  # (n, stages, D)
-        self.places.append((which, rows))
-        self.values.append(torch.addcmul(y[rows], step[rows, None], (weights[:, :, None] * slopes).sum(1)))
-
-    def path(self) -> Tensor:
-        """``(S, B, D)``, NaN at the times that a row did not reach."""
-        if not self.values:
-            return self.blank
-        which, rows = (torch.cat(index) for index in zip(*self.places))
-        return self.blank.index_put((which, rows), torch.cat(self.values))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Generic
 
 import torch
@@ -15,6 +16,7 @@ from .one_row import as_one_row, one_row, without_rows
 from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
 from .solution import Solution, Status
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
+from .times import by_times, has_gradient
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,8 @@ class Solver(ABC):
         self,
         problem: Problem | Velocity,
         x: StateT,
-        t0: float,
-        t1: float,
+        t0: float | Tensor,
+        t1: float | Tensor,
         save_at: Sequence[float] | Tensor | None = None,
         generator: torch.Generator | None = None,
     ) -> Solution[StateT]:
@@ -102,10 +104,11 @@ class Solver(ABC):
 
         ``problem`` is an :class:`ODE`, its velocity alone, an :class:`SDE` or a :class:`Denoise`.  ``x`` is a
         tensor or an array, or a tuple of such, also without rows.  ``save_at`` are times between ``t0`` and
-        ``t1``, monotone in the direction of travel; they do not change the final state.  ``generator`` draws
-        the noise of solvers that draw some.  Raises ValueError for a time outside, a state or a velocity of
-        the wrong shape, and a problem of the kind that this solver does not solve, and TypeError for what is
-        no problem at all.
+        ``t1``, monotone in the direction of travel; they do not change the final state.  Times that are
+        tensors have gradients, those of the exact solution of an ODE.  ``generator`` draws the noise of
+        solvers that draw some.  Raises ValueError for a time outside, a state or a velocity of the wrong
+        shape, and a problem of the kind that this solver does not solve, and TypeError for what is no problem
+        at all.
         """
         if callable(problem) and self.solves is ODE:
             problem = ODE(problem)
@@ -115,6 +118,9 @@ class Solver(ABC):
             text = f"problem: {self!r} solves {_KINDS[self.solves][0]}, got {got}"
             known = callable(problem) or isinstance(problem, Problem)
             raise ValueError(f"{text}; {_KINDS[kind][1]}") if known else TypeError(text)
+        if isinstance(t0, Tensor) or isinstance(t1, Tensor) or has_gradient(save_at):
+            solve = partial(self.solve, generator=generator)
+            return by_times(solve, problem, x, (t0, t1), save_at, self.adaptive)
         if not getattr(problem, "batched", True):
             found = self.solve(as_one_row(problem), one_row(x), t0, t1, save_at, generator)
             return without_rows(found)

@@ -6,11 +6,14 @@ import math
 import re
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from pushforward.bijections import Affine
+import pushforward
+from pushforward import Rows
+from pushforward.bijections import Affine, Chain, Dequantise
 from pushforward.flows import (
     ContinuousFlow,
     Divergence,
@@ -20,12 +23,22 @@ from pushforward.flows import (
     Transformed,
     load_flow,
     log_prob_and_error,
+    multi_sample_bound,
     save,
 )
+from pushforward.inference import score, score_pieces
+from pushforward.metrics import bits_per_dim
 from pushforward.nn import MLP
 from pushforward.random import seeded
-from pushforward.solvers import RK4
-from pushforward.sources import Normal
+from pushforward.solvers import RK4, Dopri5
+from pushforward.sources import Normal, Source
+
+
+@pytest.fixture(scope="module")
+def run() -> Any:
+    options: dict[str, Any] = {"network": "mlp,width=16,depth=2", "source": "normal", "folds": 0}
+    return pushforward.train("moons", rows=300, steps=60, show_progress=False, **options)
+
 
 DOUBLE, ROWS = torch.float64, 40_000
 T = torch.tensor(0.5, dtype=DOUBLE)
@@ -185,3 +198,80 @@ def test_a_saved_flow_keeps_its_divergence(method: Divergence, tmp_path: Any) ->
 def test_what_a_divergence_refuses(make: Any, told: str) -> None:
     with pytest.raises(ValueError, match=re.escape(told)):
         make()
+
+
+class Uniform(Source):
+    """Uniform between -width and width."""
+
+    def __init__(self, event_shape: tuple[int, ...], width: float):
+        super().__init__()
+        self.event_shape, self.width = event_shape, width
+
+    def sample(self, n: int, condition: Any = None, generator: torch.Generator | None = None) -> Tensor:
+        return self.width * (2 * torch.rand(n, *self.event_shape, generator=generator, dtype=DOUBLE) - 1)
+
+    def log_prob(self, x: Tensor, condition: Any = None) -> Tensor:
+        inside = (x.abs() <= self.width * (1 + 1e-12)).flatten(1).all(1)
+        return torch.where(inside, -x[0].numel() * math.log(2 * self.width), -torch.inf)
+
+
+@pytest.mark.parametrize("divergence", [Exact(), Hutchinson()], ids=repr)
+@pytest.mark.parametrize("scaled", [False, True])
+def test_a_uniform_distribution_on_bytes_has_eight_bits(divergence: Divergence, scaled: bool) -> None:
+    """A flow that doubles a cube of half the width; random signs are exact for a diagonal Jacobian."""
+    shape, rate = (3, 4, 4), math.log(2)
+    flow = ContinuousFlow(
+        lambda t, x: rate * x, Dopri5(rtol=1e-9, atol=1e-9), Uniform(shape, 0.5), divergence=divergence
+    )
+    images = torch.randint(256, (20, *shape), generator=seeded("bytes")).double()
+    images[0], images[1] = 0, 255
+    if scaled:  # [-1, 1) becomes [-1, 1 + step), whose values are -1, -1 + step, ..., 1
+        step, images = 1 / 127.5, images / 127.5 - 1
+        outer = Chain(Affine(step / 2, 1 + step / 2).double(), Dequantise(-1, 1, step))
+    else:
+        step, outer = 1.0, Chain(Affine(128.0, 128.0).double(), Dequantise(0, 255))
+    whole = Transformed(flow, outer, DOUBLE)
+    assert whole.density == "bound"
+    bits = bits_per_dim(whole.log_prob(images, generator=seeded("bits")), 48, step)
+    # the tolerance of the solver
+    torch.testing.assert_close(bits, torch.full((20,), 8.0, dtype=DOUBLE), rtol=0, atol=1e-6)
+    if not divergence.exact:
+        with pytest.raises(ValueError, match="samples: expected 1 with a divergence that is an estimate"):
+            multi_sample_bound(whole, images, 4)
+
+
+@pytest.mark.parametrize(
+    "options, told",
+    [
+        ({"probes": 1}, "--probes 1: expected at least 2"),
+        ({"probes": 4, "divergence": "exact"}, "--probes 4: --divergence exact is exact and has no error"),
+        ({"divergence": "hutchinso"}, "did you mean"),
+        ({"divergence": "hutchinson,noise=uniform"}, "noise: expected one of rademacher, gaussian"),
+        ({"bound_samples": 2}, "the density of this run is no bound"),
+    ],
+)
+def test_what_scoring_refuses(run: Any, options: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(told)):
+        score(run, run.dataset.test, **options)
+
+
+def test_scores_of_a_run_have_standard_errors_on_request(run: Any, tmp_path: Any) -> None:
+    x = Rows(run.dataset.test.x[:40])
+    name, exact = score(run, x)
+    assert name == "log_prob"
+    name, means = score(run, x, probes=8)
+    assert name == "log_prob_estimate"
+    pieces = np.concatenate([*score_pieces(run, [x], probes=8)])
+    assert pieces.shape == (40, 2) and pieces[:, 0].tolist() == means
+    scores = (np.array(means) - np.array(exact)) / pieces[:, 1]
+    # Student's t with 7 degrees of freedom; rows share nothing but the model
+    assert np.mean(scores**2) == pytest.approx(7 / 5, rel=0.9) and np.abs(scores).max() < 8
+    assert score(run, x, divergence="hutchpp,probes=3")[0] == "log_prob_estimate"
+    np.testing.assert_allclose(score(run, x, divergence="exact,chunk=1")[1], exact, rtol=1e-4)
+
+
+def test_a_normalizing_flow_has_no_divergence() -> None:
+    spline = pushforward.train("moons", method="maf", rows=60, steps=1, folds=0, show_progress=False)
+    for options in ({"probes": 4}, {"divergence": "exact"}):
+        with pytest.raises(ValueError, match="follows no velocity field"):
+            score(spline, spline.dataset.test, **options)

@@ -25,6 +25,7 @@ CASES = {
     "scores": ("ddpm", {}),
     "sliced-scores": ("ssm", {}),
     "maximum-likelihood": ("maf", {}),
+    "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
 }
 
 

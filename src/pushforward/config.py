@@ -107,6 +107,18 @@ class ModelConfig:
     """Pairs drawn from the teacher in each round of reflow."""
     solver: str = "dopri5"
     """Solver for sampling and densities, with options: `heun,steps=20`, `dopri5,rtol=1e-6`."""
+    divergence: str | None = None
+    """Divergence of the field of a continuous flow, for its density: `exact`, or estimated by
+    `hutchinson,probes=4` or `hutchpp`."""
+    train_solver: str | None = None
+    """Solver that a continuous flow is trained with by its likelihood; default: one of few fixed steps."""
+    gradient: Literal["backprop", "checkpoint", "adjoint"] = "backprop"
+    """Gradients through this solver: backpropagation, the same with states recomputed, or by the adjoint
+    equation, in memory that does not grow with the steps."""
+    kinetic: float = 0.0
+    """Weight of the kinetic energy of its paths in training, which makes them straight and quick to solve."""
+    jacobian: float = 0.0
+    """Weight of the squared Jacobian of its field in training; needs `--divergence hutchinson`."""
     guidance: float = 1.0
     """Weight of classifier-free guidance when sampling; 1 is none."""
     drop_condition: float = 0.1

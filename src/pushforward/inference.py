@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from . import random, registry
-from .flows import Transformed, multi_sample_bound
+from .flows import Hutchinson, Transformed, log_prob_and_error, multi_sample_bound
 from .random import seeded
 from .recipes import Run
 from .rows import Rows, join_rows
@@ -174,44 +174,89 @@ def draw(run: Run, n: int, conditions: Sequence[str] = (), **options: Any) -> tu
     return torch.cat([x for x, _ in pieces]), join_conditions(*(condition for _, condition in pieces))
 
 
-def density_name(run: Run) -> str:
-    """The name of the result of :func:`score`: ``log_prob``, or ``log_prob_bound`` if it is a bound."""
-    return "log_prob" if run.flow.density == "exact" else "log_prob_bound"
+#: What scores are called.
+NAMES = {"exact": "log_prob", "bound": "log_prob_bound", "estimate": "log_prob_estimate"}
+
+
+def density_name(run: Run, divergence: str | None = None, probes: int | None = None) -> str:
+    """The name of the result of :func:`score`: ``log_prob``; ``log_prob_bound`` where it is a bound, and
+    ``log_prob_estimate`` where it is right on average over random directions."""
+    density = _estimating(run, run.flow, divergence, probes).density
+    return NAMES.get(density, NAMES["bound"])
+
+
+def _estimating(run: Run, flow: Transformed, divergence: str | None, probes: int | None) -> Transformed:
+    """``flow`` with another divergence, by Hutchinson where it is exact and several estimates are asked for.
+
+    Raises ValueError for a flow that has none.
+    """
+    flag = "--divergence" if divergence is not None else "--probes"
+    if divergence is None and probes is None:
+        return flow
+    if not hasattr(flow.core, "divergence"):
+        raise ValueError(f"{flag}: a {type(flow.core).__name__} follows no velocity field; leave it out")
+    if divergence is None:
+        return flow.replace(divergence=Hutchinson()) if flow.core.density == "exact" else flow
+    with registry.trusting((*run.trust, *registry.own_classes(divergence))):
+        return flow.replace(divergence=registry.create("divergence", divergence))
 
 
 def score_pieces(
-    run: Run, rows: Iterable[Rows], *, solver: str | None = None, seed: int = 0, bound_samples: int = 1
+    run: Run,
+    rows: Iterable[Rows],
+    *,
+    solver: str | None = None,
+    seed: int = 0,
+    bound_samples: int = 1,
+    divergence: str | None = None,
+    probes: int | None = None,
 ) -> Iterator[np.ndarray]:
     """The scores of :func:`score` for rows that come in parts of any size: float64, piece by piece.
 
+    With ``probes`` a row has two numbers, the mean of so many estimates and its standard error: ``(n, 2)``.
     Errors in the arguments are raised before the first piece.
     """
     if bound_samples < 1:
         raise ValueError(f"--bound-samples: expected at least 1, got {bound_samples}")
-    if bound_samples > 1 and run.flow.density == "exact":
-        raise ValueError("--bound-samples: the density of this run is exact and no bound; leave it out")
-    flow = _adjusted(run, solver=solver)
+    if bound_samples > 1 and run.flow.density != "bound":
+        raise ValueError(
+            f"--bound-samples: the density of this run is no bound, but {run.flow.density}; leave it out"
+        )
+    if probes is not None and (bound_samples > 1 or probes < 2):
+        wanted = "at least 2" if probes < 2 else "no --bound-samples beside it"
+        raise ValueError(f"--probes {probes}: expected {wanted}")
+    flow = _estimating(run, _adjusted(run, solver=solver), divergence, probes)
+    if probes is not None and flow.density == "exact":
+        raise ValueError(f"--probes {probes}: --divergence {divergence} is exact and has no error")
+
+    def found(part: Rows, generator: torch.Generator) -> Tensor:
+        if probes is None:
+            return multi_sample_bound(flow, part.x, bound_samples, part.condition, generator)
+        return torch.stack(log_prob_and_error(flow, part.x, probes, part.condition, generator), -1)
 
     def pieces() -> Iterator[np.ndarray]:
         for number, (part, count) in enumerate(_whole_pieces(run, rows)):
             generator = seeded(seed, "score", number, device=run.device)
             with torch.no_grad():  # not inference_mode: divergences are derivatives
-                found = multi_sample_bound(flow, part.x, bound_samples, part.condition, generator)
-            yield found[:count].cpu().numpy().astype(np.float64)
+                values = found(part, generator)
+            yield values[:count].cpu().numpy().astype(np.float64)
 
     return pieces()
 
 
 def score(run: Run, rows: Rows, **options: Any) -> tuple[str, list[float]]:
-    """The name of the score ("log_prob", or "log_prob_bound" for dequantised data) and its values.
+    """The name of the score, see :func:`density_name`, and its values.
 
     ``options``: ``solver``, ``seed`` and ``bound_samples``, draws of noise over which the bound averages the
-    density.  The noise of a row does not
-    depend on how many rows follow.  Raises ValueError for fewer than one, and for more than one if the
-    density is exact or the model itself has only a bound.
+    density; ``divergence`` of a continuous flow in place of its own, and ``probes``, with which the values
+    are means of so many estimates.  The noise of a row does not depend on how many rows follow.  Raises
+    ValueError for fewer than one sample, for more than one if the density is no bound or the model itself has
+    only a bound, and for a divergence of a flow that has none.
     """
     pieces = score_pieces(run, [rows], **options)
-    return density_name(run), [value for piece in pieces for value in piece.tolist()]
+    named = {key: options[key] for key in ("divergence", "probes") if key in options}
+    values = [piece if piece.ndim == 1 else piece[:, 0] for piece in pieces]
+    return density_name(run, **named), [value for piece in values for value in piece.tolist()]
 
 
 def threshold(run: Run, share: float, **options: Any) -> tuple[float, int]:

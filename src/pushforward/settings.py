@@ -99,6 +99,8 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "pairs": Whole(32, 10_000_000),
     "guidance": Number(-1000, 1000),
     "drop_condition": Number(0, 1, open_high=True),
+    "kinetic": Number(0, 1e6),
+    "jacobian": Number(0, 1e6),
     # optimisation
     "steps": Whole(1, 10**9),
     "minutes": Number(0, 525_600, open_low=True),
@@ -124,6 +126,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "n": Whole(1, 10**9),
     "samples": Whole(5, 10_000_000),
     "bound_samples": Whole(1, 100_000),
+    "probes": Whole(2, 100_000),
     "flag_below": Number(0, 0.5, open_low=True, open_high=True),
 }
 

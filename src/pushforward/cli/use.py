@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import tyro
 
@@ -149,12 +149,25 @@ def push(args: Push, command: str) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Density:
+    """How log-densities are computed."""
+
+    bound_samples: int = 1
+    """Draws of dequantisation noise for the lower bound of images; more make it tighter."""
+    divergence: str | None = None
+    """Divergence of a continuous flow: `exact`, `hutchinson,probes=4`, `hutchpp`; default that of the run."""
+    probes: int | None = None
+    """Estimate the log-density so many times, from random directions, and write the standard error too."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Score:
     """Flags of ``score``."""
 
     opening: Opening
     drawing: Drawing
     reading: Reading
+    density: Density
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("scores.csv")
     """Table to write, .csv, .tsv or .parquet: one log-density per row, in nats and data units."""
     keep: bool = False
@@ -163,8 +176,6 @@ class Score:
     """With --keep: an apostrophe before texts that spreadsheets take for formulas (=, +, -, @)."""
     flag_below: float | None = None
     """Flag anomalies in a column `flag`: rows below this quantile of the held-out rows, such as 0.05."""
-    bound_samples: int = 1
-    """Draws of dequantisation noise for the lower bound of images; more make it tighter."""
 
 
 def score(args: Score, command: str) -> int:
@@ -179,25 +190,34 @@ def score(args: Score, command: str) -> int:
     check_output(args.out, TABLES, args.escape)
     run = args.opening.open(args.drawing.solver)
     rows = read_pieces(args.reading.rows, run.schema, max_size=args.reading.max_size)
-    given = {"solver": args.drawing.solver, "seed": args.drawing.seed, "bound_samples": args.bound_samples}
+    named: dict[str, Any] = {"divergence": args.density.divergence, "probes": args.density.probes}
+    given = {
+        "solver": args.drawing.solver,
+        "seed": args.drawing.seed,
+        "bound_samples": args.density.bound_samples,
+        **named,
+    }
     pieces = score_pieces(run, rows, **given)
     share, limit, held_out = args.flag_below, None, 0
     if share is not None:
         limit, held_out = threshold(run, share, **given)
-    name = density_name(run)
-    names = (name,) if limit is None else (name, "flag")
+    name = density_name(run, **named)
+    errors = () if args.density.probes is None else (f"{name}_error",)
+    names = (name, *errors) if limit is None else (name, *errors, "flag")
     count, total, flagged = 0, 0.0, 0
 
     def columns() -> Iterator[tuple[dict[str, np.ndarray], int]]:
         nonlocal count, total, flagged
-        for values in pieces:
+        for piece in pieces:
+            values = piece if piece.ndim == 1 else piece[:, 0]
             flags = values < (-np.inf if limit is None else limit)
             count, total, flagged = (
                 count + len(values),
                 total + float(values.sum()),
                 flagged + int(flags.sum()),
             )
-            yield dict(zip(names, (values, flags.astype(np.int64)))), len(values)
+            found = (values, *([piece[:, 1]] if errors else []), flags.astype(np.int64))
+            yield dict(zip(names, found)), len(values)
 
     watched = _watched("scoring", columns())
     if args.keep:

@@ -12,6 +12,7 @@ _SONG = f"Song et al. 2021, arXiv 2011.13456, and {_LIPMAN}"
 _DIFFUSION = "Song et al. 2021, arXiv 2011.13456"
 _SLICED = "Song et al. 2019, arXiv 1905.07088"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
+_FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
 
 # fmt: off
@@ -26,6 +27,8 @@ RECIPES = {
                            "sliced score matching along the path of a diffusion", _SLICED),
     "maximum-likelihood": Entry("pushforward.recipes.likelihood:Likelihood",
                                 "training by the likelihood, for normalizing flows", _DINH),
+    "continuous-likelihood": Entry("pushforward.recipes.cnf:Continuous",
+                                   "training of a velocity field by the likelihood of its flow", _FFJORD),
 }
 # fmt: on
 
@@ -72,5 +75,9 @@ METHODS = {
                    "Cheng & Schwing 2025, arXiv 2503.10636", {"coupling": "c2ot"}),
     "semidiscrete-ot": Method("optimal transport to the whole data set, fitted once",
                               "Mousavi-Hosseini et al. 2025, arXiv 2509.25519", {"coupling": "semidiscrete"}),
+    "cnf": Method("continuous normalizing flow, a neural ODE trained by its likelihood",
+                  "Chen et al. 2018, arXiv 1806.07366", {}, "continuous-likelihood"),
+    "ffjord": Method("the same with Hutchinson's estimate of the divergence", _FFJORD,
+                     {"divergence": "hutchinson"}, "continuous-likelihood"),
     **{name: by_likelihood(name, flow) for name, flow in FLOWS.items()},
 }

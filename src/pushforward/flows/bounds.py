@@ -26,7 +26,8 @@ def multi_sample_bound(
     theorem 1; Ho et al. 2019, arXiv 1902.00275, eq. 7).  For an exact density it is the density.
 
     Raises ValueError for fewer than one sample, and for more of a model whose log_prob is a bound for other
-    reasons, such as a variational autoencoder, which has importance weights of its own.
+    reasons, such as a variational autoencoder, which has importance weights of its own, or is an estimate:
+    the mean of exponentials of estimates is too large, and no bound.
 
     >>> from pushforward.bijections import Chain
     >>> from pushforward.sources import Normal
@@ -39,6 +40,10 @@ def multi_sample_bound(
     if samples > 1 and not flow.core.invertible:
         kind = type(flow.core).__name__
         raise ValueError(f"samples: expected 1 for a {kind}, which only bounds its density, got {samples}")
+    if samples > 1 and flow.core.density == "estimate":
+        raise ValueError(
+            f"samples: expected 1 with a divergence that is an estimate, got {samples}; take an exact one"
+        )
     count = samples if flow.density == "bound" else 1
     draws = torch.stack([flow.log_prob(x, condition, generator) for _ in range(count)])
     return draws.logsumexp(0) - math.log(count)

@@ -6,6 +6,7 @@ from .base import Objective as Objective
 from .base import Step as Step
 from .base import row_mean as row_mean
 from .bridge import BridgeMatching as BridgeMatching
+from .continuous import ContinuousLikelihood as ContinuousLikelihood
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
@@ -33,6 +34,7 @@ __all__ = [
     "Batch",
     "BridgeMatching",
     "Discrete",
+    "ContinuousLikelihood",
     "Distillation",
     "Equal",
     "FlowMatching",

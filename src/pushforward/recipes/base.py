@@ -29,6 +29,8 @@ __all__ = ["Recipe", "Stage", "family"]
 
 #: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000
+#: Why a flow cannot start from baselines.
+NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"
 
 
 class Stage(ABC):
@@ -77,6 +79,8 @@ class Recipe(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: whether training descends minus a log-density, which ranks weights and has no bound at atoms
     descends_density: ClassVar[bool] = False
+    #: whether training follows the flow with a solver, which it then has settings for
+    trains_by_solver: ClassVar[bool] = False
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .. import registry
-from ..config import RunConfig
+from ..config import ModelConfig, RunConfig
 from ..data import Schema
 from ..entries import METHODS
 from ..settings import Number, check_settings, shown
@@ -185,7 +185,18 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
+    _check_training(model)
     family(model.method).refuse(parts)
     if data.source == "baseline" and not METHODS[model.method].starts_anywhere:
         raise ValueError(f"--source baseline: --method {model.method} has a source of its own")
     return parts
+
+
+def _check_training(model: ModelConfig) -> None:
+    """Raise ValueError for settings of a solver in training that a method without one does not have."""
+    if family(model.method).trains_by_solver:
+        return
+    for key in ("train_solver", "gradient", "kinetic", "jacobian"):
+        value = getattr(model, key)
+        if value != getattr(ModelConfig(), key):
+            raise ValueError(f"{_flag(key)} {value}: is for --method cnf, got --method {model.method}")

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.dataset import sharp
-from ..flows import DensityFlow
+from ..flows import DensityFlow, Exact
 from ..rows import Rows
 from ..solvers import ODE, RK4
 from ..training import JUDGINGS, Judge, affordable
@@ -73,7 +73,7 @@ def build_judge(
         device = next(models.parameters()).device
         flow = cast(DensityFlow, stage.flow(models, schema, start))
         if flow.equation is ODE:
-            flow = flow.replace(solver=RK4(steps=STEPS))
+            flow = flow.replace(solver=RK4(steps=STEPS), divergence=Exact())
         moved = Rows(z, rows.condition).to(device)
         try:
             found = flow.log_prob(moved.x, moved.condition)

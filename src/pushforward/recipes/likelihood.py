@@ -49,6 +49,10 @@ class Likelihood(Recipe):
                 f"--method {model.method}: a normalizing flow has its own source and no paths; "
                 "leave out --source, --reflow, --distil and --teacher"
             )
+        if model.divergence is not None:
+            raise ValueError(
+                f"--divergence {model.divergence}: is for continuous flows, got --method {model.method}"
+            )
         if model.guidance != 1:
             raise ValueError(
                 f"--guidance {model.guidance:g}: --method {model.method} takes none; leave it out"
@@ -112,17 +116,22 @@ class LikelihoodStage(Stage):
         return MaximumLikelihood()
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
-        seed, scored = self.recipe.seed, min(len(job.validation), VALIDATION_ROWS)
-        space = job.space(self.recipe.optim.jitter)
-        batches = pairs(None, job.dataset.train, size=job.size, seed=seed, space=space)
-        held = pairs(None, job.validation, size=scored, seed=seed, space=job.space()) if scored else None
-        return batches, None if held is None else held(0)
+        return unpaired(job)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         return cast(DensityFlow, models["flow"])
 
     def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
         cast(DensityFlow, models["flow"]).initialise(rows.x, rows.condition)
+
+
+def unpaired(job: Job) -> tuple[Batches, Batch | None]:
+    """Batches of data alone to train on, and one to validate with."""
+    seed, scored = job.recipe.seed, min(len(job.validation), VALIDATION_ROWS)
+    space = job.space(job.recipe.optim.jitter)
+    batches = pairs(None, job.dataset.train, size=job.size, seed=seed, space=space)
+    held = pairs(None, job.validation, size=scored, seed=seed, space=job.space()) if scored else None
+    return batches, None if held is None else held(0)
 
 
 def _text(model: ModelConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
 
@@ -21,7 +21,7 @@ from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
 from ..training import Batches, Plans, gather_objects, pairs
-from .base import VALIDATION_ROWS, Recipe, Stage
+from .base import NO_START, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 from .reflow import Distil, Reflow
 
@@ -50,9 +50,7 @@ class Matching(Recipe):
         self.looks = parts.coupling.looks
         self._check_path()
         if self.data.source == "baseline" and not parts.given.starts_at_zero:
-            raise ValueError(
-                "--source baseline: a network of your own that starts there has a method start_at_zero"
-            )
+            raise ValueError(NO_START)
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -137,6 +135,10 @@ class Matching(Recipe):
                 "--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil"
             )
 
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        return {"divergence": "exact"}
+
     def ode(
         self,
         field: Field,
@@ -154,6 +156,7 @@ class Matching(Recipe):
             condition_shape=condition_shape(schema.network_spec),
             interval=interval,
             path=path,
+            divergence=self.parts.divergence,
         )
         hides = schema.condition is not None and self.model.drop_condition > 0
         return flow.replace(knows_absent=hides, guidance=self.model.guidance)

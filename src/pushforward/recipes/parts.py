@@ -15,6 +15,7 @@ from torch import nn
 from .. import registry
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from ..couplings import Coupling
+from ..flows import Divergence
 from ..objectives import Objective, Times, Weighting
 from ..paths import Interpolant, Path
 from ..registry import Component
@@ -23,8 +24,13 @@ from .limits import create_module
 
 __all__ = ["COMPONENTS", "Given", "Parts", "hint", "own_classes"]
 
-#: Settings of a model that name a component, each called as its kind is in the registry.
-COMPONENTS = ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting", "solver")
+#: Settings of a model that name a component, and the kind that it has in the registry.
+COMPONENTS = {
+    **{key: key for key in ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting")},
+    "solver": "solver",
+    "train_solver": "solver",
+    "divergence": "divergence",
+}
 
 
 def own_classes(model: ModelConfig) -> tuple[str, ...]:
@@ -126,7 +132,7 @@ class Parts:
             component = before.get(key)
             if component is None or component.text != text:
                 try:
-                    component = registry.component(key, text)
+                    component = registry.component(COMPONENTS[key], text)
                 except ValueError as error:
                     raise ValueError(
                         f"{file}: model.{key}: {error}{hint(error)}" if file else str(error)
@@ -199,3 +205,8 @@ class Parts:
     def solver(self) -> Solver:
         """What follows the flow."""
         return self.build("solver")
+
+    @property
+    def divergence(self) -> Divergence | None:
+        """How the density of a continuous flow is found; None where an older run does not say."""
+        return self.build("divergence")

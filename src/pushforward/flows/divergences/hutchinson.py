@@ -40,9 +40,17 @@ class Hutchinson(Divergence):
     def draw(self, x: Tensor, generator: torch.Generator | None = None) -> Tensor | None:
         return directions(self.noise, self.probes, x, generator)
 
+    def along(
+        self, field: Field, t: Tensor, x: Tensor, condition: Condition | None, noise: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """``field(t, x, condition)`` and its products e^T J ``(B, probes, d)`` with the directions e."""
+        assert noise is not None
+        value, products = value_and_products(lambda y: field(t, y, condition), x)
+        return value, products(noise)
+
     def __call__(
         self, field: Field, t: Tensor, x: Tensor, condition: Condition | None, noise: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         assert noise is not None, "the noise that draw gives"
-        value, products = value_and_products(lambda y: field(t, y, condition), x)
-        return value, (products(noise) * noise).sum(2).mean(1)
+        value, slopes = self.along(field, t, x, condition, noise)
+        return value, (slopes * noise).sum(2).mean(1)

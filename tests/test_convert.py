@@ -10,9 +10,17 @@ import torch
 
 from pushforward import registry
 from pushforward.entries import SCHEDULES
-from pushforward.fields import PREDICTIONS, Parameterised, Prediction, convert
+from pushforward.fields import (
+    PREDICTIONS,
+    Parameterised,
+    Preconditioned,
+    Prediction,
+    Rescheduled,
+    Scaled,
+    convert,
+)
 from pushforward.oracles import GaussianMixtureOracle, OracleOutput
-from pushforward.paths import Interpolant, Schedule, SineSquared, check_rising
+from pushforward.paths import Interpolant, Schedule, SineSquared, check_rising, log_snr
 from pushforward.sources import GaussianMixture
 
 DOUBLE = torch.float64
@@ -156,3 +164,48 @@ def test_an_unknown_prediction_is_named(old: Prediction, new: Prediction, name: 
     x = torch.zeros(1, 1)
     with pytest.raises(ValueError, match=f"{name}: expected one of velocity, data, .*, got 'speed'"):
         convert(x, x, Interpolant().coefficients(x), old, new)
+
+
+@pytest.mark.parametrize("new", PATHS)
+@pytest.mark.parametrize("old", ["linear", "vp", "edm"])
+def test_a_field_along_one_path_is_the_oracles_along_another(old: str, new: str) -> None:
+    (t, x), path = points(PATHS[new]), PATHS[new]
+    level = log_snr(path, t)
+    low, high = log_snr(PATHS[old], torch.tensor([1e-4, 1 - 1e-4], dtype=DOUBLE)).tolist()
+    inside = (level > low) & (level < high)
+    t, x = t[inside], x[inside]
+    assert len(t) >= 3
+    found = Rescheduled(oracle(PATHS[old]), PATHS[old], path)(t, x)
+    wanted = oracle(path)(t, x)
+    assert ((found - wanted).abs() <= 1e-7 * (1 + wanted.abs().amax(1, keepdim=True))).all()
+
+
+def test_preconditioning_is_a_v_prediction_of_a_scaled_input() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
+    path = PATHS["edm"]
+    t, x = points(path)
+    c = path.coefficients(t[:, None])
+    v = Scaled(lambda t, x: -net(x), path)(t, x)
+    wanted = convert(v, x, c, "v", "data")
+    assert torch.allclose(Preconditioned(lambda t, x: net(x), path)(t, x), wanted)
+
+
+def test_preconditioning_is_that_of_edm() -> None:
+    """Table 1 of Karras et al. 2022, for sigma_data = 0.5."""
+    path, seen = PATHS["edm"], []
+
+    def network(noise, x):
+        seen.append((noise, x))
+        return torch.ones_like(x)
+
+    t, x = points(path)
+    sigma = path.coefficients(t).sigma[:, None]
+    found = Preconditioned(network, path, 0.5)(t, x)
+    r = (sigma**2 + 0.25).sqrt()
+    assert torch.allclose(found, 0.25 / r**2 * x + sigma * 0.5 / r)
+    assert torch.allclose(seen[0][0], 0.25 * sigma.log()[:, 0]) and torch.allclose(seen[0][1], x / r)
+    Preconditioned(network, path, 0.5, as_it_is=True)(t, x)
+    assert torch.equal(seen[1][0], t)
+    with pytest.raises(ValueError, match="sigma_data: expected a positive number, got 0"):
+        Preconditioned(network, path, 0.0)

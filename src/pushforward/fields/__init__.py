@@ -40,6 +40,8 @@ from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
 from .path_fields import PathDrift as PathDrift
+from .preconditioned import Preconditioned as Preconditioned
+from .rescheduled import Rescheduled as Rescheduled
 from .scaled import Scaled as Scaled
 from .schedule_change import ScheduleChange as ScheduleChange
 
@@ -70,6 +72,8 @@ __all__ = [
     "PosteriorGuidance",
     "Prediction",
     "PseudoInverse",
+    "Preconditioned",
+    "Rescheduled",
     "ReversedTime",
     "Scaled",
     "ScheduleChange",

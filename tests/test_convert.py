@@ -12,6 +12,7 @@ from pushforward import registry
 from pushforward.entries import SCHEDULES
 from pushforward.fields import (
     PREDICTIONS,
+    OfNormalData,
     Parameterised,
     Preconditioned,
     Prediction,
@@ -107,6 +108,16 @@ def test_an_infinite_slope_gives_no_velocity() -> None:
     x = torch.ones(2, 2, dtype=DOUBLE)
     assert not convert(x, x, c, "data", "velocity").isfinite().any()
     assert torch.equal(convert(x, x, c, "data", "noise"), torch.zeros_like(x))
+
+
+@pytest.mark.parametrize("name", ["linear", "vp", "ve", "ddpm"])
+def test_the_prediction_of_normal_data_is_the_oracles(name: str) -> None:
+    path = PATHS[name]
+    truth = GaussianMixtureOracle(GaussianMixture(torch.zeros(1, 2, dtype=DOUBLE), 1.0).double(), path)
+    t, x = points(path)
+    for kind in PREDICTIONS:
+        found, wanted = OfNormalData(path, kind)(t, x), OracleOutput(truth, kind)(t, x)
+        assert torch.allclose(found, wanted, rtol=1e-10, atol=1e-10), kind
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, DOUBLE])

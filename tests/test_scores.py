@@ -173,6 +173,20 @@ def test_a_method_is_called_by_its_name_unless_flags_change_it(method: str) -> N
     recipe_of(by_method(RunConfig.of("moons", method=method)))
 
 
+@pytest.mark.parametrize("method", ["ddpm", "ddpm-cosine", "dsm", "sub-vp", "edm", "ssm"])
+def test_far_points_are_not_carried_off(tmp_path, method: str) -> None:
+    """A network that has learnt nothing extrapolates as for normal data, which the flow leaves where it is.
+
+    Without that a noise prediction of 0 multiplies every point by 1 / alpha_0, some hundred.
+    """
+    x = np.random.default_rng(1).normal(size=(1000, 2))
+    short = {"steps": 2, "show_progress": False, "folds": 0, "network": "mlp,width=8,depth=1"}
+    run = pushforward.train(x, tmp_path / "run", method=method, source="normal", **short)
+    core = run.flow.core
+    x0 = core.source.scale * torch.tensor([[5.0, 0.0], [0.0, -5.0]])  # type: ignore
+    assert bool((core.push(x0).norm(dim=1) < 10).all())
+
+
 @pytest.mark.parametrize("data", ["one", "hundred", "small"])
 @pytest.mark.parametrize("method", ["ddpm", "edm", "ssm"])
 def test_tables_of_one_column_of_many_and_of_few_rows(tmp_path, method: str, data: str) -> None:

@@ -2,6 +2,7 @@
 
 from .around import Around as Around
 from .around import BestLinear as BestLinear
+from .around import OfNormalData as OfNormalData
 from .base import AnyField as AnyField
 from .base import Field as Field
 from .base import as_field as as_field
@@ -66,6 +67,7 @@ __all__ = [
     "Masked",
     "Measurement",
     "MomentMatching",
+    "OfNormalData",
     "PREDICTIONS",
     "Parameterised",
     "PathDrift",

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
+from .convert import Prediction, check_prediction, convert
 from .offers import Offered, linear, offered, summed
 
 
@@ -43,6 +45,39 @@ class BestLinear(nn.Module):
         c = self.path.coefficients(expand_time(t, x))
         slope = c.alpha * c.d_alpha + c.sigma * c.d_sigma + c.gamma_d_gamma
         return slope / (c.alpha.square() + c.noise_scale.square())
+
+
+class OfNormalData(nn.Module):
+    """The prediction ``kind`` along ``path`` that is right for data from N(0, I): v = 0, in other terms.
+
+    Data alpha x / r^2, noise s x / r^2, score -x / r^2, with r^2 = alpha^2 + s^2.  A network that learns the
+    difference to it has to be right only where data are, and where its input is far it adds to a prediction
+    that is nearly right there, since far from all data noise explains a point best.
+
+    >>> import torch
+    >>> from pushforward.paths import Interpolant
+    >>> OfNormalData(Interpolant(), "noise")(torch.tensor(0.0), torch.ones(1, 1))
+    tensor([[1.]])
+    """
+
+    def __init__(self, path: Path, kind: Prediction):
+        super().__init__()
+        check_prediction(kind)
+        self.path = check_affine(path)
+        self.kind: Prediction = kind
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return self._slope(t, x) * x
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both, see :func:`~pushforward.fields.offered`."""
+        return linear(self._slope(t, x), x, mask)
+
+    def _slope(self, t: Tensor | float, x: Tensor) -> Tensor:
+        c = self.path.coefficients(expand_time(t, x))
+        return convert(torch.zeros_like(c.alpha), torch.ones_like(c.alpha), c, "v", self.kind)
 
 
 class Around(nn.Module):

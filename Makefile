@@ -60,6 +60,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/conditional_coupling.py page
 	@$(BIN)/python benchmarks/reflow.py run
 	@$(BIN)/python benchmarks/reflow.py page
+	@$(BIN)/python benchmarks/few_steps.py run
+	@$(BIN)/python benchmarks/few_steps.py page
 	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
 	@$(BIN)/python benchmarks/bridges.py
 	@$(BIN)/python benchmarks/two_moons.py run

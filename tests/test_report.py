@@ -169,6 +169,16 @@ def test_oracle_motion_and_round_trip(oracle):
     assert points["Heun", 64.0] == pytest.approx(points["Midpoint", 64.0], rel=0.1)
 
 
+def test_more_solvers_at_few_evaluations_are_in_the_table(oracle):
+    """One row for each solver; a few evaluations of a second-order one do as many of Euler's."""
+    few = {(p["solver"], p["nfe"]): p["energy"] for p in oracle.numbers["evaluations"]["few"]}
+    assert few.keys() == {(s, n) for s in ("AB2", "DDIM", "DPMSolver", "UniPC") for n in (4.0, 8.0, 16.0)}
+    points = {(p["solver"], p["nfe"]): p["energy"] for p in oracle.numbers["evaluations"]["points"]}
+    assert few["DPMSolver", 16.0] < points["Euler", 16.0] and few["UniPC", 16.0] < few["DDIM", 8.0]
+    page = oracle.page.read_text()
+    assert "Solvers at few evaluations" in page and '<th scope="row">UniPC</th>' in page
+
+
 def test_table_of_measures_is_complete(oracle):
     others = {"motion": {"rows", "energy", "times", "profile"}, "round_trip": {"rows"}}
     for section, more in others.items():

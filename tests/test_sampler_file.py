@@ -66,6 +66,14 @@ def test_more_budgets_are_kept_beside_each_other(run: Path) -> None:
     assert tuned(opened, 5).solves is not None
 
 
+def test_the_report_shows_the_tuned_sampler(run: Path) -> None:
+    assert main(["report", str(run), "--samples", "50"]) == 0
+    few = json.loads((run / "report.json").read_text())["evaluations"]["few"]
+    assert [point["nfe"] for point in few if point["solver"] == "tuned"] == [5.0]
+    page = (run / "report.html").read_text()
+    assert '<th scope="row">tuned</th>' in page and "5 evaluations" in page
+
+
 def test_what_has_not_been_tuned_is_refused(
     run: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from ..tensors import condition_to, event_size
 if TYPE_CHECKING:
     from .open import Run
 
-__all__ = ["tune", "tuned"]
+__all__ = ["kept", "tune", "tuned"]
 
 #: The file in the run folder.
 FILE = "sampler.json"
@@ -65,6 +65,14 @@ def tuned(run: Run, nfe: int, guidance: float | None = None) -> Solver:
         fitted = f"the sampler was fitted to --guidance {known['guidance']:g}"
         raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {guidance:g}")
     return _made(known["samplers"][str(nfe)], nfe, f"{run.path / FILE}: samplers: {nfe}")
+
+
+def kept(run: Run) -> dict[int, Solver]:
+    """The samplers that are of the run's weights, by evaluations.  Raises ValueError as :func:`tuned`."""
+    known = _read(run)
+    if known is None or not _fits(known, _identity(run)):
+        return {}
+    return {int(nfe): tuned(run, int(nfe)) for nfe in known["samplers"]}
 
 
 def _made(entry: FewSteps, nfe: int, where: str) -> Solver:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..flows import InvertibleFlow
 from ..metrics import optimal_cost, path_energy, straightness, transport_cost
-from ..solvers import Euler, Heun, Midpoint, Solver
+from ..recipes.samplers import kept
+from ..solvers import AB2, DDIM, DPMSolver, Euler, Heun, Midpoint, Solver, UniPC
 from ..tensors import Condition, condition_to, take_condition
 from .budget import LOOSE_EVALUATIONS
 from .loaded_run import LoadedRun
@@ -23,6 +24,10 @@ FIXED = (Euler, Midpoint, Heun)
 STILL = 1e-6
 #: Evaluations at which they are.
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
+#: More solvers, with the evaluations of n steps beyond n, and the few evaluations at which they are compared.
+MORE, FEW = {AB2: 1, DDIM: 0, DPMSolver: 0, UniPC: 0}, (4, 8, 16)
+#: What the table calls a solver that was fitted to the run.
+TUNED = "tuned"
 
 
 @dataclass(frozen=True)
@@ -40,9 +45,13 @@ class Budgeted:
 
 @dataclass(frozen=True)
 class Curve:
-    """The quality of samples for each number of evaluations, and that of as many real rows."""
+    """The quality of samples for each number of evaluations, and that of as many real rows.
+
+    few: that of more solvers, at few evaluations.
+    """
 
     points: list[Budgeted]
+    few: list[Budgeted]
     unit: str
     rows: int
     floor: float
@@ -50,7 +59,8 @@ class Curve:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
-        return {**self.__dict__, "points": [point.__dict__ for point in self.points]}
+        parts = {"points": self.points, "few": self.few}
+        return {**self.__dict__, **{key: [p.__dict__ for p in points] for key, points in parts.items()}}
 
 
 def curve(loaded: LoadedRun) -> Curve | None:
@@ -60,7 +70,7 @@ def curve(loaded: LoadedRun) -> Curve | None:
     evaluations, most = EVALUATIONS, min(500, loaded.rows)
 
     def affordable(least: int) -> int:
-        every = 3.0 * sum(evaluations) + LOOSE_EVALUATIONS
+        every = 3.0 * sum(evaluations) + len(MORE) * sum(FEW) + LOOSE_EVALUATIONS
         return loaded.budget.affordable("samples for each number of evaluations", most, 0.2, every, least)
 
     # A slow network pays for fewer evaluations rather than for too few rows to see a difference with.
@@ -76,22 +86,30 @@ def curve(loaded: LoadedRun) -> Curve | None:
         if nfe % make.evaluations == 0
     ]
     solvers.append((type(loaded.budget.solver).__name__, loaded.budget.solver))
-    points = []
-    for name, solver in solvers:
-        begin = time.perf_counter()
-        try:
-            drawn = loaded.sampler.draw(rows, "curve", condition=condition, solver=solver)
-        except RuntimeError:  # too few steps for this field: no point on the curve
-            continue
-        seconds = time.perf_counter() - begin
-        energy = loaded.energy(drawn.x, held)
-        points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
+
+    def judged(solvers: list[tuple[str, Solver]]) -> list[Budgeted]:
+        points = []
+        for name, solver in solvers:
+            begin = time.perf_counter()
+            try:
+                drawn = loaded.sampler.draw(rows, "curve", condition=condition, solver=solver)
+            except RuntimeError:  # too few steps for this field: no point on the curve
+                continue
+            seconds = time.perf_counter() - begin
+            energy = loaded.energy(drawn.x, held)
+            points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
+        return points
+
+    points = judged(solvers)
     if not points:
         raise ValueError("no solver carried the samples to their end")
+    few = judged([(make.__name__, make(nfe - extra)) for make, extra in MORE.items() for nfe in FEW])
+    tuned = loaded.left_out.attempt("samplers of few evaluations", {}, kept, loaded.run)
+    few += judged([(TUNED, solver) for _, solver in sorted(tuned.items())])
     floor = torch.tensor(
         [loaded.energy(loaded.like_reference(i)[:rows], held) for i in range(loaded.repeats[0])]
     )
-    return Curve(points, loaded.distance_unit, rows, float(floor.mean()), float(floor.std()))
+    return Curve(points, few, loaded.distance_unit, rows, float(floor.mean()), float(floor.std()))
 
 
 @dataclass(frozen=True)

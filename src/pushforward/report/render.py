@@ -8,7 +8,7 @@ from .figures.style import Picture
 from .loaded_run import LoadedRun
 from .notes import verdict_notes
 from .page import Section, as_json, page, preformatted, said
-from .tables import advice, memory_table, motion_tables, verdict_tables
+from .tables import advice, few_table, memory_table, motion_tables, verdict_tables
 from .verdict import Verdict
 
 
@@ -29,6 +29,7 @@ def render(
             "Quality with few evaluations",
             [advice(curve)] if curve else [],
             saved["evaluations"],
+            [few_table(curve)] if curve else [],
         ),
         Section(
             "How the flow moves",

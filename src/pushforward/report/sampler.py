@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -66,9 +66,10 @@ class Sampler:
         end, total = [], 0.0
         solver = solver or loaded.budget.solver
         assert solver is not None
+        flow: Any = loaded.inner.following(solver)
         for rows in torch.arange(count).split(CHUNK):
-            problem = loaded.inner.problem(take_condition(condition, rows))
-            solution = solver.solve(problem, start[rows], *loaded.inner.interval).check()
+            problem = flow.problem(take_condition(condition, rows))
+            solution = solver.solve(problem, start[rows], *flow.interval).check()
             end.append(solution.x)
             total += float(solution.nfe.double().sum())
         return Drawn(self.outwards(torch.cat(end)), total / count)

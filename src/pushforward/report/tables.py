@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .densities import Densities
-from .dynamics import Curve, Dynamics
+from .dynamics import FEW, TUNED, Curve, Dynamics
 from .evidence import Evidence
 from .formatting import Value, number, pair
 from .loaded_run import LoadedRun
@@ -69,13 +69,35 @@ def _cell(measure: Measure, value: Value | None) -> str:
 
 def advice(curve: Curve) -> str:
     """How few evaluations are nearly as good as the best."""
-    best = min(point.energy for point in curve.points)
+    points = [*curve.points, *curve.few]
+    best = min(point.energy for point in points)
     good = max(1.25 * best, curve.floor + curve.floor_spread)
-    point = min((p for p in curve.points if p.energy <= good), key=lambda p: p.nfe)
+    point = min((p for p in points if p.energy <= good), key=lambda p: p.nfe)
+    solver = "The tuned sampler" if point.solver == TUNED else point.solver
     return (
-        f"{point.solver} with {point.nfe:.0f} evaluation{'s' * (point.nfe != 1)} reaches an energy distance "
+        f"{solver} with {point.nfe:.0f} evaluation{'s' * (point.nfe != 1)} reaches an energy distance "
         f"of {number(point.energy)}; the best is {number(best)}, and real rows have {number(curve.floor)}."
     )
+
+
+def few_table(curve: Curve) -> Table:
+    """The quality of all solvers at few evaluations: one row for each, one column for each number."""
+    found = {(point.solver, round(point.nfe)): point for point in [*curve.points[:-1], *curve.few]}
+    fitted = {nfe for solver, nfe in found if solver == TUNED}
+    columns = [*sorted({*FEW, *fitted})]
+    solvers = [s for s in dict.fromkeys(s for s, _ in found) if any((s, nfe) in found for nfe in columns)]
+    rows, marks = [], {}
+    for i, solver in enumerate(solvers):
+        points = [found.get((solver, nfe)) for nfe in columns]
+        rows.append([solver, *("–" if point is None else number(point.energy, 3) for point in points)])
+        for j, point in enumerate(points):
+            near = point is not None and point.energy <= curve.floor + curve.floor_spread
+            marks[(i, j + 1)] = "win" if near else ""
+    head = ["energy distance after", *(f"{nfe} evaluations" for nfe in columns)]
+    caption = (
+        f"Solvers at few evaluations; marked where as near as real rows, which have {number(curve.floor)}"
+    )
+    return Table(head, rows, caption, marks=marks)
 
 
 def memory_table(loaded: LoadedRun, evidence: Evidence, memory: Memorisation) -> Table:

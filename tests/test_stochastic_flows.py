@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from pushforward.bijections import Affine, Chain, Dequantise, Sigmoid
+from pushforward.fields import Drift, PathDrift, ScoreFromEta
 from pushforward.flows import ContinuousFlow, DiffusionFlow, Transformed, nsf
 from pushforward.oracles import GaussianMixtureOracle
 from pushforward.paths import (
@@ -26,7 +27,7 @@ from pushforward.paths import (
     VariancePreserving,
 )
 from pushforward.random import seeded
-from pushforward.solvers import Dopri5, EulerMaruyama, Heun, StochasticHeun
+from pushforward.solvers import SDE, Dopri5, EulerMaruyama, Heun, StochasticHeun
 from pushforward.sources import Empirical, GaussianMixture, Normal
 
 DOUBLE = torch.float64
@@ -152,6 +153,65 @@ def test_following_a_solver(mixture) -> None:
         noisy.following(Heun(5))
     with pytest.raises(ValueError, match="solver: a BijectiveFlow needs none"):
         nsf(2).following(Heun(5))
+
+
+def test_trajectories_in_data_units_have_the_noise_of_the_generator(mixture) -> None:
+    inner = flow_of(mixture, PATHS["linear"]).stochastic(1.0, EulerMaruyama(8))
+    whole, x0 = Transformed(inner, Affine(0.5, 2.0), DOUBLE), torch.zeros(3, 2, dtype=DOUBLE)
+    found = whole.trajectory(x0, [0.25, 1.0], generator=seeded("noise")).path
+    wanted = inner.trajectory(x0, [0.25, 1.0], generator=seeded("noise")).path
+    assert found is not None and wanted is not None
+    assert torch.allclose(found, 0.5 + 2.0 * wanted)
+    with pytest.raises(ValueError, match="expected increasing times"):
+        whole.trajectory(x0, [1.0, 0.5])
+
+
+@pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
+def test_interpolants_between_dependent_points_have_processes_both_ways(backward) -> None:
+    """Correlated normal ends: b and eta are the regressions of the velocity and of the noise on x_t.
+
+    x_t = m + L (a, b, z) is normal, so that the regressions are covariances over variances; the velocity and
+    score of no independent pairs would do.
+    """
+    path, means, n = Interpolant(Linear(), Brownian(0.8)), torch.tensor([-1.0, 2.0], dtype=DOUBLE), 20_000
+    joint = torch.tensor([[0.6, 0.3], [0.3, 0.4]], dtype=DOUBLE)
+
+    def moments(t: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Mean and variance of x_t, and gamma."""
+        c = path.coefficients(t)
+        w = torch.stack([c.sigma, c.alpha])
+        return w @ means, w @ joint @ w + c.gamma.square(), c.gamma
+
+    def velocity(t: Tensor, x: Tensor) -> Tensor:
+        c = path.coefficients(t)
+        w, slope = torch.stack([c.sigma, c.alpha]), torch.stack([c.d_sigma, c.d_alpha])
+        mean, variance, _ = moments(t)
+        return slope @ means + (slope @ joint @ w + c.gamma_d_gamma) / variance * (x - mean)
+
+    def eta(t: Tensor, x: Tensor) -> Tensor:
+        mean, variance, gamma = moments(t)
+        return gamma / variance * (x - mean)
+
+    drift = Drift(velocity, ScoreFromEta(eta, path), lambda t: 1.2, backward)
+    start, stop = (1 - 1e-6, 1e-6) if backward else (1e-6, 1 - 1e-6)
+    mean, variance, _ = moments(torch.tensor(start, dtype=DOUBLE))
+    x = mean + variance.sqrt() * torch.randn(n, 1, generator=seeded("ends"), dtype=DOUBLE)
+    times = sorted((0.25, 0.5, 0.75, stop), reverse=backward)
+    noise = seeded("noise")
+    found = StochasticHeun(100).solve(SDE(drift, lambda t: 1.2), x, start, stop, times, noise).path
+    assert found is not None
+    for t, rows in zip(times, found):
+        mean, variance, _ = moments(torch.tensor(t, dtype=DOUBLE))
+        # three and a half standard errors of 20,000 normal draws
+        assert abs(rows.mean() - mean) < 3.5 * (variance / n).sqrt()
+        assert abs(rows.var() - variance) < 3.5 * variance * math.sqrt(2 / n)
+
+
+def test_where_there_is_no_noise_an_infinite_score_counts_for_nothing() -> None:
+    drift = Drift(lambda t, x: x, lambda t, x: x / 0, lambda t: 1 - t)
+    assert torch.equal(drift(torch.tensor(1.0), torch.ones(1, 1)), torch.ones(1, 1))
+    path = PathDrift(lambda t, x: x, Interpolant(), lambda t: 1 - t)
+    assert torch.equal(path(torch.tensor(1.0), torch.ones(1, 1)), torch.ones(1, 1))
 
 
 def test_guidance_enters_the_process_and_not_the_score(mixture) -> None:

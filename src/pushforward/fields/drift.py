@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from ..solvers import Diffusion, level
@@ -16,7 +17,8 @@ class Drift(nn.Module):
     The Fokker-Planck equation of the process is then the flow's continuity equation, whatever the
     ``diffusion`` g >= 0 (Song et al. 2021, arXiv 2011.13456; Albergo et al. 2023, arXiv
     2303.08797).  With ``backward`` it is velocity - g^2/2 score, the drift of the reversed
-    process, to be solved from t = 1 to t = 0.  Where the score is infinite g must vanish.
+    process, to be solved from t = 1 to t = 0.  Where the score is infinite g must vanish; where g = 0 the
+    score counts for nothing.
 
     velocity, score: fields.  diffusion: a number, a tensor or a function of t, see
     :class:`~pushforward.solvers.SDE`.
@@ -35,7 +37,8 @@ class Drift(nn.Module):
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
-        return self.velocity(t, x, condition) + self._factor(t, x) * self.score(t, x, condition)
+        velocity, factor = self.velocity(t, x, condition), self._factor(t, x)
+        return torch.where(factor != 0, velocity + factor * self.score(t, x, condition), velocity)
 
     def value_and_divergence(
         self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None

@@ -164,13 +164,14 @@ class Transformed(InvertibleFlow):
 
         Raises ValueError where the inner flow has no trajectory.
         """
-        if self.flow.equation is not ODE:
+        if self.flow.equation is None:
             raise ValueError(f"a {type(self.flow).__name__} has no trajectory in time")
         x, times, forwards = self.start(x, times)
         condition = self.conditions(condition)
         if not forwards:
             x = self._inwards(x, condition, generator)[0]
-        solution = cast(ContinuousFlow, self.flow).trajectory(x, times, condition)
+        noise = {} if self.flow.equation is ODE else {"generator": generator}
+        solution = cast(ContinuousFlow, self.flow).trajectory(x, times, condition, **noise)
         assert solution.path is not None
         count, rows = solution.path.shape[:2]
         path = solution.path.flatten(0, 1).to(self.dtype)

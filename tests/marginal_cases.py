@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from pushforward.flows import ContinuousFlow
+from pushforward.flows import ContinuousFlow, DenoisingFlow
 from pushforward.oracles import GaussianMixtureOracle
-from pushforward.paths import Interpolant, Path
+from pushforward.paths import DiffusionCoefficient, Interpolant, Path
 from pushforward.solvers import SDE, Solver
 from pushforward.sources import GaussianMixture, Normal
 
@@ -28,13 +28,14 @@ def exact_flow(path: Path | None = None) -> ContinuousFlow:
     return ContinuousFlow(oracle, source=Normal(2).double(), path=oracle.path)
 
 
-def draws(solver: Solver, g: object, n: int, generator: torch.Generator) -> list[Tensor]:
-    """``n`` draws of the sampler at each of :data:`TIMES`; ``g`` is the noise of a solver of SDEs."""
+def draws(solver: Solver, g: DiffusionCoefficient | None, n: int, generator: torch.Generator) -> Tensor:
+    """``n`` draws of the sampler at each of :data:`TIMES`, ``(4, n, 2)``; ``g``: of a solver of SDEs."""
     flow = exact_flow()
-    noisy = flow.stochastic(g, solver) if solver.solves is SDE else flow.following(solver)  # type: ignore[arg-type]
     x0 = flow.source.sample(n, generator=generator)
-    path = noisy.trajectory(x0, TIMES, generator=generator).path  # type: ignore[operator]
-    return list(path)
+    noisy = flow.stochastic(g, solver) if solver.solves is SDE else DenoisingFlow(flow, solver)
+    path = noisy.trajectory(x0, TIMES, generator=generator).path
+    assert path is not None
+    return path
 
 
 def errors(x: Tensor, t: float, path: Path | None = None) -> Tensor:

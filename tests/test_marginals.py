@@ -29,7 +29,7 @@ CASES = [
 ]
 
 
-def check(solver: Solver, g: object, n: int = 20_000) -> None:
+def check(solver: Solver, g: DiffusionCoefficient | None, n: int = 20_000) -> None:
     found = marginal_cases.draws(solver, g, n, seeded("marginals", repr(solver)))
     z = torch.stack([marginal_cases.errors(x, t) for x, t in zip(found, marginal_cases.TIMES)])
     # one of 24 normal numbers is above 3.7 in one of 200 cases; they depend on each other, so that the root

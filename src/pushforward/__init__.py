@@ -21,7 +21,9 @@ _WHERE = {
     ),
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
-    "flows": "ContinuousFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save tune_sampler",
+    "flows": (
+        "ContinuousFlow DenoisingFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save tune_sampler"
+    ),
     "nn": "MLP ResidualMLP UNet",
     "objectives": (
         "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
@@ -36,8 +38,8 @@ _WHERE = {
     "recipes": "load train",
     "rows": "Rows",
     "solvers": (
-        "AB2 ODE RK4 SDE Adjoint Checkpointed Dopri5 Euler EulerMaruyama Heun Midpoint Solution Solver "
-        "StochasticHeun Tsit5"
+        "AB2 DDIM ODE RK4 SDE Adjoint Checkpointed Denoise Dopri5 DPMSolver DPMSolverSDE EDMStochastic Euler "
+        "EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5 UniPC"
     ),
     "sources": "Empirical GaussianMixture Normal Source",
     "training": "Trainer",
@@ -78,6 +80,7 @@ if TYPE_CHECKING:
     from .fields import ScoreFromEta as ScoreFromEta
     from .fields import TwoHeads as TwoHeads
     from .flows import ContinuousFlow as ContinuousFlow
+    from .flows import DenoisingFlow as DenoisingFlow
     from .flows import DiffusionFlow as DiffusionFlow
     from .flows import Flow as Flow
     from .flows import InvertibleFlow as InvertibleFlow
@@ -121,12 +124,17 @@ if TYPE_CHECKING:
     from .recipes import train as train
     from .rows import Rows as Rows
     from .solvers import AB2 as AB2
+    from .solvers import DDIM as DDIM
     from .solvers import ODE as ODE
     from .solvers import RK4 as RK4
     from .solvers import SDE as SDE
     from .solvers import Adjoint as Adjoint
     from .solvers import Checkpointed as Checkpointed
+    from .solvers import Denoise as Denoise
     from .solvers import Dopri5 as Dopri5
+    from .solvers import DPMSolver as DPMSolver
+    from .solvers import DPMSolverSDE as DPMSolverSDE
+    from .solvers import EDMStochastic as EDMStochastic
     from .solvers import Euler as Euler
     from .solvers import EulerMaruyama as EulerMaruyama
     from .solvers import Heun as Heun
@@ -135,6 +143,7 @@ if TYPE_CHECKING:
     from .solvers import Solver as Solver
     from .solvers import StochasticHeun as StochasticHeun
     from .solvers import Tsit5 as Tsit5
+    from .solvers import UniPC as UniPC
     from .sources import Empirical as Empirical
     from .sources import GaussianMixture as GaussianMixture
     from .sources import Normal as Normal

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.interpolate import PchipInterpolator
 from torch import Tensor
 
 from ..inputs import check_finite
@@ -36,6 +35,8 @@ class Tabulated(Schedule):
         if not bool(((a >= 0) & (s >= 0) & (a + s > 0)).all()):
             raise ValueError("alpha, sigma: expected no negative values, and one of each two above 0")
         times = np.linspace(0, 1, len(a))
+        from scipy.interpolate import PchipInterpolator  # which sampling does not need
+
         found = [PchipInterpolator(times, v.numpy()).c for v in (torch.atan2(s, a), torch.hypot(a, s))]
         #: coefficients ``(steps, 2, 4)`` of angle and radius, the highest power first
         self.cubics = torch.from_numpy(np.stack(found)).permute(2, 0, 1).contiguous()

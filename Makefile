@@ -64,6 +64,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/few_steps.py page
 	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
 	@$(BIN)/python benchmarks/bridges.py
+	@$(BIN)/python benchmarks/score_agreement.py run
+	@$(BIN)/python benchmarks/score_agreement.py page
 	@$(BIN)/python benchmarks/two_moons.py run
 	@$(BIN)/python benchmarks/two_moons.py vae
 	@$(BIN)/python benchmarks/two_moons.py page

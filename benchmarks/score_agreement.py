@@ -28,6 +28,7 @@ from pushforward.metrics import wasserstein
 from pushforward.random import seeded
 
 RESULTS = Path(__file__).parent / "results"
+PAIRS = ("flow and score", "flow and exact", "score and exact")
 TIMES = [round(0.05 * i, 2) for i in range(1, 20)]
 ROWS, POINTS, DRAWS = 20_000, 4_000, 2_000
 
@@ -64,7 +65,7 @@ def one(seed: int, method: str, steps: int) -> dict[str, float]:
         "score": Rescheduled(scored.field, scored.path, path),
         "exact": oracle,
     }
-    found: dict[str, list[float]] = {"flow and score": [], "flow and exact": [], "score and exact": []}
+    found: dict[str, list[float]] = {pair: [] for pair in PAIRS}
     everything: dict[str, list[Tensor]] = {name: [] for name in fields}
     for t in TIMES:
         x0 = torch.randn(POINTS, 2, generator=seeded("points", seed, str(t)))
@@ -97,6 +98,7 @@ def page() -> None:
     """Write the rows of the page of benchmarks from the seeds that were run."""
     kept = json.loads((RESULTS / "rows" / "score_agreement.json").read_text())
     runs = list(kept["seeds"].values())
+    figure(runs, RESULTS.parents[1] / "docs" / "_static" / "score_agreement.png")
     rows = [
         {
             "velocities": f"{pair}",
@@ -105,7 +107,7 @@ def page() -> None:
             "lowest of all seeds": f"{min(run[f'{pair}, lowest'] for run in runs):.4f}",
             "W2 of samples": "",
         }
-        for pair in ("flow and score", "flow and exact", "score and exact")
+        for pair in PAIRS
     ]
     for name in ("flow", "score", "floor"):
         cells = {key: "" for key in rows[0]}
@@ -132,6 +134,25 @@ def page() -> None:
         "rows": rows,
     }
     (RESULTS / "score_agreement.json").write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+
+
+def figure(runs: list[dict[str, Any]], file: Path) -> None:
+    """Correlations by time, a thin line for each seed."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, axes = pyplot.subplots(figsize=(5, 2.6), dpi=110, layout="constrained")
+    for pair, colour in zip(PAIRS, ("C0", "C1", "C2")):
+        for number, run in enumerate(runs):
+            label = pair if number == 0 else None
+            axes.plot(TIMES, run[f"{pair}, curve"], color=colour, lw=1, label=label)
+    axes.axhline(0.95, color="grey", ls=":", lw=1)
+    axes.set(xlabel="t", ylabel="correlation of velocities", ylim=(0.94, 1.002))
+    axes.legend(frameon=False, fontsize=8, loc="lower left")
+    drawing.savefig(file)
+    pyplot.close(drawing)
 
 
 def main() -> None:

@@ -41,8 +41,12 @@ def train(folder, *flags: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core: --devices 2 is refused on one")
 @pytest.mark.parametrize(
     "flags",
-    [(), pytest.param(("--condition", "label", "--method", "ot-cfm"), marks=pytest.mark.thorough)],
-    ids=["independent", "conditional optimal transport"],
+    [
+        (),
+        pytest.param(("--condition", "label", "--method", "ot-cfm"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "ssm"), marks=pytest.mark.thorough),
+    ],
+    ids=["independent", "conditional optimal transport", "forward-mode derivatives"],
 )
 def test_two_processes_equal_one(tmp_path, flags):
     for devices in ("1", "2"):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from effort import first
 from pushforward.entries import NETWORKS
 from pushforward.fields import (
     PREDICTIONS,
@@ -391,3 +392,17 @@ def test_a_field_that_knows_its_mask_offers_nothing():
             return super().forward(t, x)
 
     assert offered(Masked(Knows(), padding((3,))), *rows((3,))) is None
+
+
+@pytest.mark.parametrize("name", first(["mlp-3", "resmlp-features"]))
+def test_a_whole_solve_of_the_log_density_compiles(name):
+    net, (_, x) = build(name, (3,)), rows((3,))
+    flow = ContinuousFlow(net, Midpoint(2), Normal(3).double())
+
+    def solve(x: Tensor) -> tuple[Tensor, Tensor]:
+        return flow.solver.solve(flow.augmented(), (x, x.new_zeros(B)), 1.0, 0.0).x
+
+    torch._dynamo.reset()
+    with torch.no_grad():
+        found = torch.compile(solve, fullgraph=True, backend="aot_eager")(x)
+        torch.testing.assert_close(found, solve(x), rtol=1e-12, atol=1e-12)

@@ -15,7 +15,8 @@ from pushforward.solvers import ODE, Adaptive, FixedStep
 
 CLASSES = {name: cls for name, cls in classes("solver").items() if cls.solves is ODE}
 FIXED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, FixedStep)}
-ADAPTIVE = {name: cls for name, cls in CLASSES.items() if issubclass(cls, Adaptive)}
+#: the fifth-order pairs; others differ in their tables alone, which tests of order and contract look at
+ADAPTIVE = {name: cls for name, cls in CLASSES.items() if issubclass(cls, Adaptive) and cls.order == 5}
 ORDER = {name: cls.order for name, cls in FIXED.items()}
 
 fixed = pytest.mark.parametrize("cls", FIXED.values(), ids=FIXED.keys())

@@ -41,6 +41,8 @@ CASES = {
     "rk4": Case((4, 4, 4)),
     "dopri5": Case((5, 7, 6), extra=1, steps=(16, 32, 64), adaptive=True),
     "tsit5": Case((5, 7, 6), extra=1, steps=(16, 32, 64), adaptive=True),
+    "bosh3": Case((3, 4, 3), extra=1, steps=(16, 32, 64), adaptive=True),
+    "dopri8": Case((8, 14, 13), extra=1, steps=(3, 4, 6, 8), adaptive=True),
     "euler-maruyama": Case((1, 1, 1), solves=SDE, draws=True),
     "stochastic-heun": Case((2, 2, 2), solves=SDE, draws=True),
     "ddim": Case((1, 1, 1), solves=Denoise),

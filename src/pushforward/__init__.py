@@ -38,8 +38,8 @@ _WHERE = {
     "recipes": "load train",
     "rows": "Rows",
     "solvers": (
-        "AB2 DDIM ODE RK4 SDE Adjoint Checkpointed Denoise Dopri5 DPMSolver DPMSolverSDE EDMStochastic Euler "
-        "EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5 UniPC"
+        "AB2 DDIM ODE RK4 SDE Adjoint Bosh3 Checkpointed Denoise Dopri5 Dopri8 DPMSolver DPMSolverSDE "
+        "EDMStochastic Euler EulerMaruyama Heun Midpoint Solution Solver StochasticHeun Tsit5 UniPC"
     ),
     "sources": "Empirical GaussianMixture Normal Source",
     "training": "Trainer",
@@ -129,9 +129,11 @@ if TYPE_CHECKING:
     from .solvers import RK4 as RK4
     from .solvers import SDE as SDE
     from .solvers import Adjoint as Adjoint
+    from .solvers import Bosh3 as Bosh3
     from .solvers import Checkpointed as Checkpointed
     from .solvers import Denoise as Denoise
     from .solvers import Dopri5 as Dopri5
+    from .solvers import Dopri8 as Dopri8
     from .solvers import DPMSolver as DPMSolver
     from .solvers import DPMSolverSDE as DPMSolverSDE
     from .solvers import EDMStochastic as EDMStochastic

@@ -1,5 +1,6 @@
 """Flows, which carry the source to the data and back."""
 
+from .as_bijection import FlowBijection as FlowBijection
 from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow
 from .bijective import BijectiveFlow as BijectiveFlow
@@ -43,6 +44,7 @@ __all__ = [
     "Divergence",
     "Exact",
     "Flow",
+    "FlowBijection",
     "FlowDistribution",
     "HutchPlusPlus",
     "Hutchinson",

@@ -5,6 +5,7 @@ from .adaptive import Adaptive as Adaptive
 from .adjoint import Adjoint as Adjoint
 from .base import Solver as Solver
 from .base import Task as Task
+from .bosh3 import Bosh3 as Bosh3
 from .checkpointed import Checkpointed as Checkpointed
 from .ddim import DDIM as DDIM
 from .denoise import Denoiser as Denoiser
@@ -13,6 +14,7 @@ from .denoise import Level as Level
 from .denoise import Step as Step
 from .denoise import Work as Work
 from .dopri5 import Dopri5 as Dopri5
+from .dopri8 import Dopri8 as Dopri8
 from .dpm import DPMSolver as DPMSolver
 from .dpm import DPMSolverSDE as DPMSolverSDE
 from .edm import EDMStochastic as EDMStochastic
@@ -56,9 +58,11 @@ __all__ = [
     "Denoise",
     "Denoiser",
     "Adjoint",
+    "Bosh3",
     "Checkpointed",
     "Diffusion",
     "Dopri5",
+    "Dopri8",
     "EDMStochastic",
     "Euler",
     "EulerMaruyama",

@@ -145,3 +145,22 @@ def test_a_method_of_two_steps_needs_two(cls: type[Any]) -> None:
         cls(steps=1)
     with pytest.raises(ValueError, match="steps of the grid: expected an integer of at least 2, got 1"):
         cls(grid=[0, 1])
+
+
+def test_points_inside_long_steps_have_the_marginals_too() -> None:
+    """For data of a single point two steps are exact, so that the bridge inside them has to be as well."""
+    n, point = 20_000, 1.5
+    denoise = Denoise(lambda t, x: torch.full_like(x, point), Linear())
+    start = torch.randn(n, 1, generator=seeded("bridge start"), dtype=DOUBLE)
+    times = [0.2, 0.35, 0.6, 0.9]
+    found = DPMSolverSDE(steps=2).solve(denoise, start, 0.0, 1.0, times, seeded("bridge"))
+    path = known(found.path)[..., 0]
+    for t, x in zip(times, path):
+        # the standard error of a deviation is 1 / sqrt(2 n) of it; four of them
+        assert float(x.std()) == pytest.approx(1 - t, rel=4 / math.sqrt(2 * n))
+        assert float(x.mean()) == pytest.approx(t * point, abs=4 * (1 - t) / math.sqrt(n))
+    # x / alpha has independent increments, so that its covariance is the smaller variance; its error is
+    # about sqrt(2 / n) times the ratio of the deviations, which is 2.2, and four of these are allowed
+    noise = (path - torch.tensor(times)[:, None] * point) / torch.tensor(times)[:, None]
+    covariance = torch.cov(noise[:2])
+    assert float(covariance[0, 1] / covariance[1, 1]) == pytest.approx(1, abs=4 * math.sqrt(2 / n) * 2.2)

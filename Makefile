@@ -69,6 +69,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/two_moons.py run
 	@$(BIN)/python benchmarks/two_moons.py vae
 	@$(BIN)/python benchmarks/two_moons.py page
+	@$(BIN)/python benchmarks/ffjord.py run
+	@$(BIN)/python benchmarks/ffjord.py page
 	@$(BIN)/python benchmarks/flow_speed.py coupling --compiled
 	@$(BIN)/python benchmarks/flow_speed.py sampling
 	@$(BIN)/python benchmarks/flow_speed.py images

@@ -4,8 +4,8 @@ python benchmarks/score_agreement.py run [--seeds 101 102 103] [--steps N] [--me
 python benchmarks/score_agreement.py page
 
 A DDPM and a flow-matching model are trained on the same rows of a two-dimensional Gaussian mixture.  The
-noise prediction of the DDPM is taken to the straight path (`Rescheduled`), and its velocity is compared there
-with the learnt velocity and with the exact one, at 19 times from 0.05 to 0.95 and points of the exact
+noise prediction of the DDPM is taken to the straight path (`ScheduleChange`), and its velocity is compared
+there with the learnt velocity and with the exact one, at 19 times from 0.05 to 0.95 and points of the exact
 marginals.  Samples of both are compared with fresh rows.
 """
 
@@ -23,7 +23,7 @@ from torch import Tensor
 
 import pushforward
 from pushforward import GaussianMixture, GaussianMixtureOracle, Interpolant
-from pushforward.fields import Rescheduled
+from pushforward.fields import ScheduleChange
 from pushforward.metrics import wasserstein
 from pushforward.random import seeded
 
@@ -62,7 +62,7 @@ def one(seed: int, method: str, steps: int) -> dict[str, float]:
     scored = flows[method].core
     fields = {
         "flow": flows["fm"].core.field,
-        "score": Rescheduled(scored.field, scored.path, path),
+        "score": ScheduleChange(scored.field, scored.path, path),
         "exact": oracle,
     }
     found: dict[str, list[float]] = {pair: [] for pair in PAIRS}

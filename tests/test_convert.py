@@ -16,8 +16,8 @@ from pushforward.fields import (
     Parameterised,
     Preconditioned,
     Prediction,
-    Rescheduled,
     Scaled,
+    ScheduleChange,
     convert,
 )
 from pushforward.oracles import GaussianMixtureOracle, OracleOutput
@@ -186,7 +186,7 @@ def test_a_field_along_one_path_is_the_oracles_along_another(old: str, new: str)
     inside = (level > low) & (level < high)
     t, x = t[inside], x[inside]
     assert len(t) >= 3
-    found = Rescheduled(oracle(PATHS[old]), PATHS[old], path)(t, x)
+    found = ScheduleChange(oracle(PATHS[old]), PATHS[old], path)(t, x)
     wanted = oracle(path)(t, x)
     assert ((found - wanted).abs() <= 1e-7 * (1 + wanted.abs().amax(1, keepdim=True))).all()
 

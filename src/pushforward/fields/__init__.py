@@ -42,7 +42,6 @@ from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
 from .path_fields import PathDrift as PathDrift
 from .preconditioned import Preconditioned as Preconditioned
-from .rescheduled import Rescheduled as Rescheduled
 from .scaled import Scaled as Scaled
 from .schedule_change import ScheduleChange as ScheduleChange
 
@@ -75,7 +74,6 @@ __all__ = [
     "Prediction",
     "PseudoInverse",
     "Preconditioned",
-    "Rescheduled",
     "ReversedTime",
     "Scaled",
     "ScheduleChange",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from contract import complete, every
 from pushforward import (
     ContinuousFlow,
     Dopri5,
@@ -22,6 +24,7 @@ from pushforward import (
     Trigonometric,
     Tsit5,
     VarianceExploding,
+    train,
 )
 from pushforward.fields import (
     Autoguidance,
@@ -36,8 +39,11 @@ from pushforward.fields import (
     MomentMatching,
     PseudoInverse,
 )
-from pushforward.paths import Path
+from pushforward.inference import draw
+from pushforward.paths import Path as AnyPath
 from pushforward.random import seeded
+from pushforward.recipes import open_run
+from pushforward.registry import create
 
 DOUBLE = torch.float64
 FINE, MEDIUM = Tsit5(rtol=1e-9, atol=1e-9), Tsit5(rtol=1e-8, atol=1e-8)
@@ -213,11 +219,11 @@ def gaussian(d: int, seed: int) -> tuple[Tensor, Tensor]:
     return torch.randn(d, dtype=DOUBLE, generator=generator), a @ a.T / d + 0.1 * torch.eye(d, dtype=DOUBLE)
 
 
-def field_of(mean: Tensor, covariance: Tensor, path: Path) -> GaussianMixtureOracle:
+def field_of(mean: Tensor, covariance: Tensor, path: AnyPath) -> GaussianMixtureOracle:
     return GaussianMixtureOracle(GaussianMixture(mean[None], covariance[None]), path)
 
 
-def moments(field: Any, guidance: Guidance, path: Path, solver: Any, wanted: tuple[Tensor, Tensor]):
+def moments(field: Any, guidance: Guidance, path: AnyPath, solver: Any, wanted: tuple[Tensor, Tensor]):
     """Mean and covariance of what a guided flow samples: its map is affine, so d + 1 points tell all of it.
 
     It starts from what the path has at t = 0 of the distribution that is ``wanted`` at t = 1, which is the
@@ -364,6 +370,74 @@ def test_derivatives_work_in_inference_mode_and_keep_the_dtype(make: Any) -> Non
     assert torch.isfinite(inside).all()
 
 
+# -- of the registry -----------------------------------------------------------------------------------
+
+#: Every registered guidance by its name, and the options with which it is the conditional field.
+CASES = {"classifier-free": "weight=1", "zero-star": "weight=1"}
+
+
+def test_every_guidance_has_a_case() -> None:
+    complete("guidance", CASES)
+
+
+@every("case", CASES)
+def test_a_guidance_by_name_keeps_its_contract(case: str, request: pytest.FixtureRequest) -> None:
+    """Weight 1 and no condition give the field itself, for one time and for many; the dtype stays."""
+    name = next(name for name, options in CASES.items() if name in request.node.name)
+    neutral, strong = create("guidance", f"{name},{case}"), create("guidance", name)
+    means = torch.tensor([[1.0, 0.0], [-1.0, 2.0]], dtype=DOUBLE)
+    field, labels = GaussianMixtureOracle(GaussianMixture(means, 0.5)), torch.tensor([0, 1, 0, 1, 0])
+    x = starts(5, 2)
+    for t in (torch.tensor(0.3, dtype=DOUBLE), torch.linspace(0, 1, 5, dtype=DOUBLE)):
+        assert torch.allclose(Guided(field, neutral)(t, x, labels), field(t, x, labels))
+        assert torch.equal(Guided(field, strong)(t, x), field(t, x))
+        assert not torch.allclose(Guided(field, strong)(t, x, labels), field(t, x, labels))
+        assert Guided(field, strong)(t, x.float(), labels).dtype == torch.float32
+    assert name in ("classifier-free", "zero-star") and "weight=2" in repr(strong)
+
+
+def test_guidance_on_the_command_line(tmp_path: Path) -> None:
+    """A run with named guidance opens, samples as in Python, and is guided otherwise when asked."""
+    options = {
+        "condition": "label",
+        "rows": 64,
+        "steps": 20,
+        "lr": 0.03,
+        "warmup": 0,
+        "ema": 0.0,
+        "patience": 0,
+        "source": "normal",
+        "network": "mlp,width=8",
+        "solver": "euler,steps=3",
+    }
+    flow = train("moons", tmp_path / "run", guidance="zero-star,weight=3", **options).flow
+    assert isinstance(flow.core.guidance, CFGZeroStar) and flow.core.guidance.weight == 3
+    run = open_run(tmp_path / "run")
+    own = draw(run, 4, ["0"])[0]
+    assert torch.equal(own, draw(run, 4, ["0"], guidance="zero-star,weight=3")[0])
+    for asked in (2.0, "2", "classifier-free,weight=2,interval=(0,1)", ClassifierFree(2.0)):
+        assert torch.equal(draw(run, 4, ["0"], guidance=asked)[0], draw(run, 4, ["0"], guidance=2.0)[0])
+    assert not torch.equal(own, draw(run, 4, ["0"], guidance=2.0)[0])
+    with pytest.raises(ValueError, match="unknown guidance 'zerostar'; did you mean 'zero-star'"):
+        draw(run, 4, guidance="zerostar")
+    with pytest.raises(ValueError, match="--guidance 'zero-star,weight=x'"):
+        draw(run, 4, guidance="zero-star,weight=x")
+
+
+def test_a_run_without_hidden_conditions_refuses_guidance_in_python_too(tmp_path: Path) -> None:
+    options = {"condition": "label", "rows": 64, "steps": 2, "network": "mlp,width=8", "drop_condition": 0.0}
+    flow = train("moons", tmp_path / "run", **options).flow
+    with pytest.raises(ValueError, match="trained without hidden conditions"):
+        flow.replace(guidance=2.0)
+    with pytest.raises(ValueError, match="never hid its condition"):
+        draw(open_run(tmp_path / "run"), 4, guidance="zero-star")
+    with pytest.raises(ValueError, match="guidance zero-star and drop_condition 0: guidance needs hidden"):
+        train("moons", tmp_path / "other", guidance="zero-star", **options)
+    plain = train("moons", tmp_path / "plain", rows=64, steps=2, network="mlp,width=8").flow
+    with pytest.raises(ValueError, match="trained without hidden conditions"):
+        plain.replace(guidance=2.0)
+
+
 # -- in a flow -----------------------------------------------------------------------------------------
 
 
@@ -420,7 +494,7 @@ def test_mistakes_are_told_in_one_line(make: Any, told: str) -> None:
     assert "\n" not in str(error.value)
 
 
-def of_two(value: Tensor, path: Path | None = None, noise: float = 0.0) -> MomentMatching:
+def of_two(value: Tensor, path: AnyPath | None = None, noise: float = 0.0) -> MomentMatching:
     known: Measurement = KnownElements(torch.tensor([True, False]))
     return MomentMatching(known, value, path or Interpolant(), noise)
 

@@ -119,8 +119,9 @@ class ModelConfig:
     """Weight of the kinetic energy of its paths in training, which makes them straight and quick to solve."""
     jacobian: float = 0.0
     """Weight of the squared Jacobian of its field in training; needs `--divergence hutchinson`."""
-    guidance: float = 1.0
-    """Weight of classifier-free guidance when sampling; 1 is none."""
+    guidance: float | str = 1.0
+    """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
+    `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""
     drop_condition: float = 0.1
     """Share of training rows whose condition is hidden, which guidance needs."""
 
@@ -263,7 +264,7 @@ def _as_told(part: type, name: str, value: Any) -> Any:
     if typing.get_origin(hint) is tuple:
         return (value,) if isinstance(value, str) else tuple(value)
     takes = {hint, *typing.get_args(hint)}
-    if str in takes and isinstance(value, int | float) and not isinstance(value, bool):
+    if str in takes and float not in takes and isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return value
 

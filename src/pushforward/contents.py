@@ -195,7 +195,7 @@ class Samplers(TypedDict):
     """``sampler.json``: samplers by their evaluations, and the weights and the guidance that they are of."""
 
     weights: str
-    guidance: float
+    guidance: float | str
     samplers: dict[str, FewSteps]
 
 

@@ -14,6 +14,7 @@ from . import random, registry
 from .flows import Hutchinson, Transformed, log_prob_and_error, multi_sample_bound
 from .random import seeded
 from .recipes import Run
+from .recipes.asked import Asked, asked_guidance
 from .rows import Rows, join_rows
 from .runs import RunFolder
 from .solvers import SDE, Solver
@@ -62,7 +63,7 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
 
 def _adjusted(
     run: Run,
-    guidance: float | None = None,
+    guidance: Asked = None,
     solver: str | Solver | None = None,
     diffusion: str | None = None,
 ) -> Transformed:
@@ -70,17 +71,7 @@ def _adjusted(
     flow = run.flow.flow
     changes: dict[str, Any] = {}
     if guidance is not None:
-        if not math.isfinite(guidance):
-            raise ValueError(f"--guidance: expected a finite number, got {guidance}")
-        if run.schema.condition is None:
-            raise ValueError("--guidance: this run was trained without a condition, which guidance needs")
-        if not flow.guided:
-            raise ValueError(f"--guidance: a {type(flow).__name__} takes none; leave it out")
-        if guidance != 1 and not run.config.model.drop_condition:
-            raise ValueError(
-                "--guidance: this run never hid its condition (--drop-condition 0), so it takes none"
-            )
-        changes["guidance"] = float(guidance)
+        changes["guidance"] = asked_guidance(run, guidance)
     if solver is not None and flow.equation is None:
         raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
     adjusted, made = run.flow.replace(**changes), _made(run, "solver", solver)
@@ -113,7 +104,7 @@ def draw_pieces(
     n: int,
     conditions: Sequence[str] = (),
     *,
-    guidance: float | None = None,
+    guidance: Asked = None,
     solver: str | Solver | None = None,
     diffusion: str | None = None,
     seed: int = 0,

@@ -27,6 +27,7 @@ __all__ = [
     "check_text",
     "check_value",
     "shown",
+    "spelt",
 ]
 
 #: Characters of a text, such as a path or a component with its options.
@@ -146,6 +147,15 @@ def shown(value: Any) -> str:
     return text if len(text) <= 120 else f"{text[:120]}..."
 
 
+def spelt(value: float | str) -> str:
+    """A setting that is a number or a text, as the command line has it.
+
+    >>> spelt(2.0), spelt("zero-star,weight=2")
+    ('2', 'zero-star,weight=2')
+    """
+    return value if isinstance(value, str) else f"{value:g}"
+
+
 def check_text(name: str, value: Any, limit: int = LONGEST_TEXT) -> None:
     """Raise ValueError unless ``value`` is a text of one line that can be written and read again.
 
@@ -203,9 +213,11 @@ def check_value(name: str, value: Any, hint: Any, bounds: Whole | Number | None 
         if value is None and type(None) in options:
             return
         options = [option for option in options if option is not type(None)]
-        if len(options) > 1:
-            return
-        check_value(name, value, options[0], bounds)
+        if len(options) > 1:  # a number or a text
+            numeric = isinstance(value, Real) and not isinstance(value, bool)
+            options = [option for option in options if (option is float) == numeric] or options
+        if len(options) == 1:
+            check_value(name, value, options[0], bounds)
     elif typing.get_origin(hint) is typing.Literal:
         if value not in options:
             raise ValueError(f"{name}: expected {' or '.join(map(str, options))}, got {shown(value)}")

@@ -48,11 +48,11 @@ class Opening:
     device: Annotated[str, tyro.conf.arg(metavar="auto|cpu|cuda|mps")] = "auto"
     """Device; auto: a CUDA device if there is one, else the CPU."""
 
-    def open(self, *components: str | None, averaged: bool = True) -> Run:
-        """The run.  Classes of the user's own among the ``components`` that flags name are trusted too."""
+    def open(self, *flags: float | str | None, averaged: bool = True) -> Run:
+        """The run.  A class of the user's own that one of the ``flags`` names is trusted too."""
         from ..recipes import open_run
 
-        trust = (*self.trust, *own_classes(*components))
+        trust = (*self.trust, *own_classes(*flags))
         return open_run(self.run, averaged=averaged, device=self.device, trust=trust)
 
 

@@ -19,8 +19,9 @@ T = TypeVar("T")
 class Leading:
     """What leads the points of a sample, beside the field."""
 
-    guidance: float | None = None
-    """Weight of classifier-free guidance; default that of the run."""
+    guidance: float | str | None = None
+    """Weight of classifier-free guidance, or a guidance with options, such as `zero-star,weight=2`; default
+    that of the run."""
     diffusion: str | None = None
     """Noise g(t) of a stochastic solver: a number, `proportional`, `memoryless`, with options:
     `constant,g=0.5,taper=2`; default `proportional`."""
@@ -60,7 +61,8 @@ def sample(args: Sample, command: str) -> int:
     if nfe is not None and (solver or args.leading.diffusion):
         raise ValueError(f"--nfe {nfe}: has a solver of its own; leave out --solver and --diffusion")
     check_output(args.out, SUFFIXES, args.escape)
-    run = args.opening.open(args.drawing.solver, args.leading.diffusion, averaged=not args.last_weights)
+    named = args.drawing.solver, args.leading.diffusion, args.leading.guidance
+    run = args.opening.open(*named, averaged=not args.last_weights)
     chosen = solver if nfe is None else tuned(run, nfe, args.leading.guidance)
     check_form(args.out, run.schema, run.schema.condition is not None, args.n)
     pieces = draw_pieces(

@@ -5,7 +5,7 @@ An entry is one line, or two where it is long; the formatter, which would make s
 
 from .base import Entry, Kind, Method
 from .data import DATASETS
-from .matching import COUPLINGS, GAMMAS, SCHEDULES, TIMES, WEIGHTINGS
+from .matching import COUPLINGS, GAMMAS, GUIDANCES, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
 from .models import BASES, DIVERGENCES, FLOWS, NETWORKS
@@ -20,6 +20,7 @@ __all__ = [
     "Entry",
     "FLOWS",
     "GAMMAS",
+    "GUIDANCES",
     "KINDS",
     "Kind",
     "METHODS",
@@ -45,6 +46,7 @@ KINDS = {
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
+    "guidance": Kind(GUIDANCES, "pushforward.fields:Guidance", "--guidance"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),
     "diffusion": Kind(DIFFUSIONS, "pushforward.paths:DiffusionCoefficient", "--diffusion"),
     "method": Kind(METHODS, "", "--method", entry=Method),

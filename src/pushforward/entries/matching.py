@@ -1,8 +1,8 @@
-"""The parts of flow matching: couplings, schedules, noise on the path, training times and weights."""
+"""The parts of flow matching: couplings, schedules, noise on the path, times, weights and guidance."""
 
 from .base import table
 
-__all__ = ["COUPLINGS", "GAMMAS", "SCHEDULES", "TIMES", "WEIGHTINGS"]
+__all__ = ["COUPLINGS", "GAMMAS", "GUIDANCES", "SCHEDULES", "TIMES", "WEIGHTINGS"]
 
 # fmt: off
 COUPLINGS = table(
@@ -78,4 +78,12 @@ WEIGHTINGS = table(
     ("edm", "KarrasWeighting", "a loss of 1 for a network that knows the variance alone, in any prediction",
      "Karras et al. 2022, arXiv 2206.00364"),
     ("power", "Power", "t^early (1 - t)^late"),
+)
+
+GUIDANCES = table(
+    "pushforward.fields",
+    ("classifier-free", "ClassifierFree", "overstates what the condition changes; interval, rescaling",
+     "Ho & Salimans 2022, arXiv 2207.12598"),
+    ("zero-star", "CFGZeroStar", "the same with the unconditional velocity scaled to the conditional one",
+     "Fan et al. 2025, arXiv 2503.18886"),
 )

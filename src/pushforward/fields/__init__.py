@@ -37,6 +37,7 @@ from .guidance import MomentMatching as MomentMatching
 from .guidance import PosteriorGuidance as PosteriorGuidance
 from .guidance import PseudoInverse as PseudoInverse
 from .guidance import as_guidance as as_guidance
+from .guidance import with_and_without as with_and_without
 from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
@@ -90,4 +91,5 @@ __all__ = [
     "from_velocity",
     "offered",
     "to_velocity",
+    "with_and_without",
 ]

@@ -153,4 +153,7 @@ class ContinuousStage(Stage):
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         trained = cast(ContinuousFlow, models["flow"])
-        return trained.replace(solver=self.recipe.solver, guidance=self.recipe.model.guidance)
+        model = self.recipe.model
+        hides = schema.condition is not None and model.drop_condition > 0
+        trained = trained.replace(solver=self.recipe.solver, knows_absent=hides)
+        return trained.replace(guidance=self.recipe.parts.guidance)

@@ -10,7 +10,8 @@ from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..data import Schema
 from ..entries import METHODS
-from ..settings import Number, check_settings, shown
+from ..fields import as_guidance
+from ..settings import Number, check_settings, shown, spelt
 from ..tensors import event_size
 from ..training import check_compute
 from .base import Recipe, family
@@ -56,7 +57,7 @@ def resolve(config: RunConfig, schema: Schema, known: Parts | None = None) -> Ru
     data do not allow.
     """
     config = by_method(config)
-    _check_with_data(config, schema)
+    _check_with_data(config, schema, known)
     recipe, small = family(config.model.method), is_small(schema)
     values = by_size(schema) | recipe.by_size(schema, small)
     model, data, optim = recipe.adapted(config.model, schema, small), config.data, config.optim
@@ -76,21 +77,20 @@ def resolve(config: RunConfig, schema: Schema, known: Parts | None = None) -> Ru
     )
 
 
-def _check_with_data(config: RunConfig, schema: Schema) -> None:
+def _check_with_data(config: RunConfig, schema: Schema, known: Parts | None) -> None:
     model, folds, rows = config.model, config.optim.folds or 0, schema.rows_train
     if folds * LEAST_HELD > rows:
         raise ValueError(
             f"--folds {folds}: expected at least {LEAST_HELD} training rows a fold, so at most "
             f"{rows // LEAST_HELD} for {rows:,} rows"
         )
-    if model.guidance == 1:
+    guidance, flag = Parts.of(config, known).guidance, f"--guidance {spelt(model.guidance)}"
+    if guidance == 1 or not as_guidance(guidance).compares_absent:
         return
     if schema.condition is None:
-        raise ValueError(f"--guidance {model.guidance:g}: guidance needs a condition; give --condition")
+        raise ValueError(f"{flag}: guidance needs a condition; give --condition")
     if model.drop_condition == 0:
-        raise ValueError(
-            f"--guidance {model.guidance:g} and --drop-condition 0: guidance needs hidden conditions"
-        )
+        raise ValueError(f"{flag} and --drop-condition 0: guidance needs hidden conditions")
 
 
 def _filled(part: Any, values: dict[str, Any]) -> Any:

@@ -16,6 +16,7 @@ from ..flows import DensityFlow, Flow
 from ..objectives import Batch, MaximumLikelihood, Objective
 from ..random import derive_seed
 from ..rows import Rows
+from ..settings import spelt
 from ..training import Batches, pairs
 from .base import VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
@@ -55,7 +56,7 @@ class Likelihood(Recipe):
             )
         if model.guidance != 1:
             raise ValueError(
-                f"--guidance {model.guidance:g}: --method {model.method} takes none; leave it out"
+                f"--guidance {spelt(model.guidance)}: --method {model.method} takes none; leave it out"
             )
 
     @classmethod

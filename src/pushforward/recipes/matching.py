@@ -159,7 +159,7 @@ class Matching(Recipe):
             divergence=self.parts.divergence,
         )
         hides = schema.condition is not None and self.model.drop_condition > 0
-        return flow.replace(knows_absent=hides, guidance=self.model.guidance)
+        return flow.replace(knows_absent=hides, guidance=self.parts.guidance)
 
 
 class MatchingStage(Stage):

@@ -15,6 +15,7 @@ from torch import nn
 from .. import registry
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from ..couplings import Coupling
+from ..fields import Guidance
 from ..flows import Divergence
 from ..objectives import Objective, Times, Weighting
 from ..paths import Interpolant, Path
@@ -27,6 +28,7 @@ __all__ = ["COMPONENTS", "Given", "Parts", "hint", "own_classes"]
 #: Settings of a model that name a component, and the kind that it has in the registry.
 COMPONENTS = {
     **{key: key for key in ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting")},
+    "guidance": "guidance",
     "solver": "solver",
     "train_solver": "solver",
     "divergence": "divergence",
@@ -39,14 +41,19 @@ def own_classes(model: ModelConfig) -> tuple[str, ...]:
 
 
 def _named(model: ModelConfig) -> dict[str, str]:
-    """The texts that name components, by setting; a number is a gamma as it is."""
+    """The texts that name components, by setting; a number is a gamma or a weight of guidance as it is."""
     texts = {key: getattr(model, key) for key in COMPONENTS}
-    number = registry.is_number(texts["gamma"])
+    numbers = [key for key in ("gamma", "guidance") if is_plain(texts[key])]
     return {
         key: text
         for key, text in texts.items()
-        if text is not None and not is_given(text) and not (key == "gamma" and number)
+        if text is not None and key not in numbers and not is_given(text)
     }
+
+
+def is_plain(value: float | str | None) -> bool:
+    """Whether a setting that may name a component is a number."""
+    return isinstance(value, int | float) or registry.is_number(value)
 
 
 def hint(error: ValueError) -> str:
@@ -200,6 +207,12 @@ class Parts:
     def weighting(self) -> Weighting | None:
         """Weights of the loss by time; None for equal ones: a factor of 1 costs a hundredth of a step."""
         return None if self.model.weighting == "uniform" else self.build("weighting")
+
+    @cached_property
+    def guidance(self) -> float | Guidance:
+        """What samples are drawn with: the weight of classifier-free guidance, or a guidance as it is."""
+        made = self.build("guidance")
+        return float(self.model.guidance) if made is None else made
 
     @cached_property
     def solver(self) -> Solver:

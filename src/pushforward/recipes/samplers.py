@@ -11,6 +11,7 @@ from ..files import check_sum, checksum, summed, write_json
 from ..flows import Tuned, tune_sampler
 from ..random import seeded
 from ..runs import RunFolder
+from ..settings import spelt
 from ..solvers import Gridded, Solver
 from ..tensors import condition_to, event_size
 
@@ -50,7 +51,7 @@ def tune(run: Run, nfe: int, seed: int = 0) -> Tuned:
     return found
 
 
-def tuned(run: Run, nfe: int, guidance: float | None = None) -> Solver:
+def tuned(run: Run, nfe: int, guidance: float | str | None = None) -> Solver:
     """The sampler for ``nfe`` evaluations that :func:`tune` has written.
 
     Raises ValueError where there is none, or it is of other weights or another ``guidance``.
@@ -61,9 +62,9 @@ def tuned(run: Run, nfe: int, guidance: float | None = None) -> Solver:
         raise ValueError(f"--nfe {nfe}: {run.path} has no sampler of {nfe} evaluations; {again}")
     if not _fits(known, _identity(run)):
         raise ValueError(f"--nfe {nfe}: the sampler was fitted to other weights of {run.path}; {again}")
-    if guidance is not None and guidance != known["guidance"]:
-        fitted = f"the sampler was fitted to --guidance {known['guidance']:g}"
-        raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {guidance:g}")
+    if guidance is not None and spelt(guidance) != spelt(known["guidance"]):
+        fitted = f"the sampler was fitted to --guidance {spelt(known['guidance'])}"
+        raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {spelt(guidance)}")
     return _made(known["samplers"][str(nfe)], nfe, f"{run.path / FILE}: samplers: {nfe}")
 
 
@@ -100,7 +101,7 @@ def _read(run: Run) -> Samplers | None:
 def _identity(run: Run) -> dict[str, Any]:
     """The weights and the guidance that a sampler is of."""
     weights = {name: value.detach().cpu() for name, value in run.flow.core.state_dict().items()}
-    return {"weights": checksum(weights, {}), "guidance": float(run.config.model.guidance)}
+    return {"weights": checksum(weights, {}), "guidance": run.config.model.guidance}
 
 
 def _fits(known: Samplers, identity: dict[str, Any]) -> bool:

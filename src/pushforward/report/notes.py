@@ -62,7 +62,9 @@ def _how(loaded: LoadedRun) -> str:
         return ""
     text = f" with {loaded.budget.solver!r}, {loaded.drawn.nfe:.0f} evaluations each"
     if loaded.inner.guidance != 1:
-        text += f", guided with weight {loaded.inner.guidance:g} (log-densities are those without guidance)"
+        guidance = loaded.inner.guidance
+        how = f"with weight {guidance:g}" if isinstance(guidance, int | float) else f"by {guidance}"
+        text += f", guided {how} (log-densities are those without guidance)"
     return text
 
 

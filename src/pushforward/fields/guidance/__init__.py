@@ -2,6 +2,7 @@
 
 from .autoguidance import Autoguidance as Autoguidance
 from .base import Guidance as Guidance
+from .base import with_and_without as with_and_without
 from .classifier import ClassifierGuidance as ClassifierGuidance
 from .classifier_free import ClassifierFree as ClassifierFree
 from .guided import Guided as Guided
@@ -28,4 +29,5 @@ __all__ = [
     "PosteriorGuidance",
     "PseudoInverse",
     "as_guidance",
+    "with_and_without",
 ]

@@ -37,7 +37,7 @@ class ClassifierFree(Guidance):
 
     compares_absent, keeps_padding = True, True
 
-    def __init__(self, weight: float, interval: Interval = (0.0, 1.0), rescale: float = 0.0):
+    def __init__(self, weight: float = 2.0, interval: Interval = (0.0, 1.0), rescale: float = 0.0):
         super().__init__()
         self.weight, self.interval = check_number(weight, "weight"), check_interval(interval)
         self.rescale = check_number(rescale, "rescale")

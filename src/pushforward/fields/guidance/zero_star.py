@@ -34,7 +34,7 @@ class CFGZeroStar(Guidance):
 
     compares_absent, keeps_padding = True, True
 
-    def __init__(self, weight: float, zero_until: float = 0.0):
+    def __init__(self, weight: float = 2.0, zero_until: float = 0.0):
         super().__init__()
         self.weight = check_number(weight, "weight")
         self.zero_until = check_number(zero_until, "zero_until")

@@ -125,7 +125,7 @@ def torchcfm_seconds(system: str, seed: int, steps: int) -> tuple[float, float]:
     for _ in range(steps):
         a = torch.randn(BATCH, 2) if system.startswith("N-") else x0[torch.randint(0, len(x0), (BATCH,))]
         b = x1[torch.randint(0, len(x1), (BATCH,))]
-        t, x, u = matcher.sample_location_and_conditional_flow(a, b)
+        t, x, u = matcher.sample_location_and_conditional_flow(a, b)[:3]
         loss = (net(torch.cat([x, t[:, None]], 1)) - u).square().mean()
         optimiser.zero_grad()
         loss.backward()

@@ -9,6 +9,7 @@ Each ratio is that of medians of runs made in turn, of the same network at the s
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import statistics
 import time
@@ -53,11 +54,10 @@ class Field(nn.Module):
 
 
 def by_torchode(field: Field, x: Tensor) -> Callable[[], Any]:
-    import torchode
-
-    term = torchode.ODETerm(field)  # type: ignore[arg-type]
+    torchode: Any = importlib.import_module("torchode")
+    term = torchode.ODETerm(field)
     controller = torchode.IntegralController(atol=TOLERANCE, rtol=TOLERANCE, term=term)
-    solver = torchode.AutoDiffAdjoint(torchode.Tsit5(term=term), controller)  # type: ignore[arg-type]
+    solver = torchode.AutoDiffAdjoint(torchode.Tsit5(term=term), controller)
     ends = torch.tensor([[0.0, 1.0]]).expand(len(x), 2)
     return lambda: solver.solve(torchode.InitialValueProblem(y0=x, t_eval=ends)).ys[:, -1]
 

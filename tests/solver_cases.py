@@ -18,6 +18,8 @@ FIXED = {name: cls for name, cls in CLASSES.items() if issubclass(cls, FixedStep
 #: the fifth-order pairs; others differ in their tables alone, which tests of order and contract look at
 ADAPTIVE = {name: cls for name, cls in CLASSES.items() if issubclass(cls, Adaptive) and cls.order == 5}
 ORDER = {name: cls.order for name, cls in FIXED.items()}
+#: those with straight lines between their steps: Euler's method, and what is that method unless it is fitted
+STRAIGHT = {cls for cls in FIXED.values() if not cls.hermite}
 
 fixed = pytest.mark.parametrize("cls", FIXED.values(), ids=FIXED.keys())
 adaptive = pytest.mark.parametrize("cls", ADAPTIVE.values(), ids=ADAPTIVE.keys())

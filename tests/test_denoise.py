@@ -55,7 +55,9 @@ def test_the_order_on_a_mixture(name: str) -> None:
     print(name, errors)
 
 
-@pytest.mark.parametrize("schedule", [Linear(), Trigonometric(), VariancePreserving()], ids=lambda s: type(s).__name__)
+@pytest.mark.parametrize(
+    "schedule", [Linear(), Trigonometric(), VariancePreserving()], ids=lambda s: type(s).__name__
+)
 @deterministic
 def test_a_single_point_is_reached_exactly_from_pure_noise(name: str, schedule: Schedule) -> None:
     point = tensor([2.0, -1.0]).expand(256, 2)

@@ -19,6 +19,7 @@ __all__ = [
     "ComputeConfig",
     "DataConfig",
     "FORMAT",
+    "LATER",
     "ModelConfig",
     "OptimConfig",
     "PARTS",
@@ -30,6 +31,8 @@ __all__ = [
 
 #: Version of the run folder; a run of a newer one is refused.
 FORMAT = 1
+#: Settings that runs of older versions do not have: at their defaults a run is what it was without them.
+LATER = ("around", "divergence", "train_solver", "gradient", "kinetic", "jacobian")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +100,9 @@ class ModelConfig:
     """Weight of the loss by time: `uniform`, `min-snr`, `power,early=1`, ..."""
     prediction: Literal["velocity", "data", "noise", "score", "v"] | None = None
     """The prediction of the network."""
+    around: Literal["normal", "none"] | None = None
+    """What the network learns the difference to: the prediction for `normal` data, the default where noise or
+    a score is predicted, whose errors would carry far points off; or `none`."""
     reflow: int | None = None
     """Rounds of reflow after training: straighten by retraining on the flow's own pairs."""
     distil: bool = False
@@ -111,7 +117,7 @@ class ModelConfig:
     """Divergence of the field of a continuous flow, for its density: `exact`, or estimated by
     `hutchinson,probes=4` or `hutchpp`."""
     train_solver: str | None = None
-    """Solver that a continuous flow is trained with by its likelihood; default: one of few fixed steps."""
+    """Solver that a continuous flow is trained with by its likelihood, `dopri5,rtol=1e-3,atol=1e-3`."""
     gradient: Literal["backprop", "checkpoint", "adjoint"] = "backprop"
     """Gradients through this solver: backpropagation, the same with states recomputed, or by the adjoint
     equation, in memory that does not grow with the steps."""

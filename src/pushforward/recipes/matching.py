@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
+from ..config import ModelConfig
 from ..couplings import Coupling, MinibatchOT
 from ..data import Schema
 from ..entries import FLOWS
-from ..fields import Around, BestLinear, Field, Parameterised, Prediction, Scaled
+from ..fields import Around, BestLinear, Field, OfNormalData, Parameterised, Prediction, Scaled
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
 from ..flows.shapes import condition_shape
@@ -115,6 +117,8 @@ class Matching(Recipe):
             raise ValueError(
                 f"--prediction {self.prediction}: {name} is not affine, and has velocities alone to predict"
             )
+        if self.model.around == "normal":
+            raise ValueError(f"--around normal: {name} is not affine, and has no closed form for normal data")
         if self.data.source == "baseline" and self.normal_source:
             raise ValueError(f"--source baseline: {name} is not affine, and has no closed forms to start at")
 
@@ -136,8 +140,11 @@ class Matching(Recipe):
             )
 
     @classmethod
-    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
-        return {"divergence": "exact"}
+    def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
+        """A network of noise or scores learns the difference to what is right for normal data."""
+        if model.around is not None or model.prediction not in ("noise", "score"):
+            return model
+        return dataclasses.replace(model, around="normal")
 
     def ode(
         self,
@@ -180,6 +187,9 @@ class MatchingStage(Stage):
             field = Around(OracleOutput(oracle, recipe.prediction), field)
         elif self._from_baseline and self._linear_known:
             field = Around(BestLinear(path), field)
+        elif recipe.model.around == "normal":
+            # errors of noise and scores grow by 1 / alpha, and where no data are a network knows nothing
+            field = Around(OfNormalData(path, recipe.prediction), field)
         return nn.ModuleDict({"field": field}).to(recipe.dtype)
 
     def _network(self, schema: Schema, seed: str = "network") -> nn.Module:

@@ -9,7 +9,7 @@ from torch import nn
 from .. import registry
 from ..config import ModelConfig
 from ..data import Schema
-from ..fields import Around, OfNormalData, Parameterised
+from ..fields import Parameterised
 from ..flows import Flow
 from ..objectives import Objective, SlicedScoreMatching
 from ..paths import check_rising
@@ -60,14 +60,6 @@ class ScoreStage(MatchingStage):
     """Training from data along the path of a diffusion."""
 
     recipe: Scores
-
-    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
-        models, recipe = super().models(schema, start), self.recipe
-        if start.known is None and recipe.prediction != "v":
-            # far points are carried off, exponentially, by a network that extrapolates otherwise
-            around = Around(OfNormalData(recipe.path, recipe.prediction), models["field"])
-            models["field"] = around.to(recipe.dtype)
-        return models
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         recipe, path, kind = self.recipe, self.recipe.path, self.recipe.prediction

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from ..bijections import Bijection
-from ..config import ModelConfig, OptimConfig, RunConfig, flatten
+from ..config import LATER, ModelConfig, OptimConfig, RunConfig, flatten
 from ..contents import Data, Summary
 from ..data import Schema
 from ..data.mixed_condition import check_condition
@@ -126,7 +126,9 @@ class RunFolder:
 
     def identity(self, seed: int, model: ModelConfig, stage: str) -> str:
         """The data, seed and model that the checkpoint of a stage must belong to."""
-        kept = {k: v for k, v in dataclasses.asdict(model).items() if k not in ("solver", "guidance")}
+        plain, kept = ModelConfig(), dataclasses.asdict(model)
+        absent = {name for name in LATER if kept[name] == getattr(plain, name)}
+        kept = {k: v for k, v in kept.items() if k not in {"solver", "guidance", *absent}}
         told = [self.data().get("fingerprint"), seed, kept, stage]
         return hashlib.blake2b(json.dumps(told, sort_keys=True).encode(), digest_size=12).hexdigest()
 

@@ -193,7 +193,7 @@ def bad_tables(folder: Path) -> dict[str, tuple[list[str], str]]:
         "unknown method": (["moons", "--method", "ot-cmf"], "'ot-cfm'"),
         "unknown network": (["moons", "--network", "mpl"], "'mlp'"),
         "unknown option": (["moons", "--network", "mlp,widht=3"], "'width'"),
-        "unknown solver": (["moons", "--solver", "dopri"], "'dopri5'"),
+        "unknown solver": (["moons", "--solver", "dopri"], "did you mean 'dopri8'?"),
         "bad option value": (["moons", "--solver", "euler,steps=0"], "steps"),
         "no steps": (["moons", "--steps", "0"], "--steps"),
         "unknown column": ([write("ok.csv", ["a,b", *rows]), "--condition", "c"], "c"),

@@ -294,11 +294,13 @@ def test_u_shaped_quantiles_integrate_to_their_level(a):
 
 
 @pytest.mark.parametrize("name", list(TIMES))
-def test_every_law_covers_the_unit_interval(name):
+def test_every_distribution_of_times_rises_within_the_unit_interval(name):
     distribution = registry.create("times", name)
     for dtype in (torch.float32, DOUBLE):
         t = distribution.quantile(torch.linspace(0, 1, 1001, dtype=dtype))
-        assert t.dtype == dtype and t[0] == 0 and t[-1] == 1 and (t.diff() >= 0).all()
+        assert t.dtype == dtype and t.min() >= 0 and t.max() <= 1 and (t.diff() >= 0).all()
+        # what is told by noise levels or by steps of a chain may keep away from an end
+        assert name in ("discrete", "edm", "log-snr") or (t[0] == 0 and t[-1] == 1)
 
 
 def test_rounding_takes_no_time_below_zero():

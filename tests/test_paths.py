@@ -41,6 +41,8 @@ GAMMAS: dict[str, Any] = {
 }
 OPEN = {
     "vp": (False, True),
+    "cosine": (False, True),
+    "ddpm": (False, True),
     "follmer": (False, True),
     "ve, clean": (False, True),
     "polynomial, power 1/2": (True, False),
@@ -143,8 +145,10 @@ def test_what_vanishes_at_an_end_is_exactly_zero_there(name, dtype):
     alpha, sigma, *_ = SCHEDULES[name](torch.tensor([0.0, 1.0], dtype=dtype))
     assert alpha.dtype == sigma.dtype == dtype
     assert float(alpha[1]) == 1.0
-    assert float(sigma[1]) == {"lipman": pytest.approx(1e-4), "ve": pytest.approx(0.01)}.get(name, 0.0)
-    if not name.startswith(("vp", "ve")):
+    left = {"lipman": pytest.approx(1e-4), "ve": pytest.approx(0.01), "edm": pytest.approx(0.002)}
+    assert float(sigma[1]) == left.get(name, 0.0)
+    # a diffusion of finite length leaves a little of the data
+    if not name.startswith(("vp", "ve", "sub-vp", "ddpm", "edm")):
         assert float(alpha[0]) == 0.0 and float(sigma[0]) == 1.0
     for gamma in (Brownian(2.0), Quadratic(), SineSquared()):
         assert not gamma(torch.tensor([0.0, 1.0], dtype=dtype))[0].any()

@@ -194,7 +194,7 @@ def test_no_method_can_only_be_gaussian_on_one_column(method, conditioned, rows)
         with pytest.raises(ValueError, match=r"expected images .* tables: nsf"):
             stage.models(dataset.schema, Start(None, None))
         return
-    models = stage.models(dataset.schema, Start(None, None)).double().eval().requires_grad_(False)
+    models = stage.models(dataset.schema, Start(None, Normal(1))).double().eval().requires_grad_(False)
     torch.manual_seed(0)
     for parameter in models.parameters():
         parameter += 0.3 * torch.randn_like(parameter)

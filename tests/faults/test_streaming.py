@@ -161,7 +161,11 @@ def test_files_hold_what_python_draws_and_scores(runs, tmp_path):
         ("spline", "sample RUN -n -3", "-n"),
         ("spline", "sample RUN -n 2000000 -o x.png", "at most 1,000,000 rows"),
         ("spline", "sample RUN --escape -o x.npy", "--escape"),
-        ("spline", "score RUN x.csv --bound-samples 4", "--bound-samples: the density of this run is exact"),
+        (
+            "spline",
+            "score RUN x.csv --bound-samples 4",
+            "--bound-samples: the density of this run is no bound",
+        ),
         ("spline", "score RUN x.csv --bound-samples 0", "--bound-samples"),
         ("spline", "score RUN x.csv --flag-below nan", "--flag-below"),
         ("spline", "score RUN x.csv -o s.xlsx", "cannot write '.xlsx'"),

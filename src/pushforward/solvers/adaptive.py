@@ -58,6 +58,11 @@ class Adaptive(TableauSolver):
     """
 
     adaptive = True
+    #: those of solvers in files of older versions
+    min_step: float | None = None
+    max_step: float | None = None
+    jumps: Sequence[float] = ()
+    norm: Callable[[Tensor], Tensor] | None = None
 
     def __init__(
         self,
@@ -84,7 +89,7 @@ class Adaptive(TableauSolver):
             raise ValueError(f"jumps: expected finite times, got {[*jumps]}")
         self.rtol, self.atol, self.max_steps, self.first_step = rtol, atol, max_steps, first_step
         self.min_step, self.max_step, self.jumps = min_step, max_step, sorted(map(float, jumps))
-        self.norm = root_mean_square if norm is None else norm
+        self.norm = norm
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(rtol={self.rtol}, atol={self.atol})"
@@ -230,18 +235,21 @@ class Adaptive(TableauSolver):
         if control < y.shape[1]:
             error, y, y_next = error[:, :control], y[:, :control], y_next[:, :control]
         scale = torch.add(y.new_full((), self.atol), torch.maximum(y.abs(), y_next.abs()), alpha=self.rtol)
-        return self.norm(error / scale).masked_fill(~finite, math.inf), finite
+        return self._size(error / scale).masked_fill(~finite, math.inf), finite
+
+    def _size(self, errors: Tensor) -> Tensor:
+        return root_mean_square(errors) if self.norm is None else self.norm(errors)
 
     def _first_step(self, field: Rows, t: Tensor, y: Tensor, k: Tensor, control: int, span: float) -> Tensor:
         """The first step of each row (Hairer, Norsett & Wanner 1993, section II.4), or the given one."""
         if self.first_step is not None:
             return torch.full_like(t, self.first_step)
         scale = self.atol + self.rtol * y[:, :control].abs()
-        size = self.norm(y[:, :control] / scale)
-        slope = self.norm(k[:, :control] / scale)
+        size = self._size(y[:, :control] / scale)
+        slope = self._size(k[:, :control] / scale)
         h = torch.where((size < 1e-5) | (slope < 1e-5), 1e-6, 0.01 * size / slope).clamp(max=span)
         ahead = field(t + h, torch.addcmul(y, field.sign * h[:, None], k))
-        bend = self.norm((ahead - k)[:, :control] / scale) / h
+        bend = self._size((ahead - k)[:, :control] / scale) / h
         steepest = torch.maximum(slope, bend)
         better = torch.where(
             steepest <= 1e-15, (1e-3 * h).clamp(min=1e-6), (0.01 / steepest).pow(1.0 / self.tableau.order)

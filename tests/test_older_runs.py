@@ -5,9 +5,15 @@ from __future__ import annotations
 from dataclasses import fields
 
 import pytest
+import torch
 
+import pushforward
 from pushforward.config import LATER, ModelConfig
+from pushforward.flows import ContinuousFlow
+from pushforward.nn import MLP
 from pushforward.runs import RunFolder
+from pushforward.solvers import DDIM, Dopri5
+from pushforward.sources import Normal
 
 #: Settings of a model in the first version of the run folder.
 FIRST = {
@@ -47,3 +53,20 @@ def test_a_later_setting_that_is_told_makes_another_run(tmp_path, monkeypatch, n
     assert place.identity(0, ModelConfig(), "train") != place.identity(
         0, ModelConfig(**{name: value}), "train"
     )
+
+
+def test_a_flow_of_an_older_file_has_what_came_later(tmp_path):
+    flow = ContinuousFlow(MLP(2, width=8), Dopri5(), Normal(2))
+    for part, names in (
+        (flow, ("path", "divergence")),
+        (flow.solver, ("norm", "min_step", "max_step", "jumps")),
+    ):
+        for name in names:
+            del vars(part)[name]
+    pushforward.save(flow, tmp_path / "flow.safetensors")
+    loaded = pushforward.load(tmp_path / "flow.safetensors")
+    x = torch.zeros(2, 2)
+    assert torch.equal(loaded.log_prob(x), loaded.replace(solver=Dopri5()).log_prob(x))
+    assert loaded.following(DDIM(steps=2)).sample(3).shape == (3, 2)
+    with pytest.raises(ValueError, match="it has no path"):
+        loaded.score(0.5, x)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, Self, cast
+from typing import Any, ClassVar, Literal, Self, cast
 
 import torch
 from torch import Tensor
@@ -72,8 +72,9 @@ class ContinuousFlow(InvertibleFlow):
     """
 
     equation, guided = ODE, True
-    #: that of flows from files of older versions
+    #: that of flows from files of older versions, and other attributes that these lack
     divergence: Divergence = Exact()
+    later: ClassVar[Mapping[str, Any]] = {"path": None}
     no_path = "it has no path; say ContinuousFlow(..., path=Interpolant()) if it has the marginals of one"
     #: whether the field knows what it is without its condition, as training with hidden conditions teaches
     knows_absent: bool = True

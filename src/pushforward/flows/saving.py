@@ -224,6 +224,9 @@ class _Reader:
             if name.startswith("__") or name in KEPT or _is_method(kind, name):
                 raise ValueError(f"a {kind.__name__} has no attribute {name!r} of its own")
             vars(made)[name] = self.value(part)
+        for name, part in getattr(kind, "later", {}).items():
+            if not hasattr(made, name):
+                vars(made)[name] = part
         return made
 
     def _class(self, told: str) -> type:

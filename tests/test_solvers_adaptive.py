@@ -14,7 +14,7 @@ from torchdiffeq import odeint
 from narrowing import known
 from pushforward.registry import create
 from pushforward.solvers import ODE, Bosh3, Dopri5, Dopri8, Status, Tsit5
-from pushforward.solvers import adaptive as adaptive_module
+from pushforward.solvers import control as control_module
 from solver_cases import (
     ADAPTIVE,
     CURL_START,
@@ -117,7 +117,7 @@ def test_detest(name):
 @pytest.mark.parametrize("cls,method", [(Dopri5, "RK45"), (Bosh3, "RK23")])
 def test_same_steps_as_scipy(cls, method, name, monkeypatch):
     """With SciPy's controller, which looks at the present error alone, steps are those of SciPy's pairs."""
-    monkeypatch.setattr(adaptive_module, "BETA", 0.0)
+    monkeypatch.setattr(control_module, "BETA", 0.0)
     field, start = DETEST[name]
     times = np.linspace(0, 20, 23)
     for tolerance in (1e-4, 1e-6):

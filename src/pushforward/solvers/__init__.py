@@ -37,6 +37,7 @@ from .problems import State as State
 from .problems import StateT as StateT
 from .problems import Velocity as Velocity
 from .rk4 import RK4 as RK4
+from .row_wise import RowWise as RowWise
 from .runge_kutta import RungeKutta as RungeKutta
 from .sde import StochasticSolver as StochasticSolver
 from .sde import level as level
@@ -79,6 +80,7 @@ __all__ = [
     "ODE",
     "Problem",
     "RK4",
+    "RowWise",
     "RungeKutta",
     "SDE",
     "Solution",

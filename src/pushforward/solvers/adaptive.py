@@ -12,16 +12,14 @@ from torch import Tensor
 from ..nn.checks import check_count
 from ..tensors import is_vmapped
 from .base import Task
+from .control import Control
 from .dense import Dense
 from .problems import StateT
+from .row_wise import Remaining
 from .rows import Rows
 from .solution import Solution, Status
 from .state import finite_rows
 from .tableau import Tableau, TableauSolver, combine
-
-#: Step-size control (Gustafsson 1991, doi 10.1145/210232.210242; constants of Hairer, Norsett & Wanner 1993):
-#: safety factor, range of the factor, weight of the previous error, smallest error that counts as previous.
-SAFETY, SHRINK, GROW, BETA, FLOOR = 0.9, 0.2, 10.0, 0.04, 1e-4
 
 
 class Adaptive(TableauSolver):
@@ -42,11 +40,11 @@ class Adaptive(TableauSolver):
         root mean square.
 
     Every row has its own time, step and acceptance, so that no row changes the result or ``nfe`` of another.
-    The velocity is called on the whole batch with ``t`` of shape ``(B,)``; finished rows do not move.
-    ``nfe`` counts the evaluations before a row has finished.  A trial step that is not finite is repeated
-    with a shorter one.  A row fails with STEP_TOO_SMALL or NON_FINITE, and keeps its last accepted state,
-    when its step falls below 16 roundings of the time, or if its velocity is not finite at the start; the
-    others continue.
+    The velocity is called on the whole batch with ``t`` of shape ``(B,)``; finished rows do not move.  Where
+    it is a :class:`RowWise` and no times are saved, it is called with those that are left.  ``nfe`` counts
+    the evaluations before a row has finished.  A trial step that is not finite is repeated with a shorter
+    one.  A row fails with STEP_TOO_SMALL or NON_FINITE, and keeps its last accepted state, when its step
+    falls below 16 roundings of the time, or if its velocity is not finite at the start; the others continue.
 
     Dense output is the method's own interpolant, exact at ``t0`` and ``t1``.  Backpropagation goes through
     the accepted steps and treats step sizes as constants.  If gradients are recorded, a trial step that is
@@ -174,26 +172,21 @@ class Adaptive(TableauSolver):
 
         ``before`` is the status of the piece before; rows that failed there stay where they are.
         """
-        tableau = self.tableau
-        tiny = min(16 * torch.finfo(y.dtype).eps * max(abs(t0), abs(t1)), t1 - t0)
-        t, calls = y.new_full((len(y),), t0), field.evaluation.calls
-        k = field(t, y)
-        self._check_seen(y, k)
-        active = finite_rows(y, k)
-        if before is not None:
-            active &= before == Status.OK
-        broken = ~active
-        with torch.no_grad():
-            h = self._first_step(field, t, y, k, controlled, t1 - t0).clamp(tiny, t1 - t0)
-            h = h.clamp(self.min_step, self.max_step) if self.min_step or self.max_step else h
-            h = h.masked_fill(broken, 0.0)
-        nfe = active.long() * (field.evaluation.calls - calls) + broken
+        tableau, velocity = self.tableau, field.evaluation.velocity
+        t, k, control, nfe = self._begin(field, y, t0, t1, controlled, before)
         steps = torch.zeros_like(nfe)
-        control = _Control(self, h, broken, tiny)
+        remaining = Remaining(velocity, free=dense is None)
 
         for _ in range(self.max_steps):
-            if not bool(control.active.any()):
+            left = int(control.active.sum())
+            if not left:
                 break
+            if remaining.fewer(left, len(y)):
+                rows = control.active.nonzero().squeeze(1)
+                values = t, y, k, steps, control.active, control.broken
+                field.evaluation.velocity, values = remaining.keep(rows, *values)
+                t, y, k, steps, *_ = values
+                control.keep(rows)
             steps += control.active
             # A row that is done has h = 0, and t stays where it is.  A remainder of a hundredth of a step is
             # taken along.  The difference of the rounded times is the step that is really made.
@@ -216,13 +209,33 @@ class Adaptive(TableauSolver):
             y = torch.where(column, y_next, y)
             k = torch.where(column, stages[-1], k)
             t = torch.where(accept, t_next, t)
-        active, broken = control.active, control.broken
+        t, y, k, steps, active, broken = remaining.all(t, y, k, steps, control.active, control.broken)
+        field.evaluation.velocity = velocity
         status = (t != t1).long() * int(Status.STEP_TOO_SMALL)
         status = status.masked_fill(active, int(Status.MAX_STEPS)).masked_fill(broken, int(Status.NON_FINITE))
         if before is not None:
             failed = before != Status.OK
             status, nfe = torch.where(failed, before, status), nfe.masked_fill(failed, 0)
         return y, nfe + steps * (len(tableau.b) - 1), status
+
+    def _begin(
+        self, field: Rows, y: Tensor, t0: float, t1: float, controlled: int, before: Tensor | None
+    ) -> tuple[Tensor, Tensor, Control, Tensor]:
+        """The times and velocities of the rows, the control of their steps, and the evaluations so far."""
+        tiny = min(16 * torch.finfo(y.dtype).eps * max(abs(t0), abs(t1)), t1 - t0)
+        t, calls = y.new_full((len(y),), t0), field.evaluation.calls
+        k = field(t, y)
+        self._check_seen(y, k)
+        active = finite_rows(y, k)
+        if before is not None:
+            active &= before == Status.OK
+        broken = ~active
+        with torch.no_grad():
+            h = self._first_step(field, t, y, k, controlled, t1 - t0).clamp(tiny, t1 - t0)
+            h = h.clamp(self.min_step, self.max_step) if self.min_step or self.max_step else h
+            h = h.masked_fill(broken, 0.0)
+        nfe = active.long() * (field.evaluation.calls - calls) + broken
+        return t, k, Control(self.order, h, broken, tiny, self.min_step, self.max_step), nfe
 
     def _error(
         self, tableau: Tableau, step: Tensor, y: Tensor, y_next: Tensor, stages: list[Tensor], control: int
@@ -235,7 +248,7 @@ class Adaptive(TableauSolver):
         if control < y.shape[1]:
             error, y, y_next = error[:, :control], y[:, :control], y_next[:, :control]
         scale = torch.add(y.new_full((), self.atol), torch.maximum(y.abs(), y_next.abs()), alpha=self.rtol)
-        return self._size(error / scale).masked_fill(~finite, math.inf), finite
+        return torch.where(finite, self._size(error / scale), math.inf), finite
 
     def _size(self, errors: Tensor) -> Tensor:
         return root_mean_square(errors) if self.norm is None else self.norm(errors)
@@ -256,44 +269,6 @@ class Adaptive(TableauSolver):
         )
         # where the velocity is not finite ahead, the cautious first guess stands
         return torch.where(better.isfinite(), torch.minimum(100.0 * h, better), h)
-
-
-class _Control:
-    """Which trial steps are accepted, and how long the next ones are.
-
-    h: the length of each row's next step, 0 where it is done.  active: which rows are not done.  broken:
-        those whose velocity is not finite.
-    """
-
-    def __init__(self, solver: Adaptive, h: Tensor, broken: Tensor, tiny: float):
-        self.h, self.active, self.broken, self.tiny = h, ~broken, broken, tiny
-        self.exponent = -(1.0 / solver.order - 0.75 * BETA)
-        self.floor, self.longest = solver.min_step or 0.0, solver.max_step
-        # the safety factor times the previous error's power
-        self.memory = torch.full_like(h, SAFETY * FLOOR**BETA)
-        self.limit = self.grow = torch.full_like(h, GROW)
-
-    def judge(self, error: Tensor, finite: Tensor, step: Tensor, last: Tensor) -> Tensor:
-        """Which steps are accepted, by their scaled errors; ``last`` are those that arrive."""
-        accept = error <= 1.0
-        # the step that was asked for, because the difference of times is rounded
-        shortest = torch.minimum(step, self.h) <= self.floor if self.floor else None
-        if shortest is not None:
-            accept |= finite & shortest
-        factor = torch.minimum((self.memory * error.pow(self.exponent)).clamp(SHRINK, GROW), self.limit)
-        self.limit = self.grow.masked_fill(~accept, 1.0)  # no growth right after a rejection
-        self.memory = torch.where(accept, SAFETY * error.clamp(min=FLOOR).pow(BETA), self.memory)
-        active = self.active & ~(accept & last)
-        h = step * factor
-        lost = active & (h < self.tiny)
-        if shortest is not None:
-            lost |= active & ~finite & shortest
-        if self.floor or self.longest:
-            h = h.clamp(self.floor, self.longest)
-        self.broken |= lost & ~finite
-        self.active = active & ~lost
-        self.h = h.masked_fill(~self.active, 0.0)
-        return accept
 
 
 def _beside(t: float, towards: float, dtype: torch.dtype) -> float:

@@ -26,11 +26,15 @@ class Rows:
 
     def join(self, entries: Entries) -> Tensor:
         """``(B, *event)`` each -> ``(B, D)``."""
+        if len(entries) == 1 and entries[0].ndim == 2:
+            return entries[0]
         rows = [entry.reshape(entry.shape[0], size) for entry, size in zip(entries, self.sizes)]
         return rows[0] if len(rows) == 1 else torch.cat(rows, 1)
 
     def split(self, y: Tensor) -> Entries:
         """``(..., B, D)`` -> ``(..., B, *event)`` each."""
+        if len(self.events) == 1 and len(self.events[0]) == 1:
+            return (y,)
         parts = y.split(self.sizes, -1) if len(self.sizes) > 1 else (y,)
         return tuple(part.reshape(*y.shape[:-1], *event) for part, event in zip(parts, self.events))
 

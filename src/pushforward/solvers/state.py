@@ -73,7 +73,7 @@ class Evaluation:
                 f"{self.name}: expected the shapes of x, {[tuple(e.shape) for e in entries]}, "
                 f"got {[tuple(s.shape) for s in slopes]}"
             )
-        return tuple(s.to(e.dtype) for s, e in zip(slopes, entries))
+        return tuple(s if s.dtype == e.dtype else s.to(e.dtype) for s, e in zip(slopes, entries))
 
 
 def finite_rows(*tensors: Tensor) -> Tensor:

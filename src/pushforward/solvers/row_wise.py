@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..tensors import Condition, take_condition
+from ..tensors import Condition, map_condition
 from .problems import Velocity
 
 #: A batch is cut to the rows that are left when these are no more than this part of it, and it has not fewer.
@@ -23,7 +23,7 @@ class RowWise:
     solution.
 
     velocity: ``(t, x) -> dx/dt``, or ``(t, x, condition) -> dx/dt`` with a condition.
-    condition: tensors with a row for each of the state, or None.
+    condition: tensors with a row for each of the state or one for all, or None.
 
     >>> import torch
     >>> from pushforward.solvers import Dopri5
@@ -41,7 +41,8 @@ class RowWise:
 
     def some(self, rows: Tensor) -> RowWise:
         """The velocity of the rows with these numbers."""
-        return RowWise(self.velocity, take_condition(self.condition, rows))
+        some = map_condition(lambda c: c if len(c) == 1 else c[rows], self.condition)
+        return RowWise(self.velocity, some)
 
 
 class Remaining:

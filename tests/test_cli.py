@@ -346,6 +346,16 @@ def test_every_prediction_trains_samples_and_scores(kind, tmp_path):
     assert np.isfinite(pd.read_csv(tmp_path / "s.csv")["log_prob"]).all()
 
 
+@pytest.mark.parametrize("kind", ["data", "noise", "score", "v"])
+def test_every_prediction_starts_from_the_baseline_of_a_small_table(kind, tmp_path):
+    out = str(tmp_path / "run")
+    network = ["--network", "mlp,width=16,depth=2"]
+    small = ["--steps", "3", "--rows", "100", "--folds", "2", "--no-report", *network]
+    assert main(["train", "moons", "--prediction", kind, "--out", out, *small]) == 0
+    flow = pushforward.load(out)
+    assert flow.source.is_white(1.0) and flow.score(0.5, torch.zeros(1, 2)).isfinite().all()
+
+
 def test_double_precision_is_kept(tmp_path):
     out = tmp_path / "run"
     assert main(["train", "moons", "--precision", "64-true", "--out", str(out), *SMALL]) == 0

@@ -220,3 +220,12 @@ def test_preconditioning_is_that_of_edm() -> None:
     assert torch.equal(seen[1][0], t)
     with pytest.raises(ValueError, match="sigma_data: expected a positive number, got 0"):
         Preconditioned(network, path, 0.0)
+
+
+@pytest.mark.parametrize("kind", PREDICTIONS)
+@pytest.mark.parametrize("t", [0.0, 1.0])
+def test_what_is_right_for_normal_data_is_finite_at_both_ends(kind, t):
+    x = torch.ones(1, 2, dtype=torch.float64)
+    known = {"data": t, "noise": 1 - t, "score": -1.0, "v": 0.0, "velocity": 2 * t - 1}[kind]
+    found = OfNormalData(Interpolant(), kind)(torch.tensor(t, dtype=torch.float64), x)
+    torch.testing.assert_close(found, torch.full_like(x, known))

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
-from .convert import Prediction, check_prediction, convert
+from .convert import Prediction, check_prediction
 from .offers import Offered, linear, offered, summed
 
 
@@ -77,7 +77,11 @@ class OfNormalData(nn.Module):
 
     def _slope(self, t: Tensor | float, x: Tensor) -> Tensor:
         c = self.path.coefficients(expand_time(t, x))
-        return convert(torch.zeros_like(c.alpha), torch.ones_like(c.alpha), c, "v", self.kind)
+        square = c.alpha.square() + c.noise_scale.square()
+        slopes = {"data": c.alpha, "noise": c.noise_scale, "score": -torch.ones_like(square)}
+        if self.kind == "velocity":
+            return (c.alpha * c.d_alpha + c.sigma * c.d_sigma + c.gamma_d_gamma) / square
+        return slopes.get(self.kind, torch.zeros_like(square)) / square
 
 
 class Around(nn.Module):

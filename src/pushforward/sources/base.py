@@ -43,6 +43,10 @@ class Source(nn.Module, ABC):
     #: what a fit has to say about itself, for reports
     note: str = ""
 
+    def is_white(self, scale: float) -> bool:
+        """Whether it is N(0, scale^2 I), to four digits."""
+        return False
+
     @property
     def atoms(self) -> Tensor | None:
         """The rows ``(N, *event_shape)`` that are all there is of it; None for a distribution."""

@@ -86,6 +86,10 @@ class GaussianMixture(Source):
         """S_k, ``(K, d, d)``."""
         return torch.einsum("kde,ke,kfe->kdf", self.axes, self.variances, self.axes)
 
+    def is_white(self, scale: float) -> bool:
+        near = (self.variances.sqrt() - scale).abs() <= 1e-4 * scale
+        return bool(near.all() and (self.means.abs() <= 1e-4 * scale).all())
+
     def convolved(self, scale: float, noise: float) -> Self:
         d = self.means.shape[1]
         eye = torch.eye(d, dtype=self.means.dtype, device=self.means.device)

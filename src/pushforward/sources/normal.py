@@ -36,6 +36,9 @@ class Normal(Source):
         self.register_buffer("loc", torch.tensor(float(loc)))
         self.register_buffer("scale", torch.tensor(float(scale)))
 
+    def is_white(self, scale: float) -> bool:
+        return abs(float(self.loc)) <= 1e-4 * scale and math.isclose(float(self.scale), scale, rel_tol=1e-4)
+
     def convolved(self, scale: float, noise: float) -> Self:
         spread = math.hypot(scale * float(self.scale), noise)
         return type(self)(self.event_shape, spread, scale * float(self.loc)).to(self.loc.dtype)

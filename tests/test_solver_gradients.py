@@ -41,7 +41,7 @@ METHODS = {
 SOLVERS: dict[str, Solver] = {
     "dopri5": Dopri5(1e-8, 1e-8),
     "rk4": RK4(steps=40),
-    "ab2": AB2(grid=torch.linspace(0, 1, 700) ** 1.2),
+    "ab2": AB2(grid=torch.linspace(0, 1, 1100) ** 1.2),
 }
 SAVE_AT = [0.2, 0.2, 0.7, 1.0]
 every_method = pytest.mark.parametrize("wrap", METHODS.values(), ids=METHODS.keys())

@@ -339,7 +339,7 @@ NO_ESTIMATOR: Any = SimpleNamespace(t_min=0.0, t_max=1.0, ode_fn=None)
             lambda: from_flow_matching(lambda x, t: t)(torch.tensor(0.5), torch.ones(3, 2)),
             "model: expected an output",
         ),
-        (lambda: from_flow_matching(lambda x, t: x, prediction="x1"), "prediction: expected one of"),  # type: ignore
+        (lambda: from_flow_matching(lambda x, t: x, prediction="x1"), "prediction: expected one of"),  # type: ignore[arg-type]  # an unknown name
         (
             lambda: from_torchcfm(lambda x: x)(torch.tensor(0.5), torch.ones(3, 2)),
             "model: expected an output like x",

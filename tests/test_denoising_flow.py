@@ -60,7 +60,7 @@ def test_the_last_step_reaches_the_data_without_a_margin() -> None:
     oracle = GaussianMixtureOracle(MIXTURE)
     field = Parameterised(OracleOutput(oracle, "data"), "data", oracle.path)
     flow = ContinuousFlow(field, EXACT, Normal(2).double(), interval=(0.0, 0.999), path=oracle.path)
-    assert flow.following(DDIM()).interval == (0.0, 1.0)
+    assert DenoisingFlow(flow, DDIM()).ends == (0.0, 1.0)
     found = flow.following(DPMSolver(steps=400)).push(START)
     truth = flow_of(oracle.path).push(START)
     # the flow itself stops where 1e-3 of the noise is left
@@ -68,12 +68,12 @@ def test_the_last_step_reaches_the_data_without_a_margin() -> None:
 
 
 def test_a_trajectory_ends_as_push_does() -> None:
-    flow = flow_of(Interpolant()).following(DPMSolverSDE(steps=20))
-    found = flow.trajectory(START, [0.0, 0.33, 1.0], generator=seeded(1))  # type: ignore[operator]
+    flow = DenoisingFlow(flow_of(Interpolant()), DPMSolverSDE(steps=20))
+    found = flow.trajectory(START, [0.0, 0.33, 1.0], generator=seeded(1))
     path = known(found.path)
     assert torch.equal(path[0], START) and torch.equal(path[-1], flow.push(START, generator=seeded(1)))
     with pytest.raises(ValueError, match="times: expected increasing times"):
-        flow.trajectory(START, [1.0, 0.0])  # type: ignore[operator]
+        flow.trajectory(START, [1.0, 0.0])
 
 
 def test_guidance_conditions_and_preprocessing_are_those_of_the_flow() -> None:

@@ -2,17 +2,43 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
-from ..paths import Path, check_affine
+from ..paths import Coefficients, Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 from .convert import Prediction, check_prediction
 from .offers import Offered, linear, offered, summed
 
 
-class BestLinear(nn.Module):
+class _Proportional(nn.Module, ABC):
+    """A field b(t) x along an affine ``path``, with its divergence d b(t)."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.path = check_affine(path)
+
+    @abstractmethod
+    def slope(self, c: Coefficients) -> Tensor:
+        """b at the times of the coefficients, shaped like them."""
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return self._at(t, x) * x
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both, see :func:`~pushforward.fields.offered`."""
+        return linear(self._at(t, x), x, mask)
+
+    def _at(self, t: Tensor | float, x: Tensor) -> Tensor:
+        return self.slope(self.path.coefficients(expand_time(t, x)))
+
+
+class BestLinear(_Proportional):
     """v(t, x) = b(t) x: the best linear velocity between independent points of equal covariance.
 
     Along ``path``, with x0 and x1 of mean 0 and one covariance, b = (alpha alpha' + sigma sigma' + gamma
@@ -27,27 +53,16 @@ class BestLinear(nn.Module):
     """
 
     def __init__(self, path: Path):
-        super().__init__()
         if path.open_ends != (False, False):
             raise ValueError("path: expected finite slopes at both ends")
-        self.path = check_affine(path)
+        super().__init__(path)
 
-    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        return self._slope(t, x) * x
-
-    def value_and_divergence(
-        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
-    ) -> Offered:
-        """b(t) x and its divergence, see :func:`~pushforward.fields.offered`."""
-        return linear(self._slope(t, x), x, mask)
-
-    def _slope(self, t: Tensor | float, x: Tensor) -> Tensor:
-        c = self.path.coefficients(expand_time(t, x))
+    def slope(self, c: Coefficients) -> Tensor:
         slope = c.alpha * c.d_alpha + c.sigma * c.d_sigma + c.gamma_d_gamma
         return slope / (c.alpha.square() + c.noise_scale.square())
 
 
-class OfNormalData(nn.Module):
+class OfNormalData(_Proportional):
     """The prediction ``kind`` along ``path`` that is right for data from N(0, I): v = 0, in other terms.
 
     Data alpha x / r^2, noise s x / r^2, score -x / r^2, with r^2 = alpha^2 + s^2.  A network that learns the
@@ -61,22 +76,11 @@ class OfNormalData(nn.Module):
     """
 
     def __init__(self, path: Path, kind: Prediction):
-        super().__init__()
+        super().__init__(path)
         check_prediction(kind)
-        self.path = check_affine(path)
         self.kind: Prediction = kind
 
-    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        return self._slope(t, x) * x
-
-    def value_and_divergence(
-        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
-    ) -> Offered:
-        """Both, see :func:`~pushforward.fields.offered`."""
-        return linear(self._slope(t, x), x, mask)
-
-    def _slope(self, t: Tensor | float, x: Tensor) -> Tensor:
-        c = self.path.coefficients(expand_time(t, x))
+    def slope(self, c: Coefficients) -> Tensor:
         square = c.alpha.square() + c.noise_scale.square()
         slopes = {"data": c.alpha, "noise": c.noise_scale, "score": -torch.ones_like(square)}
         if self.kind == "velocity":

@@ -72,9 +72,8 @@ class ContinuousFlow(InvertibleFlow):
     """
 
     equation, guided = ODE, True
-    #: that of flows from files of older versions, and other attributes that these lack
-    divergence: Divergence = Exact()
-    later: ClassVar[Mapping[str, Any]] = {"path": None}
+    #: attributes that flows in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {"path": None, "divergence": Exact()}
     no_path = "it has no path; say ContinuousFlow(..., path=Interpolant()) if it has the marginals of one"
     #: whether the field knows what it is without its condition, as training with hidden conditions teaches
     knows_absent: bool = True

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from ..paths import Linear, Path
-from ..solvers import Denoise, NoiseSchedule, Solution, Solver, Velocity
+from ..solvers import Denoise, NoiseSchedule, Solver, Velocity
 from ..tensors import Condition, expand_time
-from .base import Flow
+from .one_way import OneWayFlow
 
 
-class DenoisingFlow(Flow):
+class DenoisingFlow(OneWayFlow):
     """The samples of a continuous ``flow``, by a solver of :class:`~pushforward.solvers.Denoise`.
 
     The prediction of the data is D = (s u - s' x) / W with the flow's guided velocity u, the noise scale s
@@ -51,7 +50,7 @@ class DenoisingFlow(Flow):
         return self.replace(flow=flow, source=flow.source)
 
     @property
-    def interval(self) -> tuple[float, float]:
+    def ends(self) -> tuple[float, float]:
         """Where samples start and end."""
         start, stop = self.flow.interval
         return start, stop if bool(self.schedule(torch.ones(()))[1]) else 1.0
@@ -59,30 +58,6 @@ class DenoisingFlow(Flow):
     def problem(self, condition: Condition | None = None) -> Denoise:
         """The denoising problem under ``condition``."""
         return denoising(self.flow.problem(condition).velocity, self.schedule)
-
-    def push(
-        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        problem = self.problem(condition)
-        return self.solver.solve(problem, x0, *self.interval, generator=generator).check().x
-
-    def trajectory(
-        self,
-        x0: Tensor,
-        times: Sequence[float] | Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[Tensor]:
-        """States at increasing ``times``, ``path`` of shape ``(len(times), B, *event)``.
-
-        With an equal generator its final state is that of :meth:`push`.
-        """
-        x0, t, forwards = self.start(x0, times)
-        if not forwards:
-            raise ValueError("times: expected increasing times, a denoising flow runs one way")
-        problem, (start, stop) = self.problem(self.conditions(condition)), self.interval
-        t = t.clamp(start, stop)
-        return self.solver.solve(problem, x0, start, stop, save_at=t, generator=generator).check()
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

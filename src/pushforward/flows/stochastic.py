@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from ..fields import AnyField, DenoisingStep, as_field
-from ..solvers import SDE, Diffusion, EulerMaruyama, Solution, Solver
+from ..solvers import SDE, Diffusion, EulerMaruyama, Solver
 from ..sources import Source
 from ..tensors import Condition
-from .base import Flow
+from .one_way import OneWayFlow
 from .shapes import ConditionShape
 
 
-class DiffusionFlow(Flow):
+class DiffusionFlow(OneWayFlow):
     """The flow of dX = drift(t, X, condition) dt + diffusion(t) dW from ``source`` at t = 0 to the data.
 
     A source point does not determine its data point, so there is no inverse and no density of data points:
@@ -37,7 +38,8 @@ class DiffusionFlow(Flow):
 
     equation = SDE
     no_path = "it follows a drift, not a velocity field"
-    interval: tuple[float, float] = (0.0, 1.0)
+    #: attributes that flows in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {"interval": (0.0, 1.0), "finish": None}
 
     def __init__(
         self,
@@ -59,33 +61,13 @@ class DiffusionFlow(Flow):
 
     def problem(self, condition: Condition | None = None) -> SDE:
         """The SDE under ``condition``."""
-        finish = getattr(self, "finish", None)  # files of earlier versions hold none
+        finish = self.finish
         last = None if finish is None else lambda t, t_next, x: finish(t, t_next, x, condition)
         return SDE(lambda t, x: self.drift(t, x, condition), self.diffusion, last)
 
-    def push(
-        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        problem = self.problem(condition)
-        return self.solver.solve(problem, x0, *self.interval, generator=generator).check().x
-
-    def trajectory(
-        self,
-        x0: Tensor,
-        times: Sequence[float] | Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[Tensor]:
-        """States at increasing ``times``, ``path`` of shape ``(len(times), B, *event)``.
-
-        With an equal generator its final state is that of :meth:`push`.
-        """
-        x0, times, forwards = self.start(x0, times)
-        if not forwards:
-            raise ValueError("times: expected increasing times, a stochastic flow runs one way")
-        problem = self.problem(self.conditions(condition))
-        times = times.clamp(*self.interval)
-        return self.solver.solve(problem, x0, *self.interval, save_at=times, generator=generator).check()
+    @property
+    def ends(self) -> tuple[float, float]:
+        return self.interval
 
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

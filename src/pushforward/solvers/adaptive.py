@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -56,11 +57,8 @@ class Adaptive(TableauSolver):
     """
 
     adaptive = True
-    #: those of solvers in files of older versions
-    min_step: float | None = None
-    max_step: float | None = None
-    jumps: Sequence[float] = ()
-    norm: Callable[[Tensor], Tensor] | None = None
+    #: attributes that solvers in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {"min_step": None, "max_step": None, "jumps": (), "norm": None}
 
     def __init__(
         self,

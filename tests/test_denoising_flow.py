@@ -60,7 +60,7 @@ def test_the_last_step_reaches_the_data_without_a_margin() -> None:
     oracle = GaussianMixtureOracle(MIXTURE)
     field = Parameterised(OracleOutput(oracle, "data"), "data", oracle.path)
     flow = ContinuousFlow(field, EXACT, Normal(2).double(), interval=(0.0, 0.999), path=oracle.path)
-    assert DenoisingFlow(flow, DDIM()).ends == (0.0, 1.0)
+    assert DenoisingFlow(flow, DDIM()).interval == (0.0, 1.0)
     found = flow.following(DPMSolver(steps=400)).push(START)
     truth = flow_of(oracle.path).push(START)
     # the flow itself stops where 1e-3 of the noise is left

@@ -44,16 +44,13 @@ class DenoisingFlow(OneWayFlow):
         self.schedule = noise_schedule(flow.marginals if solver.draws else flow.path)
         self.flow, self.solver, self.source = flow, solver, flow.source
         self.condition_shape = flow.condition_shape
+        start, stop = flow.interval
+        noisy = bool(self.schedule(torch.ones(()))[1])  # at t = 1
+        self.interval = start, stop if noisy else 1.0
 
     def masked(self, mask: Tensor) -> Self:
         flow = self.flow.masked(mask)
         return self.replace(flow=flow, source=flow.source)
-
-    @property
-    def ends(self) -> tuple[float, float]:
-        """Where samples start and end."""
-        start, stop = self.flow.interval
-        return start, stop if bool(self.schedule(torch.ones(()))[1]) else 1.0
 
     def problem(self, condition: Condition | None = None) -> Denoise:
         """The denoising problem under ``condition``."""

@@ -20,11 +20,8 @@ class OneWayFlow(Flow):
     """
 
     solver: Solver
-
-    @property
-    @abstractmethod
-    def ends(self) -> tuple[float, float]:
-        """The times within [0, 1] between which it is solved."""
+    #: the times within [0, 1] between which it is solved
+    interval: tuple[float, float]
 
     @abstractmethod
     def problem(self, condition: Condition | None = None) -> Problem:
@@ -33,7 +30,7 @@ class OneWayFlow(Flow):
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        return self.solver.solve(self.problem(condition), x0, *self.ends, generator=generator).check().x
+        return self.solver.solve(self.problem(condition), x0, *self.interval, generator=generator).check().x
 
     def trajectory(
         self,
@@ -50,5 +47,5 @@ class OneWayFlow(Flow):
         x0, times, forwards = self.start(x0, times)
         if not forwards:
             raise ValueError(f"times: expected increasing times, a {type(self).__name__} runs one way")
-        problem, times = self.problem(self.conditions(condition)), times.clamp(*self.ends)
-        return self.solver.solve(problem, x0, *self.ends, save_at=times, generator=generator).check()
+        problem, times = self.problem(self.conditions(condition)), times.clamp(*self.interval)
+        return self.solver.solve(problem, x0, *self.interval, save_at=times, generator=generator).check()

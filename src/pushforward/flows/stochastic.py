@@ -65,10 +65,6 @@ class DiffusionFlow(OneWayFlow):
         last = None if finish is None else lambda t, t_next, x: finish(t, t_next, x, condition)
         return SDE(lambda t, x: self.drift(t, x, condition), self.diffusion, last)
 
-    @property
-    def ends(self) -> tuple[float, float]:
-        return self.interval
-
     def log_prob(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:

@@ -86,16 +86,16 @@ def gradient(flow: ContinuousFlow, x: Tensor) -> Callable[[], Tensor]:
 
 
 def products(network: nn.Module, x: Tensor) -> Callable[[], Tensor]:
-    """The products of values and tangents with the hidden layers, as many as two evaluations a step make."""
+    """The products with the hidden layers of values twice a step, and of tangents once, at the midpoint."""
     layers = [layer for layer in network.modules() if isinstance(layer, nn.Linear)]
     hidden = [layer.weight for layer in layers if layer.weight.shape == (WIDTH, WIDTH)]
     tangents = torch.randn((x[0].numel() + 1) * len(x), WIDTH)
 
     def run() -> Tensor:
         with torch.no_grad():
-            for _ in range(2 * STEPS):
+            for part in (tangents[: len(x)], tangents) * STEPS:
                 for weight in hidden:
-                    nn.functional.linear(tangents, weight)
+                    nn.functional.linear(part, weight)
         return tangents
 
     return run

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -58,10 +59,11 @@ def test_help_is_quick_and_imports_no_torch():
     assert done.stdout.splitlines()[-1] == "False"
     assert all(command in done.stdout for command in COMMANDS)
     times = []
-    for _ in range(3):
-        start = time.perf_counter()
+    for _ in range(3):  # processor time: other work on the machine costs the clock more
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-m", "pushforward.cli", "--help"], capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
     assert min(times) < 0.7
 
 

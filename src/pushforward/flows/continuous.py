@@ -32,7 +32,7 @@ from ..paths import (
     check_affine,
     check_rising,
 )
-from ..solvers import ODE, SDE, Denoise, Diffusion, Dopri5, Problem, Solution, Solver
+from ..solvers import ODE, SDE, Denoise, Diffusion, Dopri5, Problem, Solution, Solver, WithIntegrals
 from ..sources import Normal, Source
 from ..tensors import Condition, ConditionLike, TensorLike, expand_time, to_tensor, valid_elements
 from .base import Flow
@@ -239,9 +239,10 @@ class ContinuousFlow(InvertibleFlow):
         ``noise`` is what ``self.divergence.draw`` gives for the rows.
         """
 
-        def velocity(t: Tensor, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-            return self.divergence(self.field, t, state[0], condition, noise)
-
+        velocity = WithIntegrals(
+            lambda t, state: self.divergence(self.field, t, state[0], condition, noise),
+            lambda t, state: (self.field(t, state[0], condition),),
+        )
         # the steps heed the log-determinant too, without which a density would not integrate to 1
         return ODE(velocity, controlled=2)
 

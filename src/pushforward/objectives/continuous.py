@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ..flows import ContinuousFlow
 from ..nn.checks import check_number
-from ..solvers import ODE, Solution
+from ..solvers import ODE, Solution, WithIntegrals
 from ..tensors import Condition, sum_event, valid_elements
 from .base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
 
@@ -89,16 +89,18 @@ class ContinuousLikelihood(Objective):
                     f"got {flow.divergence!r}"
                 )
 
-            def velocity(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+            def whole(t: Tensor, state: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+                x = state[0]
                 if not self.jacobian:
-                    value, change = flow.divergence(flow.field, t, state[0], condition, noise)
+                    value, change = flow.divergence(flow.field, t, x, condition, noise)
                     return value, change, sum_event(value.square())
                 assert along is not None and noise is not None
-                value, slopes = along(flow.field, t, state[0], condition, noise)
+                value, slopes = along(flow.field, t, x, condition, noise)
                 squares = slopes.square().sum(2).mean(1)
                 kinetic = (sum_event(value.square()),) if self.kinetic else ()
                 return value, (slopes * noise).sum(2).mean(1), *kinetic, squares
 
+            velocity = WithIntegrals(whole, lambda t, state: (flow.field(t, state[0], condition),))
             problem = ODE(velocity, controlled=2)
         start = (x, *(x.new_zeros(len(x)) for _ in range(1 + len(self._names))))
         stop, begin = flow.interval

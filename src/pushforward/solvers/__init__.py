@@ -26,6 +26,7 @@ from .grid import Grid as Grid
 from .grid import Gridded as Gridded
 from .grids import GRIDS as GRIDS
 from .heun import Heun as Heun
+from .integrals import WithIntegrals as WithIntegrals
 from .midpoint import Midpoint as Midpoint
 from .problems import ODE as ODE
 from .problems import SDE as SDE
@@ -98,6 +99,7 @@ __all__ = [
     "Tsit5",
     "UniPC",
     "Velocity",
+    "WithIntegrals",
     "Work",
     "level",
 ]

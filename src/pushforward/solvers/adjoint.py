@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import accumulate
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ..nn.checks import check_count
 from .base import Solver, Task
+from .integrals import WithIntegrals
 from .problems import ODE, StateT
 from .pullback import pullback
 from .solution import Solution
@@ -128,13 +130,17 @@ class Backwards:
         self.solver, self.inputs, self.count = adjoint.backward, inputs, len(task.entries)
         self.by_inputs = tuple(map(torch.zeros_like, inputs))
         self.evaluation = Evaluation(task.problem.velocity, task.x)
-        self.problem = ODE(self.velocity, self.count + task.problem.controlled, batched=False)
+        velocity = WithIntegrals(self.velocity, partial(self.velocity, leading=True))
+        self.problem = ODE(velocity, self.count + task.problem.controlled, batched=False)
         self.rows = (len(task.entries[0]),) if adjoint.adaptive else ()
 
-    def velocity(self, t: Tensor, state: Entries) -> Entries:
-        """Of the gradients by the state, the state, and the gradients by all inputs in one vector."""
+    def velocity(self, t: Tensor, state: Entries, leading: bool = False) -> Entries:
+        """Of the gradients by the state, the state, and the gradients by all inputs in one vector.
+
+        The last is an integral along the path; ``leading`` leaves it out.
+        """
         along, x = state[: self.count], state[self.count : 2 * self.count]
-        slopes, products = pullback(self.evaluation, t.expand(self.rows), x, self.inputs, along)
+        slopes, products = pullback(self.evaluation, t.expand(self.rows), x, self.inputs, along, leading)
         by_x, by_inputs = products[: self.count], products[self.count :]
         vector = [torch.cat([g.flatten().to(x[0].dtype) for g in by_inputs]).neg()] if by_inputs else []
         return (*(-g for g in by_x), *slopes, *vector)

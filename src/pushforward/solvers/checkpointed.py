@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .base import Task
+from .integrals import WithIntegrals
 from .problems import State, StateT
 from .pullback import pullback
 from .solution import Solution
@@ -42,10 +44,11 @@ class Checkpointed(Wrapped):
     def differentiable(self, task: Task[StateT], inputs: tuple[Tensor, ...]) -> Solution[StateT]:
         evaluation = Evaluation(task.problem.velocity, task.x)
 
-        def velocity(t: Tensor, x: State) -> Any:
-            slopes = _Again.apply(evaluation, t, len(inputs), *inputs, *as_entries(x))
+        def again(t: Tensor, x: State, leading: bool = False) -> Any:
+            slopes = _Again.apply(evaluation, leading, t, len(inputs), *inputs, *as_entries(x))
             return like(x, slopes)
 
+        velocity = WithIntegrals(again, partial(again, leading=True))
         return self.solver.integrate(replace(task, problem=replace(task.problem, velocity=velocity)))
 
 
@@ -53,16 +56,18 @@ class _Again(torch.autograd.Function):
     """An evaluation that is repeated for its derivatives."""
 
     @staticmethod
-    def forward(ctx: Any, evaluation: Evaluation, t: Tensor, count: int, *tensors: Tensor) -> Entries:
-        ctx.evaluation, ctx.count = evaluation, count
+    def forward(
+        ctx: Any, evaluation: Evaluation, leading: bool, t: Tensor, count: int, *tensors: Tensor
+    ) -> Entries:
+        ctx.evaluate, ctx.count = partial(evaluation, leading=leading), count
         ctx.save_for_backward(t, *tensors)
-        return evaluation(t, tensors[count:])
+        return ctx.evaluate(t, tensors[count:])
 
     @staticmethod
     def backward(ctx: Any, *along: Tensor) -> Any:
         refuse_second("Checkpointed")
         t, *tensors = ctx.saved_tensors
         inputs, entries = tensors[: ctx.count], tuple(tensors[ctx.count :])
-        _, products = pullback(ctx.evaluation, t, entries, inputs, along)
+        _, products = pullback(ctx.evaluate, t, entries, inputs, along)
         by_entries, by_inputs = products[: len(entries)], products[len(entries) :]
-        return None, None, None, *by_inputs, *by_entries
+        return None, None, None, None, *by_inputs, *by_entries

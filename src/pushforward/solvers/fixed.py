@@ -28,6 +28,8 @@ class FixedStep(Gridded):
     """
 
     hermite: ClassVar[bool] = True
+    #: whether a step has no weight for the slope at its start, see :class:`WithIntegrals`
+    passes_first: ClassVar[bool] = False
 
     @abstractmethod
     def step(
@@ -48,7 +50,11 @@ class FixedStep(Gridded):
         for n, t in enumerate(nodes):
             last = n == len(nodes) - 1
             waiting = [(i, theta) for i, theta in wanted[n - 1] if theta] if n else []
-            slope = velocity(t, entries) if not last or (waiting and self.hermite) else None
+            # interpolation wants the whole slope at both ends of a step
+            between_nodes = bool(waiting) or any(theta for _, theta in wanted[n])
+            slope = None
+            if not last or (waiting and self.hermite):
+                slope = velocity(t, entries, leading=self.passes_first and not between_nodes)
             for i, theta in waiting:
                 assert behind is not None
                 saved[i] = between(theta, t - nodes[n - 1], *behind, entries, slope if self.hermite else None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
 
-from .problems import ODE, State, StateT
+from .integrals import WithIntegrals
+from .problems import ODE, State, StateT, Velocity
 from .solution import Solution
 
 
@@ -25,9 +27,12 @@ def one_row(x: StateT) -> StateT:
 def as_one_row(problem: Any) -> ODE:
     """The problem of a state that has one row."""
 
-    def velocity(t: Tensor, x: State) -> Any:
-        return one_row(problem.velocity(t.reshape(()), each(lambda part: part[0], x)))
+    def inside(velocity: Velocity, t: Tensor, x: State) -> Any:
+        return one_row(velocity(t.reshape(()), each(lambda part: part[0], x)))
 
+    whole = problem.velocity
+    leading = getattr(whole, "leading", whole)
+    velocity = WithIntegrals(partial(inside, whole), partial(inside, leading))
     return replace(problem, velocity=velocity, batched=True)
 
 

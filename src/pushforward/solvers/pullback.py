@@ -83,15 +83,22 @@ class _Given(TorchFunctionMode):
 
 
 def pullback(
-    evaluation: Evaluation, t: Tensor, entries: Entries, inputs: Sequence[Tensor], along: Sequence[Tensor]
+    evaluate: Callable[[Tensor, Entries], Entries],
+    t: Tensor,
+    entries: Entries,
+    inputs: Sequence[Tensor],
+    along: Sequence[Tensor],
+    leading: bool = False,
 ) -> tuple[Entries, tuple[Tensor, ...]]:
     """The velocity, and the products of ``along`` with its Jacobians by the entries and the ``inputs``.
+
+    ``leading``: by the entries alone.
 
     Raises ValueError if the velocity depends on a leaf that is not among the inputs.
     """
     with torch.enable_grad():
         entries = tuple(entry.detach().requires_grad_() for entry in entries)
-        slopes = evaluation(t, entries)
+        slopes = evaluate(t, entries)
     wanted = (*entries, *inputs)
     pairs = [(slope, a) for slope, a in zip(slopes, along) if slope.requires_grad]
     known = {id(tensor) for tensor in wanted}
@@ -101,11 +108,11 @@ def pullback(
             "give all of them as parameters=..."
         )
     if not pairs:
-        return slopes, tuple(map(torch.zeros_like, wanted))
+        return slopes, tuple(map(torch.zeros_like, entries if leading else wanted))
     # a graph that an input brings with it is kept for the next evaluation; the velocity's own goes anyway
     products = torch.autograd.grad(
         [slope for slope, _ in pairs],
-        wanted,
+        entries if leading else wanted,
         [a for _, a in pairs],
         retain_graph=True,
         allow_unused=True,

@@ -38,8 +38,8 @@ class Rows:
         parts = y.split(self.sizes, -1) if len(self.sizes) > 1 else (y,)
         return tuple(part.reshape(*y.shape[:-1], *event) for part, event in zip(parts, self.events))
 
-    def __call__(self, t: Tensor, y: Tensor) -> Tensor:
-        return self.join(self.evaluation(t if self.sign > 0 else -t, self.split(y)))
+    def __call__(self, t: Tensor, y: Tensor, leading: bool = False) -> Tensor:
+        return self.join(self.evaluation(t if self.sign > 0 else -t, self.split(y), leading))
 
     def step(
         self, tableau: Tableau, t: Tensor, t_next: Tensor, step: Tensor, y: Tensor, k: Tensor
@@ -48,9 +48,9 @@ class Rows:
         h = step[:, None] if self.sign > 0 else -step[:, None]
         stages = [k]
         y_next = y
-        for c, row in zip(tableau.c[1:], tableau.a[1:]):
+        for c, row, over in zip(tableau.c[1:], tableau.a[1:], tableau.passed_over[1:]):
             factor, total = combine(row, stages)
             y_next = torch.addcmul(y, h, total, value=factor)
-            stages.append(self(t_next if c == 1.0 else torch.add(t, step, alpha=c), y_next))
+            stages.append(self(t_next if c == 1.0 else torch.add(t, step, alpha=c), y_next, over))
         # the last stage of a first-same-as-last pair stands at the new state
         return y_next, stages

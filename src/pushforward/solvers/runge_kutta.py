@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from .fixed import FixedStep
@@ -12,13 +14,17 @@ from .tableau import TableauSolver, combine
 class RungeKutta(FixedStep, TableauSolver):
     """An explicit Runge-Kutta method on a fixed grid; a method is a :class:`Tableau`."""
 
+    def __init_subclass__(cls, **options: Any):
+        super().__init_subclass__(**options)
+        cls.passes_first = cls.tableau.passed_over[0]
+
     def step(
         self, velocity: Evaluation, t: float, t_next: float, x: Entries, slope: Entries, memory: None
     ) -> tuple[Entries, None]:
         h = t_next - t
         stages = [slope]
-        for c, row in zip(self.tableau.c[1:], self.tableau.a[1:]):
-            stages.append(velocity(t + c * h, advance(x, h, row, stages)))
+        for c, row, over in zip(self.tableau.c[1:], self.tableau.a[1:], self.tableau.passed_over[1:]):
+            stages.append(velocity(t + c * h, advance(x, h, row, stages), leading=over))
         return advance(x, h, self.tableau.b, stages), None
 
 

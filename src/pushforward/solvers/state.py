@@ -43,7 +43,8 @@ class Evaluation:
     """The velocity on tuples, counted, with the shape of every result checked.
 
     A result in another dtype (an autocast field) is brought back to the state's.  ``name`` is what errors
-    call the velocity.
+    call the velocity.  Where only ``leading`` entries are wanted and the velocity can give these alone, as
+    :class:`~pushforward.solvers.WithIntegrals` does, the slopes of the others are zeros.
     """
 
     def __init__(self, velocity: Velocity, x: State, name: str = "velocity"):
@@ -52,12 +53,13 @@ class Evaluation:
         self.name = name
         self.calls = 0
 
-    def __call__(self, t: Tensor | float, entries: Entries) -> Entries:
+    def __call__(self, t: Tensor | float, entries: Entries, leading: bool = False) -> Entries:
         self.calls += 1
+        some = getattr(self.velocity, "leading", None) if leading else None
         # a fill, not a copy from the host, so that a fixed-step loop never waits for the device
         time = t if isinstance(t, Tensor) else entries[0].new_full((), t)
         try:
-            slope = self.velocity(time, like(self.x, entries))
+            slope = (some or self.velocity)(time, like(self.x, entries))
         except RuntimeError as error:
             # torch names the two that differ, but not whose they are
             if "dtype" not in str(error) and "device" not in str(error):
@@ -68,6 +70,8 @@ class Evaluation:
                 f"or the field to the other's dtype and device ({str(error).splitlines()[0]})"
             ) from error
         slopes = (slope,) if isinstance(slope, Tensor) else tuple(slope)
+        if some is not None:
+            slopes += tuple(entry.new_zeros(entry.shape) for entry in entries[len(slopes) :])
         if [s.shape for s in slopes] != [e.shape for e in entries]:
             raise ValueError(
                 f"{self.name}: expected the shapes of x, {[tuple(e.shape) for e in entries]}, "

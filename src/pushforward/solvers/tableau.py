@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any, ClassVar
 
 import torch
@@ -25,6 +26,10 @@ class Tableau:
     error: b minus the weights of the embedded method, or empty.
     dense: row i holds the coefficients of theta, theta^2, ... in b_i(theta), with
         x(t + theta h) = x + h sum_i b_i(theta) k_i, or empty.
+    passed_over: of each stage, whether no result of a step contains it.  Other stages may depend on it.
+
+    >>> Tableau(order=2, c=(0.0, 0.5), a=((), (0.5,)), b=(0.0, 1.0)).passed_over
+    (True, False)
     """
 
     order: int
@@ -33,6 +38,12 @@ class Tableau:
     b: tuple[float, ...]
     error: tuple[float, ...] = ()
     dense: tuple[tuple[float, ...], ...] = ()
+    passed_over: tuple[bool, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        rows = zip_longest(self.b, self.error, self.dense, fillvalue=())
+        over = tuple(not (b or error or any(dense)) for b, error, dense in rows)
+        object.__setattr__(self, "passed_over", over)
 
 
 class TableauSolver(Solver):

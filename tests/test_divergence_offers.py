@@ -13,14 +13,22 @@ from pushforward.entries import NETWORKS
 from pushforward.fields import (
     PREDICTIONS,
     Around,
+    Autoguidance,
     BestLinear,
     BridgeField,
+    CFGZeroStar,
+    ClassifierFree,
     Drift,
+    Guidance,
+    Guided,
     Masked,
     Parameterised,
+    PathDrift,
+    Preconditioned,
     Prediction,
     ReversedTime,
     Scaled,
+    ScheduleChange,
     ScoreFromEta,
     offered,
 )
@@ -30,7 +38,7 @@ from pushforward.flows import ContinuousFlow, divergence
 from pushforward.flows.divergence import field_divergence
 from pushforward.nn import MLP, Network, ResidualMLP
 from pushforward.nn.base import ACTIVATIONS
-from pushforward.paths import Interpolant
+from pushforward.paths import Interpolant, VarianceExploding, VariancePreserving
 from pushforward.solvers import Midpoint
 from pushforward.sources import Normal
 
@@ -332,6 +340,21 @@ WRAPPERS = {
     "bridge": lambda f, g, event: BridgeField(f, g, sigma=0.7),
     "bridge-score": lambda f, g, event: BridgeField(f, g, sigma=0.7, output="score"),
     "drift": lambda f, g, event: Drift(f, g, lambda t: 1 + t),
+    "path drift": lambda f, g, event: PathDrift(f, Interpolant(), lambda t: 1 + t),
+    "path drift, backward": lambda f, g, event: PathDrift(f, NOISY, 0.8, backward=True),
+    "path drift, at times without noise": lambda f, g, event: PathDrift(
+        f, Interpolant(), lambda t: (t - 0.5).clamp(min=0)
+    ),
+    "schedule change": lambda f, g, event: ScheduleChange(
+        f, Interpolant(VariancePreserving()), Interpolant()
+    ),
+    # which has neither the early nor the late times of the straight path
+    "schedule change, beyond": lambda f, g, event: ScheduleChange(
+        f, Interpolant(VarianceExploding(0.5, 2.0)), Interpolant()
+    ),
+    "preconditioned": lambda f, g, event: Preconditioned(f, NOISY, 0.5),
+    "autoguidance": lambda f, g, event: Guided(f, Autoguidance(g, 2.5)),
+    "autoguidance, at times": lambda f, g, event: Guided(f, Autoguidance(g, 2.5, (0.5, 1.0))),
     "masked": lambda f, g, event: Masked(f, padding(event)),
     "masked twice": lambda f, g, event: Masked(Masked(f, padding(event)), padding(event).flip(0)),
     "unconditional": lambda f, g, event: Unconditional(f),
@@ -366,6 +389,49 @@ def test_wrappers_of_other_fields_offer_nothing(wrapper):
     assert offered(hooked, t, x) is None
     _, div = field_divergence(hooked, t, x)
     torch.testing.assert_close(div, diagonal(lambda t, x, c: hooked(t, x), t, x).sum(1))
+
+
+@pytest.mark.parametrize("interval", [(0.0, 1.0), (0.3, 0.6)])
+def test_classifier_free_guidance_hands_the_offer_on(interval: tuple[float, float]):
+    net, (t, x) = build("mlp-3", (3,), CONDITION), rows((3,))
+    guided = Guided(net, ClassifierFree(2.5, interval))
+    mask = torch.rand(x.shape, generator=torch.Generator().manual_seed(2)) < 0.6
+    for time in (t, t[0], t.new_tensor(0.9)):
+        for condition in (None, conditions()):
+            each = diagonal(guided, time, x, condition)
+            for chosen in (torch.ones_like(mask), mask):
+                value, div = known(offered(guided, time, x, condition, chosen))
+                torch.testing.assert_close(value, guided(time, x, condition), rtol=1e-12, atol=1e-12)
+                torch.testing.assert_close(div, each.where(chosen, 0.0).sum(1), rtol=1e-10, atol=1e-10)
+    padded = Guided(Masked(net, mask), ClassifierFree(2.5, interval))
+    expected = diagonal(padded, t, x, conditions()).sum(1)
+    torch.testing.assert_close(known(offered(padded, t, x, conditions()))[1], expected)
+
+
+def test_where_there_is_no_noise_the_offer_too_leaves_out_an_infinite_score():
+    """At the clean end the score is infinite, and g = 0."""
+    net, (_, x), end = build("mlp-3"), rows((3,)), torch.tensor(1.0, dtype=DOUBLE)
+    _, div = known(offered(PathDrift(net, Interpolant(), lambda t: 1 - t), end, x))
+    torch.testing.assert_close(div, diagonal(net, end, x).sum(1), rtol=1e-10, atol=1e-10)
+
+
+class Half(Autoguidance):
+    """Another guidance, and no divergence of its own."""
+
+    def forward(self, field, t, x, condition):
+        return super().forward(field, t, x, condition) / 2
+
+
+def test_guidance_that_is_not_linear_or_is_changed_takes_the_general_way():
+    net, (t, x) = build("mlp-3", (3,), CONDITION), rows((3,))
+    own: list[Guidance] = [ClassifierFree(2.5, rescale=0.5), CFGZeroStar(2.0), Half(net, 2.0)]
+    own.append(Autoguidance(net, 2.0))
+    hook(own[-1])
+    for guidance in own:
+        guided = Guided(net, guidance)
+        assert offered(guided, t, x, conditions()) is None
+        expected = diagonal(guided, t, x, conditions()).sum(1)
+        torch.testing.assert_close(field_divergence(guided, t, x, conditions())[1], expected)
 
 
 def test_a_field_of_ones_own_offers_through_a_flow():

@@ -84,7 +84,7 @@ class BridgeField(nn.Module):
         self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
     ) -> Offered:
         """Both from those of the field, see :func:`~pushforward.fields.offered`."""
-        if self.score is None:
+        if self.score is None:  # the network sees x twice: half of what is summed is not in its divergence
             return None
         e = offered(self.score, t, x, condition, mask)
         if self.output == "score":

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from ..paths import Coefficients, Path, check_affine, check_rising
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
-from .offers import Offered, by_row, elements, offered, times
+from .offers import Offered, combined, offered, times
 
 Prediction = Literal["velocity", "data", "noise", "score", "v"]
 PREDICTIONS: tuple[Prediction, ...] = get_args(Prediction)
@@ -55,12 +55,19 @@ def convert(value: Tensor, x: Tensor, c: Coefficients, old: Prediction, new: Pre
     Where the formula divides by 0 there is this left:
 
         s = 0, the clean end    x is all data, of which the noise is independent: data = x / alpha, noise
-                                = v = 0, velocity = alpha' x / alpha.  These are what conversions give
-                                there, from data too, where the quotient 0 / 0 has this limit.  The score
-                                cannot be had from others, nor anything else where s' is infinite.
+                                = v = 0, velocity = alpha' x / alpha - s s' score.  These are what
+                                conversions give there, from data too, where the quotient 0 / 0 has this
+                                limit.  The product s s' is 0 unless s' is infinite: then score and velocity
+                                follow from each other, and from nothing else, not even an exact noise, which
+                                is 0.  Where s' is finite the score cannot be had from others.
         alpha = 0, pure noise   noise and score follow from any prediction.  A noise or score prediction
                                 says nothing of the data: data, velocity and v from it are nan or inf.
         W = 0                   alpha and s stand still, and the velocity says nothing: nan or inf.
+
+    What a rounded value does not hold no formula brings back: data that are known to eps tell the noise to
+    eps / s and the score to eps / s^2, which is 2e-8 at t = 0.999 of sub-vp, where s = 1e-4; and noise tells
+    the data to eps / alpha, 2e-10 at t = 0.001 of a quadratic schedule.  All other round trips between t =
+    0.001 and 0.999 are exact to 1e-10 in float64, along every registered path.
 
     Raises ValueError for an unknown kind.
 
@@ -75,17 +82,34 @@ def convert(value: Tensor, x: Tensor, c: Coefficients, old: Prediction, new: Pre
     if old == new:
         return value
     s = c.noise_scale
+    if {old, new} == {"score", "velocity"}:
+        return _score_and_velocity(value, x, c, new)
     if old == "score":  # a noise prediction in other units
         value, old = -s * value, "noise"
     if old == "noise" and new in ("noise", "score"):  # without a division by alpha
         return value if new == "noise" else value / -s
     (p, q, k), (p_new, q_new, k_new) = _FORMS[old](c, s), _FORMS[new](c, s)
     of_x, of_value, below = p_new * q - q_new * p, c.alpha * q_new - s * p_new, c.alpha * q - s * p
+    clean = s == 0
+    if old == "velocity":  # where s' is infinite only its term counts
+        steep = clean & q.isinf()
+        of_x, of_value = torch.where(steep, p_new, of_x), torch.where(steep, 0.0, of_value)
+        below, value = torch.where(steep, c.alpha, below), torch.where(steep, 0.0, value)
     if old == "data":
-        clean = s == 0
         of_x = torch.where(clean, p_new + 0 * q_new, of_x)  # nan for an infinite slope
         of_value, below = torch.where(clean, 0.0, of_value), torch.where(clean, c.alpha, below)
     return (of_x * x + of_value * k * value) / (below * k_new)
+
+
+def _score_and_velocity(value: Tensor, x: Tensor, c: Coefficients, new: Prediction) -> Tensor:
+    """Either from the other, by the noise -s score, and where there is none by the product s s'."""
+    s = c.noise_scale
+    clean = s == 0
+    slope, product = torch.where(clean, 0.0, c.d_noise_scale), torch.where(clean, c.noise_d_noise, 0.0)
+    of_noise = c.alpha * slope - s * c.d_alpha
+    if new == "velocity":
+        return (c.d_alpha * x + of_noise * (-s * value)) / c.alpha - product * value
+    return (c.alpha * value - c.d_alpha * x) / torch.where(clean, -c.alpha * product, of_noise * -s)
 
 
 def divisor(kind: Prediction, c: Coefficients) -> Tensor:
@@ -146,18 +170,9 @@ class Parameterised(nn.Module):
         self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
     ) -> Offered:
         """Both from those of the field, see :func:`~pushforward.fields.offered`."""
-        found = offered(self.field, t, x, condition, mask)
-        if found is None:
-            return None
         c = self.path.coefficients(expand_time(t, x))
-        # the conversion is a sum of multiples of the prediction and of x, whatever the shape of events
-        one = x.new_ones([1] * x.ndim)
-        of_value = by_row(convert(one, 0 * one, c, self.kind, self.output))
-        of_x = by_row(convert(0 * one, one, c, self.kind, self.output))
-        if of_value is None or of_x is None:
-            return None
-        value = convert(found[0], x, c, self.kind, self.output)
-        return value, of_value * found[1] + of_x * elements(x, mask)
+        found = offered(self.field, t, x, condition, mask)
+        return combined(lambda value, x: convert(value, x, c, self.kind, self.output), found, x, mask)
 
 
 class ScoreFromEta(nn.Module):

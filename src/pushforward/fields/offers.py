@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
@@ -42,9 +43,12 @@ def offered(
     >>> offered(lambda t, x, condition: x, torch.tensor(0.5), torch.zeros(4, 3)) is None
     True
     """
-    if not _describes(type(field)) or (isinstance(field, nn.Module) and hooked(field)):
-        return None
-    return cast(Offer, field).value_and_divergence(t, x, condition, mask)
+    return cast(Offer, field).value_and_divergence(t, x, condition, mask) if offers(field) else None
+
+
+def offers(field: Any) -> bool:
+    """Whether ``field``, or a guidance, has a method ``value_and_divergence`` that describes its calls."""
+    return _describes(type(field)) and not (isinstance(field, nn.Module) and hooked(field))
 
 
 def summed(*parts: Offered) -> Offered:
@@ -69,6 +73,27 @@ def linear(factor: Tensor, x: Tensor, mask: Tensor | None = None) -> Offered:
     if each is None:
         return None
     return factor * x, each * elements(x, mask)
+
+
+def combined(
+    combine: Callable[[Tensor, Tensor], Tensor], part: Offered, x: Tensor, mask: Tensor | None = None
+) -> Offered:
+    """combine(field(x), x), a sum of multiples of both, with the same factors for all elements of a row.
+
+    None for other factors.
+
+    >>> import torch
+    >>> part = torch.ones(1, 3), torch.tensor([5.0])
+    >>> combined(lambda value, x: 2 * value - x, part, torch.ones(1, 3))
+    (tensor([[1., 1., 1.]]), tensor([7.]))
+    """
+    if part is None:
+        return None
+    one = x.new_ones([1] * x.ndim)
+    of_value, of_x = by_row(combine(one, 0 * one)), by_row(combine(0 * one, one))
+    if of_value is None or of_x is None:
+        return None
+    return combine(part[0], x), of_value * part[1] + of_x * elements(x, mask)
 
 
 def elements(x: Tensor, mask: Tensor | None = None) -> Tensor:

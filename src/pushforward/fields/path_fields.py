@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -10,6 +12,7 @@ from ..solvers import Diffusion, level
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 from .convert import from_velocity
+from .offers import Offered, combined, offered
 
 __all__ = ["DenoisingStep", "PathDrift"]
 
@@ -35,11 +38,24 @@ class PathDrift(nn.Module):
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
+        return self._at(t, x)(self.field(t, x, condition), x)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        return combined(self._at(t, x), offered(self.field, t, x, condition, mask), x, mask)
+
+    def _at(self, t: Tensor, x: Tensor) -> Callable[[Tensor, Tensor], Tensor]:
+        """The drift from the velocity and x, at the times of the rows ``x``."""
         c, g = self.path.coefficients(expand_time(t, x)), level(self.diffusion, t, x)
-        velocity = self.field(t, x, condition)
-        score = from_velocity("score", velocity, x, c)
         factor = (-0.5 if self.backward else 0.5) * g.square()
-        return torch.where(g > 0, velocity + factor * score, velocity)
+
+        def drift(velocity: Tensor, x: Tensor) -> Tensor:
+            score = from_velocity("score", velocity, x, c)
+            return torch.where(g > 0, velocity + factor * score, velocity)
+
+        return drift
 
 
 class DenoisingStep(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 from ..paths import Path, check_affine
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
+from .offers import Offered, by_row, combined, offered
 
 
 class Preconditioned(nn.Module):
@@ -43,8 +45,27 @@ class Preconditioned(nn.Module):
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
+        time, r, combine = self._at(t, x)
+        return combine(self.field(time, x / r, condition), x)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        time, r, combine = self._at(t, x)
+        found, each = offered(self.field, time, x / r, condition, mask), by_row(r)
+        if found is None or each is None:
+            return None
+        return combined(combine, (found[0], found[1] / each), x, mask)
+
+    def _at(self, t: Tensor, x: Tensor) -> tuple[Tensor, Tensor, Callable[[Tensor, Tensor], Tensor]]:
+        """For the times of the rows ``x``: the time that F is given, r, and the prediction from F's and x."""
         c = self.path.coefficients(expand_time(t, x))
         s, deviation = c.noise_scale, self.sigma_data
         r = torch.hypot(c.alpha * deviation, s)
         time = t if self.as_it_is else 0.25 * (s / c.alpha).log().reshape(t.shape)
-        return (c.alpha * deviation**2 / r**2) * x + (s * deviation / r) * self.field(time, x / r, condition)
+
+        def combine(value: Tensor, x: Tensor) -> Tensor:
+            return (c.alpha * deviation**2 / r**2) * x + (s * deviation / r) * value
+
+        return time, r, combine

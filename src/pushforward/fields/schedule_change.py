@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ..paths import Coefficients, Path, check_affine, check_rising
 from ..tensors import Condition, expand_time
 from .base import AnyField, as_field
 from .convert import from_velocity
+from .offers import Offered, by_row, combined, offered, offers
 
 __all__ = ["ScheduleChange"]
 
@@ -69,20 +71,47 @@ class ScheduleChange(nn.Module):
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
+        tau, old_point, new_velocity = self._at(t, x)
+        return new_velocity(self.field(tau, old_point(x), condition), x)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        if not offers(self.field):
+            return None
+        tau, old_point, new_velocity = self._at(t, x)
+        found = offered(self.field, tau, old_point(x), condition, mask)
+        ratio = by_row(old_point(x.new_ones([1] * x.ndim)))
+        if found is None or ratio is None:
+            return None
+        return combined(new_velocity, (found[0], ratio * found[1]), x, mask)
+
+    def _at(
+        self, t: Tensor, x: Tensor
+    ) -> tuple[Tensor, Callable[[Tensor], Tensor], Callable[[Tensor, Tensor], Tensor]]:
+        """For the times of the rows ``x``: the old times, the old points of x, and the new velocity from the
+        old one and x."""
         tau = self.old_time(t)
-        c = _at(self.old, expand_time(tau, x), x)
-        wanted = _at(self.new, expand_time(t.double(), x), x)
-        # also where alpha or s is 0
-        y = x * torch.hypot(c.alpha, c.noise_scale) / torch.hypot(wanted.alpha, wanted.noise_scale)
-        velocity = self.field(tau.to(x), y, condition)
-        data, noise = (from_velocity(kind, velocity, y, c) for kind in ("data", "noise"))
-        # beyond the ends of the old path one of the two is known, and x gives the other
+        c = _coefficients(self.old, expand_time(tau, x), x)
+        wanted = _coefficients(self.new, expand_time(t.double(), x), x)
         angle, angles = _angle(wanted), self.angles.to(x)
         before, after = angle < angles[0], angle > angles[-1]
         s, alpha = torch.where(before, wanted.noise_scale, 1.0), torch.where(after, wanted.alpha, 1.0)
-        noise = torch.where(before, (x - wanted.alpha * data) / s, noise)
-        data = torch.where(after, (x - wanted.noise_scale * noise) / alpha, data)
-        return wanted.d_alpha * data + wanted.d_noise_scale * noise
+
+        def old_point(x: Tensor) -> Tensor:
+            # also where alpha or s is 0
+            return x * torch.hypot(c.alpha, c.noise_scale) / torch.hypot(wanted.alpha, wanted.noise_scale)
+
+        def new_velocity(velocity: Tensor, x: Tensor) -> Tensor:
+            y = old_point(x)
+            data, noise = (from_velocity(kind, velocity, y, c) for kind in ("data", "noise"))
+            # beyond the ends of the old path one of the two is known, and x gives the other
+            noise = torch.where(before, (x - wanted.alpha * data) / s, noise)
+            data = torch.where(after, (x - wanted.noise_scale * noise) / alpha, data)
+            return wanted.d_alpha * data + wanted.d_noise_scale * noise
+
+        return tau.to(x), old_point, new_velocity
 
 
 def _angle(c: Coefficients) -> Tensor:
@@ -90,7 +119,8 @@ def _angle(c: Coefficients) -> Tensor:
     return torch.atan2(c.alpha, c.noise_scale)
 
 
-def _at(path: Path, t: Tensor, x: Tensor) -> Coefficients:
+def _coefficients(path: Path, t: Tensor, x: Tensor) -> Coefficients:
     """The coefficients at a time in float64, in the dtype of ``x``."""
     c = path.coefficients(t)
-    return Coefficients(*(getattr(c, field.name).to(x) for field in dataclasses.fields(c)))
+    values = {field.name: getattr(c, field.name) for field in dataclasses.fields(c)}
+    return Coefficients(**{name: value.to(x) for name, value in values.items() if value is not None})

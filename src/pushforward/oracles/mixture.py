@@ -57,7 +57,14 @@ class GaussianMixtureOracle(nn.Module):
         """The velocity u(t, x), shaped like ``x`` ``(B, *event)``."""
         c, _, data, noise = self._at(t, x, condition)
         shape = (-1, *([1] * (x.ndim - 1)))
-        return c.d_alpha.reshape(shape) * data + c.d_noise_scale.reshape(shape) * noise
+        slope = c.d_noise_scale.reshape(shape)
+        if not self.path.open_ends[1]:
+            return c.d_alpha.reshape(shape) * data + slope * noise
+        # s' is infinite where there is no noise, and s' noise = -s s' score is not
+        clean = c.noise_scale.reshape(shape) == 0
+        change = torch.where(clean, 0.0, slope) * noise
+        end = -c.noise_d_noise.reshape(shape) * self.score(t, x, condition)
+        return c.d_alpha.reshape(shape) * data + torch.where(clean, end, change)
 
     def log_prob(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         """log p_t(x) in nats, ``(B,)``."""
@@ -79,6 +86,8 @@ class GaussianMixtureOracle(nn.Module):
         return (alpha * noise - s * data) / torch.hypot(alpha, s)
 
     def score(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        """grad_x log p_t(x) = -E[n | x] / s; at s = 0 it is not defined by this form (nan or inf)."""
+        """grad_x log p_t(x), which is -E[n | x] / s for s > 0."""
         c, _, _, noise = self._at(t, x, condition)
-        return -noise / c.noise_scale.reshape(-1, *([1] * (x.ndim - 1)))
+        s = c.noise_scale.reshape(-1, *([1] * (x.ndim - 1)))
+        end = self.mixture.smoothed_score(x, c.alpha, c.noise_scale, condition)
+        return torch.where(s > 0, -noise / torch.where(s > 0, s, 1.0), end)

@@ -16,7 +16,8 @@ from ..tensors import arrays_in
 class Coefficients:
     """Values at t of x_t = alpha x1 + sigma x0 + gamma z, with their time derivatives.
 
-    ``gamma_d_gamma`` is gamma * dgamma/dt: it is finite also where dgamma/dt is infinite.
+    ``gamma_d_gamma`` is gamma * dgamma/dt and ``sigma_d_sigma`` sigma * dsigma/dt: they are finite also where
+    dgamma/dt or dsigma/dt is infinite.  Without the latter it is the product.
     """
 
     alpha: Tensor
@@ -26,6 +27,7 @@ class Coefficients:
     gamma: Tensor
     d_gamma: Tensor
     gamma_d_gamma: Tensor
+    sigma_d_sigma: Tensor | None = None
 
     @property
     def noise_scale(self) -> Tensor:
@@ -40,6 +42,12 @@ class Coefficients:
         slope = (self.sigma * self.d_sigma + self.gamma_d_gamma) / torch.where(positive, scale, 1.0)
         d_sigma, d_gamma = (torch.where(positive, 1.0, d) for d in (self.d_sigma, self.d_gamma))
         return torch.where(positive, slope, torch.hypot(d_sigma, d_gamma).copysign(d_sigma + d_gamma))
+
+    @property
+    def noise_d_noise(self) -> Tensor:
+        """s ds/dt, finite also at an end where ds/dt is not."""
+        sigma = self.sigma * self.d_sigma if self.sigma_d_sigma is None else self.sigma_d_sigma
+        return sigma + self.gamma_d_gamma
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .schedules import Schedule
+from .schedules import Schedule, constant_variance
 
 Betas = Literal["linear", "cosine"]
 #: Linear betas at the first and the last of 1,000 steps.
@@ -68,6 +68,9 @@ class DDPM(Schedule):
         alpha, sigma = log_alpha.exp(), torch.expm1(2 * log_alpha).abs().sqrt()
         d_alpha = -self.steps * alpha * (slope + w * (2 * square + 3 * w * cube))
         return alpha, sigma, d_alpha, -alpha * d_alpha / sigma
+
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return constant_variance(values)
 
 
 def _linear(steps: int) -> Tensor:

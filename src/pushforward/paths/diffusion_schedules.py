@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .schedules import Schedule, VariancePreserving
+from .schedules import Schedule, VariancePreserving, constant_variance
 
 
 class SubVariancePreserving(Schedule):
@@ -55,6 +55,9 @@ class Cosine(Schedule):
         # sin^2 a - sin^2 (a t) as a product, which keeps the digits of a small sigma
         sigma = ((a * (1 + t)).sin() * (a * (1 - t)).sin()).sqrt() / top
         return alpha, sigma, d_alpha, -alpha * d_alpha / sigma
+
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return constant_variance(values)
 
 
 class Karras(Schedule):

@@ -41,8 +41,9 @@ class Interpolant(Path):
 
     def coefficients(self, t: Tensor) -> Coefficients:
         """All coefficients at ``t``, shaped like ``t``."""
-        still = torch.zeros_like(t)
-        return Coefficients(*self.schedule(t), *(self.gamma(t) if self.noisy else (still, still, still)))
+        still, values = torch.zeros_like(t), self.schedule(t)
+        gamma = self.gamma(t) if self.noisy else (still, still, still)
+        return Coefficients(*values, *gamma, self.schedule.sigma_d_sigma(values))
 
     def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
         """Draw x_t and its velocity.

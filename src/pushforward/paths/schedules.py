@@ -24,6 +24,15 @@ class Schedule(ABC):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(alpha, sigma, dalpha/dt, dsigma/dt), each shaped like ``t``."""
 
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        """sigma dsigma/dt from the ``values`` of a call; schedules with an infinite slope give its limit."""
+        return values[1] * values[3]
+
+
+def constant_variance(values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+    """sigma dsigma/dt where alpha^2 + sigma^2 is 1 at every t: -alpha dalpha/dt."""
+    return -values[0] * values[2]
+
 
 class Linear(Schedule):
     """alpha = t, sigma = 1 - t: straight lines at constant speed (CondOT).
@@ -92,6 +101,9 @@ class VariancePreserving(Schedule):
         ratio = torch.where(sigma > 0, beta / torch.where(sigma > 0, sigma, 1.0), limit)
         return alpha, sigma, 0.5 * alpha * beta, -0.5 * alpha.square() * ratio
 
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return constant_variance(values)
+
 
 class VarianceExploding(Schedule):
     """alpha = 1, sigma = sigma_min (sigma_max / sigma_min)^(1 - t): data plus noise that decreases.
@@ -122,6 +134,11 @@ class VarianceExploding(Schedule):
         else:
             sigma, slope = whole, -rate * whole
         return torch.ones_like(t), sigma, torch.zeros_like(t), slope
+
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        # -rate (whole noise)^2, finite where sigma is 0
+        rest = self.sigma_min**2 if self.clean else 0.0
+        return -math.log(self.sigma_max / self.sigma_min) * (values[1].square() + rest)
 
 
 class Trigonometric(Schedule):
@@ -172,3 +189,6 @@ class Follmer(Schedule):
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         sigma = ((1 - t) * (1 + t)).sqrt()
         return t, sigma, torch.ones_like(t), -t / sigma
+
+    def sigma_d_sigma(self, values: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
+        return constant_variance(values)

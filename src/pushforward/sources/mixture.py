@@ -134,17 +134,32 @@ class GaussianMixture(Source):
         ``alpha`` and ``scale`` are scalars or ``(B,)``.  Component k is N(alpha mu_k, alpha^2 S_k +
         scale^2 I).  Returns log p ``(B,)``, E[x1 | x] and E[n | x], both shaped like x.
         """
-        rows = x.shape[0]
         alpha, scale = (v.to(x).reshape(-1, 1, 1) for v in (alpha, scale))
+        axes, log_p, share, whitened = self._smoothed(x, alpha, scale, condition)
+        means, variances = self.means.to(x), self.variances.to(x)
+        back = torch.einsum("kde,bke->bkd", axes, alpha * variances * whitened)
+        data = (share * (means + back)).sum(1)
+        noise = (share * torch.einsum("kde,bke->bkd", axes, scale * whitened)).sum(1)
+        return log_p, data.reshape(x.shape), noise.reshape(x.shape)
+
+    def smoothed_score(
+        self, x: Tensor, alpha: Tensor, scale: Tensor, condition: Condition | None = None
+    ) -> Tensor:
+        """grad_x log p of the distribution that :meth:`smoothed` is of, also where ``scale`` is 0."""
+        alpha, scale = (v.to(x).reshape(-1, 1, 1) for v in (alpha, scale))
+        axes, _, share, whitened = self._smoothed(x, alpha, scale, condition)
+        return -(share * torch.einsum("kde,bke->bkd", axes, whitened)).sum(1).reshape(x.shape)
+
+    def _smoothed(
+        self, x: Tensor, alpha: Tensor, scale: Tensor, condition: Condition | None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Axes, log p, responsibilities ``(B, K, 1)`` and whitened differences from the means ``(B, K, d)``
+        along the axes."""
         means, axes, variances = self.means.to(x), self.axes.to(x), self.variances.to(x)
         y = torch.einsum("kde,bkd->bke", axes, flatten_event(x)[:, None] - alpha * means)
         spread = alpha.square() * variances + scale.square()
         whitened = y / spread
         log_k = -0.5 * (y * whitened + spread.log() + math.log(2 * math.pi)).sum(-1)
-        log_joint = log_k + self.log_weights_given(condition, rows).to(x)
+        log_joint = log_k + self.log_weights_given(condition, x.shape[0]).to(x)
         log_p = log_joint.logsumexp(1)
-        share = (log_joint - log_p[:, None]).exp()[..., None]
-        back = torch.einsum("kde,bke->bkd", axes, alpha * variances * whitened)
-        data = (share * (means + back)).sum(1)
-        noise = (share * torch.einsum("kde,bke->bkd", axes, scale * whitened)).sum(1)
-        return log_p, data.reshape(x.shape), noise.reshape(x.shape)
+        return axes, log_p, (log_joint - log_p[:, None]).exp()[..., None], whitened

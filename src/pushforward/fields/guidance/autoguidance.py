@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ...tensors import Condition
 from ..base import AnyField, Field, as_field
-from .base import Guidance, Interval, check_interval, check_number, within
+from ..offers import Offered, offered
+from .base import Guidance, Interval, check_interval, check_number, mixed, within
 
 
 class Autoguidance(Guidance):
@@ -39,6 +40,14 @@ class Autoguidance(Guidance):
         weak = self.weaker(t, x, condition)
         guided = weak + self.weight * (own - weak)
         return guided if inside is True else torch.where(inside, guided, own)
+
+    def value_and_divergence(
+        self, field: Field, t: Tensor, x: Tensor, condition: Condition | None, mask: Tensor | None = None
+    ) -> Offered:
+        own, inside = offered(field, t, x, condition, mask), within(self.interval, t, x)
+        if inside is False or own is None:
+            return own
+        return mixed(self.weight, own, offered(self.weaker, t, x, condition, mask), inside)
 
     def extra_repr(self) -> str:
         return f"weight={self.weight:g}"

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ...paths import Path
 from ...tensors import Condition, differentiable, drop_condition, expand_time
 from ..base import Field
+from ..offers import Offered, offered
 
 #: Part of [0, 1] in which a guidance applies.
 Interval = tuple[float, float]
@@ -38,6 +39,15 @@ class Guidance(nn.Module, ABC):
     @abstractmethod
     def forward(self, field: Field, t: Tensor, x: Tensor, condition: Condition | None) -> Tensor:
         """The guided velocity at t, a scalar or ``(B,)``, and x, ``(B, *event)``."""
+
+    def value_and_divergence(
+        self, field: Field, t: Tensor, x: Tensor, condition: Condition | None, mask: Tensor | None = None
+    ) -> Offered:
+        """The guided velocity and its divergence from those of the field, where the guidance is linear in it.
+
+        See :func:`~pushforward.fields.offered`; None here, and for fields without.
+        """
+        return None
 
 
 def check_number(value: float, name: str, wanted: str = "a finite number") -> float:
@@ -86,18 +96,42 @@ def within(interval: Interval, t: Tensor, x: Tensor) -> Tensor | bool:
 
 def with_and_without(field: Field, t: Tensor, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
     """The field under its condition and under an absent one, in one call on a doubled batch."""
-    both = field(torch.cat([t, t]) if t.ndim else t, torch.cat([x, x]), _twice(condition))
+    both = field(*_twice(t, x, condition))
     conditional, absent = both.chunk(2)
     return conditional, absent
 
 
-def _twice(condition: Condition) -> Condition:
-    absent = drop_condition(condition)
+def both_offered(
+    field: Field, t: Tensor, x: Tensor, condition: Condition, mask: Tensor | None
+) -> tuple[Offered, Offered]:
+    """What the field offers under its condition and under an absent one, in one call on a doubled batch."""
+    found = offered(field, *_twice(t, x, condition), None if mask is None else torch.cat([mask, mask]))
+    if found is None:
+        return None, None
+    (value, absent), (divergence, without) = found[0].chunk(2), found[1].chunk(2)
+    return (value, divergence), (absent, without)
+
+
+def mixed(weight: float, one: Offered, other: Offered, inside: Tensor | bool = True) -> Offered:
+    """other + weight (one - other) where ``inside``, and one elsewhere."""
+    if one is None or other is None:
+        return None
+    (value, divergence), (base, less) = one, other
+    guided, change = base + weight * (value - base), less + weight * (divergence - less)
+    if isinstance(inside, Tensor):
+        guided = torch.where(inside, guided, value)
+        change = torch.where(inside.reshape(-1), change, divergence)
+    return guided, change
+
+
+def _twice(t: Tensor, x: Tensor, condition: Condition) -> tuple[Tensor, Tensor, Condition]:
+    """Times, rows and conditions of a doubled batch, whose second half has no condition."""
+    times, rows, absent = torch.cat([t, t]) if t.ndim else t, torch.cat([x, x]), drop_condition(condition)
     if isinstance(condition, Tensor):
         assert isinstance(absent, Tensor)
-        return torch.cat([condition, absent])
+        return times, rows, torch.cat([condition, absent])
     assert absent is not None and not isinstance(absent, Tensor)
-    return {key: torch.cat([condition[key], absent[key]]) for key in condition}
+    return times, rows, {key: torch.cat([condition[key], absent[key]]) for key in condition}
 
 
 def value_and_pull(

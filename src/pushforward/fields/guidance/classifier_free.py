@@ -7,7 +7,17 @@ from torch import Tensor
 
 from ...tensors import Condition, flatten_event
 from ..base import Field
-from .base import Guidance, Interval, check_interval, check_number, with_and_without, within
+from ..offers import Offered, offered
+from .base import (
+    Guidance,
+    Interval,
+    both_offered,
+    check_interval,
+    check_number,
+    mixed,
+    with_and_without,
+    within,
+)
 
 
 class ClassifierFree(Guidance):
@@ -53,6 +63,16 @@ class ClassifierFree(Guidance):
         if self.rescale:
             guided = guided * (1 + self.rescale * (_deviations(conditional, guided) - 1))
         return guided if inside is True else torch.where(inside, guided, conditional)
+
+    def value_and_divergence(
+        self, field: Field, t: Tensor, x: Tensor, condition: Condition | None, mask: Tensor | None = None
+    ) -> Offered:
+        inside = within(self.interval, t, x)
+        if condition is None or self.weight == 1.0 or inside is False:
+            return offered(field, t, x, condition, mask)
+        if self.rescale:  # by a factor that depends on x
+            return None
+        return mixed(self.weight, *both_offered(field, t, x, condition, mask), inside)
 
     def extra_repr(self) -> str:
         told = f"weight={self.weight:g}"

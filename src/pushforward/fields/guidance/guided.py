@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from ...tensors import Condition
 from ..base import AnyField, as_field
+from ..offers import Offered, offers
 from .base import Guidance, check_number
 from .classifier_free import ClassifierFree
 
@@ -24,7 +25,19 @@ class Guided(nn.Module):
         self.field, self.guidance = as_field(field), as_guidance(guidance)
 
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        return self.guidance(self.field, torch.as_tensor(t, dtype=x.dtype, device=x.device), x, condition)
+        return self.guidance(self.field, _time(t, x), x, condition)
+
+    def value_and_divergence(
+        self, t: Tensor, x: Tensor, condition: Condition | None = None, mask: Tensor | None = None
+    ) -> Offered:
+        """Both from those of the field, see :func:`~pushforward.fields.offered`."""
+        if not offers(self.guidance):
+            return None
+        return self.guidance.value_and_divergence(self.field, _time(t, x), x, condition, mask)
+
+
+def _time(t: Tensor | float, x: Tensor) -> Tensor:
+    return torch.as_tensor(t, dtype=x.dtype, device=x.device)
 
 
 def as_guidance(guidance: Guidance | float, name: str = "guidance") -> Guidance:

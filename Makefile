@@ -84,6 +84,9 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/anomaly.py page
 	@$(BIN)/python benchmarks/small_tables.py run $(if $(TABLES),--data $(TABLES))
 	@$(BIN)/python benchmarks/small_tables.py page
+	@$(BIN)/python benchmarks/path_ablation.py run digits --seeds 0 1 2
+	$(if $(MNIST),@$(BIN)/python benchmarks/path_ablation.py run mnist --mnist $(MNIST))
+	@$(BIN)/python benchmarks/path_ablation.py page
 	$(if $(MNIST),@$(BIN)/python benchmarks/mnist_likelihood.py run --mnist $(MNIST))
 	$(if $(MNIST),@$(BIN)/python benchmarks/mnist_likelihood.py page)
 	$(if $(TABLES),@$(BIN)/python benchmarks/tabular_density.py run --data $(TABLES))

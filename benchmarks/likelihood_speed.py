@@ -192,7 +192,8 @@ def page() -> None:
         f"Times of log-densities from {STEPS} midpoint steps, medians of the ratios of all rounds and their "
         "quartiles, beside flow_matching's `compute_likelihood` on the same network. The perceptron has "
         f"{DEPTH} hidden layers of {WIDTH}; its network and the residual one, as they ship, offer their "
-        "divergence, the U-Net takes the general way. The bound is the time of the products of values and "
+        "divergence, the U-Net takes the general way. A midpoint step needs the divergence at one of its two "
+        "stages, where ours computes it. The bound is the time of just these products of values and "
         "tangents with the hidden layers, made whole and with nothing else. flow_matching has no gradient of "
         "log-densities, and its exact divergence takes events of one dimension alone, so that it is given "
         "flat images.",

@@ -77,6 +77,7 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/flow_speed.py page
 	@$(BIN)/python benchmarks/solver_speed.py sampling
 	@$(BIN)/python benchmarks/solver_speed.py gradients
+	@$(BIN)/python benchmarks/solver_speed.py memory
 	@$(BIN)/python benchmarks/likelihood_speed.py run
 	@$(BIN)/python benchmarks/likelihood_speed.py page
 	@$(BIN)/python benchmarks/anomaly.py moons

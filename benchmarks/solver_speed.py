@@ -2,6 +2,7 @@
 
     python benchmarks/solver_speed.py sampling [--seeds 4]
     python benchmarks/solver_speed.py gradients
+    python benchmarks/solver_speed.py memory
 
 Each ratio is that of medians of runs made in turn, of the same network at the same tolerance.
 """
@@ -14,7 +15,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,49 @@ def gradients() -> list[dict[str, Any]]:
     return rows
 
 
+def peak(run: Callable[[], Tensor]) -> int:
+    """The most bytes that are held at once beyond what was there, by a solution and its gradients."""
+    with torch.profiler.profile(
+        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
+    ) as seen:
+        run().sum().backward()
+    assert seen.profiler is not None and seen.profiler.kineto_results is not None
+    events: list[Any] = [
+        event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"
+    ]
+    return max(accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())))
+
+
+def memory() -> list[dict[str, Any]]:
+    field, x, rows = Field(64, 0), torch.randn(256, 2), []
+    for steps in (10, 30, 100, 300, 1000):
+        row: dict[str, Any] = {"steps": steps}
+        for name, run in ways(field, x, steps).items():
+            run().sum().backward()  # the gradients of the network are there before
+            row[f"MB: {name}"] = float(f"{peak(run) / 1e6:.3g}")
+        rows.append(row)
+        print(row, flush=True)
+    return rows
+
+
+def figure(rows: list[dict[str, Any]], file: Path) -> None:
+    """The rows of :func:`memory`, both axes logarithmic."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    drawing, axes = pyplot.subplots(figsize=(5, 2.8), dpi=110, layout="constrained")
+    names = [name for name in rows[0] if name != "steps"]
+    for name, style in zip(names, ("o-", "s-", "^-", "x:")):
+        heights = [row[name] for row in rows]
+        axes.loglog([row["steps"] for row in rows], heights, style, ms=4, label=name.removeprefix("MB: "))
+    axes.set(xlabel="steps of RK4", ylabel="peak memory, MB")
+    axes.legend(frameon=False, fontsize=8)
+    drawing.savefig(file)
+    pyplot.close(drawing)
+
+
 TITLES = {
     "sampling": (
         "Adaptive sampling against torchdiffeq and torchode",
@@ -193,6 +237,12 @@ TITLES = {
         "Kept is what a solution holds for its gradients, all tensors counted once, the network among them, "
         "and for the adjoint one evaluation that finds the parameters, which is let go at once.",
     ),
+    "memory": (
+        "Peak memory of gradients",
+        "The same network, rows and method: the most memory that is held at once, beyond the network and its "
+        "gradients, from the start of a solution to the end of its gradients, by the profiler's record of "
+        "what is allocated and let go.",
+    ),
 }
 
 
@@ -203,7 +253,14 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=100, help="the first seed")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    rows = sampling(chosen.seeds, chosen.first) if chosen.what == "sampling" else gradients()
+    made = {
+        "sampling": lambda: sampling(chosen.seeds, chosen.first),
+        "gradients": gradients,
+        "memory": memory,
+    }
+    rows = made[chosen.what]()
+    if chosen.what == "memory":
+        figure(rows, RESULTS.parents[1] / "docs" / "_static" / "gradient_memory.png")
     title, note = TITLES[chosen.what]
     seeds = f" --seeds {chosen.seeds} --first {chosen.first}" if chosen.what == "sampling" else ""
     command = f"python benchmarks/solver_speed.py {chosen.what}{seeds}"

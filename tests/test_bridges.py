@@ -18,14 +18,14 @@ from torch.func import jacrev, vmap
 from bridge_cases import DOUBLE, SIGMA, distributions, places
 from pushforward.config import OptimConfig
 from pushforward.couplings import Rows, SinkhornOT
-from pushforward.fields import BridgeField, BridgeOutput, TwoHeads
+from pushforward.fields import Autoguidance, BridgeField, BridgeOutput, TwoHeads
 from pushforward.flows import ContinuousFlow
 from pushforward.nn import MLP
 from pushforward.objectives import Batch, BridgeMatching, Step
 from pushforward.oracles import GaussianBridge
 from pushforward.random import seeded
-from pushforward.solvers import ODE, SDE, EulerMaruyama, Tsit5
-from pushforward.sources import GaussianMixture
+from pushforward.solvers import ODE, SDE, EulerMaruyama, StochasticHeun, Tsit5
+from pushforward.sources import GaussianMixture, Normal
 from pushforward.training import Plans, Trainer, pairs
 
 
@@ -227,6 +227,38 @@ def test_bridge_fields_are_those_of_the_oracle(bridge) -> None:
         assert torch.allclose(two(t, x), value, atol=1e-10)
         assert torch.allclose(one(t, x), value, atol=1e-10)
         assert torch.allclose(one(0.4, x), two(torch.tensor(0.4, dtype=DOUBLE), x))
+
+
+@pytest.mark.parametrize("g", [None, 0.3, lambda t: 1.2 - t], ids=["its own", "a number", "a function"])
+def test_a_flow_of_a_bridge_field_knows_its_score_and_its_processes(bridge, g) -> None:
+    """Exact fields: any noise keeps the marginals, which the scores of independent pairs would not."""
+    source = GaussianMixture(bridge.mean0[None], bridge.cov0[None])
+    flow = ContinuousFlow(BridgeField(Head(bridge, 0), Head(bridge, 1), sigma=SIGMA), source=source)
+    x, t = places(bridge), 0.4
+    assert torch.allclose(flow.score(t, x), bridge.score(torch.tensor(t, dtype=DOUBLE), x), atol=1e-10)
+    with pytest.raises(ValueError, match="no score, data prediction or noise"):
+        flow.data(t, x)
+    x0 = source.sample(5000, generator=seeded("start"))
+    noisy = flow.stochastic(g, StochasticHeun(40))
+    found = noisy.trajectory(x0, [0.25, 0.5, 0.75, 1.0], generator=seeded("noise")).path
+    assert found is not None
+    # KL of the moments of n draws is d (d + 3) / 4 n on average, 0.0009, half of chi^2_9 / n; 3 times that
+    # is exceeded in one of 2,000 draws
+    assert max(kl(rows, bridge, at) for at, rows in zip((0.25, 0.5, 0.75, 1.0), found)) < 0.0029
+
+
+def test_guidance_of_conditions_enters_velocity_and_score_of_a_bridge() -> None:
+    def field(t: Tensor, x: Tensor, condition=None) -> Tensor:
+        label = torch.full((len(x),), -1) if condition is None else condition
+        return torch.where(label[:, None] < 0, 0.0, 1.0) * torch.ones_like(x)
+
+    x, label = torch.zeros(1, 2), torch.tensor([1])
+    flow = ContinuousFlow(BridgeField(field, field, sigma=2.0), source=Normal(2))
+    drift = flow.replace(guidance=3.0).stochastic().drift(torch.tensor(0.5), x, label)
+    # velocity a + sigma (t - 1/2) e and sigma^2 / 2 score = sigma / 2 e, each three times
+    torch.testing.assert_close(drift, torch.full((1, 2), 6.0))
+    with pytest.raises(ValueError, match="goes with guidance that compares conditions, got Autoguidance"):
+        flow.replace(guidance=Autoguidance(field, 2.0)).stochastic()
 
 
 def drawn(bridge: GaussianBridge, n: int) -> Batch:

@@ -5,6 +5,8 @@ The statistics of a time are two means, three covariances and a weight, each in 
 
 from __future__ import annotations
 
+from statistics import NormalDist
+
 import pytest
 import torch
 
@@ -14,8 +16,9 @@ from pushforward.paths import ConstantDiffusion, DiffusionCoefficient, Memoryles
 from pushforward.random import seeded
 from pushforward.solvers import SDE, EulerMaruyama, Solver, StochasticHeun
 
-#: Every registered solver that draws noise, with steps whose bias is well below a standard error: first-order
-#: ones have 0.6 of them with 100 steps.
+#: Every registered solver that draws noise, with 100 steps, or as many more as bring its bias below about a
+#: standard error of 20,000 draws: with 100, first-order ones have 2.7 of them, and the churn of EDM 2.4.
+STEPS = {"edm": 200}
 SAMPLERS = {name: cls for name, cls in classes("solver").items() if cls.draws}
 LEVELS: dict[str, DiffusionCoefficient] = {
     **{f"g={g}": ConstantDiffusion(g) for g in (0.0, 0.5, 1.0, 2.0)},
@@ -32,16 +35,17 @@ CASES = [
 def check(solver: Solver, g: DiffusionCoefficient | None, n: int = 20_000) -> None:
     found = marginal_cases.draws(solver, g, n, seeded("marginals", repr(solver)))
     z = torch.stack([marginal_cases.errors(x, t) for x, t in zip(found, marginal_cases.TIMES)])
-    # one of 24 normal numbers is above 3.7 in one of 200 cases; they depend on each other, so that the root
-    # of their mean square, 1 on average, has a spread of about 0.25
-    assert float(z.abs().max()) < 3.7 and float(z.square().mean().sqrt()) < 2, z
+    # Bonferroni: the largest of 24 normal numbers is above 3.53 in at most one of 100 cases, whatever their
+    # dependence; the root of their mean square, 1 on average, has a spread of about 0.25 because of it
+    bound = NormalDist().inv_cdf(1 - 0.01 / 2 / z.numel())
+    assert float(z.abs().max()) < bound and float(z.square().mean().sqrt()) < 2, z
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("name", "level"), CASES)
 def test_a_sampler_keeps_the_marginals(name: str, level: str) -> None:
     cls = SAMPLERS[name]
-    check(cls(100 if cls.order > 1 else 500), LEVELS.get(level))
+    check(cls(STEPS.get(name, 100) if cls.order > 1 else 500), LEVELS.get(level))
 
 
 @pytest.mark.parametrize("level", ["g=2.0", "proportional"])

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
+from ..paths import Brownian, Interpolant, Path
 from ..tensors import Condition, expand_time
 from .base import AnyField, Field, as_field
 from .offers import Offered, offered, summed, times
@@ -72,8 +73,20 @@ class BridgeField(nn.Module):
         self.field, self.score = as_field(field), None if score is None else as_field(score, "score")
         self.sigma, self.output = check_sigma(sigma), output
 
+    @property
+    def own_score(self) -> BridgeField:
+        """The score of the same networks, which does not follow from the velocity."""
+        return BridgeField(self.field, self.score, sigma=self.sigma, output="score")
+
+    @property
+    def own_path(self) -> Path:
+        """The bridges, along which ``sigma`` is the level of noise."""
+        return Interpolant(gamma=Brownian(self.sigma))
+
     def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
         t = t if isinstance(t, Tensor) else x.new_full((), t)
+        if self.output == "score" and self.score is not None:
+            return self.score(t, x, condition) / self.sigma
         a, e = both(self.field, self.score, t, x, condition)
         if self.output == "score":
             return e / self.sigma

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..fields import (
     AnyField,
     DenoisingStep,
+    Drift,
     Field,
     Guidance,
     Guided,
@@ -144,13 +145,15 @@ class ContinuousFlow(InvertibleFlow):
         return self._predicted("data", t, x, condition)
 
     def _predicted(self, kind: Prediction, t: Any, x: Any, condition: Any) -> Tensor:
-        path, x = self.marginals, check_rows(self.rows(x), self.event_shape)
+        x = check_rows(self.rows(x), self.event_shape)
         t = to_tensor(t, "t", x.dtype).to(x)
         if t.shape not in ((), (len(x),)) or not bool(((t >= 0) & (t <= 1)).all()):
             raise ValueError(
                 f"t: expected a time in [0, 1], or one for each of {len(x)} rows, got {t.tolist()}"
             )
-        c = path.coefficients(expand_time(t, x))
+        if kind == "score" and self._scored is not None:
+            return self._scored.own_score(t, x, self.conditions(condition))
+        c = self.marginals.coefficients(expand_time(t, x))
         if kind == "score" and not bool((c.noise_scale > 0).all()):
             raise ValueError(f"t: the score is infinite where no noise is left, got t = {float(t.max()):g}")
         return convert(self.field(t, x, self.conditions(condition)), x, c, "velocity", kind)
@@ -175,12 +178,11 @@ class ContinuousFlow(InvertibleFlow):
         >>> abs(x.var().item() - 4.25) < 0.2
         True
         """
+        if self._scored is not None:
+            return self._by_own_score(self._scored, diffusion, solver)
         path, field = self.marginals, self.guided_field
         start, stop = self.interval
-        g = Proportional() if diffusion is None else diffusion
-        if isinstance(g, int | float):
-            g = ConstantDiffusion(g)
-        g = Along(g, path) if isinstance(g, DiffusionCoefficient) else g
+        g = _level(Proportional() if diffusion is None else diffusion, path)
         return DiffusionFlow(
             PathDrift(field, path, g),
             g,
@@ -189,6 +191,34 @@ class ContinuousFlow(InvertibleFlow):
             condition_shape=self.condition_shape,
             interval=(max(start, MARGIN) if path.open_ends[0] else start, stop),
             finish=DenoisingStep(field, path),
+        )
+
+    @property
+    def _scored(self) -> Any:
+        """The field, if it knows its score beside its velocity, as a :class:`~pushforward.fields.BridgeField`
+        does; None for others, whose score follows from the path."""
+        return self.field if self.path is None and hasattr(self.field, "own_score") else None
+
+    def _by_own_score(
+        self, field: Any, diffusion: DiffusionCoefficient | Diffusion | None, solver: Solver | None
+    ) -> DiffusionFlow:
+        """The process of a field that knows its score, by default with the noise of its bridges."""
+        g = field.own_path.bridge if diffusion is None else _level(diffusion, field.own_path)
+        velocity, score = field, field.own_score
+        if self.guidance != 1.0:
+            if not as_guidance(self.guidance).compares_absent:
+                raise ValueError(
+                    "guidance: a score that is a network of its own goes with guidance that compares "
+                    f"conditions, got {as_guidance(self.guidance)}"
+                )
+            velocity, score = Guided(velocity, self.guidance), Guided(score, self.guidance)
+        return DiffusionFlow(
+            Drift(velocity, score, g),
+            g,
+            solver,
+            self.source,
+            condition_shape=self.condition_shape,
+            interval=self.interval,
         )
 
     def _ways(self) -> Mapping[type[Problem], Callable[[Solver], Flow]]:
@@ -266,6 +296,12 @@ class ContinuousFlow(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
         return self._solve_and_log_det(x, self._backwards, condition, generator)
+
+
+def _level(diffusion: DiffusionCoefficient | Diffusion, path: Path) -> Diffusion:
+    """A diffusion as a level of noise by time."""
+    g = ConstantDiffusion(diffusion) if isinstance(diffusion, int | float) else diffusion
+    return Along(g, path) if isinstance(g, DiffusionCoefficient) else g
 
 
 def _starting(path: Path, source: Source) -> Path:

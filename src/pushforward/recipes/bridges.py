@@ -57,7 +57,7 @@ class BridgeStage(MatchingStage):
         recipe, solver = self.recipe, self.recipe.solver
         field, score, sigma = models["field"], models["score"], recipe.sigma
         if solver.solves is ODE:
-            why = f"--method {recipe.model.method} samples with noise by --solver euler-maruyama as it trains"
+            why = f"--method {recipe.model.method} knows its score, and no prediction of the data"
             return recipe.ode(BridgeField(field, score, sigma=sigma), schema, start, path=why)
         assert start.initial is not None
         drift = BridgeField(field, score, sigma=sigma, output="drift")

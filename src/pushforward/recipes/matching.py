@@ -71,7 +71,10 @@ class Matching(Recipe):
         """The solver of its flow.  Raises ValueError for one of a problem that the flow does not pose."""
         solver = self.parts.solver
         if solver.solves not in self.problems:
-            raise ValueError(f"--solver {self.model.solver}: only --method sf2m has a stochastic flow")
+            raise ValueError(
+                f"--solver {self.model.solver}: a run has densities by its solver too, one of an ODE; "
+                f"leave it out, and say pushforward sample RUN --solver {self.model.solver}"
+            )
         return solver
 
     @property

@@ -75,7 +75,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/flow_speed.py sampling
 	@$(BIN)/python benchmarks/flow_speed.py images
 	@$(BIN)/python benchmarks/flow_speed.py page
-	@$(BIN)/python benchmarks/solver_speed.py sampling
+	@$(BIN)/python benchmarks/solver_speed.py tolerance
+	@$(BIN)/python benchmarks/solver_speed.py error
 	@$(BIN)/python benchmarks/solver_speed.py gradients
 	@$(BIN)/python benchmarks/solver_speed.py memory
 	@$(BIN)/python benchmarks/likelihood_speed.py run

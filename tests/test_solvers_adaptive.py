@@ -357,7 +357,7 @@ def test_retried_trial_steps_leave_the_gradient_alone(cls):
 def test_tolerances_below_rounding_end(cls):
     """Tolerances that float32 cannot meet cost steps, never an endless loop."""
     solution = cls(rtol=0.0, atol=1e-12, max_steps=300).solve(
-        lambda t, x: torch.sin(5 * x), torch.ones(1, 1), 0.0, 1.0
+        lambda t, x: torch.cos(5 * x), torch.zeros(1, 1), 0.0, 1.0
     )
     assert solution.calls <= 2 + 6 * 300 and solution.x.isfinite().all()
 
@@ -476,6 +476,16 @@ def test_options_that_cannot_be_met_are_refused():
         Dopri5(rtol=1e-9).solve(lambda t, x: -x, x, 0.0, 1.0)
     assert Dopri5(rtol=1e-9).solve(lambda t, x: -x, x.double(), 0.0, 1.0).ok
     assert Dopri5(rtol=0.0).solve(lambda t, x: -x, x, 0.0, 1.0).ok
+    # the rounding of float32 is 6e-8; that of its largest row, of root mean square 5, is 3e-7
+    rows = torch.tensor([[0.1, 0.0], [5.0, 5.0]])
+    with pytest.raises(ValueError, match="atol: expected at least 3e-07 where rtol is 0, the rounding"):
+        Dopri5(rtol=0.0, atol=2e-7).solve(lambda t, x: -x, rows, 0.0, 1.0)
+    for met in (rows.double(), rows[:1], rows[:0], rows.where(rows < 1, torch.nan)):
+        Dopri5(rtol=0.0, atol=2e-7).solve(lambda t, x: -x, met, 0.0, 1.0)
+    # what a norm counts has a scale of its own, and so has what is not controlled
+    Dopri5(rtol=0.0, atol=2e-7, norm=lambda e: e[:, 0] * 0.01).solve(lambda t, x: -x, rows, 0.0, 1.0)
+    state, problem = (rows[:, 0] * 0.1, rows), ODE(lambda t, x: (-x[0], 0 * x[1]))
+    assert Dopri5(rtol=0.0, atol=2e-7).solve(problem, state, 0.0, 1.0).ok
     for name in ("min_step", "max_step"):
         with pytest.raises(ValueError, match=f"{name}: expected a positive length, got -1"):
             Tsit5(**{name: -1.0})  # type: ignore[arg-type]

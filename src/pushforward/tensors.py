@@ -21,6 +21,7 @@ __all__ = [
     "arrays_in",
     "condition_length",
     "condition_to",
+    "derivable",
     "differentiable",
     "drop_condition",
     "event_size",
@@ -233,6 +234,14 @@ def differentiable() -> Iterator[None]:
     again = torch.is_grad_enabled()  # before inference_mode(False), which switches it on
     with torch.inference_mode(False), torch.set_grad_enabled(again):
         yield
+
+
+def derivable(x: Tensor) -> Tensor:
+    """``x``, or a copy of a tensor of inference mode, which takes no derivatives.
+
+    Tensors that ``torch.compile`` traces are taken as they are: it runs graphs without inference mode.
+    """
+    return x.clone() if not torch.compiler.is_compiling() and x.is_inference() else x
 
 
 def event_size(shape: Sequence[int]) -> int:

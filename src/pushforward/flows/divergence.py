@@ -11,7 +11,7 @@ from torch._C._functorch import is_functorch_wrapped_tensor, peek_interpreter_st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..fields import Field, offered
-from ..tensors import Condition, differentiable, event_size, flatten_event, sum_event
+from ..tensors import Condition, derivable, differentiable, event_size, flatten_event, sum_event
 
 #: Numbers of all tangents that are pulled back at once on a CPU: a network's hidden layers are some times
 #: larger, and in its cache products are up to a third quicker.
@@ -21,6 +21,10 @@ CACHED = 2**15
 @contextmanager
 def _plain_attention() -> Iterator[None]:
     """The fused attention kernels have no second derivative; compute attention from plain products."""
+    if torch.compiler.is_compiling():  # the switch of whole modules cannot be traced
+        with sdpa_kernel(SDPBackend.MATH):
+            yield
+        return
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     try:
@@ -90,8 +94,7 @@ def divergence(
     (tensor([[1., 4.]]), tensor([6.]))
     """
     with differentiable(), _plain_attention():
-        if x.is_inference():
-            x = x.clone()
+        x = derivable(x)
         try:
             return _batched(function, x, chunk)
         except (RuntimeError, NotImplementedError):

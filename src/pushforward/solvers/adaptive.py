@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -14,6 +15,7 @@ from ..nn.checks import check_count
 from ..tensors import is_vmapped
 from .base import Task
 from .control import Control
+from .coupled import march_system
 from .dense import Dense
 from .problems import StateT
 from .row_wise import Remaining
@@ -42,10 +44,11 @@ class Adaptive(TableauSolver):
 
     Every row has its own time, step and acceptance, so that no row changes the result or ``nfe`` of another.
     The velocity is called on the whole batch with ``t`` of shape ``(B,)``; finished rows do not move.  Where
-    it is a :class:`RowWise` and no times are saved, it is called with those that are left.  ``nfe`` counts
-    the evaluations before a row has finished.  A trial step that is not finite is repeated with a shorter
-    one.  A row fails with STEP_TOO_SMALL or NON_FINITE, and keeps its last accepted state, when its step
-    falls below 16 roundings of the time, or if its velocity is not finite at the start; the others continue.
+    it is a :class:`RowWise` and no times are saved, it is called with those that are left.  A system without
+    rows has one time and one step, which are plain numbers.  ``nfe`` counts the evaluations before a row has
+    finished.  A trial step that is not finite is repeated with a shorter one.  A row fails with
+    STEP_TOO_SMALL or NON_FINITE, and keeps its last accepted state, when its step falls below 16 roundings
+    of the time, or if its velocity is not finite at the start; the others continue.
 
     Dense output is the method's own interpolant, exact at ``t0`` and ``t1``.  Backpropagation goes through
     the accepted steps and treats step sizes as constants.  If gradients are recorded, a trial step that is
@@ -53,7 +56,8 @@ class Adaptive(TableauSolver):
     would make the gradient NaN.  Gradients of a failed row mean nothing: check the solution first.
 
     Raises ValueError for tolerances or limits that are not positive, and at ``solve`` for half precision, in
-    which such errors cannot be measured, and for an ``rtol`` below the rounding of the state.
+    which such errors cannot be measured, for an ``rtol`` below the rounding of the state, and where ``rtol``
+    is 0 for an ``atol`` below that of the rows of the start (unless a ``norm`` says what counts).
     """
 
     adaptive = True
@@ -99,6 +103,7 @@ class Adaptive(TableauSolver):
         times, field = task.times, Rows(ode.velocity, task.x, entries, backwards=t1 < t0)
         y = start = field.join(entries)
         control = sum(field.sizes[: ode.controlled])
+        self._check_reach(y[:, :control])
         interior = [s for s in times or [] if min(abs(s - t0), abs(s - t1)) > tolerance]
         pieces = self._pieces(field.sign * t0, field.sign * t1, field.sign, tolerance, y.dtype)
         # a time at a jump is the end of the piece before it
@@ -111,8 +116,9 @@ class Adaptive(TableauSolver):
 
         nfe = torch.zeros(len(y), dtype=torch.int64, device=y.device)
         status = torch.where(finite_rows(y), int(Status.OK), int(Status.NON_FINITE))
+        march = partial(march_system, self) if getattr(ode.velocity, "coupled", False) else self._march
         for first, (a, b) in enumerate(pieces):
-            y, used, ended = self._march(field, y, a, b, control, dense, status if first else None)
+            y, used, ended = march(field, y, a, b, control, dense, status if first else None)
             nfe, status = nfe + used, ended
 
         path = None
@@ -134,6 +140,18 @@ class Adaptive(TableauSolver):
         if 0.0 < self.rtol < rounding:
             raise ValueError(
                 f"rtol: expected 0 or at least {rounding:.0e}, the rounding of {dtype}, got {self.rtol}"
+            )
+
+    def _check_reach(self, y: Tensor) -> None:
+        """Raise ValueError for an ``atol`` that stands alone and is below the rounding of the rows."""
+        if self.rtol > 0.0 or self.norm is not None or is_vmapped(y):
+            return
+        rounding, size = torch.finfo(y.dtype).eps / 2, root_mean_square(y.detach())
+        least = rounding * float(size.masked_fill(~size.isfinite(), 0.0).max()) if len(y) else 0.0
+        if self.atol < least:
+            raise ValueError(
+                f"atol: expected at least {least:.0e} where rtol is 0, the rounding of {y.dtype} at the "
+                f"start, got {self.atol}"
             )
 
     def _check_seen(self, y: Tensor, k: Tensor) -> None:

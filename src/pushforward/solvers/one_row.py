@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, cast
 
 from torch import Tensor
 
-from .integrals import WithIntegrals
 from .problems import ODE, State, StateT, Velocity
 from .solution import Solution
 
@@ -24,16 +22,29 @@ def one_row(x: StateT) -> StateT:
     return each(lambda part: part[None], x)
 
 
-def as_one_row(problem: Any) -> ODE:
-    """The problem of a state that has one row."""
+class OneRow:
+    """The velocity of a coupled system, as that of a batch of one row."""
 
-    def inside(velocity: Velocity, t: Tensor, x: State) -> Any:
+    #: says to adaptive solvers that one time and one step will do
+    coupled = True
+
+    def __init__(self, velocity: Velocity):
+        self.velocity = velocity
+
+    def __call__(self, t: Tensor, x: State) -> Any:
+        return self._of(self.velocity, t, x)
+
+    def leading(self, t: Tensor, x: State) -> Any:
+        """As :class:`~pushforward.solvers.WithIntegrals` has it; all of the velocity where it has none."""
+        return self._of(getattr(self.velocity, "leading", self.velocity), t, x)
+
+    def _of(self, velocity: Velocity, t: Tensor, x: State) -> Any:
         return one_row(velocity(t.reshape(()), each(lambda part: part[0], x)))
 
-    whole = problem.velocity
-    leading = getattr(whole, "leading", whole)
-    velocity = WithIntegrals(partial(inside, whole), partial(inside, leading))
-    return replace(problem, velocity=velocity, batched=True)
+
+def as_one_row(problem: Any) -> ODE:
+    """The problem of a state that has one row."""
+    return replace(problem, velocity=OneRow(problem.velocity), batched=True)
 
 
 def without_rows(solution: Solution[StateT]) -> Solution[StateT]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Generic
 
+import torch
 from torch import Tensor
 
 from ..tensors import every
@@ -52,8 +53,12 @@ class Solution(Generic[StateT]):
         return every(self.status == Status.OK)
 
     def check(self) -> Solution[StateT]:
-        """Return self, or raise SolverFailure that says how many rows failed and why."""
-        if not self.ok:
+        """Return self, or raise SolverFailure that says how many rows failed and why.
+
+        While ``torch.compile`` traces it nothing is checked, because a graph cannot depend on what it finds:
+        rows that failed are not finite, and ``status`` says which they are.
+        """
+        if not (torch.compiler.is_compiling() or self.ok):
             worst = Status(int(self.status.max()))
             failed = int((self.status != Status.OK).sum())
             raise SolverFailure(

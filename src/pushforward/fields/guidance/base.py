@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...paths import Path
-from ...tensors import Condition, differentiable, drop_condition, expand_time
+from ...tensors import Condition, derivable, differentiable, drop_condition, expand_time
 from ..base import Field
 from ..offers import Offered, offered
 
@@ -139,10 +139,10 @@ def value_and_pull(
 ) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
     """``function(x)`` and its vector-Jacobian product, also in inference mode."""
     with differentiable():
-        value, pull, *_ = torch.func.vjp(function, x.clone() if x.is_inference() else x)
+        value, pull, *_ = torch.func.vjp(function, derivable(x))
 
     def pulled(cotangent: Tensor) -> Tensor:
         with differentiable():
-            return pull(cotangent.clone() if cotangent.is_inference() else cotangent)[0]
+            return pull(derivable(cotangent))[0]
 
     return value, pulled

@@ -12,7 +12,7 @@ from torch._C._functorch import peek_interpreter_stack
 
 from ... import random
 from ...fields import Field
-from ...tensors import Condition, differentiable, event_size
+from ...tensors import Condition, derivable, differentiable, event_size
 from ..divergence import _plain_attention
 
 Noise = Literal["rademacher", "gaussian"]
@@ -69,8 +69,7 @@ def value_and_products(
     trained.  Forward-mode products of a perceptron take 1.5 to 3 times as long, in training too.
     """
     with differentiable(), _plain_attention():
-        if x.is_inference():
-            x = x.clone()
+        x = derivable(x)
         again = torch.is_grad_enabled()
         # a copy of x that takes derivatives would leave them on the value, where nothing else wants any
         if torch.compiler.is_compiling() or peek_interpreter_stack() or (again and not x.requires_grad):

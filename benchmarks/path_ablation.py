@@ -57,7 +57,8 @@ SIZES: dict[str, dict[str, Any]] = {
     "digits": {"network": "unet,width=16", "steps": 2_000, "batch": 128, "lr": 2e-3, "ema": 0.998},
     "mnist": {"network": "unet,width=16", "steps": 1_500, "batch": 32, "lr": 2e-3, "ema": 0.998},
 }
-ROWS = {"digits": list(METHODS), "mnist": ["noise-vp", "score-vp", "fm-vp", "fm-ot"]}
+# noise predictions of MNIST: in float32 a solve for the likelihood of some images fails at this tolerance
+ROWS = {"digits": list(METHODS), "mnist": ["score-vp", "fm-vp", "fm-ot"]}
 #: Images whose likelihood is taken, and samples that are compared with held-out images.
 JUDGED = {"digits": (359, 1_000), "mnist": (320, 300)}
 #: What stands above the table.
@@ -70,16 +71,19 @@ NOTE = (
     "{digits[0]} and {mnist[0]} images, and how many more than by flow matching on the OT path on the same "
     "images; energy distance of samples to held-out images, and that of as many training images, "
     "{digits[1]:,} and {mnist[1]:,}; mean evaluations for a sample by dopri5 at {tolerance:g}; processor "
-    "seconds of the training. Mean and deviation over seeds, each with its own division of the images.\n\n"
+    "seconds of the training. Mean and deviation over seeds, each with its own division of the images. "
+    "Noise prediction is left out on MNIST: solves for its likelihood in float32 fail on 2 of 100 images "
+    "at this tolerance.\n\n"
     "In the paper the OT path is best in all columns (CIFAR-10: 2.99 bits against 3.09 to 3.16, 142 "
-    "evaluations against 183 to 428). Here too it takes the fewest evaluations, and it has the fewest bits "
-    "in every seed, though on digits the likelihood's weight comes within 0.001 in one. Distances do not "
-    "tell the regressions apart: two halves of the training images of digits differ by 0.04 in theirs, so "
-    "that samples may also seem nearer than training images. The velocity of the diffusion path is "
-    "infinite at t = 1, where noise predictions are divided by the little noise that is left, which takes "
-    "evaluations. The likelihood's weight gives a score fewer bits than uniform times do, as in the paper. "
-    "Flow matching on the diffusion path has 0.02 bits more than noise prediction on digits and in the "
-    "paper 0.02 fewer, which so short a training may explain."
+    "evaluations against 183 to 428). Here too it takes the fewest evaluations, and it has the fewest "
+    "bits in every seed, though on digits the likelihood's weight comes within 0.001 in one; on MNIST it "
+    "is further ahead than in the paper after only six passes over the images. The distances of digits do "
+    "not tell the regressions apart: two halves of the training images differ by 0.04 in theirs, so that "
+    "samples may also seem nearer than training images. The velocity of the diffusion path is infinite at "
+    "t = 1, where noise predictions are divided by the little noise that is left, which takes "
+    "evaluations. The likelihood's weight gives a score fewer bits than uniform times do, as in the "
+    "paper. Flow matching on the diffusion path has 0.02 bits more than noise prediction on digits and in "
+    "the paper 0.02 fewer, which so short a training may explain."
 )
 
 

@@ -89,6 +89,9 @@ class MomentMatching(PosteriorGuidance):
     products of the field, all in one batch, and the eigenvalues of a matrix of ``count`` rows for each row:
     for tables and few measurements; :class:`PseudoInverse` suits images.
 
+    Of a trained network C is only as good as its derivative, whose errors are divided by alpha: with the
+    default ``earliest`` some rows are carried far off.  Take ``earliest=0.2`` there.
+
     Options and errors: :class:`PosteriorGuidance`.
 
     >>> from pushforward import ContinuousFlow, GaussianMixture, GaussianMixtureOracle, Interpolant, Normal

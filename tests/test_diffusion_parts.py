@@ -160,7 +160,8 @@ def test_likelihood_weights_and_times_uniform_in_the_ratio_are_one_loss() -> Non
         (lambda: Discrete(0), "steps: expected at least 1, got 0"),
         (lambda: LogNormalNoise(std=0.0), "std: expected a positive number, got 0.0"),
         (lambda: LogNormalNoise(mean=float("nan")), "mean: expected a finite number, got nan"),
-        (lambda: UniformLogSNR(0.5), "margin: expected a number between 0 and 1/2, got 0.5"),
+        (lambda: UniformLogSNR(0.5), "margin: expected a number from 1e-6 to below 1/2, got 0.5"),
+        (lambda: UniformLogSNR(1e-300), "margin: expected a number from 1e-6 to below 1/2, got 1e-300"),
         (lambda: KarrasWeighting(-1.0), "sigma_data: expected a positive number, got -1.0"),
     ],
 )

@@ -45,8 +45,11 @@ def train(folder, *flags: str) -> subprocess.CompletedProcess[str]:
         (),
         pytest.param(("--condition", "label", "--method", "ot-cfm"), marks=pytest.mark.thorough),
         pytest.param(("--method", "ssm"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "ddpm"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "cnf", "--strategy", "ddp"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "ffjord", "--kinetic", "0.1"), marks=pytest.mark.thorough),
     ],
-    ids=["independent", "conditional optimal transport", "forward-mode derivatives"],
+    ids=["independent", "conditional optimal transport", "slices", "ddpm", "solver", "estimated divergence"],
 )
 def test_two_processes_equal_one(tmp_path, flags):
     for devices in ("1", "2"):

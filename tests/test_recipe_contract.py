@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import warnings
+from typing import Any
+
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import pushforward
-from pushforward import Normal
+from pushforward import Normal, Rows
 from pushforward.config import RunConfig
 from pushforward.data import Dataset
 from pushforward.entries import METHODS, RECIPES, Entry, Method
 from pushforward.flows import Flow
-from pushforward.objectives import Objective
-from pushforward.recipes import Recipe, Stage, recipe_of, resolve
+from pushforward.objectives import Batch, Objective, Step
+from pushforward.random import seeded
+from pushforward.recipes import Recipe, Run, Stage, open_run, recipe_of, resolve
+from pushforward.recipes.base import family
+from pushforward.recipes.defaults import check
 from pushforward.recipes.matching import Matching, MatchingStage
 from pushforward.recipes.open import load_dataset
 from pushforward.recipes.start import build_start
+from pushforward.training import trainer
 
 #: A method, and settings, for every recipe.
 CASES = {
@@ -73,6 +80,112 @@ def test_weights_are_those_of_the_seed_whatever_else_was_drawn(name):
     second = recipe.stages[0].models(dataset.schema, start).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     assert all(torch.equal(value, second[key]) for key, value in first.items())
+
+
+#: A value of every setting of a model that a method may use in its first training, other than its default.
+OTHERS = {
+    "coupling": "ot",
+    "path": "trig",
+    "gamma": "0.3",
+    "times": "u-shaped",
+    "weighting": "power,early=1",
+    "prediction": "data",
+    "network": "mlp,width=5,depth=1",
+    "solver": "rk4,steps=3",
+    "divergence": "hutchinson,noise=gaussian",
+    "train_solver": "midpoint,steps=2",
+    "gradient": "adjoint",
+    "kinetic": 0.1,
+    "jacobian": 0.1,
+    "flow": "nice",
+    "base": "student-t",
+    "drop_condition": 0.9,
+}
+
+
+def behaviour(config: RunConfig) -> Tensor:
+    """Loss, gradients, draws and densities of the first stage, from equal weights and draws."""
+    dataset = load_dataset(config)
+    recipe = recipe_of(resolve(config, dataset.schema, check(config)))
+    stage, start = recipe.stages[0], build_start(recipe, dataset.train, dataset.preprocess)
+    models = stage.models(dataset.schema, start)
+    parameters = [p for p in models.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for number, parameter in enumerate(parameters):
+            parameter += 0.1 * torch.randn(parameter.shape, generator=seeded("weights", number))
+    x0, x1 = (torch.randn(16, 2, generator=seeded("rows", k)) for k in range(2))
+    if recipe.coupling is not None:
+        x0, x1 = recipe.coupling(x0, x1, generator=seeded("pairs"))
+    batch = Batch((Rows(x0), Rows(x1, torch.arange(16) % 2)))
+    value = recipe.objective(stage).loss(models, batch, Step(generator=seeded("loss"))).value
+    slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
+    flow, label = stage.flow(models, dataset.schema, start), torch.zeros(3, dtype=torch.long)
+    with torch.no_grad():
+        drawn = flow.sample(3, label[0], generator=seeded("draws"))
+        scored = flow.log_prob(x1[:3], label, generator=seeded("noise"))
+    return torch.cat([value.detach()[None], *(g.flatten() for g in (*slopes, drawn, scored))])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_setting_is_used_or_refused(name):
+    """Nothing is accepted and ignored: it changes a loss, gradient, draw or density, or is refused."""
+    short: dict[str, Any] = {"rows": 60, "condition": "label", "source": "normal", "folds": 0}
+    method, usual = CASES[name][0], None
+    for key, value in OTHERS.items():
+        if key == "network" and "flow" in family(method).needs:
+            continue  # defaults name one for every method, and flows of the registry have their own
+        plain = RunConfig.of("moons", method=method, **short)
+        usual = behaviour(plain) if usual is None else usual
+        try:
+            other = behaviour(RunConfig.of("moons", method=method, **short, **{key: value}))
+        except ValueError as error:
+            assert key.replace("_", "-") in str(error) and "\n" not in str(error)
+            continue
+        assert other.shape != usual.shape or not torch.equal(other, usual), key
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch):
+    """Bit for bit, in the last weights, their average and every loss."""
+    short: dict[str, Any] = {"rows": 60, "steps": 12, "folds": 0, "log_every": 1, "checkpoint_every": 5}
+    short |= {"network": "mlp,width=4,depth=1", "source": "normal", "ema": 0.9, "show_progress": False}
+
+    def train(out: str) -> Run:
+        return pushforward.train("moons", tmp_path / out, method=CASES[name][0], **short, **CASES[name][1])
+
+    whole = train("whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_stop", lambda self, interrupt: self._place >= 7)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # opening what has not ended says so
+            assert not train("cut").summary["finished"]
+    again = train("cut")
+    for averaged in (True, False):
+        one, other = (open_run(run.path, averaged=averaged).flow.state_dict() for run in (whole, again))
+        assert all(torch.equal(value, other[key]) for key, value in one.items())
+    first, second = ([row.get("loss") for row in run.history] for run in (whole, again))
+    assert first == second
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_networks_are_compiled_or_compiling_is_refused(name, monkeypatch):
+    """What is compiled is what the training calls, and where it calls something else that is said."""
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    plain = nn.Module.compile
+    monkeypatch.setattr(nn.Module, "compile", lambda module: plain(module, backend=backend))
+    torch._dynamo.reset()
+    settings: dict[str, Any] = {"rows": 60, "steps": 1, "folds": 0, "source": "normal", "compile": True}
+    if family(CASES[name][0]).compiles:
+        pushforward.train("moons", method=CASES[name][0], **settings, show_progress=False)
+        assert graphs
+        return
+    with pytest.raises(ValueError, match=r"compile: method .* trains by derivatives"):
+        pushforward.train("moons", method=CASES[name][0], **settings, show_progress=False)
 
 
 class Halved(Matching):

@@ -142,4 +142,7 @@ def test_a_flow_without_a_velocity_field_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pushforward.train("moons", tmp_path / "nsf", method="nsf", rows=200, steps=3, show_progress=False)
-    refused(capsys, "tune", tmp_path / "nsf", says="flow: expected one that follows a velocity field")
+    says = "samplers of few evaluations follow a velocity field, got a BijectiveFlow"
+    refused(capsys, "tune", tmp_path / "nsf", says=f"nsf: {says}")
+    out = tmp_path / "x.csv"
+    refused(capsys, "sample", tmp_path / "nsf", "--nfe", 4, "-o", out, says=f"--nfe 4: {says}")

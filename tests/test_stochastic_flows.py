@@ -306,5 +306,7 @@ def test_options_of_diffusions_are_checked() -> None:
         for value in (-1.0, math.inf, math.nan):
             with pytest.raises(ValueError, match="expected a finite number of at least 0"):
                 make(value)
+    with pytest.raises(ValueError, match="at most 1,000,000, got 1e"):
+        ConstantDiffusion(1e300)  # whose square is no number
     with pytest.raises(ValueError, match="taper: expected a positive number, got 0"):
         ConstantDiffusion(1.0, taper=0)

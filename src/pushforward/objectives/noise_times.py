@@ -74,7 +74,8 @@ class UniformLogSNR(Times):
     The loss of a noise prediction then is the bound of the likelihood, with its weight in the density of the
     times instead of a factor, of far smaller variance (Song et al. 2021, arXiv 2101.09258, section 5; Kingma
     et al. 2021, arXiv 2107.00630, eq. 16).  It is the ratio of the path that is trained along, and until
-    that is known of the linear one.  Raises ValueError for a margin outside (0, 1/2).
+    that is known of the linear one.  Raises ValueError for a margin outside [1e-6, 1/2): in float32 a smaller
+    one is none.
 
     >>> UniformLogSNR(0.01).quantile(torch.tensor([0.0, 0.5, 1.0]))
     tensor([0.0100, 0.5000, 0.9900])
@@ -84,8 +85,8 @@ class UniformLogSNR(Times):
     nodes = 2049
 
     def __init__(self, margin: float = 1e-3):
-        if not 0 < margin < 0.5:
-            raise ValueError(f"margin: expected a number between 0 and 1/2, got {margin}")
+        if not 1e-6 <= margin < 0.5:
+            raise ValueError(f"margin: expected a number from 1e-6 to below 1/2, got {margin}")
         self.margin = float(margin)
         self._logits = self._table(Interpolant())
 

@@ -10,6 +10,9 @@ from torch import Tensor
 
 from .base import Coefficients, Path
 
+#: The largest constant g, whose square float32 and Python can hold.
+LARGEST = 1e6
+
 __all__ = ["Along", "ConstantDiffusion", "DiffusionCoefficient", "Memoryless", "Proportional"]
 
 
@@ -30,7 +33,7 @@ class ConstantDiffusion(DiffusionCoefficient):
     """g(t) = ``g``, which falls off where little noise is left: 1 / g(t)^2 = 1 / g^2 + 1 / (2 taper s W).
 
     W = s alpha' - alpha s', so that 2 s W is the square of :class:`Proportional`.  ``taper`` infinite leaves
-    g constant up to the end.  Raises ValueError unless 0 <= g < inf and taper > 0.
+    g constant up to the end.  Raises ValueError unless 0 <= g <= 1e6, and taper > 0.
 
     >>> from pushforward.paths import Interpolant
     >>> t = torch.tensor([0.0, 0.5, 1.0])
@@ -39,8 +42,8 @@ class ConstantDiffusion(DiffusionCoefficient):
     """
 
     def __init__(self, g: float = 1.0, taper: float = 2.0):
-        if not 0 <= g < math.inf:
-            raise ValueError(f"g: expected a finite number of at least 0, got {g}")
+        if not 0 <= g <= LARGEST:
+            raise ValueError(f"g: expected a finite number of at least 0, at most {LARGEST:,.0f}, got {g}")
         if not taper > 0:
             raise ValueError(f"taper: expected a positive number, got {taper}")
         self.g, self.taper = float(g), float(taper)

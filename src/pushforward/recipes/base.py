@@ -29,6 +29,21 @@ __all__ = ["Recipe", "Stage", "family"]
 
 #: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000
+#: Settings of pairs, the paths between them and regression along these, for ``ignores``.
+OF_PATHS = (
+    "coupling",
+    "plan",
+    "reuse",
+    "path",
+    "gamma",
+    "times",
+    "weighting",
+    "prediction",
+    "around",
+    "pairs",
+)
+#: Settings of a training that follows the flow with a solver, for ``ignores``.
+OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian")
 #: Why a flow cannot start from baselines.
 NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"
 
@@ -77,10 +92,12 @@ class Recipe(ABC):
 
     #: settings of the model that no configuration may leave open
     needs: ClassVar[tuple[str, ...]] = ()
+    #: settings of the model that mean nothing to these methods, and are refused where they are given
+    ignores: ClassVar[tuple[str, ...]] = ()
     #: whether training descends minus a log-density, which ranks weights and has no bound at atoms
     descends_density: ClassVar[bool] = False
-    #: whether training follows the flow with a solver, which it then has settings for
-    trains_by_solver: ClassVar[bool] = False
+    #: whether its networks can be compiled: where a training takes their derivatives, they run as they are
+    compiles: ClassVar[bool] = True
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
 

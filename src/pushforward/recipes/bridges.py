@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 class Bridges(Matching):
     """Simulation-free Schroedinger bridges (Tong et al. 2024, arXiv 2307.03672)."""
 
+    ignores = (*Matching.ignores, "weighting", "prediction")
     problems = (ODE, SDE)
 
     def __init__(self, parts: Parts) -> None:

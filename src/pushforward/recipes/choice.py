@@ -40,12 +40,15 @@ class Choice:
         return cls(found["steps"], found["learnt"], found["curve"])
 
 
-def choose(steps: list[int], scores: Tensor, density: bool, guarded: bool = True) -> Choice:
+def choose(
+    steps: list[int], scores: Tensor, density: bool, guarded: bool = True, lost: Tensor | None = None
+) -> Choice:
     """The best of ``steps`` by the scores ``(len(steps), N)`` of rows held out, the first being no step.
 
     guarded: whether no step is the baseline, which the best has to surpass beyond noise.
     density: whether scores are log-densities in nats; losses with the other sign otherwise.  A number of
     steps has to be better than none by more than :data:`SURE` standard errors of the paired difference.
+    lost: what the baseline has lost at no step, ``(N,)``, which counts for what is learnt beyond it.
 
     >>> choose([0, 10, 20], torch.tensor([[0.0, 0.0], [1.0, 1.1], [0.5, 0.4]]), True).steps
     10
@@ -57,6 +60,8 @@ def choose(steps: list[int], scores: Tensor, density: bool, guarded: bool = True
     if guarded and not learnt["gain"] > SURE * learnt["error"]:
         best = 0
         learnt = {**learnt, "gain": 0.0, "error": 0.0}
+    if lost is not None and bool(lost.any()):
+        learnt = learnt_of(scores[best] - scores[0] - lost.to(scores), "cross-validation")
     key, sign = ("val_nll", -1.0) if density else ("val_loss", -1.0)
     curve = [{"step": step, key: sign * float(mean)} for step, mean in zip(steps, means)]
     curve = [row if math.isfinite(row[key]) else {"step": row["step"]} for row in curve]

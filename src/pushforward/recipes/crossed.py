@@ -16,6 +16,7 @@ from ..runs import RunFolder
 from ..training import Judge, Keeping, Trainer, Validation
 from .base import Stage
 from .choice import Choice, choose
+from .ending import lost_at_end
 from .job import Job
 from .judge import build_judge
 from .start import Start
@@ -61,17 +62,19 @@ def _cross_validate(job: Job, stage: Stage, file: Path) -> bool:
     assert total is not None
     steps = sorted({0, *(max(1, round(part * total)) for part in GRID)})
     found: list[Tensor] = []
+    losses: list[Tensor] = []
     density = True
     for number, (held, start) in enumerate(job.start.folds):
-        scores, exact = _fold(job, stage, number, held, start, steps)
+        scores, exact, lost = _fold(job, stage, number, held, start, steps)
         if scores is None:
             return False
         found.append(scores)
+        losses.append(scores.new_zeros(scores.shape[1]) if lost is None else lost)
         density = density and exact
     if not job.first:
         return True
     scores = torch.cat(found, 1)
-    choice = choose(steps, scores, density, job.recipe.data.source == "baseline")
+    choice = choose(steps, scores, density, job.recipe.data.source == "baseline", torch.cat(losses))
     if density:
         crossed = torch.full((len(job.dataset.train),), torch.nan, dtype=torch.float64)
         for (held, _), part in zip(job.start.folds, found):
@@ -84,8 +87,9 @@ def _cross_validate(job: Job, stage: Stage, file: Path) -> bool:
 
 def _fold(
     job: Job, stage: Stage, number: int, held: Tensor, start: Start, steps: list[int]
-) -> tuple[Tensor | None, bool]:
-    """Scores ``(len(steps), rows)`` of the rows ``held`` out, and whether they are log-densities."""
+) -> tuple[Tensor | None, bool, Tensor | None]:
+    """Scores ``(len(steps), rows)`` of the rows ``held`` out, whether they are log-densities, and what the
+    baseline loses at the end of the flow."""
     rest = torch.ones(len(job.dataset.train), dtype=torch.bool)
     rest[held] = False
     place = RunFolder(_place(job, number))
@@ -132,14 +136,15 @@ def _fold(
     finally:
         batches.close()
     if not result.finished:
-        return None, True
+        return None, True, None
     if not job.first:  # who does not validate has no scores
-        return torch.empty(len(steps), 0), judge is not None
+        return torch.empty(len(steps), 0), judge is not None, None
     # a fold that ended early had become worse, and is taken to stay so
     judged, reached = trainer.validator.judged, trainer.validator.reached
     last = max(judged)
     scores = [judged[reached.get(step, last)] for step in steps]
-    return torch.stack(scores), judge is not None
+    lost = None if judge is None else lost_at_end(fold, stage, models, len(scores[0]))
+    return torch.stack(scores), judge is not None, lost
 
 
 def by_loss(objective: Objective, validation: Batch | None, seed: int) -> Judge:

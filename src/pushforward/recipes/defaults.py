@@ -170,7 +170,7 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
     Raises ValueError, which names the flag, for values that are wrong for any data.
     """
     check_settings(config, _spelt)
-    config = by_method(config)
+    told, config = config, by_method(config)
     model, data, optim, compute = config.model, config.data, config.optim, config.compute
     parts = Parts.of(config, given=given)
     parts.given.check(model.network, "--network")
@@ -185,18 +185,33 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
         raise ValueError("--folds: expected 0 or at least 2, got 1")
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
-    _check_training(model)
-    family(model.method).refuse(parts)
+    recipe = family(model.method)
+    recipe.refuse(parts)
+    if compute.compile and not recipe.compiles:
+        raise ValueError(
+            f"--compile: --method {model.method} trains by derivatives of its network in x, which run "
+            "as they are; leave it out"
+        )
+    if not _is_resolved(told):
+        _check_ignored(model, told.model)
     if data.source == "baseline" and not METHODS[model.method].starts_anywhere:
         raise ValueError(f"--source baseline: --method {model.method} has a source of its own")
     return parts
 
 
-def _check_training(model: ModelConfig) -> None:
-    """Raise ValueError for settings of a solver in training that a method without one does not have."""
-    if family(model.method).trains_by_solver:
-        return
-    for key in ("train_solver", "gradient", "kinetic", "jacobian"):
-        value = getattr(model, key)
-        if value != getattr(ModelConfig(), key):
-            raise ValueError(f"{_flag(key)} {value}: is for --method cnf, got --method {model.method}")
+def _check_ignored(model: ModelConfig, told: ModelConfig) -> None:
+    """Raise ValueError for a setting that was ``told`` and that the method has no use for.
+
+    What the method or the defaults say themselves is no such thing.
+    """
+    filled = by_method(RunConfig(target="", model=ModelConfig(method=model.method))).model
+    for key in family(model.method).ignores:
+        value = getattr(told, key)
+        if value is not None and value != getattr(filled, key):
+            spelling = f"{_flag(key)}{'' if value is True else f' {value}'}"
+            raise ValueError(f"{spelling}: does not go with --method {model.method}; leave it out")
+
+
+def _is_resolved(config: RunConfig) -> bool:
+    """Whether :func:`resolve` has filled all settings, those that the method ignores too."""
+    return None not in (config.optim.batch, config.optim.lr, config.model.pairs, config.model.times)

@@ -112,4 +112,6 @@ def learnt_in_words(learnt: dict[str, object] | None) -> str:
     if gain == 0:
         return f"nothing beyond the baselines it starts from ({learnt['rows']} rows, {learnt['how']})"
     beyond = "nats per row beyond the baselines it starts from"
-    return f"{gain:.3f} +- {error:.3f} {beyond} ({learnt['rows']} rows, {learnt['how']})"
+    if gain < 0:
+        beyond = "nats per row below the baselines it starts from, which the noise at its end blurs"
+    return f"{abs(gain):.3f} +- {error:.3f} {beyond} ({learnt['rows']} rows, {learnt['how']})"

@@ -139,7 +139,7 @@ class Parts:
             component = before.get(key)
             if component is None or component.text != text:
                 try:
-                    component = registry.component(COMPONENTS[key], text)
+                    component = registry.component(COMPONENTS[key], text, f"--{key.replace('_', '-')}")
                 except ValueError as error:
                     raise ValueError(
                         f"{file}: model.{key}: {error}{hint(error)}" if file else str(error)

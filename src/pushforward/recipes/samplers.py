@@ -12,7 +12,7 @@ from ..flows import Tuned, tune_sampler
 from ..random import seeded
 from ..runs import RunFolder
 from ..settings import spelt
-from ..solvers import Gridded, Solver
+from ..solvers import ODE, Gridded, Solver
 from ..tensors import condition_to, event_size
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def tune(run: Run, nfe: int, seed: int = 0) -> Tuned:
     See :func:`~pushforward.flows.tune_sampler`.  Raises ValueError as that does, and for a run whose
     ``sampler.json`` is damaged; where that is of other weights it is begun anew.
     """
+    _check_field(run, str(run.path))
     condition = None
     if run.schema.condition is not None:
         condition = condition_to(RunFolder(run.path).conditions(), run.device)
@@ -56,6 +57,7 @@ def tuned(run: Run, nfe: int, guidance: float | str | None = None) -> Solver:
 
     Raises ValueError where there is none, or it is of other weights or another ``guidance``.
     """
+    _check_field(run, f"--nfe {nfe}")
     again = f"run pushforward tune {run.path} --nfe {nfe}"
     known = _read(run)
     if known is None or str(nfe) not in known["samplers"]:
@@ -74,6 +76,13 @@ def kept(run: Run) -> dict[int, Solver]:
     if known is None or not _fits(known, _identity(run)):
         return {}
     return {int(nfe): tuned(run, int(nfe)) for nfe in known["samplers"]}
+
+
+def _check_field(run: Run, where: str) -> None:
+    """Raise ValueError, which says ``where``, for a flow that evaluates no field step by step."""
+    if run.flow.core.equation is not ODE:
+        kind = type(run.flow.core).__name__
+        raise ValueError(f"{where}: samplers of few evaluations follow a velocity field, got a {kind}")
 
 
 def _made(entry: FewSteps, nfe: int, where: str) -> Solver:

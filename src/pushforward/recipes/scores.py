@@ -76,6 +76,9 @@ class ScoreStage(MatchingStage):
 class Slices(Scores):
     """Diffusion models by sliced score matching (Song et al. 2019, arXiv 1905.07088)."""
 
+    ignores = (*Scores.ignores, "weighting")
+    compiles = False
+
     @property
     def first(self) -> Stage:
         return SlicedStage(self)

@@ -30,6 +30,7 @@ from ..training import (
 from .base import Stage
 from .choice import Choice, learnt_of
 from .crossed import cross_validate
+from .ending import lost_at_end
 from .job import Job
 from .judge import build_judge, ranks_better
 from .open import place_of
@@ -93,7 +94,9 @@ def fit(
         learnt = None if choice is None else choice.learnt
         judged = trainer.validator.judged
         if learnt is None and result.kept in judged and 0 in judged:
-            learnt = learnt_of(judged[result.kept] - judged[0], "validation rows")
+            gain = judged[result.kept] - judged[0]
+            lost = lost_at_end(job, stage, models, len(gain))
+            learnt = learnt_of(gain if lost is None else gain - lost, "validation rows")
         facts["learnt"] = learnt
     # who is interrupted before the first step has no checkpoint
     if job.first and (result.finished or not has_state(place.path)):

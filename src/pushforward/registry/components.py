@@ -29,16 +29,16 @@ def lookup(kind: str, name: str) -> Any:
     return table[name]
 
 
-def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
+def parse(kind: str, spec: str, flag: str | None = None) -> tuple[str, dict[str, Any]]:
     """Split ``name,option=value`` into the target class ``module:Class`` and its options.
 
-    Nothing is imported.  Raises ValueError for a name that is neither registered nor trusted, and for what
-    is no list of options.
+    flag: where the text was given, for errors; None for the flag of the kind.  Nothing is imported.  Raises
+    ValueError for a name that is neither registered nor trusted, and for what is no list of options.
 
     >>> parse("solver", "euler,steps=20")
     ('pushforward.solvers:Euler', {'steps': 20})
     """
-    flag = KINDS[kind].flag
+    flag = flag or KINDS[kind].flag
     if not isinstance(spec, str):
         raise ValueError(
             f"{flag}: expected a text such as {next(iter(KINDS[kind].entries))!r}, got {quoted(spec)}"
@@ -67,7 +67,7 @@ def parse(kind: str, spec: str) -> tuple[str, dict[str, Any]]:
 class Component:
     """The text of a component, parsed: what makes it, and options of names and types that this takes.
 
-    own: whether it is a class of the user's own, named as ``module:Class``.
+    flag: where the text was given.  own: whether it is a class of the user's own, named as ``module:Class``.
     """
 
     kind: str
@@ -75,11 +75,12 @@ class Component:
     make: Callable[..., Any]
     options: Mapping[str, Any]
     own: bool
+    flag: str
 
     @property
     def where(self) -> str:
         """The flag and the text, for the beginning of an error."""
-        return f"{KINDS[self.kind].flag} {quoted(self.text)}"
+        return f"{self.flag} {quoted(self.text)}"
 
     def build(self, *arguments: Any, **defaults: Any) -> Any:
         """Build it; its options override ``defaults``.
@@ -99,21 +100,23 @@ class Component:
         return made
 
 
-def component(kind: str, spec: str) -> Component:
+def component(kind: str, spec: str, flag: str | None = None) -> Component:
     """The component that ``spec`` names.  Only what is registered or trusted is imported; nothing is called.
 
-    Raises ValueError for an unknown name or option, and for a class that is neither registered nor trusted or
-    is none of its kind.
+    flag: where the text was given, for errors; None for the flag of the kind.  Raises ValueError
+    for an unknown name or option, and for a class that is neither registered nor trusted or is none of its
+    kind.
 
     >>> component("solver", "euler,steps=20").build()
     Euler(steps=20)
     """
-    target, options = parse(kind, spec)
-    where, name = f"{KINDS[kind].flag} {quoted(spec)}", split(spec)[0]
+    flag = flag or KINDS[kind].flag
+    target, options = parse(kind, spec, flag)
+    where, name = f"{flag} {quoted(spec)}", split(spec)[0]
     own = ":" in name
     make = _own(kind, name, where) if own else _found(target)
     check_options(make, options, KINDS[kind].given, where)
-    return Component(kind, spec, make, options, own)
+    return Component(kind, spec, make, options, own, flag)
 
 
 def create(kind: str, spec: str, *arguments: Any, **defaults: Any) -> Any:

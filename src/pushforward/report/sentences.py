@@ -77,12 +77,17 @@ def learnt_beyond(summary: Mapping[str, Any]) -> str:
     learnt, start = summary.get("learnt"), summary.get("start")
     origin = f" ({start})" if isinstance(start, str) and start else ""
     nothing = f"It has learnt nothing beyond the baseline it started from{origin}."
-    if summary.get("kept_step") == 0 and (learnt or origin):
+    known = isinstance(learnt, Mapping) and isinstance(learnt.get("gain"), int | float)
+    gain, error = (float(learnt["gain"]), float(learnt.get("error") or 0.0)) if known else (0.0, 0.0)
+    if gain >= 0 and summary.get("kept_step") == 0 and (learnt or origin):
         return nothing
-    if not isinstance(learnt, Mapping) or not isinstance(learnt.get("gain"), int | float):
+    if not known:
         return ""
-    gain, error = float(learnt["gain"]), float(learnt.get("error") or 0.0)
     how = f", by {learnt['how']} of {learnt['rows']:,} rows" if "how" in learnt and "rows" in learnt else ""
+    if gain < -error:
+        amount = pair(Value(-gain, error))
+        below = f"It is {amount} nats per row below the baseline it started from{origin}{how}"
+        return f"{below}: the noise that is left at its end is wider than values that repeat."
     if gain <= error:
         return nothing
     amount = pair(Value(gain, error))

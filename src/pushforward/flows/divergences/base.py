@@ -17,6 +17,9 @@ from ..divergence import _plain_attention
 
 Noise = Literal["rademacher", "gaussian"]
 
+#: Random directions of one estimate at most: all are pulled back at once, in memory that grows with them.
+MOST_PROBES = 1000
+
 
 class Divergence(ABC):
     """sum_i df_i/dx_i of a velocity field f, by which a density changes along its flow.

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...fields import Field
 from ...nn.checks import check_count
 from ...tensors import Condition
-from .base import Divergence, Noise, check_noise, directions, value_and_products
+from .base import MOST_PROBES, Divergence, Noise, check_noise, directions, value_and_products
 
 
 class Hutchinson(Divergence):
@@ -21,7 +21,7 @@ class Hutchinson(Divergence):
 
     so that random signs are never worse, and exact where J is diagonal (Hutchinson 1989, doi
     10.1080/03610919008812866; Grathwohl et al. 2019, arXiv 1810.01367, eq. 7).  Raises ValueError for an
-    unknown noise and for less than one direction.
+    unknown noise and for fewer than 1 or more than 1,000 directions.
 
     >>> estimate, x = Hutchinson(probes=2), torch.tensor([[1.0, 2.0]])
     >>> noise = estimate.draw(x, torch.Generator().manual_seed(0))
@@ -30,7 +30,7 @@ class Hutchinson(Divergence):
     """
 
     def __init__(self, noise: Noise = "rademacher", probes: int = 1):
-        check_count("probes", probes)
+        check_count("probes", probes, most=MOST_PROBES)
         self.noise: Noise = check_noise(noise)
         self.probes = probes
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from ...fields import Field
 from ...nn.checks import check_count
 from ...tensors import Condition
-from .base import Divergence, directions, value_and_products
+from .base import MOST_PROBES, Divergence, directions, value_and_products
 
 
 class HutchPlusPlus(Divergence):
@@ -20,7 +20,8 @@ class HutchPlusPlus(Divergence):
     spectrum of J decays the variance falls as 1 / probes^2, that of :class:`Hutchinson` as 1 / probes.  Of no
     use for events of few elements, whose divergence can be had exactly.
 
-    A gradient takes Q for a constant, which is unbiased as well.  Raises ValueError for fewer than 3 probes.
+    A gradient takes Q for a constant, which is unbiased as well.  Raises ValueError for fewer than 3 and more
+    than 1,000 probes.
 
     >>> estimate, x = HutchPlusPlus(probes=6), torch.tensor([[1.0, 2.0]])
     >>> noise = estimate.draw(x, torch.Generator().manual_seed(0))
@@ -30,7 +31,7 @@ class HutchPlusPlus(Divergence):
     """
 
     def __init__(self, probes: int = 6):
-        check_count("probes", probes, 3)
+        check_count("probes", probes, 3, MOST_PROBES)
         self.probes = probes
 
     def __repr__(self) -> str:

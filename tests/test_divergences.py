@@ -190,8 +190,8 @@ def test_a_saved_flow_keeps_its_divergence(method: Divergence, tmp_path: Any) ->
     "make, told",
     [
         (lambda: Hutchinson("uniform"), "noise: expected one of rademacher, gaussian, got 'uniform'"),  # pyright: ignore
-        (lambda: Hutchinson(probes=0), "probes: expected an integer of at least 1, got 0"),
-        (lambda: HutchPlusPlus(2), "probes: expected an integer of at least 3, got 2"),
+        (lambda: Hutchinson(probes=0), "probes: expected an integer from 1 to 1000, got 0"),
+        (lambda: HutchPlusPlus(2), "probes: expected an integer from 3 to 1000, got 2"),
         (lambda: Exact(0), "chunk: expected an integer of at least 1, got 0"),
     ],
 )

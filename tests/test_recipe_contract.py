@@ -119,7 +119,8 @@ def behaviour(config: RunConfig) -> Tensor:
     batch = Batch((Rows(x0), Rows(x1, torch.arange(16) % 2)))
     value = recipe.objective(stage).loss(models, batch, Step(generator=seeded("loss"))).value
     slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
-    flow, label = stage.flow(models, dataset.schema, start), torch.zeros(3, dtype=torch.long)
+    flow: Any = stage.flow(models, dataset.schema, start)
+    label = torch.zeros(3, dtype=torch.long)
     with torch.no_grad():
         drawn = flow.sample(3, label[0], generator=seeded("draws"))
         scored = flow.log_prob(x1[:3], label, generator=seeded("noise"))

@@ -181,7 +181,9 @@ def test_interrupted_in_a_fold_the_folder_loads_and_goes_on(tmp_path, monkeypatc
     monkeypatch.setattr(
         crossed,
         "_fold",
-        lambda job, stage, number, *rest: (None, True, None) if number == 2 else fold(job, stage, number, *rest),
+        lambda job, stage, number, *rest: (
+            (None, True, None) if number == 2 else fold(job, stage, number, *rest)
+        ),
     )
     run = pushforward.train(wine(), tmp_path / "run", method="maf", steps=40, show_progress=False)
     assert not run.summary["finished"] and run.summary["step"] == 0

@@ -29,19 +29,8 @@ __all__ = ["Recipe", "Stage", "family"]
 
 #: Rows whose loss is taken at each validation.
 VALIDATION_ROWS = 2000
-#: Settings of pairs, the paths between them and regression along these, for ``ignores``.
-OF_PATHS = (
-    "coupling",
-    "plan",
-    "reuse",
-    "path",
-    "gamma",
-    "times",
-    "weighting",
-    "prediction",
-    "around",
-    "pairs",
-)
+#: Settings of couplings, of the paths between pairs and of regression along these, for ``ignores``.
+OF_PATHS = ("coupling", "path", "gamma", "times", "weighting", "prediction", "around")
 #: Settings of a training that follows the flow with a solver, for ``ignores``.
 OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian")
 #: Why a flow cannot start from baselines.

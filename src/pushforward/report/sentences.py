@@ -77,13 +77,14 @@ def learnt_beyond(summary: Mapping[str, Any]) -> str:
     learnt, start = summary.get("learnt"), summary.get("start")
     origin = f" ({start})" if isinstance(start, str) and start else ""
     nothing = f"It has learnt nothing beyond the baseline it started from{origin}."
-    known = isinstance(learnt, Mapping) and isinstance(learnt.get("gain"), int | float)
-    gain, error = (float(learnt["gain"]), float(learnt.get("error") or 0.0)) if known else (0.0, 0.0)
-    if gain >= 0 and summary.get("kept_step") == 0 and (learnt or origin):
+    found: Mapping[str, Any] = learnt if isinstance(learnt, Mapping) else {}
+    gain, error = found.get("gain"), float(found.get("error") or 0.0)
+    loses = isinstance(gain, int | float) and gain < 0
+    if not loses and summary.get("kept_step") == 0 and (learnt or origin):
         return nothing
-    if not known:
+    if not isinstance(gain, int | float):
         return ""
-    how = f", by {learnt['how']} of {learnt['rows']:,} rows" if "how" in learnt and "rows" in learnt else ""
+    how = f", by {found['how']} of {found['rows']:,} rows" if "how" in found and "rows" in found else ""
     if gain < -error:
         amount = pair(Value(-gain, error))
         below = f"It is {amount} nats per row below the baseline it started from{origin}{how}"

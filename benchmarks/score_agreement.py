@@ -158,7 +158,7 @@ def figure(runs: list[dict[str, Any]], file: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("run", "page"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[301, 302])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[301, 302, 303])
     parser.add_argument("--steps", type=int, default=8000)
     parser.add_argument("--method", default="ddpm")
     parser.add_argument("--out", type=Path, default=RESULTS / "rows" / "score_agreement.json")

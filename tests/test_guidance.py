@@ -321,7 +321,7 @@ def test_a_trained_network_inpaints_a_correlated_gaussian() -> None:
     rows = GaussianMixture(torch.zeros(1, 2), covariance[None]).sample(10_000, generator=seeded("rows"))
     settings: dict[str, Any] = {"steps": 600, "network": "mlp,width=64,depth=3", "source": "normal"}
     settings |= {"preprocess": "none", "patience": 0, "times": "uniform", "seed": 5}
-    core = train(rows.numpy(), show_progress=False, **settings).flow.core
+    core: Any = train(rows.numpy(), show_progress=False, **settings).flow.core
     for y in (-1.0, 0.5, 1.5):
         known = KnownElements(torch.tensor([True, False]))
         guidance = MomentMatching(known, torch.tensor([y]), core.path, earliest=0.2)

@@ -123,7 +123,8 @@ def behaviour(config: RunConfig) -> Tensor:
     label = torch.zeros(3, dtype=torch.long)
     with torch.no_grad():
         drawn = flow.sample(3, label[0], generator=seeded("draws"))
-        scored = flow.log_prob(x1[:3], label, generator=seeded("noise"))
+        known = flow.density != "none"
+        scored = flow.log_prob(x1[:3], label, generator=seeded("noise")) if known else drawn[:0]
     return torch.cat([value.detach()[None], *(g.flatten() for g in (*slopes, drawn, scored))])
 
 

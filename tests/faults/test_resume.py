@@ -17,6 +17,8 @@ from safetensors.torch import load_file
 
 from effort import first
 from pushforward.cli import main
+from pushforward.cli.program import Signals
+from pushforward.training.interrupt import Interrupt
 
 TINY = ["--network", "mlp,width=8,depth=1", "--batch", "16", "--source", "normal", "--folds", "0"]
 TINY += ["--checkpoint-every", "5", "--log-every", "1", "--no-report"]
@@ -190,6 +192,23 @@ def test_one_training_per_folder_and_the_second_says_who_has_it(tmp_path, capsys
     again.send_signal(signal.SIGINT)
     again.communicate(timeout=60)
     assert again.returncode == 130
+
+
+def test_a_signal_that_an_import_has_lost_ends_the_training():
+    """An exception of a signal can be swallowed by a library; the training then knows of the signal."""
+    handlers = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    signals = Signals()
+    try:
+        signals.watch()
+        with Interrupt() as interrupt:
+            assert not interrupt.requested
+        with pytest.raises(KeyboardInterrupt):  # here is where the library has its "except"
+            signal.raise_signal(signal.SIGINT)
+        with Interrupt() as interrupt:
+            assert interrupt.requested
+    finally:
+        for name, handler in handlers.items():
+            signal.signal(name, handler)
 
 
 @pytest.mark.parametrize("name", first(["SIGTERM", "SIGINT", "SIGHUP"]))

@@ -13,7 +13,9 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
 class Interrupt:
     """While active, SIGINT, SIGTERM and SIGHUP set ``requested``; a second SIGINT interrupts at once.
 
-    A signal that the process was started to ignore, as ``nohup`` does, stays ignored.
+    A signal that the process was started to ignore, as ``nohup`` does, stays ignored.  One that the handler
+    before has ``received`` counts: its exception was lost, in a library that was being imported, or the
+    process would have ended.
     """
 
     def __init__(self) -> None:
@@ -25,7 +27,9 @@ class Interrupt:
             for name in SIGNALS:
                 number = getattr(signal, name, None)  # Windows has no SIGHUP
                 if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-                    self._previous[number] = signal.signal(number, self._handle)
+                    before = self._previous[number] = signal.signal(number, self._handle)
+                    received = getattr(getattr(before, "__self__", None), "received", None)
+                    self.requested = self.requested or received is not None
         return self
 
     def _handle(self, number: int, frame: FrameType | None) -> None:

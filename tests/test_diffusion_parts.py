@@ -152,7 +152,7 @@ def test_likelihood_weights_and_times_uniform_in_the_ratio_are_one_loss() -> Non
     [
         (lambda: DDPM(20), "steps: expected at least 21 for linear betas, got 20"),
         (lambda: DDPM(0, "cosine"), "steps: expected at least 10 for cosine betas, got 0"),
-        (lambda: DDPM(100, "square"), "betas: expected one of linear, cosine, got 'square'"),  # type: ignore
+        (lambda: DDPM(100, "square"), "betas: expected one of linear, cosine, got 'square'"),  # type: ignore[arg-type]  # an unknown name
         (lambda: Cosine(0.0), "offset: expected a positive number"),
         (lambda: Karras(1.0, 0.5), "sigma_min, sigma_max: expected 0 < sigma_min < sigma_max, got 1.0"),
         (lambda: Karras(rho=0.5), "rho: expected a number of at least 1, got 0.5"),

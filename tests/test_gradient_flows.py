@@ -101,11 +101,11 @@ def samples(count: int = 300) -> Points:
 
 
 @pytest.mark.parametrize(
-    ("support", "blur"),
-    [(LINE, None), (Grid((-7, 7, 40), (-7, 7, 40)), None), (samples(), 0.2)],
+    ("support", "blur", "close"),
+    [(LINE, None, 0.003), (Grid((-7, 7, 40), (-7, 7, 40)), None, 0.02), (samples(), 0.2, 0.02)],
     ids=["line", "plane", "samples"],
 )
-def test_weights_follow_the_closed_form(support: Support, blur: float | None) -> None:
+def test_weights_follow_the_closed_form(support: Support, blur: float | None, close: float) -> None:
     """Ten steps under KL to N(0, I), variances within 2 per cent; the energy falls."""
     d = support.points.shape[1]
     energy = kullback_leibler(Normal(d).double().log_prob)
@@ -116,7 +116,8 @@ def test_weights_follow_the_closed_form(support: Support, blur: float | None) ->
         m, c = gaussian_jko(m, c, 1.0, 0.2)
         mean, covariance = support.moments(step.weights)
         torch.testing.assert_close(mean, m, rtol=0, atol=0.01)
-        torch.testing.assert_close(covariance, c, rtol=0.02, atol=0.02)
+        torch.testing.assert_close(covariance.diag(), c.diag(), rtol=close, atol=0)
+        torch.testing.assert_close(covariance, c, rtol=0.02, atol=0.02)  # off the diagonal 0
         values.append(step.energy)
     assert values == sorted(values, reverse=True)
 
@@ -235,6 +236,10 @@ def test_particles_find_both_modes() -> None:
         (lambda: LINE.weights(torch.ones(3)), "density: expected one number"),
         (lambda: LINE.weights(-torch.ones(160)), "density: expected finite numbers"),
         (lambda: Potential(lambda x: x).force(torch.zeros(3, 2)), "function: expected one number"),
+        (
+            lambda: Potential(lambda x: x[:, 0].log()).value(bell(LINE, 0, 1), LINE),
+            "not finite at every point",
+        ),
         (lambda: stein(NORMAL, bandwidth=0.0), "bandwidth: expected"),
         (lambda: Entropy(-1.0), "weight: expected"),
     ],

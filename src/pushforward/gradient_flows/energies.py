@@ -77,7 +77,8 @@ class Sum(Energy):
 class Potential(Energy):
     """int V rho, which moves particles along -grad V.
 
-    function: V, ``(n, d) -> (n,)``, differentiable.
+    function: V, ``(n, d) -> (n,)``, differentiable.  Raises ValueError where it has another shape, and where
+    it is not finite at the points of a support.
 
     >>> Potential(lambda x: x.square().sum(1) / 2).force(torch.tensor([[1.0, 2.0]]))
     tensor([[-1., -2.]])
@@ -98,7 +99,10 @@ class Potential(Energy):
         return w @ self.slope(w, support)
 
     def slope(self, w: Tensor, support: Support) -> Tensor:
-        return self(support.points).to(w.dtype)
+        found = self(support.points).to(w.dtype)
+        if not bool(found.isfinite().all()):
+            raise ValueError("function: is not finite at every point; take points where it is")
+        return found
 
     def force(self, x: Tensor) -> Tensor:
         return -gradient(self, x)

@@ -20,15 +20,14 @@ class JKOStep:
 
     weights: ``(N,)`` of the new distribution.  energy: its F.
     moved: ``(N, d)``, the mean of where the mass of each point of the old one went.
-    iterations: of the scaling algorithm.  error: the change of the weights in the last one, as total
-        variation.
+    iterations: of the scaling algorithm.  change: of the weights in the last one, as total variation.
     """
 
     weights: Tensor
     energy: float
     moved: Tensor
     iterations: int
-    error: float
+    change: float
 
 
 class JKO:
@@ -94,13 +93,13 @@ class JKO:
         """One step from the weights ``w`` ``(N,)``."""
         support, length = self.support, self.blur
         w = check_same(support, w)
-        log_w, error = w.log(), math.inf
+        log_w, change = w.log(), math.inf
         epsilon = length**2 / self.step
         log_b = log_d = torch.zeros_like(log_w)
         new = log_w
         linear, weight = self.energy.split(w, support)
         rest = weight * support.volumes.log() - weight
-        for n in range(1, self.max_iterations + 1):  # noqa: B007
+        for iterations in range(1, self.max_iterations + 1):
             log_a = log_w - support.smooth(log_b, length)
             reached = support.smooth(log_a, length)
             before = new
@@ -108,21 +107,18 @@ class JKO:
             new = (epsilon * (log_d + reached) - linear + rest) / (epsilon + weight)
             log_b = new - reached
             log_d = 0.5 * (log_d + new - support.smooth(log_d, length))
-            error = 0.5 * float((new.exp() - before.exp()).abs().sum())
-            if error <= self.tolerance:
+            change = 0.5 * float((new.exp() - before.exp()).abs().sum())
+            if change <= self.tolerance:
                 # an interaction is linear around the weights alone
-                linear, before = self.energy.split(new.softmax(0), support)[0], linear
-                if float(new.exp() @ (linear - before).abs()) <= self.tolerance:
-                    break
-        else:
-            raise RuntimeError(
-                f"the scaling of a JKO step did not converge: after {self.max_iterations} iterations the "
-                f"weights still change by {error:.1e}; take a larger blur or more entropy"
-            )
-        weights = new.exp()
-        weights = weights / weights.sum()
-        energy = float(self.energy.value(weights, support))
-        return JKOStep(weights, energy, self._moved(log_b, length), n, error)
+                weights, old = new.softmax(0), linear
+                linear, _ = self.energy.split(weights, support)
+                if float(weights @ (linear - old).abs()) <= self.tolerance:
+                    energy = float(self.energy.value(weights, support))
+                    return JKOStep(weights, energy, self._moved(log_b, length), iterations, change)
+        raise RuntimeError(
+            f"the scaling of a JKO step did not converge: after {self.max_iterations} iterations the "
+            f"weights still change by {change:.1e}; take a larger blur or more entropy"
+        )
 
     def _moved(self, log_b: Tensor, length: float) -> Tensor:
         """The barycentric projection of the plan: sum_j K_ij b_j x_j / sum_j K_ij b_j."""

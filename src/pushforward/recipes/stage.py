@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 import platform
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from .._version import __version__
 from ..files import ensure_folder, write_json
@@ -92,18 +93,24 @@ def fit(
     facts |= {"step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
     if job.start.note:
         learnt = None if choice is None else choice.learnt
-        judged = trainer.validator.judged
-        if learnt is None and result.kept in judged and 0 in judged:
-            gain = judged[result.kept] - judged[0]
-            lost = lost_at_end(job, stage, models, len(gain))
-            learnt = learnt_of(gain if lost is None else gain - lost, "validation rows")
-        facts["learnt"] = learnt
+        facts["learnt"] = learnt or _learnt(job, stage, models, trainer.validator.judged, result.kept)
     # who is interrupted before the first step has no checkpoint
     if job.first and (result.finished or not has_state(place.path)):
         write_models(place, trainer.models, None if trainer.ema is None else trainer.ema.models)
     write_facts(place, models, facts, job.first)
     job.fabric.barrier()
     return result
+
+
+def _learnt(
+    job: Job, stage: Stage, models: nn.ModuleDict, judged: Mapping[int, Tensor], kept: int
+) -> dict[str, object] | None:
+    """What the ``kept`` step gains on rows held out over the baselines; None where these were not judged."""
+    if kept not in judged or 0 not in judged:
+        return None
+    gain = judged[kept] - judged[0]
+    lost = lost_at_end(job, stage, models, len(gain))
+    return learnt_of(gain if lost is None else gain - lost, "validation rows")
 
 
 def write_models(folder: RunFolder, models: nn.ModuleDict, average: nn.ModuleDict | None = None) -> None:

@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/pip --disable-pip-version-check install -q -c constraints.txt
 STAMPS := $(VENV)/stamps
 
-.PHONY: help demo test thorough faults check docs bench figures format clean
+.PHONY: help demo test thorough faults check experiments docs bench figures format clean
 help:
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -40,6 +40,9 @@ check: $(STAMPS)/dev  ## lint, types, import contracts
 	@$(BIN)/ruff format --check .
 	@$(BIN)/pyright
 	@$(BIN)/lint-imports
+
+experiments: $(STAMPS)/core  ## run the experiments in small size and check their claims (minutes)
+	@$(BIN)/python experiments/run_all.py --small
 
 docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html

@@ -31,6 +31,7 @@ from pushforward import (
 )
 from pushforward.bijections import Affine
 from pushforward.entries import KINDS
+from pushforward.fields import Piecewise
 from pushforward.flows import VAE, DensityFlow, Flow, InvertibleFlow, Transformed, divergence, nsf
 from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
 
@@ -39,6 +40,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "continuous": lambda: ContinuousFlow(MLP(2), RK4(steps=4), Normal(2)),
     "adaptive": lambda: ContinuousFlow(MLP(2), Tsit5(), Normal(2)),
     "two steps": lambda: ContinuousFlow(MLP(2), AB2(steps=4), Normal(2)),
+    "piecewise": lambda: ContinuousFlow(Piecewise([MLP(2), MLP(2)]), RK4(steps=4), Normal(2)),
     "diffusion": lambda: DiffusionFlow(Drift(MLP(2), MLP(2), 0.1), source=Normal(2)),
     "one step": lambda: OneStep(MLP(2), Normal(2)),
     "vae": lambda: VAE(2),

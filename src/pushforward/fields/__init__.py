@@ -42,6 +42,7 @@ from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
 from .path_fields import PathDrift as PathDrift
+from .piecewise import Piecewise as Piecewise
 from .preconditioned import Preconditioned as Preconditioned
 from .scaled import Scaled as Scaled
 from .schedule_change import ScheduleChange as ScheduleChange
@@ -71,6 +72,7 @@ __all__ = [
     "PREDICTIONS",
     "Parameterised",
     "PathDrift",
+    "Piecewise",
     "PosteriorGuidance",
     "Prediction",
     "PseudoInverse",

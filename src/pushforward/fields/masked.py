@@ -28,6 +28,11 @@ class Masked(nn.Module):
         self.field, self.mask = as_field(field), mask.bool()
         self.uses_mask = bool(getattr(field, "uses_mask", False))
 
+    @property
+    def breaks(self) -> tuple[float, ...]:
+        """The times at which the field jumps."""
+        return tuple(getattr(self.field, "breaks", ()))
+
     def forward(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         valid, mask = self._valid(x)
         more = {"mask": mask} if self.uses_mask else {}

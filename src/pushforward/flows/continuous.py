@@ -127,10 +127,15 @@ class ContinuousFlow(InvertibleFlow):
         """The field that points follow: under guidance, where its weight is not 1."""
         return self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
 
+    @property
+    def _breaks(self) -> tuple[float, ...]:
+        """The times at which the field jumps, as a :class:`~pushforward.fields.Piecewise` says."""
+        return tuple(getattr(self.field, "breaks", ()))
+
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""
         field = self.guided_field
-        return ODE(lambda t, x: field(t, x, condition))
+        return ODE(lambda t, x: field(t, x, condition), breaks=self._breaks)
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
         """grad_x log p_t(x) ``(B, *event)`` at the time ``t``, a number or ``(B,)``, in [0, 1].
@@ -274,7 +279,7 @@ class ContinuousFlow(InvertibleFlow):
             lambda t, state: (self.field(t, state[0], condition),),
         )
         # the steps heed the log-determinant too, without which a density would not integrate to 1
-        return ODE(velocity, controlled=2)
+        return ODE(velocity, controlled=2, breaks=self._breaks)
 
     def _solve_and_log_det(
         self,

@@ -6,13 +6,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Generic
+from typing import Any, Generic, cast
 
 import torch
 from torch import Tensor
 
 from ..tensors import takes_arrays
 from .one_row import as_one_row, one_row, without_rows
+from .pieces import breaks_between, in_pieces
 from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
 from .solution import Solution, Status
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
@@ -121,6 +122,10 @@ class Solver(ABC):
         if isinstance(t0, Tensor) or isinstance(t1, Tensor) or has_gradient(save_at):
             solve = partial(self.solve, generator=generator)
             return by_times(solve, problem, x, (t0, t1), save_at, self.adaptive)
+        breaks = breaks_between(problem, t0, t1)
+        if breaks:
+            solve = partial(self.solve, generator=generator)
+            return in_pieces(solve, cast(ODE, problem), x, [t0, *breaks, t1], save_at)
         if not getattr(problem, "batched", True):
             found = self.solve(as_one_row(problem), one_row(x), t0, t1, save_at, generator)
             return without_rows(found)

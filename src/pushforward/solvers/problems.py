@@ -24,6 +24,8 @@ class ODE:
     batched: whether the first dimension of the state counts rows that are independent of each other.  Without
         rows the state is one coupled system of any shape, also a number: ``t`` is then a scalar, every
         element has the same step, and ``nfe`` and ``status`` of the solution are scalars.
+    breaks: times at which the velocity jumps.  Solvers stop there and start again, those of fixed steps with
+        all of their steps; no evaluation of a step sees what is on the other side.
 
     >>> import torch
     >>> from pushforward.solvers import Dopri5
@@ -35,6 +37,7 @@ class ODE:
     velocity: Velocity
     controlled: int = 1
     batched: bool = True
+    breaks: tuple[float, ...] = ()
 
 
 #: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.

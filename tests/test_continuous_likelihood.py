@@ -148,6 +148,7 @@ def test_a_row_that_the_solver_gives_up_makes_the_loss_not_finite() -> None:
     "settings, told",
     [
         ({"method": "nsf", "kinetic": 0.1}, "kinetic 0.1: does not go with method nsf"),
+        ({"method": "nsf", "network": "resmlp"}, "network resmlp: does not go with method nsf"),
         ({"method": "fm", "gradient": "adjoint"}, "gradient adjoint: does not go with method fm"),
         ({"method": "nsf", "divergence": "exact"}, "is for continuous flows"),
         ({"method": "cnf", "flow": "nsf"}, "does not go with"),
@@ -164,15 +165,34 @@ def test_a_row_that_the_solver_gives_up_makes_the_loss_not_finite() -> None:
         ({"method": "cnf", "train_solver": "rk4,step=2"}, "train_solver 'rk4,step=2': unknown option"),
         ({"method": "cnf", "train_solver": "euler-maruyama"}, "follows an ODE"),
         ({"method": "cnf", "train_solver": "rk44"}, "did you mean"),
+        (
+            {"method": "cnf", "train_solver": "dopri5,rtol=1e-30"},
+            "train_solver dopri5,rtol=1e-30: rtol: expected",
+        ),
+        (
+            {"method": "fm", "solver": "dopri5,rtol=1e-9"},
+            "solver dopri5,rtol=1e-9: rtol: expected 0 or at least",
+        ),
+        (
+            {"method": "fm", "solver": "tsit5,rtol=0,atol=1e-9"},
+            "solver tsit5,rtol=0,atol=1e-9: atol: expected",
+        ),
         ({"method": "cnf", "jacobian": 0.1, "divergence": "exact"}, "expected divergence hutchinson"),
         ({"method": "cnf", "gradient": "forward"}, "expected backprop or checkpoint or adjoint"),
         ({"method": "cnf", "kinetic": -1.0}, "kinetic"),
     ],
 )
-def test_settings_that_do_not_go_together_are_one_line(settings: dict[str, Any], told: str) -> None:
+def test_settings_that_do_not_go_together_are_one_line(
+    settings: dict[str, Any], told: str, tmp_path: Any
+) -> None:
     with pytest.raises(ValueError, match=re.escape(told)) as error:
-        pushforward.train("moons", rows=100, steps=2, show_progress=False, **settings)
-    assert "\n" not in str(error.value)
+        pushforward.train("moons", tmp_path / "run", rows=100, steps=2, show_progress=False, **settings)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_a_tolerance_counts_in_the_precision_of_the_run() -> None:
+    short: dict[str, Any] = {"rows": 100, "steps": 2, "show_progress": False, "precision": "64-true"}
+    pushforward.train("moons", method="cnf", train_solver="dopri5,rtol=1e-9,atol=1e-3", **short)
 
 
 @pytest.mark.parametrize("kinetic, jacobian", [(-1.0, 0.0), (0.0, math.inf)])

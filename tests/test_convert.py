@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -242,6 +243,9 @@ def test_an_unknown_prediction_is_named(old: Prediction, new: Prediction, name: 
     x = torch.zeros(1, 1)
     with pytest.raises(ValueError, match=f"{name}: expected one of velocity, data, .*, got 'speed'"):
         convert(x, x, Interpolant().coefficients(x), old, new)
+    wrong: Any = ["data"]  # a list, which no table has among its keys
+    with pytest.raises(ValueError, match=r"old: expected one of velocity, data, .*, got \['data'\]"):
+        convert(x, x, Interpolant().coefficients(x), wrong, "data")
 
 
 @pytest.mark.parametrize("new", PATHS)

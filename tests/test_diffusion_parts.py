@@ -155,11 +155,22 @@ def test_likelihood_weights_and_times_uniform_in_the_ratio_are_one_loss() -> Non
         (lambda: DDPM(100, "square"), "betas: expected one of linear, cosine, got 'square'"),  # type: ignore[arg-type]  # an unknown name
         (lambda: Cosine(0.0), "offset: expected a positive number"),
         (lambda: Karras(1.0, 0.5), "sigma_min, sigma_max: expected 0 < sigma_min < sigma_max, got 1.0"),
-        (lambda: Karras(rho=0.5), "rho: expected a number of at least 1, got 0.5"),
+        (lambda: Karras(rho=0.5), "rho: expected a number from 1 to 100, got 0.5"),
+        (lambda: Karras(rho=1e6), "rho: expected a number from 1 to 100, got 1000000.0"),
+        (lambda: Karras(1e-9, 80.0), "a sigma_max of at most 1e+10 times sigma_min, got 1e-09 and 80.0"),
         (lambda: SubVariancePreserving(2.0, 1.0), "beta_min, beta_max: expected 0 <= beta_min"),
         (lambda: Discrete(0), "steps: expected at least 1, got 0"),
         (lambda: LogNormalNoise(std=0.0), "std: expected a positive number, got 0.0"),
         (lambda: LogNormalNoise(mean=float("nan")), "mean: expected a finite number, got nan"),
+        (
+            lambda: LogNormalNoise(50.0).along(Interpolant(Karras())),
+            "1% of the levels at least between 0.002 and 80, those of the path",
+        ),
+        (
+            lambda: LogNormalNoise().along(Interpolant(DDPM())),
+            "those of the path edm alone; take other times",
+        ),
+        (lambda: LogNormalNoise().along(Interpolant(Karras(), 0.1)), "those of the path edm alone"),
         (lambda: UniformLogSNR(0.5), "margin: expected a number from 1e-6 to below 1/2, got 0.5"),
         (lambda: UniformLogSNR(1e-300), "margin: expected a number from 1e-6 to below 1/2, got 1e-300"),
         (lambda: KarrasWeighting(-1.0), "sigma_data: expected a positive number, got -1.0"),

@@ -11,7 +11,7 @@ from contract import complete
 from pushforward import registry
 from pushforward.fields import PREDICTIONS
 from pushforward.objectives import Step
-from pushforward.paths import Interpolant
+from pushforward.paths import Interpolant, Karras
 from pushforward.random import seeded
 
 DOUBLE = torch.float64
@@ -31,10 +31,12 @@ TIMES = {
     "logit-normal": ("mean=0.4,std=0.8", lambda t: stats.norm.cdf(np.log(t / (1 - t)), 0.4, 0.8)),
     # all times of a step are at once
     "discrete": ("steps=1000", lambda t: (np.floor(t * 1000 + 1e-9) + 1) / 1000),
-    "edm": ("mean=-0.8,std=0.9,sigma_min=0.01,sigma_max=30,rho=5", lambda t: log_normal(t)),
+    "edm": ("mean=-0.8,std=0.9", lambda t: log_normal(t)),
     "log-snr": ("margin=0.01", lambda t: 0.5 + np.log(t / (1 - t)) / (2 * np.log(99))),
     "u-shaped": ("a=3", lambda t: 0.5 + np.sinh(3 * (t - 0.5)) / (2 * np.sinh(1.5))),
 }
+#: The paths of times that are told by one.
+PATHS = {"edm": Interpolant(Karras(0.01, 30, 5))}
 #: Options, and the weight of the error of a velocity on the linear path, where SNR = (t / (1 - t))^2.
 WEIGHTINGS = {
     "uniform": ("", lambda t: np.ones_like(t)),
@@ -52,7 +54,8 @@ def test_every_distribution_of_times_and_every_weighting_has_a_case() -> None:
 
 def create(kind: str, name: str):
     options = {"times": TIMES, "weighting": WEIGHTINGS}[kind][name][0]
-    return registry.create(kind, f"{name},{options}".rstrip(","))
+    made = registry.create(kind, f"{name},{options}".rstrip(","))
+    return made.along(PATHS[name]) if kind == "times" and name in PATHS else made
 
 
 @pytest.mark.parametrize("name", TIMES)

@@ -17,7 +17,7 @@ from effort import among
 from pushforward.cli import main
 from pushforward.config import ModelConfig, OptimConfig, RunConfig
 from pushforward.entries import METHODS
-from pushforward.recipes import by_method, label, recipe_of
+from pushforward.recipes import by_method, check, label, recipe_of
 
 IMAGES = {"glow": "glow,levels=1,steps=1,width=8", "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2"}
 SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 2}
@@ -60,6 +60,16 @@ def test_three_forms_give_one_configuration_and_one_flow(method, tmp_path):
     for name, value in METHODS[method].defaults.items():
         assert str(resolved["model"][name]).startswith(str(value)), name
     assert label(run.config) == method
+
+
+@pytest.mark.parametrize(("method", "ignored"), [("nsf", "network"), ("cnf", "times late,power=2")])
+def test_a_whole_configuration_is_taken_with_what_its_method_ignores(method, ignored):
+    run = pushforward.train("moons", method=method, rows=120, steps=2, show_progress=False)
+    assert check(run.config).model == run.config.model
+    for part, name in [("model", "pairs"), ("model", "reuse"), ("optim", "lr"), ("optim", "patience")]:
+        open_one = dataclasses.replace(getattr(run.config, part), **{name: None})
+        with pytest.raises(ValueError, match=f"--{ignored}.* does not go with --method {method}"):
+            check(dataclasses.replace(run.config, **{part: open_one}))
 
 
 def test_a_method_from_python_is_not_plain_flow_matching():

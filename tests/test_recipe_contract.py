@@ -36,10 +36,15 @@ CASES = {
 }
 
 
+def network(method: str) -> dict[str, str]:
+    """A small network, for methods that have one."""
+    return {} if "flow" in family(method).needs else {"network": "mlp,width=4,depth=1"}
+
+
 def made(name: str) -> tuple[Recipe, Dataset]:
     """A recipe with small networks, and data."""
     method, settings = CASES[name]
-    config = RunConfig.of("moons", method=method, rows=60, network="mlp,width=4,depth=1", **settings)
+    config = RunConfig.of("moons", method=method, rows=60, **network(method), **settings)
     dataset = load_dataset(config)
     return recipe_of(resolve(config, dataset.schema)), dataset
 
@@ -134,8 +139,6 @@ def test_a_setting_is_used_or_refused(name):
     short: dict[str, Any] = {"rows": 60, "condition": "label", "source": "normal", "folds": 0}
     method, usual = CASES[name][0], None
     for key, value in OTHERS.items():
-        if key == "network" and "flow" in family(method).needs:
-            continue  # defaults name one for every method, and flows of the registry have their own
         plain = RunConfig.of("moons", method=method, **short)
         usual = behaviour(plain) if usual is None else usual
         try:
@@ -150,7 +153,7 @@ def test_a_setting_is_used_or_refused(name):
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch):
     """Bit for bit, in the last weights, their average and every loss."""
     short: dict[str, Any] = {"rows": 60, "steps": 12, "folds": 0, "log_every": 1, "checkpoint_every": 5}
-    short |= {"network": "mlp,width=4,depth=1", "source": "normal", "ema": 0.9, "show_progress": False}
+    short |= {"source": "normal", "ema": 0.9, "show_progress": False, **network(CASES[name][0])}
 
     def train(out: str) -> Run:
         return pushforward.train("moons", tmp_path / out, method=CASES[name][0], **short, **CASES[name][1])

@@ -22,8 +22,6 @@ SMALL = [
     "20",
     "--batch",
     "64",
-    "--network",
-    "mlp,width=16,depth=2",
     "--plan",
     "64",
     "--reuse",
@@ -40,9 +38,15 @@ SMALL = [
 ]
 
 
+def small(*flags: str) -> list[str]:
+    """:data:`SMALL`, with a small network for methods that have one."""
+    method = flags[flags.index("--method") + 1] if "--method" in flags else "fm"
+    return SMALL if "flow" in METHODS[method].defaults else [*SMALL, "--network", "mlp,width=16,depth=2"]
+
+
 def train(out, *flags, data="moons", end=0):
     rows = ["--rows", "300"] if data == "moons" else []
-    assert main(["train", data, "--out", str(out), *SMALL, *rows, *flags]) == end
+    assert main(["train", data, "--out", str(out), *small(*flags), *rows, *flags]) == end
     return pushforward.load(out)
 
 
@@ -161,12 +165,12 @@ def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_pat
     assert flow.source.rows.shape == (200, 2)
     fails(
         capsys,
-        *["train", "moons", "--out", str(tmp_path / "b"), *SMALL, "--coupling", "dataset"],
+        *["train", "moons", "--out", str(tmp_path / "b"), *small(), "--coupling", "dataset"],
         says="expected the rows of a data set",
     )
     fails(
         capsys,
-        *["train", "moons", "--out", str(tmp_path / "b"), *SMALL, "--method", "semidiscrete-ot"],
+        *["train", "moons", "--out", str(tmp_path / "b"), *small(), "--method", "semidiscrete-ot"],
         *["--source", "8gaussians"],
         says="two finite sets are paired by the coupling `dataset`",
     )
@@ -179,7 +183,7 @@ def test_a_plan_between_two_whole_data_sets_and_one_fitted_to_the_target(tmp_pat
 def test_sources_that_do_not_fit_are_refused(tmp_path, capsys):
     np.save(tmp_path / "three.npy", np.random.default_rng(0).normal(size=(100, 3)))
     out = str(tmp_path / "run")
-    common = ["train", "moons", "--out", out, *SMALL]
+    common = ["train", "moons", "--out", out, *small()]
     fails(capsys, *common, "--source", str(tmp_path / "three.npy"), says="expected rows of shape (2,)")
     fails(capsys, *common, "--source", "8gaussian", says="8gaussians")
     fails(
@@ -239,12 +243,12 @@ def test_sf2m_samples_by_its_ode_and_by_its_sde(tmp_path, capsys):
         "moons",
         "--out",
         out,
-        *SMALL,
+        *small(),
         *flags,
         says="say pushforward sample RUN --solver euler-maruyama,steps=10",
     )
     flags = ["--method", "sf2m", "--gamma", "0.1"]
-    fails(capsys, "train", "moons", "--out", out, *SMALL, *flags, says="--gamma brownian")
+    fails(capsys, "train", "moons", "--out", out, *small(), *flags, says="--gamma brownian")
 
 
 def test_noise_of_a_sample_is_chosen_or_refused_with_the_reason(tmp_path, capsys):
@@ -296,7 +300,7 @@ def test_noise_of_a_sample_is_chosen_or_refused_with_the_reason(tmp_path, capsys
     ids=["data as source", "one step", "stochastic", "diffusion path"],
 )
 def test_flows_of_every_kind_have_a_report(flags, tmp_path, capsys):
-    flags = [flag for flag in SMALL if flag != "--no-report"] + list(flags)
+    flags = [flag for flag in small(*flags) if flag != "--no-report"] + list(flags)
     assert main(["train", "moons", "--rows", "300", "--out", str(tmp_path / "run"), *flags]) == 0
     assert "no report" not in capsys.readouterr().err
     report = json.loads((tmp_path / "run" / "report.json").read_text())
@@ -364,7 +368,7 @@ def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch
         assert torch.equal(a, b)
     fails(
         capsys,
-        *["train", "moons", "--out", str(tmp_path / "part"), *SMALL, "--rows", "300", *flags],
+        *["train", "moons", "--out", str(tmp_path / "part"), *small(), "--rows", "300", *flags],
         *["--steps", "30"],
         says="--steps and --minutes cannot change in a run of several stages",
     )
@@ -372,7 +376,7 @@ def test_a_run_of_several_stages_stops_and_goes_on(tmp_path, capsys, monkeypatch
 
 def test_teachers_that_do_not_fit_are_refused(tmp_path, capsys):
     train(tmp_path / "iris", data="iris")
-    common = ["train", "moons", "--out", str(tmp_path / "run"), *SMALL, "--teacher", str(tmp_path / "iris")]
+    common = ["train", "moons", "--out", str(tmp_path / "run"), *small(), "--teacher", str(tmp_path / "iris")]
     fails(capsys, *common, says="say --reflow 1 or --distil")
     fails(capsys, *common, "--reflow", "1", says="was trained on")
     train(tmp_path / "labelled", "--condition", "label")

@@ -115,6 +115,8 @@ def test_other_weights_need_another_sampler(run: Path) -> None:
         ({"grid": [0.0, 0.9, 0.5, 1.0]}, "grid: expected increasing fractions from 0 to 1"),
         ({"weights": [1.0]}, "weights: expected 15 numbers for 5 steps, got 1"),
         ({"weights": "x"}, "weights: expected a list"),
+        ({"weights": [1e308] * 15}, "weights: expected a finite number between -1e+12 and 1e+12, got 1e+308"),
+        ({"steps": -1}, "steps: expected a whole number of at least 0, got -1"),
         ({"other": 1}, "unexpected keyword argument 'other'"),
         ({"solver": "dopri5"}, "unexpected keyword argument"),
     ],

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy import stats
 from torch import nn
 
 import pushforward
@@ -163,6 +165,38 @@ def test_what_has_no_score_is_refused_before_anything_is_written(tmp_path, setti
             "moons", tmp_path / "run", method="ddpm", rows=60, steps=2, trust=[Turning], **settings
         )
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        (
+            {"path": "edm,sigma_min=2"},
+            "path edm,sigma_min=2: expected noise of 1 to 100000 deviations .* 80 and 2",
+        ),
+        ({"path": "edm,sigma_max=0.5"}, "path edm,sigma_max=0.5: expected noise of .* 0.5 and 0.002"),
+        ({"path": "edm,sigma_min=1,sigma_max=1e6"}, "expected noise of .* got 1e"),
+        ({"path": "ve,sigma_max=0.5", "times": "uniform"}, "path ve,sigma_max=0.5: expected noise of"),
+        ({"times": "edm,mean=9"}, "times edm,mean=9 and path edm: mean, std: expected 1% of the levels"),
+        ({"path": "vp"}, "times edm and path vp: log-normal noise levels are those of the path edm alone"),
+        ({"gamma": 0.1}, "times edm and path edm: log-normal noise levels are"),
+    ],
+)
+def test_useless_noise_is_refused_before_anything_is_written(tmp_path, settings, text) -> None:
+    with pytest.raises(ValueError, match=text) as error:
+        pushforward.train("moons", tmp_path / "run", method="edm", rows=60, steps=2, **settings)
+    assert "\n" not in str(error.value) and not (tmp_path / "run").exists()
+
+
+def test_log_normal_levels_are_those_of_the_path_that_is_trained_along() -> None:
+    config = by_method(RunConfig.of("moons", method="edm", path="edm,sigma_max=5,rho=3"))
+    recipe: Any = recipe_of(config)
+    levels = recipe.path.schedule(recipe.times.quantile(torch.linspace(0, 1, 5, dtype=torch.float64)))[1]
+    low, high = np.log([0.002, 5.0])
+    wanted = np.exp(
+        stats.truncnorm((low + 0.5) / 1.2, (high + 0.5) / 1.2, -0.5, 1.2).ppf([1, 0.75, 0.5, 0.25, 0])
+    )
+    np.testing.assert_allclose(levels.numpy(), wanted, rtol=1e-9)
 
 
 @pytest.mark.parametrize("method", ["ddpm", "ddpm-cosine", "dsm", "sub-vp", "edm", "ssm"])

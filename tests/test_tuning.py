@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor
@@ -136,6 +138,9 @@ def test_wrong_coefficients_are_refused() -> None:
         Fitted(2, start=[1.0, 1.0], weights=[1.0, 1.0])
     with pytest.raises(ValueError, match="start: expected 3 numbers for 3 steps, got 2"):
         Fitted(grid=[0, 0.1, 0.3, 1], start=[1.0, 1.0], weights=[1.0] * 6)
+    for wrong in (math.nan, math.inf, 1e308, "x"):  # the last would overflow in single precision
+        with pytest.raises(ValueError, match=r"weights: expected a finite number between -1e\+12 and 1e\+12"):
+            Fitted(2, start=[1.0, 1.0], weights=[0.5, wrong, 1.0])  # type: ignore[list-item]  # no number
     halves = Fitted(2, start=[1.0, 1.0], weights=[0.5, 0.0, 1.0])
     with pytest.raises(ValueError, match="was fitted forwards in time"):
         halves.solve(lambda t, x: x, START, 1.0, 0.0)

@@ -42,7 +42,7 @@ _FORMS: dict[Prediction, Callable[[Coefficients, Tensor], tuple[Tensor, Tensor, 
 
 def check_prediction(kind: str, name: str = "prediction") -> None:
     """Raise ValueError for anything but one of :data:`PREDICTIONS`."""
-    if kind not in _FORMS:
+    if not isinstance(kind, str) or kind not in _FORMS:
         raise ValueError(f"{name}: expected one of {', '.join(PREDICTIONS)}, got {kind!r}")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from ..paths import Interpolant, Karras, Path, log_snr, time_of_log_snr
 from .times import Times
+
+#: Share of log-normal noise levels that a path has to have.
+LEAST_SHARE = 0.01
 
 
 class Discrete(Times):
@@ -34,38 +37,51 @@ class Discrete(Times):
 
 
 class LogNormalNoise(Times):
-    """log sigma ~ N(mean, std^2) within the noise levels of :class:`~pushforward.paths.Karras`.
+    """log sigma ~ N(mean, std^2) within the noise levels of the path :class:`~pushforward.paths.Karras`.
 
     Karras et al. 2022, arXiv 2206.00364, table 1, have mean -1.2 for data of deviation 0.5.  The default is
-    that for data of unit variance, -1.2 + log 2.  ``sigma_min``, ``sigma_max`` and ``rho`` are those of the
-    path.  Raises ValueError for a mean that is not finite and a ``std`` that is not positive.
+    that for data of unit variance, -1.2 + log 2.  Noise levels are those of the path that is trained along,
+    and until that is known of ``Karras()``.  Raises ValueError for a mean that is not finite and a ``std``
+    that is not positive, and along a path of other noise or with less than a hundredth of the levels.
 
     >>> times = LogNormalNoise().quantile(torch.tensor([0.0, 0.5, 1.0]))
     >>> Karras()(times)[1]
     tensor([8.0000e+01, 6.0651e-01, 2.0000e-03])
     """
 
-    def __init__(
-        self,
-        mean: float = -0.5,
-        std: float = 1.2,
-        sigma_min: float = 0.002,
-        sigma_max: float = 80.0,
-        rho: float = 7.0,
-    ):
+    def __init__(self, mean: float = -0.5, std: float = 1.2):
         if not math.isfinite(mean):
             raise ValueError(f"mean: expected a finite number, got {mean}")
         if not 0 < std < math.inf:
             raise ValueError(f"std: expected a positive number, got {std}")
-        self.mean, self.std, self.schedule = float(mean), float(std), Karras(sigma_min, sigma_max, rho)
-        ends = torch.tensor([sigma_max, sigma_min], dtype=torch.float64).log()
-        first, last = torch.special.ndtr((ends - mean) / std).tolist()
-        self._first, self._last = first, last
+        self.mean, self.std = float(mean), float(std)
+        self._follow(Karras())
+
+    def along(self, path: Path) -> Self:
+        schedule: Any = getattr(path, "schedule", None)
+        if not hasattr(schedule, "time_of") or getattr(path, "noisy", False):
+            raise ValueError("log-normal noise levels are those of the path edm alone; take other times")
+        found = type(self)(self.mean, self.std)
+        share = found._follow(schedule)
+        if share < LEAST_SHARE:
+            low, high = schedule.sigma_min, schedule.sigma_max
+            raise ValueError(
+                f"mean, std: expected {LEAST_SHARE:.0%} of the levels at least between {low:g} and {high:g}, "
+                f"those of the path, got {share:.2g} with {self.mean} and {self.std}"
+            )
+        return found
+
+    def _follow(self, schedule: Any) -> float:
+        """Take the noise levels of ``schedule``; the share of the log-normal distribution that they have."""
+        ends = torch.tensor([schedule.sigma_max, schedule.sigma_min], dtype=torch.float64).log()
+        self._first, self._last = torch.special.ndtr((ends - self.mean) / self.std).tolist()
+        self._time_of = schedule.time_of
+        return self._first - self._last
 
     def quantile(self, u: Tensor) -> Tensor:
         level = self._first + (self._last - self._first) * u
         sigma = (self.mean + self.std * torch.special.ndtri(level)).exp()
-        return self.schedule.time_of(sigma).clamp(0, 1)
+        return self._time_of(sigma).clamp(0, 1)
 
 
 class UniformLogSNR(Times):

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from .schedules import Schedule, VariancePreserving, constant_variance
 
+#: The largest ratio of noise levels of :class:`Karras`, and its largest rho.
+MOST_APART, MOST_RHO = 1e10, 100
+
 
 class SubVariancePreserving(Schedule):
     """alpha = exp(-T(1 - t) / 2), sigma = 1 - alpha^2: less noise than the variance preserving path.
@@ -64,7 +67,8 @@ class Karras(Schedule):
     """alpha = 1, sigma = ((1 - t) sigma_max^(1/rho) + t sigma_min^(1/rho))^rho: data plus noise, as in EDM.
 
     Equal steps in t are the noise levels of Karras et al. 2022, arXiv 2206.00364, eq. 5; a rho above 1
-    shortens those near the data.  Raises ValueError unless 0 < sigma_min < sigma_max and rho >= 1.
+    shortens those near the data.  Raises ValueError unless 0 < sigma_min < sigma_max, up to 1e10 times as
+    large, and 1 <= rho <= 100: beyond, single precision does not tell the noise levels apart.
 
     >>> Karras()(torch.tensor([0.0, 0.5, 1.0]))[1]
     tensor([8.0000e+01, 2.5152e+00, 2.0000e-03])
@@ -75,8 +79,13 @@ class Karras(Schedule):
             raise ValueError(
                 f"sigma_min, sigma_max: expected 0 < sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
             )
-        if not 1 <= rho < math.inf:
-            raise ValueError(f"rho: expected a number of at least 1, got {rho}")
+        if sigma_max / sigma_min > MOST_APART:
+            raise ValueError(
+                f"sigma_min, sigma_max: expected a sigma_max of at most {MOST_APART:g} times sigma_min, got "
+                f"{sigma_min} and {sigma_max}"
+            )
+        if not 1 <= rho <= MOST_RHO:
+            raise ValueError(f"rho: expected a number from 1 to {MOST_RHO}, got {rho}")
         self.sigma_min, self.sigma_max, self.rho = float(sigma_min), float(sigma_max), float(rho)
 
     def __call__(self, t: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:

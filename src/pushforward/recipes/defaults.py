@@ -6,17 +6,20 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+
 from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..data import Schema
 from ..entries import METHODS
 from ..fields import as_guidance
 from ..settings import Number, check_settings, shown, spelt
+from ..solvers import ODE
 from ..tensors import event_size
 from ..training import check_compute
 from .base import Recipe, family
 from .parts import Given, Parts
-from .sizes import by_size, is_small
+from .sizes import CHOSEN, by_size, is_small
 
 #: Rows that each fold of a cross-validation holds out at least.
 LEAST_HELD = 2
@@ -192,6 +195,7 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
             f"--compile: --method {model.method} trains by derivatives of its network in x, which run "
             "as they are; leave it out"
         )
+    _check_solvers(parts)
     if not _is_resolved(told):
         _check_ignored(model, told.model)
     if data.source == "baseline" and not METHODS[model.method].starts_anywhere:
@@ -213,5 +217,18 @@ def _check_ignored(model: ModelConfig, told: ModelConfig) -> None:
 
 
 def _is_resolved(config: RunConfig) -> bool:
-    """Whether :func:`resolve` has filled all settings, those that the method ignores too."""
-    return None not in (config.optim.batch, config.optim.lr, config.model.pairs, config.model.times)
+    """Whether nothing is left open that :func:`resolve` fills, for methods that ignore it too."""
+    parts = zip((config.model, config.optim), CHOSEN)
+    return all(getattr(part, name) is not None for part, names in parts for name in names)
+
+
+def _check_solvers(parts: Parts) -> None:
+    """Raise ValueError, which names the flag, for a solver that cannot solve in the precision of the run."""
+    for flag in ("solver", "train_solver"):
+        solver = parts.build(flag)
+        if solver is None or solver.solves is not ODE:  # a recipe says what it is to solve
+            continue
+        try:
+            solver.solve(ODE(lambda t, x: torch.zeros_like(x)), torch.ones(1, 1, dtype=parts.dtype), 0.0, 1.0)
+        except ValueError as error:
+            raise ValueError(f"{_flag(flag)} {getattr(parts.model, flag)}: {error}") from None

@@ -30,7 +30,7 @@ class Likelihood(Recipe):
     """One stage: the flow is its own and only network."""
 
     needs = ("flow",)
-    ignores = ("solver", "drop_condition", *OF_PATHS, *OF_SOLVES)
+    ignores = ("network", "solver", "drop_condition", *OF_PATHS, *OF_SOLVES)
     descends_density = True
     own_source = True
 

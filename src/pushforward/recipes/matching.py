@@ -16,7 +16,7 @@ from ..fields import Around, BestLinear, Field, OfNormalData, Parameterised, Pre
 from ..files import read_tensors, write_tensors
 from ..flows import ContinuousFlow, Flow
 from ..flows.shapes import condition_shape
-from ..objectives import Batch, FlowMatching, Objective
+from ..objectives import Batch, FlowMatching, Objective, Times
 from ..oracles import GaussianMixtureOracle, OracleOutput
 from ..paths import End, Path, check_rising
 from ..random import seeded
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 #: How far from t = 0 or t = 1 a flow stops where its prediction gives no velocity there.
 MARGIN = 1e-3
+#: Deviations of the noise where a path starts from data plus noise: less is no noise, and of data under more
+#: single precision knows nothing.
+LEAST_NOISE, MOST_NOISE = 1.0, 1e5
 
 
 class Matching(Recipe):
@@ -47,11 +50,13 @@ class Matching(Recipe):
         super().__init__(parts)
         assert parts.model.prediction is not None, "resolve the configuration first"
         self.prediction: Prediction = parts.model.prediction
-        self.path, self.times, self.weighting = parts.path, parts.times, parts.weighting
+        self.path, self.weighting = parts.path, parts.weighting
         self._ends = self.path.ends()
         #: whether pairs are planned
         self.looks = parts.coupling.looks
         self._check_path()
+        self._check_noise()
+        self.times = self._times()
         if self.data.source == "baseline" and not parts.given.starts_at_zero:
             raise ValueError(NO_START)
 
@@ -125,6 +130,26 @@ class Matching(Recipe):
             raise ValueError(f"--around normal: {name} is not affine, and has no closed form for normal data")
         if self.data.source == "baseline" and self.normal_source:
             raise ValueError(f"--source baseline: {name} is not affine, and has no closed forms to start at")
+
+    def _check_noise(self) -> None:
+        """Raise ValueError for a path from data plus noise, in units of the data, that leads nowhere."""
+        first, last = self._ends
+        if not first.target_scale:
+            return
+        start, stop = (end.source_scale / end.target_scale for end in (first, last))
+        if not LEAST_NOISE <= start <= MOST_NOISE or stop >= LEAST_NOISE:
+            raise ValueError(
+                f"--path {self.model.path}: expected noise of {LEAST_NOISE:g} to {MOST_NOISE:g} deviations "
+                f"of the data at t = 0, and below {LEAST_NOISE:g} at t = 1, got {start:.3g} and {stop:.3g}"
+            )
+
+    def _times(self) -> Times | None:
+        """How training times are drawn along the path; None for uniform ones."""
+        times = self.parts.times
+        try:
+            return None if times is None else times.along(self.path)
+        except ValueError as error:
+            raise ValueError(f"--times {self.model.times} and --path {self.model.path}: {error}") from None
 
     @classmethod
     def refuse(cls, parts: Parts) -> None:

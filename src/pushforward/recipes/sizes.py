@@ -15,6 +15,8 @@ VALIDATION_SHARE, VALIDATION_ROWS = 0.1, 2000
 VALIDATIONS, PATIENCE = 25, 10
 #: Cross-validation folds of small tables, and fewest rows to fit baselines to and to divide into folds.
 FOLDS, FEWEST = 5, 20
+#: Settings of the model and of the optimisation that :func:`by_size` chooses whatever the data are.
+CHOSEN = ("network", "times", "pairs", "reuse"), ("steps", "batch", "lr", "ema", "weight_decay", "patience")
 
 
 def is_small(schema: Schema) -> bool:

@@ -8,12 +8,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..nn.checks import check_number
 from .fixed import FixedStep
 from .grid import Grid
 from .state import Entries, Evaluation
 
 #: What a step leaves for the next: the initial state and the slopes so far.
 Memory = tuple[Entries, list[Entries]]
+#: The largest factor: what is fitted to a field stays far below.
+LARGEST = 1e12
 
 
 class Fitted(FixedStep):
@@ -30,7 +33,8 @@ class Fitted(FixedStep):
     start: the factors a_n, one for each step.
     weights: the factors b_nj, those of one step after those of the one before: 1 + 2 + ... + steps numbers.
 
-    Raises ValueError for factors of the wrong number, for one kind without the other, and backwards in time.
+    Raises ValueError for factors of the wrong number or beyond 1e12, for one kind without the other, and
+    backwards in time.
 
     >>> halves = Fitted(2, start=[1.0, 1.0], weights=[0.5, 0.0, 1.0])
     >>> halves.solve(lambda t, x: t + 0 * x, torch.zeros(1), 0.0, 1.0).x  # the midpoint rule in two steps
@@ -48,7 +52,10 @@ class Fitted(FixedStep):
         weights: Sequence[float] | None = None,
     ):
         super().__init__(steps, grid)
-        self.start, self.weights = (None if v is None else [float(n) for n in v] for v in (start, weights))
+        self.start, self.weights = (
+            None if values is None else [check_number(name, n, -LARGEST, LARGEST) for n in values]
+            for name, values in (("start", start), ("weights", weights))
+        )
         if (start is None) != (weights is None):
             raise ValueError("start, weights: expected both or none")
         for name, values, count in [

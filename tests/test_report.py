@@ -38,7 +38,7 @@ class Loads(HTMLParser):
 
     def __init__(self, html: str):
         super().__init__()
-        self.loads, self.alts, self.tags = [], [], set()
+        self.loads, self.alts, self.tags, self.scripts = [], [], set(), []
         self.feed(html)
 
     def handle_starttag(self, tag, attrs):
@@ -46,6 +46,8 @@ class Loads(HTMLParser):
         for name, value in attrs:
             if name in ("src", "href", "srcset", "data", "action") and not (value or "").startswith("data:"):
                 self.loads.append((tag, name, value))
+        if tag == "script":
+            self.scripts.append(dict(attrs))
         if tag == "img":
             self.alts.append(dict(attrs).get("alt"))
 
@@ -82,7 +84,9 @@ def test_page_is_one_file_that_works_offline(oracle):
     html = oracle.page.read_text()
     found = Loads(html)
     assert found.loads == []
-    assert not found.tags & {"script", "link", "iframe", "object", "embed"}
+    assert not found.tags & {"link", "iframe", "object", "embed"}
+    # the data of the player, and its program
+    assert found.scripts == [{"type": "application/json"}, {}]
     assert "@import" not in html and not re.search(r"url\(", html)
     assert oracle.page.stat().st_size < 3_000_000
     names = {file.stem for file in (oracle.run.path / "figures").glob("*.png")}

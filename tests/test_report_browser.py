@@ -1,16 +1,11 @@
 """The pages of reports in a browser, at the width of a telephone and of a laptop."""
 
-import html
-import json
-import os
-import re
-import shutil
-import subprocess
 from typing import Any
 
 import pytest
 import torch
 
+from browser import in_frames, needs_browser
 from pushforward import random
 from pushforward.couplings import Rows
 from pushforward.data import Schema
@@ -23,18 +18,11 @@ from pushforward.solvers import Heun
 from pushforward.sources import GaussianMixture, Normal
 from report_cases import image_run, labelled_plane, make_run, table_run
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(
-    BROWSER is None and not os.environ.get("CI"), reason="no Chromium is installed to show the pages in"
-)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync --hide-scrollbars"
-).split()
+pytestmark = needs_browser
 #: CSS pixels across: a telephone and a laptop.
 PHONE, LAPTOP = 390, 1200
 
-#: Looks at the document of every frame, and writes what it finds into the page, which is printed.
+#: Looks at the document of a frame.
 LOOK = """
 const shown = e => { const b = e.getBoundingClientRect(); return b.width > 0 && b.height > 0; };
 function look(frame) {
@@ -58,25 +46,12 @@ function look(frame) {
       high: box(e).height, tall: e.naturalHeight })),
   };
 }
-addEventListener("load", () => {
-  const found = [...document.querySelectorAll("iframe")].map(look);
-  document.getElementById("found").textContent = JSON.stringify(found);
-});
 """
 
 
 def look(folder, *frames: tuple[str, int]) -> list[dict[str, Any]]:
     """What a browser shows of every page, each in a frame of so many pixels."""
-    frame = '<iframe style="width:{}px;height:800px;border:0" srcdoc="{}"></iframe>'
-    shown = "".join(frame.format(width, html.escape(text, quote=True)) for text, width in frames)
-    file = folder / "frames.html"
-    file.write_text(f"<!doctype html><body>{shown}<pre id=found></pre><script>{LOOK}</script>")
-    assert BROWSER is not None, "no Chromium is installed"
-    command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", file.as_uri()]
-    printed = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
-    text = re.search(r"<pre id=\"found\">(.*)</pre>", printed[printed.rindex("<pre id=") :], re.DOTALL)
-    assert text is not None
-    return json.loads(html.unescape(text[1]))
+    return in_frames(folder, frames, LOOK).found
 
 
 @pytest.fixture(scope="module")

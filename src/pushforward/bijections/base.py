@@ -55,6 +55,8 @@ class Bijection(nn.Module, ABC):
 
     #: whether its inverse makes the columns of tables uncorrelated
     whitens: ClassVar[bool] = False
+    #: whether it does nothing but put the numbers of an event into another order or shape
+    rearranges: ClassVar[bool] = False
     #: where ``forward`` takes its arguments
     domain: Domain = REAL_LINE
     #: where ``forward`` puts its values

@@ -132,6 +132,13 @@ class Flow(nn.Module, ABC):
     ) -> Tensor:
         """Source points to data points, ``(B, *source_event) -> (B, *event)``."""
 
+    def states(self, x0: Any, condition: ConditionLike | None = None) -> Tensor | None:
+        """Source points after each layer, ``(layers + 1, B, *event)``, the last ones being those of ``push``.
+
+        None for flows without layers, or whose layers do not all have the shape of an event.
+        """
+        return None
+
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         """What ``log_prob`` gives, see :class:`Flow`."""

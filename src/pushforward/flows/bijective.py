@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor
 
 from ..bijections import Bijection, Chain, Inverse
+from ..inputs import check_rows
 from ..nn import ConditionSpec
 from ..sources import Normal, Source
-from ..tensors import Condition
+from ..tensors import Condition, ConditionLike
 from .invertible import InvertibleFlow
 from .shapes import ConditionShape, condition_shape
 
@@ -90,6 +91,40 @@ class BijectiveFlow(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         return self.bijection.inverse_and_log_det(x, condition, generator)[0]
+
+    def states(self, x0: Any, condition: ConditionLike | None = None) -> Tensor | None:
+        """As :meth:`Flow.states`.
+
+        What only rearranges the numbers of an event is no layer: earlier states are rearranged likewise, so
+        that a number stays at its place.
+
+        >>> from pushforward.bijections import Affine, Chain, Reverse
+        >>> from pushforward.sources import Normal
+        >>> flow = BijectiveFlow(Chain(Affine(1.0, 1.0), Reverse(), Affine(0.0, 2.0)), Normal(2))
+        >>> flow.states([[0.0, 10.0]])
+        tensor([[[10.,  0.]],
+        <BLANKLINE>
+                [[11.,  1.]],
+        <BLANKLINE>
+                [[22.,  2.]]])
+        """
+        given, start = self.conditions(condition), self.rows(x0, "source")
+        found = [check_rows(start, self.source.event_shape, "x0")]
+
+        def carry(part: Bijection, x: Tensor, inverse: bool) -> Tensor:
+            image = part.through_parts(x, inverse, carry)
+            if image is not None:
+                return image
+            move = part.inverse if inverse else part.forward
+            if part.rearranges and all(state.shape == x.shape for state in found):
+                found[:] = [move(state) for state in found]
+                return found[-1]
+            found.append(move(x, given))
+            return found[-1]
+
+        last = carry(self.bijection, found[0], False)
+        alike = last is found[-1] and all(state.shape == last.shape for state in found)
+        return torch.stack(found) if alike else None
 
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -153,6 +153,14 @@ class Transformed(InvertibleFlow):
         x0, inner = self._inverse.pull_and_log_det(y, condition, generator)
         return x0, inner + outer
 
+    def states(self, x0: Any, condition: ConditionLike | None = None) -> Tensor | None:
+        """As :meth:`Flow.states`, every state mapped to data units; the preprocessing is no layer."""
+        inner = self.flow.states(x0, condition)
+        if inner is None:
+            return None
+        moved = self.bijection.forward(inner.flatten(0, 1).to(self.dtype))
+        return moved.unflatten(0, inner.shape[:2])
+
     def trajectory(
         self,
         x: Tensor,

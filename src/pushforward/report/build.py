@@ -19,6 +19,7 @@ from .figures import columns, curves, images, planar
 from .figures.folder import FigureFolder
 from .figures.style import Picture, own_style
 from .loaded_run import LoadedRun
+from .player import make_player
 from .render import render
 from .verdict import Verdict, judge
 
@@ -42,6 +43,7 @@ def build(run: Run, *, seed: int | None = None, samples: int | None = None) -> P
             attempt = loaded.left_out.attempt
             verdict = judge(loaded)
             dynamics = measure_dynamics(loaded)
+            player = attempt("player", None, make_player, loaded)
             groups = draw(loaded, verdict, dynamics)
             made = {
                 section: [
@@ -55,7 +57,7 @@ def build(run: Run, *, seed: int | None = None, samples: int | None = None) -> P
                 section: [(picture, [*files.values()]) for picture, files in pictures]
                 for section, pictures in made.items()
             }
-            page = render(loaded, verdict, dynamics, shown)
+            page = render(loaded, verdict, dynamics, shown, player)
             numbers = as_numbers(loaded, verdict, dynamics)
     finally:
         run.flow.train(training)
@@ -64,6 +66,7 @@ def build(run: Run, *, seed: int | None = None, samples: int | None = None) -> P
     }
     kept.replace(figures)
     numbers["figures"] = [*figures]
+    numbers["player"] = player and player.numbers
     text = json.dumps(numbers, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
     write_text(run.path / "report.json", text)
     write_text(run.path / "report.html", page)

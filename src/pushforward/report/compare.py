@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -170,7 +170,8 @@ def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
         sections.append(
             Section("Settings that differ", tables=[Table(["setting", *titles], differences)]).html()
         )
-    sections.append(_figures(run_a, run_b, titles))
+    photos = [report.get("kind") == "image" for report in (one, two)]
+    sections.append(_figures(run_a, run_b, titles, photos))
     said = [f"{title}: {report.get('sentence', '')}" for title, report in zip(titles, (one, two))]
     texts = Section("What the reports say", said).html()
     out = Path(out)
@@ -180,21 +181,25 @@ def compare(run_a: Path | str, run_b: Path | str, out: Path | str) -> Path:
     return out
 
 
-def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str]) -> str:
-    """The figures that both runs have, in pairs; of wide ones what a telephone shows too."""
+def _figures(run_a: Path | str, run_b: Path | str, titles: tuple[str, str], photos: Sequence[bool]) -> str:
+    """The figures that both runs have, in pairs; of wide ones what a telephone shows too.
+
+    photos: whether samples of either run are images.
+    """
     folders = [(p if p.is_dir() else p.parent) / "figures" for p in (Path(run_a), Path(run_b))]
     shown = []
     for name in SHOWN:
         files = [folder / f"{name}.png" for folder in folders]
         if not all(file.is_file() for file in files):
             continue
-        for title, file in zip(titles, files):
+        for title, file, images in zip(titles, files, photos):
             narrow = file.parent / NARROW_FOLDER / file.name
             contents = [png for each in (file, narrow) if (png := _png(each))]
             if not contents:
                 continue
             caption = f"{title}: {name.replace('_', ' ')}"
-            shown.append(figure(contents, caption, caption, full=len(contents) > 1))
+            kinds = ["full"] * (len(contents) > 1) + ["photos"] * (images and name == "samples")
+            shown.append(figure(contents, caption, caption, kinds))
     return f'<section><h2>Figures</h2><div class="figures">{"".join(shown)}</div></section>' if shown else ""
 
 

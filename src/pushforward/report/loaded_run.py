@@ -129,6 +129,14 @@ class LoadedRun:
             return [str(name) for name in self.schema.columns]
         return [f"x{i}" for i in range(self.size)]
 
+    @cached_property
+    def shade_ends(self) -> tuple[float, float]:
+        """The values that the darkest and the lightest shade of an image stand for."""
+        if self.schema.levels is not None:
+            return self.schema.levels[:2]
+        x = self.train.x.double()
+        return float(x.quantile(0.001)), float(x.quantile(0.999))
+
     @property
     def unit(self) -> str:
         """In what the data are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import html
 import json
 import re
@@ -20,7 +22,14 @@ PHONE = "screen and (max-width: 760px)"
 
 CSS = """
 :root { --ink: #1f2933; --soft: #52606d; --line: #d9dfe6; --paper: #ffffff; --wash: #f5f7fa;
-        --model: #b9590a; --data: #2b4c7e; --good: #23724f; }
+        --model: #b9590a; --data: #2b4c7e; --good: #23724f; --bad: #a3253b; --hair: #edf0f4;
+        color-scheme: light dark; }
+@media screen and (prefers-color-scheme: dark) {
+  :root { --ink: #e3e8ed; --soft: #a5b1bd; --line: #38434e; --paper: #1b2128; --wash: #12161b;
+          --model: #f0994a; --data: #8fb4e8; --good: #5cc796; --bad: #f28b9c; --hair: #2a323b; }
+  /* white paper becomes dark and hues stay; images of the data are shown as they are */
+  figure:not(.photos) img { filter: invert(0.88) hue-rotate(180deg); }
+}
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--wash); color: var(--ink);
@@ -39,7 +48,7 @@ p { margin: 8px 0; max-width: 75ch; }
 .verdict { background: var(--paper); border: 1px solid var(--line); border-left: 5px solid var(--model);
            border-radius: 6px; padding: 16px 20px; margin: 20px 0; font-size: 1.08rem; }
 .verdict.good { border-left-color: var(--good); }
-.verdict.warning { border-left-color: #a3253b; }
+.verdict.warning { border-left-color: var(--bad); }
 .verdict p { margin: 0; max-width: none; }
 .verdict ul { margin: 8px 0; padding-left: 20px; font-size: 0.95rem; }
 .verdict ul + p, .verdict p + p { margin-top: 8px; }
@@ -55,12 +64,12 @@ td.long { white-space: normal; min-width: 20ch; text-align: left; }
 th:first-child, td:first-child { text-align: left; white-space: normal; min-width: 15ch; }
 thead th { color: var(--soft); font-weight: 600; font-size: 0.85rem; border-bottom: 1px solid var(--line);
            vertical-align: bottom; white-space: normal; }
-tbody tr + tr th, tbody tr + tr td { border-top: 1px solid #edf0f4; }
+tbody tr + tr th, tbody tr + tr td { border-top: 1px solid var(--hair); }
 tbody th { font-weight: 500; }
 tbody th small { display: block; color: var(--soft); font-weight: 400; font-size: 0.8rem; }
 td.model { font-weight: 700; }
 td.win { color: var(--good); }
-td.loss { color: #a3253b; }
+td.loss { color: var(--bad); }
 .figures { display: grid; grid-template-columns: repeat(2, minmax(0, 1fr)); gap: 20px;
            margin: 14px 0; align-items: start; }
 figure { margin: 0; background: var(--paper); border: 1px solid var(--line); border-radius: 6px;
@@ -96,13 +105,18 @@ summary { cursor: pointer; font-weight: 600; }
 """.replace("PHONE", PHONE)
 
 
+def readable(text: str) -> str:
+    """Text without characters that are not seen."""
+    return UNSEEN.sub("\ufffd", text)
+
+
 def escape(text: str) -> str:
     """Text of anybody's as text of a page: no markup, in elements and in attributes, and nothing unseen.
 
     >>> escape("<b>\\x1b'")
     '&lt;b&gt;\ufffd&#x27;'
     """
-    return html.escape(UNSEEN.sub("\ufffd", text))
+    return html.escape(readable(text))
 
 
 @dataclass
@@ -165,7 +179,8 @@ class Section:
         parts += [f"<p>{escape(text)}</p>" for text in self.texts]
         if self.pictures:
             shown = "".join(
-                figure(contents, p.caption, p.alt, p.width == "full") for p, contents in self.pictures
+                figure(contents, p.caption, p.alt, [p.width, *["photos"] * p.photos])
+                for p, contents in self.pictures
             )
             shown += "".join(table.html() for table in self.tables if self.beside)
             parts.append(f'<div class="figures">{shown}</div>')
@@ -175,14 +190,13 @@ class Section:
         return "\n".join([*parts, "</section>"])
 
 
-def figure(contents: Sequence[bytes], caption: str, alt: str, full: bool = False) -> str:
+def figure(contents: Sequence[bytes], caption: str, alt: str, kinds: Sequence[str] = ()) -> str:
     """A figure with its caption, the image inside the page; of two PNG the second is for a telephone."""
     wide, *narrow = (embedded(content) for content in contents)
     image = f'<img src="{wide}" alt="{escape(alt)}">'
     if narrow:
         image = f'<picture><source media="{PHONE}" srcset="{narrow[0]}">{image}</picture>'
-    kind = ' class="full"' if full else ""
-    return f"<figure{kind}>{image}<figcaption>{escape(caption)}</figcaption></figure>"
+    return f'<figure class="{" ".join(kinds)}">{image}<figcaption>{escape(caption)}</figcaption></figure>'
 
 
 def page(
@@ -191,17 +205,38 @@ def page(
     facts: Sequence[tuple[str, str]],
     verdict: str,
     sections: Sequence[str],
+    *,
+    style: str = "",
+    script: str = "",
 ) -> str:
-    """The whole document."""
+    """The whole document, which loads nothing.
+
+    script: the only program that a browser runs in it.  style: that of what the program moves.
+    """
     chips = "".join(f"<li><span>{escape(name)}</span>{escape(value)}</li>" for name, value in facts)
     body = "\n".join(section for section in sections if section)
+    program = f"<script>{script}</script>" if script else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head>\n<body><main>"
+        f'<meta http-equiv="Content-Security-Policy" content="{policy(script)}">'
+        f"<title>{escape(title)}</title><style>{CSS}{style}</style></head>\n<body><main>"
         f'<header><p class="kicker">{escape(kicker)}</p><h1>{escape(title)}</h1>'
-        f'<ul class="facts">{chips}</ul></header>\n{verdict}\n{body}\n</main></body></html>\n'
+        f'<ul class="facts">{chips}</ul></header>\n{verdict}\n{body}\n</main>{program}</body></html>\n'
     )
+
+
+def policy(script: str) -> str:
+    """What a browser may do in a page: run ``script``, known by its hash, and no other; fetch nothing.
+
+    >>> policy("")
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+    """
+    allowed = ["default-src 'none'", "img-src data:", "style-src 'unsafe-inline'", "base-uri 'none'"]
+    if script:
+        digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+        allowed.append(f"script-src 'sha256-{digest}'")
+    return "; ".join([*allowed, "form-action 'none'"])
 
 
 def said(sentence: str, more: Sequence[str], command: str, good: bool) -> str:

@@ -8,6 +8,7 @@ from .figures.style import Picture
 from .loaded_run import LoadedRun
 from .notes import verdict_notes
 from .page import Section, as_json, page, preformatted, said
+from .player import Player
 from .tables import advice, few_table, memory_table, motion_tables, verdict_tables
 from .verdict import Verdict
 
@@ -17,6 +18,7 @@ def render(
     verdict: Verdict,
     dynamics: Dynamics,
     saved: dict[str, list[tuple[Picture, list[bytes]]]],
+    player: Player | None = None,
 ) -> str:
     """The page."""
     near, curve = verdict.evidence.memorisation, dynamics.curve
@@ -60,7 +62,11 @@ def render(
     box = said(
         head.sentence, [text[0].upper() + text[1:] for text in others], head.command, head.kind == "good"
     )
-    return page(title, kicker, _facts(loaded), box, [*(s.html() for s in sections), *end])
+    shown = [section.html() for section in sections]
+    if player is None:
+        return page(title, kicker, _facts(loaded), box, [*shown, *end])
+    shown.insert(3, player.html)  # after the samples
+    return page(title, kicker, _facts(loaded), box, [*shown, *end], style=player.style, script=player.script)
 
 
 def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:

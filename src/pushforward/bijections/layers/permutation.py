@@ -22,6 +22,7 @@ class Permutation(Bijection):
     tensor([[12., 10., 11.]])
     """
 
+    rearranges = True
     order: Tensor
 
     def __init__(self, order: Tensor | Sequence[int]):
@@ -56,6 +57,8 @@ class Reverse(Bijection):
     >>> Reverse().forward(torch.tensor([[10.0, 11.0, 12.0]]))
     tensor([[12., 11., 10.]])
     """
+
+    rearranges = True
 
     def untouched(self, entries: Tensor, inverse: bool = False) -> Tensor | None:
         return entries.flip(0)

@@ -57,6 +57,8 @@ class Squeeze(Bijection):
     tensor([0., 1., 2., 3.])
     """
 
+    rearranges = True
+
     def __init__(self, factor: int = 2):
         super().__init__()
         check_count("factor", factor)

@@ -19,10 +19,7 @@ MOST_ROWS, ACROSS = 10, 8
 
 def shades(loaded: LoadedRun, x: Tensor) -> np.ndarray:
     """Images ``(n, C, H, W)`` or ``(n, H, W)`` as ``(n, H, W)`` or ``(n, H, W, 3)`` in [0, 1]."""
-    if loaded.schema.levels is not None:
-        low, high, _ = loaded.schema.levels
-    else:
-        low, high = (float(loaded.train.x.double().quantile(q)) for q in (0.001, 0.999))
+    low, high = loaded.shade_ends
     images = ((x.double() - low) / ((high - low) or 1.0)).clamp(0, 1)
     if images.ndim == 3:
         images = images[:, None]
@@ -90,7 +87,7 @@ def grids(loaded: LoadedRun) -> list[Picture]:
             text += " They should be as sharp and as varied as the data, and none of them a copy of another."
         if loaded.labelled and len(loaded.classes) > MOST_ROWS:
             text += f" The first {MOST_ROWS} of {len(loaded.classes)} labels."
-        pictures.append(Picture(name, figure, text, f"Grid of images: {title.lower()}."))
+        pictures.append(Picture(name, figure, text, f"Grid of images: {title.lower()}.", photos=True))
     return pictures
 
 
@@ -133,7 +130,7 @@ def twins(loaded: LoadedRun, memory: Memorisation) -> Picture:
         "up to the farthest. A model that memorises shows the same image twice."
     )
     alt = "Samples above the training images nearest to them."
-    return Picture("neighbours", draw(count, FULL), text, alt, "full", draw(min(count, 4), NARROW))
+    return Picture("neighbours", draw(count, FULL), text, alt, "full", draw(min(count, 4), NARROW), True)
 
 
 def _apart(memory: Memorisation) -> float:

@@ -53,6 +53,7 @@ class Picture:
 
     name: of its file.  alt: what it shows, for those who do not see it.  width: half a page or a whole one.
     narrow: the same panels for a telephone, :data:`NARROW` inches across, where the figure is wider.
+    photos: whether it shows images of the data, whose shades stay as they are on dark pages.
     """
 
     name: str
@@ -61,6 +62,7 @@ class Picture:
     alt: str
     width: Width = "half"
     narrow: Figure | None = None
+    photos: bool = False
 
     def files(self) -> dict[str, bytes]:
         """The PNG of ``name.png``, and of ``narrow/name.png`` where there is one."""

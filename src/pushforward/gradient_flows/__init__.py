@@ -1,5 +1,7 @@
 """Wasserstein gradient flows: distributions that go down the slope of an energy."""
 
+from .diffflow import diffflow as diffflow
+from .diffflow import kernel_score as kernel_score
 from .energies import Energy as Energy
 from .energies import Entropy as Entropy
 from .energies import Interaction as Interaction
@@ -27,8 +29,10 @@ __all__ = [
     "Potential",
     "Sum",
     "Support",
+    "diffflow",
     "fokker_planck",
     "gaussian_jko",
+    "kernel_score",
     "kullback_leibler",
     "langevin",
     "stein",

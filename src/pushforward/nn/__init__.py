@@ -6,6 +6,7 @@ from .conditioners import MaskedPerceptron as MaskedPerceptron
 from .conditioners import OneByOne as OneByOne
 from .conditioners import Perceptron as Perceptron
 from .conv_conditioner import ConvConditioner as ConvConditioner
+from .discriminator import Discriminator as Discriminator
 from .embeddings import ConditionEmbedding as ConditionEmbedding
 from .embeddings import ConditionSpec as ConditionSpec
 from .embeddings import FourierFeatures as FourierFeatures
@@ -20,6 +21,7 @@ __all__ = [
     "ConditionEmbedding",
     "ConditionSpec",
     "ConvConditioner",
+    "Discriminator",
     "FourierFeatures",
     "LipschitzPerceptron",
     "MLP",

@@ -1,5 +1,6 @@
 """Losses that train fields."""
 
+from .adversarial import Adversarial as Adversarial
 from .base import Batch as Batch
 from .base import Loss as Loss
 from .base import Objective as Objective
@@ -7,6 +8,7 @@ from .base import Step as Step
 from .base import row_mean as row_mean
 from .bridge import BridgeMatching as BridgeMatching
 from .continuous import ContinuousLikelihood as ContinuousLikelihood
+from .density_ratio import DensityRatio as DensityRatio
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
@@ -31,10 +33,12 @@ from .weightings import Power as Power
 from .weightings import Weighting as Weighting
 
 __all__ = [
+    "Adversarial",
     "Batch",
     "BridgeMatching",
     "Discrete",
     "ContinuousLikelihood",
+    "DensityRatio",
     "Distillation",
     "Equal",
     "FlowMatching",

@@ -61,6 +61,8 @@ class Objective(ABC):
 
     #: optimisers that take turns within a step, and the models each one trains (none named: all)
     phases: Mapping[str, tuple[str, ...]] = MappingProxyType({"train": ()})
+    #: factors of their learning rates, where they are not 1
+    rates: Mapping[str, float] = MappingProxyType({})
     #: what ``models`` calls a single module
     main: str = "field"
 

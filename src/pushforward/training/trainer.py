@@ -253,7 +253,7 @@ class Trainer:
             ema = None if self.ema is None else self.ema.models
             step = Step(index, self.total, name, ema, generator, (rows[0], size))
             for group in optimiser.param_groups:
-                group["lr"] = self._rate
+                group["lr"] = self._rate * self.objective.rates.get(name, 1.0)
             if self._bare:
                 loss = self.objective.loss(self.models, batch, step)
                 value = loss.value

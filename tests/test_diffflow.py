@@ -135,8 +135,9 @@ def test_the_ratio_of_two_normal_distributions() -> None:
     optimiser.step(closure)
     peer = LogisticRegression(C=math.inf, tol=1e-10)
     peer.fit(torch.cat([x, y]).numpy(), np.repeat([1, 0], n))
-    found = torch.cat([p.detach().flatten() for p in models.parameters()])
-    np.testing.assert_allclose(found, [*peer.coef_[0], *peer.intercept_], atol=1e-4)
+    found: Tensor = torch.cat([p.detach().flatten() for p in models.parameters()])
+    theirs = np.concatenate([peer.coef_[0], np.asarray(peer.intercept_)])
+    np.testing.assert_allclose(found, theirs, atol=1e-4)
     # the information of a row is at most 1/4 |x|^2, at this overlap 0.21
     truth = torch.cat([mean, -mean.square().sum(0, keepdim=True) / 2])
     assert (found - truth).abs().max() < 4 / math.sqrt(0.2 * 2 * n)

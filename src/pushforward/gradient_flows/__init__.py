@@ -13,6 +13,9 @@ from .gaussian import gaussian_jko as gaussian_jko
 from .jko import JKO as JKO
 from .jko import JKOStep as JKOStep
 from .langevin import langevin as langevin
+from .network import NetworkJKO as NetworkJKO
+from .network import NetworkStep as NetworkStep
+from .network import ProximalStep as ProximalStep
 from .stein import stein as stein
 from .support import Grid as Grid
 from .support import Points as Points
@@ -25,8 +28,11 @@ __all__ = [
     "Interaction",
     "JKO",
     "JKOStep",
+    "NetworkJKO",
+    "NetworkStep",
     "Points",
     "Potential",
+    "ProximalStep",
     "Sum",
     "Support",
     "diffflow",

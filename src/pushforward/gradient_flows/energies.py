@@ -36,6 +36,16 @@ class Energy(ABC):
         """-grad dF/drho at particles ``(n, d)`` of equal weight; of internal energies zero."""
         return torch.zeros_like(x)
 
+    def moved(self, x: Tensor, log_det: Tensor) -> Tensor:
+        """What each of the particles ``x`` ``(n, ...)`` contributes to F, ``(n,)``, whose mean is F.
+
+        They are the image of particles of any distribution rho under a map of log-determinants ``log_det``
+        ``(n,)``; the entropy is that of the image without int rho log rho, a constant.
+        """
+        raise ValueError(
+            f"energy: a {type(self).__name__} has no value at moved particles, by a method moved"
+        )
+
     @property
     def diffusion(self) -> float:
         """D, where the energy contains the entropy D int rho log rho."""
@@ -68,6 +78,9 @@ class Sum(Energy):
 
     def force(self, x: Tensor) -> Tensor:
         return torch.stack([part.force(x) for part in self.parts]).sum(0)
+
+    def moved(self, x: Tensor, log_det: Tensor) -> Tensor:
+        return torch.stack([part.moved(x, log_det) for part in self.parts]).sum(0)
 
     @property
     def diffusion(self) -> float:
@@ -107,6 +120,9 @@ class Potential(Energy):
     def force(self, x: Tensor) -> Tensor:
         return -gradient(self, x)
 
+    def moved(self, x: Tensor, log_det: Tensor) -> Tensor:
+        return self(x)
+
 
 class Interaction(Energy):
     """1/2 int int W(x - y) rho(x) rho(y), by which particles attract or repel each other.
@@ -138,6 +154,9 @@ class Interaction(Energy):
         still = x.detach()
         return -gradient(lambda y: self._between(y, still).mean(1), x)
 
+    def moved(self, x: Tensor, log_det: Tensor) -> Tensor:
+        return 0.5 * self._between(x, x).mean(1)
+
 
 class Entropy(Energy):
     """D int rho log rho, the negative entropy: heat, or noise of variance 2 D dt for particles.
@@ -160,6 +179,9 @@ class Entropy(Energy):
 
     def split(self, w: Tensor, support: Support) -> tuple[Tensor, float]:
         return torch.zeros_like(w), self.weight
+
+    def moved(self, x: Tensor, log_det: Tensor) -> Tensor:
+        return -self.weight * log_det
 
     @property
     def diffusion(self) -> float:
@@ -208,3 +230,13 @@ def least_curvature(energy: Any, x: Tensor) -> float:
         ]
     hessians = torch.stack(rows, 1)
     return torch.linalg.eigvalsh(hessians).min().item()
+
+
+def check_step(energy: Any, x: Tensor, step: float) -> None:
+    """Raise ValueError for a step at which the problem is not convex along geodesics at the points ``x``."""
+    bend = least_curvature(energy, x)
+    if 1 / step + bend <= 0:
+        raise ValueError(
+            f"step: with h = {step:g} the problem is not convex, as the potential bends down by "
+            f"{-bend:.3g}; take h below {-1 / bend:.3g}"
+        )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..nn.checks import check_count, check_number
-from .energies import Energy, least_curvature
+from .energies import Energy, check_step
 from .support import Support, check_same, spacing
 
 
@@ -74,12 +74,7 @@ class JKO:
         self.blur = check_number("blur", 1.2 * spacing(support) if blur is None else blur, 0)
         self.tolerance = check_number("tolerance", tolerance, 0)
         self.max_iterations = check_count("max_iterations", max_iterations)
-        bend = least_curvature(energy, support.points)
-        if 1 / self.step + bend <= 0:
-            raise ValueError(
-                f"step: with h = {self.step:g} the problem is not convex, as the potential bends down by "
-                f"{-bend:.3g}; take h below {-1 / bend:.3g}"
-            )
+        check_step(energy, support.points, self.step)
 
     def run(self, w: Tensor, steps: int) -> Iterator[JKOStep]:
         """So many steps from the weights ``w`` ``(N,)``, one after the other."""

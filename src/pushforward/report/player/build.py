@@ -39,12 +39,13 @@ def make_player(loaded: LoadedRun) -> Player | None:
         return None
     image = loaded.look == "image"
     data = (packed_images if image else packed_points)(loaded, film)
+    kind = "player images" if image else "player"
     data["layers"] = len(film.times) - 1 if film.layers else 0
     text = _caption(loaded, film, data)
     body = [
         f'<section id="player"><h2>From source to data</h2><p class="note">{escape(text)}</p>',
         "<noscript><p>The player needs JavaScript; everything else on this page does not.</p></noscript>",
-        '<div class="player" role="group" tabindex="0" aria-label="Player of the flow" hidden>',
+        f'<div class="{kind}" role="group" tabindex="0" aria-label="Player of the flow" hidden>',
         f'<div class="stage"><canvas role="img" aria-label="{escape(_seen(data))}"></canvas>{_TIME}</div>',
         f'<div class="choices">{_choices(data)}{_key(loaded, data)}</div>',
         f'<script type="application/json">{_json(data)}</script></div></section>',
@@ -72,24 +73,24 @@ def _json(data: dict[str, Any]) -> str:
 def _choices(data: dict[str, Any]) -> str:
     """What can be chosen beside time."""
     rates = [(str(speed), f"{speed:g} ×") for speed in SPEEDS]
-    parts = [_select("speed", "speed", rates, "1"), _tick("repeat", "repeat", False)]
+    parts = [_select("speed", rates, "1"), _tick("repeat", "repeat", False)]
     if data["kind"] == "images":
         return "".join(parts)
     names = [(str(i), name) for i, name in enumerate(data["names"])]
     if len(names) > 2:
-        parts = [_select("across", "across", names, "0"), _select("up", "up", names, "1"), *parts]
+        parts = [_select("across", names, "0", "wide"), _select("up", names, "1", "wide"), *parts]
     colours = [("one", "one"), ("start", "by start"), *([("label", "by label")] if "labels" in data else [])]
-    parts.append(_select("colour", "colour", colours, colours[-1][0] if "labels" in data else "one"))
+    parts.append(_select("colour", colours, colours[-1][0] if "labels" in data else "one"))
     parts += [_tick("trails", "trails", True), _tick("density", "density of the particles", True)]
     return "".join([*parts, _tick("data", "rows of the data", True)])
 
 
-def _select(name: str, label: str, options: list[tuple[str, str]], chosen: str) -> str:
+def _select(name: str, options: list[tuple[str, str]], chosen: str, kind: str = "") -> str:
     found = "".join(
         f'<option value="{value}"{" selected" * (value == chosen)}>{escape(text)}</option>'
         for value, text in options
     )
-    return f'<label><span>{label}</span><select name="{name}">{found}</select></label>'
+    return f'<label class="{kind}"><span>{name}</span><select name="{name}">{found}</select></label>'
 
 
 def _tick(name: str, label: str, on: bool) -> str:

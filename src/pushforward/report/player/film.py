@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ PARTICLES, TIMES, NUMBERS = 1500, 41, 20_000_000
 #: Images along a side of the grid, pixels along it, and times at which images are stored.
 SIDES, ACROSS, IMAGE_TIMES = (3, 8), 448, (11, 31)
 #: Share of the budget of the report.
-SHARE = 0.05
+SHARE = 0.08
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def shoot(loaded: LoadedRun) -> Film | None:
     rows = loaded.budget.affordable(name, max(wanted, 9), SHARE, None, least=9)
     moments = TIMES
     if image:
+        rows = math.isqrt(rows) ** 2
         moments = min(IMAGE_TIMES[1], max(IMAGE_TIMES[0], NUMBERS // (rows * loaded.size)))
     film = _carried(loaded, rows, torch.linspace(0, 1, moments))
     if film is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..figures.planar import order
 from ..figures.style import limits
 from ..loaded_run import LoadedRun
 from ..page import readable
-from .film import Film, grid_side
+from .film import Film
 
 #: Columns that can be chosen, held-out rows drawn behind, bytes of states, bytes of images.
 COLUMNS, BEHIND, STATES, SHEETS = 12, 1000, 1_500_000, 1_400_000
@@ -76,7 +77,7 @@ def packed_images(loaded: LoadedRun, film: Film) -> dict[str, Any]:
     rows = torch.arange(film.states.shape[1])
     if film.labels is not None:
         rows = film.labels.argsort(stable=True)
-    across = grid_side(loaded)
+    across = math.isqrt(len(rows) - 1) + 1
     pixels = [shades(loaded, state[rows]) for state in film.states]
     # as in the other figures, most pixels are paper, and paper is white
     if pixels[0].ndim == 3 and pixels[-1].mean() < 0.5:

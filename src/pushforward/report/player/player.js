@@ -39,8 +39,7 @@ function start(root) {
   function go(to) {
     t = clamp(to, 0, 1);
     slider.value = t;
-    const layer = film.layers ? `, layer ${(t * film.layers).toFixed(1)} of ${film.layers}` : "";
-    output.textContent = `t = ${t.toFixed(2)}${layer}`;
+    output.textContent = film.layers ? `layer ${(t * film.layers).toFixed(1)}` : `t = ${t.toFixed(2)}`;
     slider.setAttribute("aria-valuetext", output.textContent);
     draw();
   }

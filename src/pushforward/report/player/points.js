@@ -87,7 +87,7 @@ class Points {
     let left = 64;
     const high = this.height(width) - top - bottom;
     let views = this.views(width - left - right, high);
-    const marks = ticks(...views[1], Math.max(2, high / 60));
+    const marks = ticks(...views[1], Math.max(3, high / 42));
     left = 34 + Math.max(...marks.map(([, text]) => pen.measureText(text).width));
     const wide = width - left - right;
     views = this.views(wide, high);
@@ -102,7 +102,7 @@ class Points {
     const [a, b] = this.columns, x = this.at(a, t), y = this.at(b, t);
     if (this.choice.density.checked) this.density(pen, box, x, y, colour);
     if (this.choice.data.checked) this.behind(pen, across, up, colour);
-    const groups = this.groups(colour);
+    const groups = this.groups(colour), radius = clamp(wide / 320, 1.3, 2);
     if (this.choice.trails.checked) this.trails(pen, t, across, up, groups);
     pen.globalAlpha = 0.75;
     for (const [shade, members] of groups) {
@@ -110,8 +110,8 @@ class Points {
       pen.beginPath();
       for (const i of members) {
         const u = across(x[i]), v = up(y[i]);
-        pen.moveTo(u + 2, v);
-        pen.arc(u, v, 2, 0, 7);
+        pen.moveTo(u + radius, v);
+        pen.arc(u, v, radius, 0, 7);
       }
       pen.fill();
     }
@@ -128,14 +128,14 @@ class Points {
     pen.lineWidth = 1;
     pen.textAlign = "center";
     pen.textBaseline = "top";
-    for (const [value, text] of ticks(...views[0], Math.max(2, wide / 90))) {
+    for (const [value, text] of ticks(...views[0], Math.max(3, wide / 80))) {
       const u = Math.round(across(value)) + 0.5;
       pen.beginPath(); pen.moveTo(u, top); pen.lineTo(u, top + high); pen.stroke();
       pen.fillText(text, u, top + high + 6);
     }
     pen.textAlign = "right";
     pen.textBaseline = "middle";
-    for (const [value, text] of ticks(...views[1], Math.max(2, high / 60))) {
+    for (const [value, text] of ticks(...views[1], Math.max(3, high / 42))) {
       const v = Math.round(up(value)) + 0.5;
       pen.beginPath(); pen.moveTo(left, v); pen.lineTo(left + wide, v); pen.stroke();
       pen.fillText(text, left - 6, v);
@@ -221,7 +221,7 @@ class Points {
     const brush = this.cells.getContext("2d"), image = brush.createImageData(GRID, GRID);
     const [red, green, blue] = rgb(pen, colour(this.choice.colour.value === "one" ? "--model" : "--soft"));
     for (let i = 0; i < cells.length; i++)
-      image.data.set([red, green, blue, 130 * Math.sqrt(cells[i] / most)], 4 * i);
+      image.data.set([red, green, blue, 130 * (cells[i] / most) ** 0.7], 4 * i);
     brush.putImageData(image, 0, 0);
     pen.drawImage(this.cells, left, top, wide, high);
   }

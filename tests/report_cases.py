@@ -14,6 +14,7 @@ from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, Schema
 from pushforward.flows import BijectiveFlow, ContinuousFlow, Transformed
 from pushforward.oracles import GaussianMixtureOracle
+from pushforward.paths import Interpolant
 from pushforward.recipes.parts import Given
 from pushforward.solvers import Dopri5, Heun
 from pushforward.sources import GaussianMixture, Normal, Source
@@ -49,12 +50,15 @@ def plane_mixture() -> GaussianMixture:
     return GaussianMixture(torch.stack([angle.cos(), angle.sin()], 1), 0.25)
 
 
-def plane_run(path: Path, rows: int = 400, solver=None, **changes) -> Any:
-    """A flow with the exact field of the distribution that its data are drawn from, in units of its own."""
+def plane_run(path: Path, rows: int = 400, solver=None, along: Interpolant | None = None, **changes) -> Any:
+    """A flow with the exact field of the distribution that its data are drawn from, in units of its own.
+
+    along: its path, that of flow matching if none is given.
+    """
     mixture, units = plane_mixture(), Affine(*torch.tensor([[10.0, -3.0], [2.0, 1.0]]).double().unbind(0))
-    inner = ContinuousFlow(
-        GaussianMixtureOracle(mixture), solver or Dopri5(rtol=1e-4, atol=1e-4), Normal(2).double()
-    )
+    start = Normal(2, 1.0 if along is None else along.ends()[0].source_scale).double()
+    oracle = GaussianMixtureOracle(mixture, along or Interpolant())
+    inner = ContinuousFlow(oracle, solver or Dopri5(rtol=1e-4, atol=1e-4), start)
     x = units.forward(mixture.sample(4 * rows, None, random.seeded("rows")))
     schema = Schema(name="four", kind="table", event_shape=(2,), columns=("east, km", "north, km"))
     flow = Transformed(inner, units, torch.float64)

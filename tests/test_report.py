@@ -22,6 +22,7 @@ from pushforward.entries import METRICS
 from pushforward.flows import ContinuousFlow, Transformed
 from pushforward.metrics import fit_gaussian
 from pushforward.oracles import GaussianMixtureOracle
+from pushforward.paths import Interpolant, Karras
 from pushforward.report import budget, build, compare, compare_text, densities
 from pushforward.report.budget import Budget
 from pushforward.report.figures import planar
@@ -259,6 +260,21 @@ def test_estimated_divergence_agrees_with_the_exact_one(tmp_path, monkeypatch):
     # Independent signs per row: the mean is within four of its standard errors.
     assert float(gap.mean()) == pytest.approx(0, abs=4 * float(gap.std()) / 80**0.5)
     assert float(gap.std()) < 0.5 * float(exact.std())
+
+
+@pytest.mark.parametrize("what", ["density", "points"])
+def test_the_data_are_seen_where_the_source_is_far_wider(what, tmp_path, monkeypatch):
+    """At t = 0 noise has 80 deviations; on common axes the data would be a dot."""
+    loaded = LoadedRun(plane_run(tmp_path / "run", rows=60, along=Interpolant(Karras())), samples=60)
+    if what == "points":
+        monkeypatch.setattr(planar, "has_density", lambda loaded: "none")
+    times = planar.density(loaded)[-1]
+    widths = [np.ptp(ax.get_xlim()) for ax in times.figure.axes[:5]]
+    assert widths[0] > 20 * widths[-1] and "its own axes, because the source is far wider" in times.caption
+    wide = np.ptp(loaded.test.x[:, 0].numpy())
+    assert widths[-1] < 2 * wide
+    ways = planar.trajectories(loaded)
+    assert np.ptp(ways.figure.axes[0].get_xlim()) < 4 * wide and "outside of the picture" in ways.caption
 
 
 def test_density_at_earlier_times(tmp_path):

@@ -24,6 +24,10 @@ from .style import DATA, DENSITY, HALF, INK, LABELS, MODEL, NARROW, Picture, can
 TIMES = (0.0, 0.25, 0.5, 0.75, 1.0)
 #: Height over width of a plane within which both axes have one scale.
 EQUAL = (0.3, 1.5)
+#: So many times as wide as the data a source may be in pictures whose axes hold both.
+FAR = 5.0
+#: The axes of a plane.
+Ranges = list[tuple[float, float]]
 
 
 def order(loaded: LoadedRun) -> list[int]:
@@ -63,7 +67,7 @@ def _square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
         ax.set_aspect("equal")
 
 
-def _height(ranges: list[tuple[float, float]], across: float) -> float:
+def _height(ranges: Ranges, across: float) -> float:
     """Inches that a plane needs whose axes are ``across`` wide, so that equal axes leave no empty paper."""
     (left, right), (low, high) = ranges
     ratio = (high - low) / (right - left)
@@ -132,7 +136,7 @@ def _side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
     )
 
 
-def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]) -> AxesImage:
+def _heat(ax: Axes, z: np.ndarray, ranges: Ranges) -> AxesImage:
     # A spike of a few cells would leave everything else white.
     shades = PowerNorm(0.5, vmin=0.0, vmax=float(np.quantile(z, 0.999)) or 1.0)
     return ax.imshow(
@@ -146,7 +150,7 @@ def _heat(ax: Axes, z: np.ndarray, ranges: list[tuple[float, float]]) -> AxesIma
     )
 
 
-def grid_density(loaded: LoadedRun, ranges: list[tuple[float, float]], side: int, t: float) -> np.ndarray:
+def grid_density(loaded: LoadedRun, ranges: Ranges, side: int, t: float) -> np.ndarray:
     """p_t on a grid, averaged over labels by their share in training, for display."""
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
@@ -176,49 +180,64 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
     return np.exp(np.minimum(finer, top))
 
 
-def _moving_density(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> Picture:
+def _moving_density(loaded: LoadedRun, ranges: Ranges) -> Picture:
     """The density at five times, from the source to the data."""
-    wide = _wide(loaded, ranges)
+    frames = _frames(loaded, ranges)
     side = _side(loaded, "density at five times", 0.04, 36)
-    grids = [grid_density(loaded, wide, side, t) for t in TIMES]
+    grids = [grid_density(loaded, frame, side, t) for frame, t in zip(frames, TIMES)]
 
     def panel(ax: Axes, index: int) -> None:
         dress(ax, f"t = {TIMES[index]:g}", *_names(loaded), grid=False)
-        _heat(ax, grids[index], wide)
+        _heat(ax, grids[index], frames[index])
 
     text = (
         "The distribution that the flow moves, from the source at t = 0 to the data at t = 1, in data units; "
-        "each panel has its own colour scale. The last one should look like the data, without mass "
-        "between clusters that are separate."
+        f"each panel has its own colour scale{_own_axes(frames, ' and its own axes')}. The last one should "
+        "look like the data, without mass between clusters that are separate."
     )
-    return _times(loaded, wide, panel, text, "Five heat maps of the density from source to data.")
+    return _times(frames, panel, text, "Five heat maps of the density from source to data.")
 
 
-def _times(
-    loaded: LoadedRun,
-    ranges: list[tuple[float, float]],
-    panel: Callable[[Axes, int], None],
-    text: str,
-    alt: str,
-) -> Picture:
-    """Five panels in a row, which share the vertical axis and its name; in two columns on a telephone."""
-    figures = []
+def _times(frames: list[Ranges], panel: Callable[[Axes, int], None], text: str, alt: str) -> Picture:
+    """Five panels in a row, which share the vertical axis where they can; in two columns on a telephone."""
+    shared, figures = frames[0] == frames[-1], []
     for width, across, each in ((12.6, len(TIMES), 2.3), (NARROW, 2, 1.7)):
         lines = -(-len(TIMES) // across)
-        figure, axes = canvas(width, _height(ranges, each) * lines, lines, across, sharey=True)
+        height = max(_height(frame, each) for frame in frames)
+        figure, axes = canvas(width, height * lines, lines, across, sharey=shared)
         for index, ax in enumerate(axes.flat):
             if index >= len(TIMES):
                 ax.set_visible(False)
                 continue
             panel(ax, index)
-            _square(ax, *ranges)
+            _square(ax, *frames[index])
             ax.yaxis.label.set_visible(index % across == 0)
             ax.xaxis.label.set_visible(index >= len(TIMES) - across)
         figures.append(figure)
     return Picture("times", figures[0], text, alt, "full", figures[1])
 
 
-def _wide(loaded: LoadedRun, ranges: list[tuple[float, float]]) -> list[tuple[float, float]]:
+def _frames(loaded: LoadedRun, ranges: Ranges) -> list[Ranges]:
+    """The axes of the five panels: one for all, or of each its own where the source is far wider."""
+    wide = _wide(loaded, ranges)
+    if not _far(wide, ranges):
+        return [wide] * len(TIMES)
+    path, _, _ = trajectory(loaded, 200, torch.tensor(TIMES), "frames")
+    clouds = [_points(loaded, cloud) for cloud in to_data(loaded, path)[:-1]]
+    return [*([limits(cloud[:, i], tails=0.005) for i in (0, 1)] for cloud in clouds), ranges]
+
+
+def _far(wide: Ranges, ranges: Ranges) -> bool:
+    """Whether one of the axes is so wide that nothing could be seen of the data."""
+    return any(a[1] - a[0] > FAR * (b[1] - b[0]) for a, b in zip(wide, ranges))
+
+
+def _own_axes(frames: list[Ranges], told: str) -> str:
+    """What a caption says of panels with axes of their own, with the reason."""
+    return "" if frames[0] == frames[-1] else f"{told}, because the source is far wider than the data"
+
+
+def _wide(loaded: LoadedRun, ranges: Ranges) -> Ranges:
     """Ranges that hold both the source, seen in data units, and the data."""
     assert loaded.inner is not None
     condition = loaded.condition(loaded.test, 500)
@@ -233,7 +252,9 @@ def _moving_points(loaded: LoadedRun) -> Picture:
     path, condition, _ = trajectory(loaded, 1000, torch.tensor(TIMES), "times")
     x = to_data(loaded, path)
     clouds = [_points(loaded, cloud) for cloud in x]
+    each = [[limits(cloud[:, i], tails=0.002) for i in (0, 1)] for cloud in clouds]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
+    frames = each if _far(wide, each[-1]) else [wide] * len(TIMES)
     labels = condition if loaded.labelled and isinstance(condition, Tensor) else None
 
     def panel(ax: Axes, index: int) -> None:
@@ -243,16 +264,19 @@ def _moving_points(loaded: LoadedRun) -> Picture:
 
     text = (
         f"{len(clouds[0]):,} points as they move from the source at t = 0 to the data at t = 1. The last "
-        "panel should look like the data."
+        f"panel should look like the data{_own_axes(frames, '; each has its own axes')}."
     )
-    return _times(loaded, wide, panel, text, "Five scatter plots of points from source to data.")
+    return _times(frames, panel, text, "Five scatter plots of points from source to data.")
 
 
 def trajectories(loaded: LoadedRun) -> Picture:
     """The trajectories of a hundred points."""
     path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways")
     x = to_data(loaded, path).double().reshape(41, -1, 2).numpy()[..., order(loaded)]
-    ranges = [limits(x[..., i], tails=0) for i in (0, 1)]
+    ranges, ends = ([limits(part[..., i], tails=0) for i in (0, 1)] for part in (x, x[-1]))
+    outside = _far(ranges, ends)
+    if outside:  # what is there of the trajectories about the data
+        ranges = [(low - (high - low), high + (high - low)) for low, high in ends]
     figure, axes = canvas(HALF, _height(ranges, 4.0))
     ax = dress(axes[0, 0], "Trajectories", *_names(loaded))
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
@@ -266,4 +290,6 @@ def trajectories(loaded: LoadedRun) -> Picture:
         "Trajectories of 120 points from source to data, in data units. Straight ones need few evaluations. "
         "Points that end between clusters of the data are errors of the model."
     )
+    if outside:
+        text += " They start outside of the picture, because the source is far wider than the data."
     return Picture("trajectories", figure, text, "Lines from source points to data points.")

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from ...paths import Path
+from ...paths import Path, time_of_log_snr
 from ...tensors import Condition, derivable, differentiable, drop_condition, expand_time
 from ..base import Field
 from ..offers import Offered, offered
@@ -68,13 +68,18 @@ def check_interval(interval: Interval) -> Interval:
     raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {interval!r}")
 
 
-def first_time(path: Path, earliest: float | None) -> float:
+def first_time(path: Path, earliest: float | None, signal: float = 0.0) -> float:
     """``earliest``, or where nothing is given :data:`EARLIEST` on a path that starts from noise alone.
 
-    Raises ValueError for a time outside [0, 1).
+    signal: alpha / s that the path has at this time at least, where nothing is given.  Raises ValueError for
+    a time outside [0, 1).
     """
     if earliest is None:
-        return EARLIEST if path.ends()[0].target_scale == 0 else 0.0
+        least = EARLIEST if path.ends()[0].target_scale == 0 else 0.0
+        if not signal:
+            return least
+        level = torch.tensor(2 * math.log(signal), dtype=torch.float64)
+        return max(least, round(float(time_of_log_snr(path, level)), 4))
     if not 0 <= check_number(earliest, "earliest") < 1:
         raise ValueError(f"earliest: expected a time in [0, 1), got {earliest}")
     return float(earliest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -34,10 +35,13 @@ class PosteriorGuidance(Guidance):
     noise: the deviation of y.  With 0 the measured part is met but for the error of the solver, and the
     velocity has a kink at t = 1, about which an adaptive solver takes some more steps.  earliest: below this
     time the denoiser is that of this time, because it hardly depends on x there, where x holds no data; by
-    default 0.001, and 0 on paths that start with a rest of the data.
+    default 0.001, and 0 on paths that start with a rest of the data, unless a method says otherwise.
 
     Raises ValueError for a value of another shape, a noise below 0, and a path that is not affine.
     """
+
+    #: alpha / s of the path from which on a derivative is trusted by default
+    signal: ClassVar[float] = 0.0
 
     def __init__(
         self,
@@ -54,7 +58,7 @@ class PosteriorGuidance(Guidance):
             raise ValueError(f"noise: expected a deviation of at least 0, got {noise}")
         self.register_buffer("value", as_values(measurement, value))
         self.value: Tensor
-        self.earliest = first_time(path, earliest)
+        self.earliest = first_time(path, earliest, self.signal)
 
     def forward(self, field: Field, t: Tensor, x: Tensor, condition: Condition | None) -> Tensor:
         if x.shape[1:] != self.measurement.shape:
@@ -83,26 +87,29 @@ class MomentMatching(PosteriorGuidance):
     """D' = D + C A^T (A C A^T + noise^2 I)^-1 (y - A D), C = Cov[x1 | x_t] = (s^2 / alpha) dD/dx.
 
     Samples follow p(x1 | y) **exactly where the data are Gaussian**, for any A, noise and path that starts
-    from N(0, I) alone: C is the covariance by Tweedie's formula, not a guess.  For other data it takes
-    p(x1 | x_t) for the Gaussian of its mean and covariance, an approximation that is the better the less
-    noise x_t has (Boys et al. 2023, arXiv 2310.06721).  Costs one evaluation and ``count`` vector-Jacobian
-    products of the field, all in one batch, and the eigenvalues of a matrix of ``count`` rows for each row:
-    for tables and few measurements; :class:`PseudoInverse` suits images.
+    from N(0, I) alone, with an exact field and ``earliest=0.001``: C is the covariance by Tweedie's formula.
+    For other data it takes p(x1 | x_t) for the Gaussian of its mean and covariance, an approximation that is
+    the better the less noise x_t has (Boys et al. 2023, arXiv 2310.06721).  Costs one evaluation and
+    ``count`` vector-Jacobian products of the field, all in one batch, and the eigenvalues of a matrix of
+    ``count`` rows for each row: for tables and few measurements; :class:`PseudoInverse` suits images.
 
-    Of a trained network C is only as good as its derivative, whose errors are divided by alpha: with the
-    default ``earliest`` some rows are carried far off.  Take ``earliest=0.2`` there.
+    Of a trained network C is only as good as its derivative, whose errors are divided by alpha and carry some
+    rows far off.  So ``earliest`` is by default the time at which alpha / s = 1/4, 0.2 on the linear path.
 
-    Options and errors: :class:`PosteriorGuidance`.
+    Other options, and errors: :class:`PosteriorGuidance`.
 
     >>> from pushforward import ContinuousFlow, GaussianMixture, GaussianMixtureOracle, Interpolant, Normal
     >>> from pushforward.fields import KnownElements
     >>> covariance = torch.tensor([[[1.0, 0.8], [0.8, 1.0]]])
     >>> oracle = GaussianMixtureOracle(GaussianMixture(torch.zeros(1, 2), covariance), Interpolant())
-    >>> known = MomentMatching(KnownElements(torch.tensor([True, False])), torch.tensor([1.0]), oracle.path)
+    >>> first = KnownElements(torch.tensor([True, False]))
+    >>> known = MomentMatching(first, torch.tensor([1.0]), oracle.path, earliest=0.001)
     >>> flow = ContinuousFlow(oracle, source=Normal(2), guidance=known)
     >>> flow.push(torch.zeros(1, 2)).round(decimals=2)
     tensor([[1.0000, 0.8000]])
     """
+
+    signal = 0.25
 
     def correction(self, residual: Tensor, pull: Pull, c: Coefficients, data: Tensor) -> Tensor:
         rows, measured = len(data), self.measurement

@@ -211,6 +211,8 @@ def _times(frames: list[Ranges], panel: Callable[[Axes, int], None], text: str, 
                 continue
             panel(ax, index)
             _square(ax, *frames[index])
+            if not shared:  # of one height, whatever their axes
+                ax.set_aspect("auto")
             ax.yaxis.label.set_visible(index % across == 0)
             ax.xaxis.label.set_visible(index >= len(TIMES) - across)
         figures.append(figure)
@@ -280,9 +282,9 @@ def trajectories(loaded: LoadedRun) -> Picture:
     figure, axes = canvas(HALF, _height(ranges, 4.0))
     ax = dress(axes[0, 0], "Trajectories", *_names(loaded))
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
-    ax.scatter(
-        *x[0].T, s=14, facecolors="white", edgecolors=INK, linewidths=0.8, zorder=3, label="source, t = 0"
-    )
+    if not outside:
+        look = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.8, "label": "source, t = 0"}
+        ax.scatter(*x[0].T, s=14, zorder=3, **look)
     ax.scatter(*x[-1].T, s=14, color=MODEL, linewidths=0, zorder=3, label="data, t = 1")
     _square(ax, ranges[0], ranges[1])
     legend(ax, loc="best")

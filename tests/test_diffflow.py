@@ -279,6 +279,28 @@ def test_a_discriminator_without_errors_is_told_once_a_time() -> None:
         steps(far)
 
 
+def test_data_of_their_own_are_what_the_discriminator_sees() -> None:
+    """Source 0, targets 1 and data 3, of which each loss sees what belongs to it."""
+    models = nn.ModuleDict({"field": MLP(1), "discriminator": Discriminator(MLP(1))})
+    zeros, labels = torch.zeros(6, 1), torch.arange(6)
+    seen: list[tuple[float, list[int] | None]] = []
+
+    def logit(x: Tensor, condition: Tensor | None = None) -> Tensor:
+        seen.append((x.mean().item(), None if condition is None else condition.tolist()))
+        return x[:, 0]
+
+    models["field"].forward = lambda t, x, condition=None: torch.full_like(x, 2.0)
+    models["discriminator"].forward = logit
+    batch = Batch((Rows(zeros), Rows(zeros + 1, labels), Rows(zeros + 3, labels.flip(0))))
+    objective = Adversarial(Distillation(), 0.5, solver=Euler(steps=1), data_last=True)
+    loss = objective.loss(models, batch, Step())
+    assert loss.terms["matching"] == 1 and loss.value == 1 - 0.5 * 2
+    objective.loss(models, batch, Step(phase="discriminator"))
+    assert seen == [(2, labels.tolist()), (3, labels.flip(0).tolist()), (2, labels.tolist())]
+    with pytest.raises(ValueError, match="batch: expected source, target and data, got 2 marginals"):
+        objective.loss(models, Batch(batch.marginals[:2]), Step())
+
+
 def test_the_penalty_is_half_the_mean_square_of_the_slopes() -> None:
     models = nn.ModuleDict({"discriminator": Linear()})
     with torch.no_grad():

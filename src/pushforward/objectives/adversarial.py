@@ -42,6 +42,8 @@ class Adversarial(Objective):
     :meth:`DensityRatio.divergence`.
     rate: how many times faster the discriminator learns, since a ratio that is behind is of a field that is
         no more (Heusel et al. 2017, arXiv 1706.08500).
+    data_last: whether batches have one marginal more, the data of the discriminator.  With the pairs of a
+        teacher it is the way to be better than that.
 
     Raises ValueError for a weight that is negative, a rate that is not positive, an objective with several
     optimisers, an unknown divergence, and a solver of another problem than an ODE.
@@ -61,9 +63,11 @@ class Adversarial(Objective):
         solver: Solver | None = None,
         divergence: Divergence = "kl",
         rate: float = 5.0,
+        data_last: bool = False,
     ):
         self.objective, self.ratio = objective or FlowMatching(), ratio or DensityRatio()
         self.weight = check_number("weight", weight, 0) if weight else 0.0
+        self.data_last = data_last
         self.solver = solver or Euler(steps=4)
         self.divergence: Divergence = divergence
         if list(self.objective.phases) != ["train"]:
@@ -81,10 +85,17 @@ class Adversarial(Objective):
             self.phases["discriminator"] = ("discriminator",)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
+        data = batch.target
+        if self.data_last:
+            if len(batch.marginals) < 3:
+                raise ValueError(
+                    f"batch: expected source, target and data, got {len(batch.marginals)} marginals"
+                )
+            batch = Batch(batch.marginals[:-1], batch.weight, batch.normaliser)
         if step.phase == "discriminator":
             with torch.no_grad():
-                generated = self._generated(models, batch)
-            both = Batch((Rows(generated), batch.target), batch.weight, batch.normaliser)
+                generated = Rows(self._generated(models, batch), batch.target.condition)
+            both = Batch((generated, data), batch.weight, batch.normaliser)
             return self.ratio.loss(models, both, step)
         loss = self.objective.loss(models, batch, step)
         if not self.weight:

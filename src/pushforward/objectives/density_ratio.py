@@ -35,7 +35,8 @@ class DensityRatio(Objective):
     with p of the target of a batch and q of its source (Goodfellow et al. 2014, arXiv 1406.2661, proposition
     1; Sugiyama et al. 2012, doi 10.1017/CBO9781139035613).  At the minimum the loss is log 2 where p = q, and
     falls to 0 where they do not overlap.  ``models`` holds ``"discriminator"``, called with rows and their
-    conditions, as :class:`~pushforward.nn.Discriminator` is; its answers are ``(B,)``.
+    conditions, as :class:`~pushforward.nn.Discriminator` is; its answers are ``(B,)``.  A source without
+    conditions has those of its pairs.
 
     penalty: weight of E_p |grad r|^2 / 2, which keeps the logits of distributions that hardly overlap from
         growing without bound (Mescheder et al. 2018, arXiv 1801.04406, eq. 9).
@@ -70,7 +71,8 @@ class DensityRatio(Objective):
         slopes = self.penalty > 0 and torch.is_grad_enabled()
         x, y = (self._blurred(part.x, generator).detach() for part in (rows, batch.source))
         real = self._logits(models, x.requires_grad_(slopes), rows.condition)
-        false = self._logits(models, y, rows.condition)
+        condition = rows.condition if batch.source.condition is None else batch.source.condition
+        false = self._logits(models, y, condition)
         errors = 0.5 * (softplus(-real) + softplus(false))
         value = batch.mean(errors)
         self._watch(value.detach())

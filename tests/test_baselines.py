@@ -21,6 +21,7 @@ from pushforward.metrics import KernelDensity, fit_blend, fit_gaussian, fit_mixt
 from pushforward.metrics.baselines.blend import cross_fit, stacked
 from pushforward.metrics.baselines.coordinates import standard
 from pushforward.metrics.baselines.kernel import kernels
+from pushforward.metrics.baselines.mixture import Shape, mixture
 from pushforward.recipes.start import _without
 from pushforward.sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Mapped, Normal
 from pushforward.tensors import drop_condition
@@ -176,6 +177,19 @@ def test_one_far_row_does_not_blind_a_mixture_to_all_others():
     far = torch.cat([x, torch.tensor([[1e6, 0.0]], dtype=DOUBLE)])
     # a component for the far row takes 1/301 of the weight and some of the rows' precision: .1 nats
     assert float((fit_mixture(far).log_prob(y) - fit_mixture(x).log_prob(y)).mean()) > -0.1
+
+
+@pytest.mark.parametrize("size", [1e6, 1e8, 1e12, 1e100])
+def test_a_row_that_is_as_far_as_numbers_go_leaves_a_mixture_that_can_be_turned(size: float) -> None:
+    """In double precision the rows beside it keep their density in other coordinates."""
+    x = torch.randn(300, 3, dtype=DOUBLE, generator=gen()) @ torch.tensor(
+        [[1.0, 0.5, 0.2], [0.0, 1.0, -0.7], [0.0, 0.0, 1.0]], dtype=DOUBLE
+    )
+    far = torch.cat([x, torch.tensor([[0.0, size, 0.0]], dtype=DOUBLE)])
+    found = mixture(far, Shape(False, "full", 1), 0)
+    matrix = torch.tensor([[1.3, -0.6, 0.0], [-0.6, 1.7, 0.5], [0.0, 0.5, 1.3]], dtype=DOUBLE)
+    turned = found.affine(matrix, torch.zeros(3, dtype=DOUBLE)).log_prob(x @ matrix.T)
+    torch.testing.assert_close(turned, found.log_prob(x) - matrix.logdet(), atol=1e-3, rtol=0)
 
 
 def test_a_column_that_is_mostly_one_value_keeps_its_scale():

@@ -13,11 +13,14 @@ from torch import Tensor, nn
 import pushforward
 from narrowing import one_tensor
 from pushforward import Rows
+from pushforward.config import RunConfig
 from pushforward.flows import ContinuousFlow, Divergence, Exact, Hutchinson, HutchPlusPlus
 from pushforward.metrics import straightness
 from pushforward.nn import MLP
 from pushforward.objectives import Batch, ContinuousLikelihood, MaximumLikelihood, Step
 from pushforward.random import seeded
+from pushforward.recipes import resolve
+from pushforward.recipes.open import load_dataset
 from pushforward.solvers import RK4, Adjoint, Checkpointed, Dopri5, Midpoint, Solver, Tsit5
 from pushforward.sources import Normal
 
@@ -199,6 +202,16 @@ def test_a_tolerance_counts_in_the_precision_of_the_run() -> None:
 def test_weights_of_regularisers_are_positive(kinetic: float, jacobian: float) -> None:
     with pytest.raises(ValueError, match="expected a finite number above 0"):
         ContinuousLikelihood(kinetic, jacobian)
+
+
+@pytest.mark.parametrize(
+    ("method", "rows", "rate"), [("cnf", 3000, 1e-2), ("ffjord", 3000, 1e-2), ("cnf", 500, 2e-3)]
+)
+def test_the_rate_is_higher_where_the_training_is_all_that_is_learnt(
+    method: str, rows: int, rate: float
+) -> None:
+    config = RunConfig.of("moons", method=method, rows=rows)
+    assert resolve(config, load_dataset(config).schema).optim.lr == rate
 
 
 def test_the_penalty_of_the_jacobian_chooses_its_divergence() -> None:

@@ -28,6 +28,8 @@ ROUNDING = 1e-3
 LEVELS, GRAIN, STRETCH = 12, 0.02, 4.0
 #: Variance that is added in every direction, in shares of the columns' own.
 FLOOR = 1e-6
+#: The least variance of the component of far rows, in shares of its largest.
+NARROW = 1e-13
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ def mixture(z: Tensor, shape: Shape, seed: int) -> GaussianMixture:
     if bool(alone.any()):
         # one wide component around the middle for all that lies far off and alone
         middle, far = rows.mean(0), every[alone]
-        wide = torch.diag((far - middle).square().mean(0) + 1.0)
+        variances = (far - middle).square().mean(0) + 1.0
+        # in other coordinates the variance of a row at 1e8 would leave no digits for those beside it
+        wide = torch.diag(variances.clamp(min=NARROW * float(variances.max())))
         means, covariances = torch.cat([means, middle[None]]), torch.cat([covariances, wide[None]])
         weights = torch.cat([weights * len(rows), weights.new_tensor([len(far)])])
         note += f" and {len(far)} far row" + "s" * (len(far) != 1)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 from scipy.integrate import solve_ivp
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
@@ -21,7 +26,7 @@ from pushforward.nn import Discriminator
 from pushforward.objectives import Adversarial, DensityRatio, Distillation, FlowMatching, Step
 from pushforward.random import seeded
 from pushforward.solvers import Euler, EulerMaruyama, StochasticHeun
-from pushforward.training import Trainer, pairs
+from pushforward.training import Keeping, Trainer, pairs
 
 D = torch.float64
 #: A start N(m, v), which moves to N(0, 1) as the Ornstein-Uhlenbeck process does.
@@ -203,6 +208,63 @@ def networks(seed: int = 0, width: int = 32) -> nn.ModuleDict:
         torch.manual_seed(seed)
         critic = Discriminator(MLP(1, width=width, depth=2))
         return nn.ModuleDict({"field": MLP(1, width=width, depth=2), "discriminator": critic})
+
+
+def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    """Both optimisers and the draws of both phases are taken up again."""
+    data, ratio = torch.randn(300, 1, generator=seeded(6)) + 1, DensityRatio(penalty=0.1, noise=0.2)
+    optim, found = OptimConfig(steps=12, lr=1e-2, warmup=2, ema=0.9, log_every=1), []
+    for folder, stops in ((tmp_path / "one", (None,)), (tmp_path / "two", (5, None))):
+        folder.mkdir()
+        for stop in stops:
+            models = networks(2)
+            batches, objective = pairs(Normal(1), data, size=64), Adversarial(weight=0.5, ratio=ratio)
+            trainer = Trainer(objective, models, batches, optim, keeping=Keeping(folder))
+            trainer.fit(stop_at=stop, title=None)
+        found.append(models.state_dict())
+    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+
+
+#: A training as one or two processes, in double precision.
+SCRIPT = """
+import sys, torch
+from safetensors.torch import save_file
+from torch import nn
+from pushforward import MLP, Normal
+from pushforward.config import ComputeConfig, OptimConfig
+from pushforward.nn import Discriminator
+from pushforward.objectives import Adversarial, DensityRatio
+from pushforward.training import Trainer, make_fabric, pairs
+devices = int(sys.argv[1])
+fabric = make_fabric(ComputeConfig(device="cpu", devices=devices, strategy="ddp", precision="64-true"))
+fabric.launch()
+torch.manual_seed(0)
+models = nn.ModuleDict({"field": MLP(2, width=16), "discriminator": Discriminator(MLP(2, width=16))}).double()
+data = torch.randn(300, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 1
+objective = Adversarial(weight=0.5, ratio=DensityRatio(penalty=0.1, noise=0.3))
+optim = OptimConfig(steps=20, lr=1e-2, warmup=2, ema=0.9)
+Trainer(objective, models, pairs(Normal(2).double(), data, size=91), optim, fabric=fabric).fit(title=None)
+if fabric.global_rank == 0:
+    save_file(models.state_dict(), sys.argv[2])
+if torch.distributed.is_initialized():  # else threads of gloo may be alive at the end
+    fabric.barrier()
+    torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="a process needs a core")
+def test_two_processes_train_both_networks_as_one_does(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT)
+    environment, weights = {**os.environ, "OMP_NUM_THREADS": "1"}, []
+    for devices in ("1", "2"):
+        start = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"] * (devices == "2")
+        file = tmp_path / f"{devices}.safetensors"
+        command = [sys.executable, *start, str(tmp_path / "script.py"), devices, str(file)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
+        assert done.returncode == 0, done.stderr
+        weights.append(load_file(file))
+    assert all((value - weights[1][key]).abs().max() < 1e-13 for key, value in weights[0].items())
 
 
 def test_a_weight_of_0_is_the_objective_alone() -> None:

@@ -256,7 +256,7 @@ def test_command_that_improves(tmp_path):
     x = Normal(2).double().sample(60, None, random.seeded("command"))
     command = "pushforward train 'my wine.csv' --method nsf --steps 100 --out runs/a --overwrite"
 
-    def ask(kind, command=command, ran=None, duplicates=0, **options):
+    def ask(kind, command=command, ran=None, duplicates=0, x=x, **options):
         config = RunConfig(target="my wine.csv", **options)
         schema = Schema(name="t", kind="table", event_shape=(2,), duplicates=duplicates)
         run = table_run(
@@ -277,6 +277,8 @@ def test_command_that_improves(tmp_path):
     assert ask("overfits", ran=ValidationLoss(10, 100, 100)).endswith("--patience 10 --out runs/a-patience")
     assert ask("copies").endswith("--noise 0.05 --out runs/a-noise")
     assert ask("copies", duplicates=3).endswith("--deduplicate --out runs/a-deduplicate")
+    # counts repeat by chance, and those that do belong to their distribution
+    assert ask("copies", duplicates=3, x=x.round()).endswith("--noise 0.05 --out runs/a-noise")
     # What is asked for already is not asked for again, and what cannot be is not either.
     begun = DataConfig(source="baseline")
     settled = OptimConfig(steps=100, patience=10, folds=5, weight_decay=0.01)

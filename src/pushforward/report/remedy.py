@@ -26,7 +26,7 @@ NOISE, JITTER, DECAY = "0.05", "0.1", "0.1"
 def remedy(kind: Kind, run: Run, loss: ValidationLoss | None = None) -> str:
     """A full ``pushforward train`` command for a headline of ``kind``; empty where there is none."""
     config = run.config
-    repeats = bool(run.schema.duplicates) and not config.data.deduplicate
+    repeats = bool(run.schema.duplicates) and not config.data.deduplicate and not _counts(run)
     stopped = loss is not None and loss.stopped
     longer = {"steps": str(MORE * max(config.optim.steps or 0, 100))}
     start = {"source": "baseline"} if _may_start(run) else {}
@@ -52,6 +52,12 @@ def remedy(kind: Kind, run: Run, loss: ValidationLoss | None = None) -> str:
     several = config.model.reflow or config.model.distil
     goes_on = "steps" in change and not (several or stopped or config.optim.folds)
     return train_command(run, change, run.path if goes_on else _beside(run.path, change))
+
+
+def _counts(run: Run) -> bool:
+    """Whether the data are a table of whole numbers, whose rows repeat by chance."""
+    x = run.dataset.train.x
+    return run.schema.kind == "table" and bool((x == x.round()).all())
 
 
 def _may_start(run: Run) -> bool:

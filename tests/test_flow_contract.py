@@ -122,6 +122,19 @@ def test_samples_in_rows_and_columns(name: str) -> None:
 # -- arrays --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", FLOWS)
+def test_states_of_layers_lead_from_the_source_to_the_image(name: str) -> None:
+    flow = moved(name)
+    x0 = flow.source.sample(4, None, seeded())
+    states = flow.states(x0)
+    layered = name == "in units" or (name in KINDS["flow"].entries and name not in ("glow", "vae"))
+    assert (states is not None) == layered
+    if states is not None:
+        assert len(states) > 2
+        assert torch.equal(states[-1], flow.push(x0))
+        assert states[:, :0].shape == flow.states(x0[:0]).shape
+
+
 def test_arrays_tables_and_lists_are_taken_by_every_flow_in_its_dtype() -> None:
     for name in FLOWS:
         flow = moved(name)

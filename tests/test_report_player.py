@@ -16,13 +16,14 @@ from PIL import Image
 
 from effort import first
 from pushforward import random
-from pushforward.bijections import Affine, Permutation
+from pushforward.bijections import Affine, Bijection, Chain, Permutation
 from pushforward.couplings import Rows
 from pushforward.data import Schema
 from pushforward.flows import VAE, BijectiveFlow, ContinuousFlow, DiffusionFlow, OneStep, Transformed
 from pushforward.flows.image_flows import glow, tarflow
 from pushforward.flows.normalizing import maf
 from pushforward.oracles import GaussianMixtureOracle
+from pushforward.report.left_out import LeftOut
 from pushforward.report.loaded_run import LoadedRun
 from pushforward.report.page import page
 from pushforward.report.player import make_player
@@ -117,6 +118,18 @@ def test_noise_and_two_ends_of_data(tmp_path):
     assert distance.max() < rounding(data).max()
 
 
+def test_labels_of_a_flow_with_noise(tmp_path):
+    run = labelled_plane(tmp_path)
+    shift = torch.eye(4, 2, dtype=torch.float64)
+    run.flow = DiffusionFlow(
+        lambda t, x, c: 9.0 * shift[c], 0.1, EulerMaruyama(steps=4), Normal(2, scale=0.1).double()
+    )
+    data = packed(run)
+    found, labels = positions(data), np.array(data["labels"])
+    # longitude, the second number, is drawn across; six deviations of (.1^2 + .1^2)^(1/2)
+    assert np.abs(found[-1] - 9.0 * shift.numpy()[labels][:, ::-1]).max() < 6 * 0.1 * 2**0.5
+
+
 def test_layers_of_a_normalizing_flow(tmp_path):
     flow = maf(3, layers=3, width=16).double().eval()
     units = Affine(*torch.tensor([[10.0, -3.0, 0.0], [2.0, 1.0, 5.0]]).double().unbind(0))
@@ -141,6 +154,14 @@ def test_states_of_layers_end_where_push_does():
         states, x = flow.states(x0), flow.push(x0)
         assert states is not None and states.shape[1:] == x.shape
         assert torch.equal(states[-1], x)
+    labels = torch.tensor([0, 1, 2, 0, 1])
+    flow = maf(3, condition=4, layers=2, width=16).eval()
+    for parameter in flow.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    x0 = flow.source.sample(5, None, random.seeded("x0"))
+    states = flow.states(x0, labels)
+    assert states is not None and torch.equal(states[-1], flow.push(x0, labels))
+    assert not torch.equal(states[-1], flow.push(x0, 2 - labels))
     # images that are halved again and again have no states of one shape; a one-step map has no layers
     assert glow((1, 8, 8), steps=2).states(torch.zeros(1, 64)) is None
     assert OneStep(lambda t, x, condition: x, Normal(2)).states(torch.zeros(1, 2)) is None
@@ -149,8 +170,6 @@ def test_states_of_layers_end_where_push_does():
 
 
 def test_what_only_rearranges_is_no_layer():
-    from pushforward.bijections import Chain
-
     first, last = Affine(torch.tensor([1.0, 2.0, 3.0]), 1.0), Affine(0.0, torch.tensor([1.0, 10.0, 100.0]))
     flow = BijectiveFlow(Chain(first, Permutation([2, 0, 1]), last), Normal(3))
     states = flow.states(torch.zeros(1, 3))
@@ -283,15 +302,39 @@ def test_the_page_stays_small(tmp_path, name):
         assert len(data["times"]) == (11 if name == "large" else 31)
 
 
-def test_points_that_are_not_finite_are_left_out(tmp_path):
-    def field(t, x, condition):
-        return torch.where(x[:, :1] > 0, torch.inf, 0.0).expand_as(x)
+class Torn(Bijection):
+    """The identity where the first number is above ``least``, else nowhere."""
 
-    flow = DiffusionFlow(field, 0.0, EulerMaruyama(steps=4), Normal(2).double())
+    def __init__(self, least: float):
+        super().__init__()
+        self.least = least
+
+    def forward_and_log_det(self, x, condition=None, generator=None):
+        return torch.where(x[:, :1] > self.least, x, torch.inf), x.new_zeros(len(x))
+
+    def inverse_and_log_det(self, y, condition=None, generator=None):
+        return y, y.new_zeros(len(y))
+
+
+@pytest.mark.parametrize("least", [0.0, 10.0])
+def test_points_that_are_not_finite_are_left_out(tmp_path, least):
     run = plane_run(tmp_path)
-    run.flow = flow
-    from pushforward.report.left_out import LeftOut
+    run.flow = BijectiveFlow(Torn(least), Normal(2).double())
+    loaded = LoadedRun(run)
+    if least > 9:
+        with pytest.raises(ValueError, match="its particles are not finite"):
+            make_player(loaded)
+        return
+    data = packed(run)
+    start = starts(run, 1500, "player")
+    there = start[start[:, 0] > 0].numpy()
+    assert data["count"] == len(there)
+    assert np.abs(positions(data)[-1] - there).max() < rounding(data).max()
 
+
+def test_a_solver_that_fails_leaves_the_player_out(tmp_path):
+    run = plane_run(tmp_path)
+    run.flow = DiffusionFlow(lambda t, x, c: x / 0, 0.0, EulerMaruyama(steps=4), Normal(2).double())
     left_out = LeftOut()
     assert left_out.attempt("player", None, make_player, LoadedRun(run)) is None
     assert "player" in left_out

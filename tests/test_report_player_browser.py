@@ -89,6 +89,7 @@ async function look(frame) {
   found.left = press("ArrowLeft"); found.end = press("End"); found.space = press(" ");
   pictures(8);
   found.playing = state();
+  found.chosen = press("ArrowRight", $("[name=speed]")).t - found.playing.t;
   found.paused = press(" ");
   pictures(3);
   found.still = state();
@@ -213,6 +214,8 @@ def test_controls(seen, case):
     assert found["space"] == {"t": 0, "button": "Pause"}
     assert found["playing"] == {"t": pytest.approx(0.1), "button": "Pause"}
     assert found["paused"]["button"] == "Play"
+    # keys that change another control do not move time
+    assert found["chosen"] == 0
     assert found["still"] == found["paused"]
     # at the double speed 2 seconds, and the pause of .8; then it begins anew
     assert found["repeated"].pop("pictures") in (56, 57)

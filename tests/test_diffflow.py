@@ -213,16 +213,21 @@ def networks(seed: int = 0, width: int = 32) -> nn.ModuleDict:
 def test_a_training_that_was_stopped_goes_on_bit_for_bit(tmp_path: Path) -> None:
     """Both optimisers and the draws of both phases are taken up again."""
     data, ratio = torch.randn(300, 1, generator=seeded(6)) + 1, DensityRatio(penalty=0.1, noise=0.2)
-    optim, found = OptimConfig(steps=12, lr=1e-2, warmup=2, ema=0.9, log_every=1), []
-    for folder, stops in ((tmp_path / "one", (None,)), (tmp_path / "two", (5, None))):
-        folder.mkdir()
-        for stop in stops:
-            models = networks(2)
-            batches, objective = pairs(Normal(1), data, size=64), Adversarial(weight=0.5, ratio=ratio)
-            trainer = Trainer(objective, models, batches, optim, keeping=Keeping(folder))
-            trainer.fit(stop_at=stop, title=None)
-        found.append(models.state_dict())
-    assert all(torch.equal(value, found[1][key]) for key, value in found[0].items())
+    optim = OptimConfig(steps=12, lr=1e-2, warmup=2, ema=0.9, log_every=1)
+
+    def weights(folder: Path, stop: int | None) -> dict[str, Tensor]:
+        models, batches = networks(2), pairs(Normal(1), data, size=64)
+        objective = Adversarial(weight=0.5, ratio=ratio)
+        trainer = Trainer(objective, models, batches, optim, keeping=Keeping(folder))
+        trainer.fit(stop_at=stop, title=None)
+        return models.state_dict()
+
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    whole, stopped = weights(tmp_path / "one", None), weights(tmp_path / "two", 5)
+    assert any(not torch.equal(value, stopped[key]) for key, value in whole.items())
+    resumed = weights(tmp_path / "two", None)
+    assert all(torch.equal(value, resumed[key]) for key, value in whole.items())
 
 
 #: A training as one or two processes, in double precision.

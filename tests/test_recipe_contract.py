@@ -33,6 +33,7 @@ CASES = {
     "sliced-scores": ("ssm", {}),
     "maximum-likelihood": ("maf", {}),
     "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
+    "blocks": ("jko-iflow", {"blocks": 3}),
 }
 
 
@@ -102,6 +103,9 @@ OTHERS = {
     "gradient": "adjoint",
     "kinetic": 0.1,
     "jacobian": 0.1,
+    "blocks": 2,
+    "horizon": 1.5,
+    "growth": 2.5,
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,

@@ -32,7 +32,17 @@ __all__ = [
 #: Version of the run folder; a run of a newer one is refused.
 FORMAT = 1
 #: Settings that runs of older versions do not have: at their defaults a run is what it was without them.
-LATER = ("around", "divergence", "train_solver", "gradient", "kinetic", "jacobian")
+LATER = (
+    "around",
+    "divergence",
+    "train_solver",
+    "gradient",
+    "kinetic",
+    "jacobian",
+    "blocks",
+    "horizon",
+    "growth",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +135,12 @@ class ModelConfig:
     """Weight of the kinetic energy of its paths in training, which makes them straight and quick to solve."""
     jacobian: float = 0.0
     """Weight of the squared Jacobian of its field in training; needs `--divergence hutchinson`."""
+    blocks: int | None = None
+    """Blocks of a flow that is trained block by block, `jko-iflow`; each is a step of a gradient flow."""
+    horizon: float | None = None
+    """Time of this gradient flow, the sum of the sizes of its steps."""
+    growth: float | None = None
+    """Size of each of these steps over that of the one before."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""

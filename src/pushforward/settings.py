@@ -102,6 +102,9 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "drop_condition": Number(0, 1, open_high=True),
     "kinetic": Number(0, 1e6),
     "jacobian": Number(0, 1e6),
+    "blocks": Whole(1, 100),
+    "horizon": Number(0, 1e6, open_low=True),
+    "growth": Number(0.01, 100),
     # optimisation
     "steps": Whole(1, 10**9),
     "minutes": Number(0, 525_600, open_low=True),

@@ -11,6 +11,7 @@ _BRIDGES = "Tong et al. 2024, arXiv 2307.03672"
 _SONG = f"Song et al. 2021, arXiv 2011.13456, and {_LIPMAN}"
 _DIFFUSION = "Song et al. 2021, arXiv 2011.13456"
 _SLICED = "Song et al. 2019, arXiv 1905.07088"
+_XU = "Xu, Cheng & Xie 2023, arXiv 2212.14424"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
 _FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
@@ -29,6 +30,8 @@ RECIPES = {
                                 "training by the likelihood, for normalizing flows", _DINH),
     "continuous-likelihood": Entry("pushforward.recipes.cnf:Continuous",
                                    "training of a velocity field by the likelihood of its flow", _FFJORD),
+    "blocks": Entry("pushforward.recipes.blocks:Blocks",
+                    "training of a continuous flow block by block, as steps of a gradient flow", _XU),
 }
 # fmt: on
 
@@ -79,5 +82,7 @@ METHODS = {
                   "Chen et al. 2018, arXiv 1806.07366", {}, "continuous-likelihood"),
     "ffjord": Method("the same with Hutchinson's estimate of the divergence", _FFJORD,
                      {"divergence": "hutchinson"}, "continuous-likelihood"),
+    "jko-iflow": Method("continuous normalizing flow trained block by block, as JKO steps to noise", _XU,
+                        {}, "blocks", False),
     **{name: by_likelihood(name, flow) for name, flow in FLOWS.items()},
 }

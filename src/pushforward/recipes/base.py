@@ -31,8 +31,10 @@ __all__ = ["Recipe", "Stage", "family"]
 VALIDATION_ROWS = 2000
 #: Settings of couplings, of the paths between pairs and of regression along these, for ``ignores``.
 OF_PATHS = ("coupling", "path", "gamma", "times", "weighting", "prediction", "around")
+#: Settings of a training block by block, for ``ignores``.
+OF_BLOCKS = ("blocks", "horizon", "growth")
 #: Settings of a training that follows the flow with a solver, for ``ignores``.
-OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian")
+OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian", *OF_BLOCKS)
 #: Why a flow cannot start from baselines.
 NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"
 

@@ -44,8 +44,11 @@ check: $(STAMPS)/dev  ## lint, types, import contracts
 experiments: $(STAMPS)/core  ## run the experiments in small size and check their claims (minutes)
 	@$(BIN)/python experiments/run_all.py --small
 
-docs: $(STAMPS)/docs  ## build the documentation into docs/_build/html
+docs: $(STAMPS)/docs  ## build the documentation, follow its links, try its search
+	@$(BIN)/python experiments/run_all.py --small change_of_variables stiffness
+	@$(BIN)/python experiments/pages.py
 	@$(BIN)/sphinx-build -W -q -b html docs docs/_build/html
+	@$(BIN)/python docs/check_site.py
 	@echo docs/_build/html/index.html
 
 # these ask for packages that what is timed or tested does without

@@ -42,6 +42,7 @@ autodoc_member_order = "bysource"
 autodoc_inherit_docstrings = False
 autodoc_typehints_format = "short"
 autodoc_preserve_defaults = True
+viewcode_follow_imported_members = False
 
 # -- plain docstrings as reStructuredText --------------------------------------------------------------
 

@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "benchmarks"))  # for its systems
 DOCS = ROOT / "docs" / "experiments"
 SMALL = ROOT / "runs" / "experiments"
 #: Seeds that no experiment was tuned on.

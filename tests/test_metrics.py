@@ -305,6 +305,18 @@ def test_label_accuracy():
     assert metrics.label_accuracy(train, y, new, wrong) == pytest.approx(0.75, abs=0.02)
 
 
+def test_total_curvature_of_a_circle_and_of_lines():
+    """A circle turns by 2 pi however it is parametrised; a line at changing speed, or at rest, by nothing."""
+    times = torch.linspace(0, 1, 2001, dtype=torch.float64)
+    angle = 2 * torch.pi * times**2
+    circle = torch.stack([angle.cos(), angle.sin()], -1)[:, None]
+    # the polygon leaves out half of the first and last of the 2,000 turns, the last of 2 pi / 1000
+    assert metrics.total_curvature(circle, times) == pytest.approx(2 * torch.pi, abs=0.004)
+    line = torch.stack([times**3, -2 * times**3], -1)[:, None]
+    assert metrics.total_curvature(line, times) == pytest.approx(0.0, abs=1e-9)
+    assert metrics.total_curvature(torch.ones(5, 3, 2), torch.linspace(0, 1, 5)) == 0.0
+
+
 def test_straightness_of_a_normal_to_itself_is_two_minus_half_pi():
     flow = ContinuousFlow(
         GaussianMixtureOracle(GaussianMixture(torch.zeros(1, 1, dtype=torch.float64), 1.0)),

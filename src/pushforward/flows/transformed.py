@@ -21,8 +21,10 @@ from .invertible import InvertibleFlow
 class Transformed(InvertibleFlow):
     """``flow`` followed by ``bijection``, which maps the flow's space to the data's.
 
-    Samples, densities and trajectories are then in data units.  Data points have ``dtype`` (the model
-    computes in its own), so that large numbers keep their digits.  With a surjection in ``bijection`` the
+    Samples, densities and trajectories are then in data units.  Source points are those of ``source``,
+    in the space of ``flow``; :func:`pushforward.inference.carry` takes rows of a source that was data, in
+    their own units.  Data points have ``dtype`` (the model computes in its own), so that large numbers keep
+    their digits.  With a surjection in ``bijection`` the
     density is a bound.  Raises ValueError for shapes that do not fit, and if an inverse or a density is
     requested that ``flow`` does not have.
     """

@@ -25,6 +25,7 @@ from .trajectories import normalised_path_energy as normalised_path_energy
 from .trajectories import optimal_cost as optimal_cost
 from .trajectories import path_energy as path_energy
 from .trajectories import straightness as straightness
+from .trajectories import total_curvature as total_curvature
 from .trajectories import transport_cost as transport_cost
 from .transport import SlicedWasserstein as SlicedWasserstein
 from .transport import Wasserstein as Wasserstein
@@ -59,6 +60,7 @@ __all__ = [
     "plan_entropy",
     "sliced_wasserstein",
     "straightness",
+    "total_curvature",
     "transport_cost",
     "two_sample_accuracy",
     "wasserstein",

@@ -49,6 +49,25 @@ def straightness(path: Tensor, times: Tensor, x0: Tensor | None = None, x1: Tens
 
 
 @takes_arrays
+def total_curvature(path: Tensor, times: Tensor) -> float:
+    """E int |kappa| ds of a trajectory ``(T, B, *event)`` at ``times``: by how much it turns, in radians.
+
+    The sum of the angles between successive displacements; 0 for straight lines at whatever speed, unlike
+    :func:`straightness`.  States that do not move turn by nothing.  Milnor 1950, doi 10.2307/1969467.
+
+    >>> corner = torch.tensor([[[0.0, 0.0]], [[1.0, 0.0]], [[1.0, 2.0]]])
+    >>> total_curvature(corner, torch.tensor([0.0, 0.5, 1.0]))  # a right angle
+    1.5707963267948966
+    """
+    _, velocity, _ = _velocities(path, times)
+    # of the angle's tangent, for the cosine of small angles loses half of the digits
+    a, b = (torch.nn.functional.normalize(v, dim=-1) for v in (velocity[:-1], velocity[1:]))
+    moves = (velocity[:-1].norm(dim=-1) > 0) & (velocity[1:].norm(dim=-1) > 0)
+    angle = 2 * torch.atan2((a - b).norm(dim=-1), (a + b).norm(dim=-1))
+    return float(torch.where(moves, angle, 0.0).sum(0).mean())
+
+
+@takes_arrays
 def path_energy(path: Tensor, times: Tensor) -> float:
     """int E|dx_t/dt|^2 dt of a trajectory ``(T, B, *event)`` at ``times``: the kinetic energy.
 

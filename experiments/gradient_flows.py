@@ -129,6 +129,8 @@ def order(study: Study) -> None:
     dress(axes[0], "error of the variance at t = 1", "step h", "error")
     axes[0].loglog(sizes, errors, "o-", color=COLOURS[0], label="scheme")
     axes[0].loglog(sizes, [errors[-1] * h / sizes[-1] for h in sizes], ":", color=COLOURS[5], label="slope 1")
+    axes[0].set_xticks(sizes, [f"1/{round(1 / h)}" for h in sizes])
+    axes[0].minorticks_off()
     legend(axes[0])
     dress(axes[1], "double well at t = 0.5", "x", "density")
     x, volume = grid.points[:, 0], grid.volumes
@@ -177,7 +179,11 @@ def two_modes(study: Study) -> None:
             ax.scatter(*x.T, s=5, color=colour, alpha=0.6, linewidths=0)
         figure.suptitle(f"t = {moment:.2f}", fontsize=9)
         frames.append(figure)
-    study.movie("modes", frames, "Particles move from the corner to the two modes, by three methods")
+    study.movie(
+        "modes",
+        frames,
+        "Particles leave the corner: by network and Langevin for both modes, by Stein for one so far",
+    )
     figure, axes = canvas(5, 3.2)
     dress(axes[0, 0], "free energy, which is KL to the target", "t", "nats").set_yscale("log")
     for curve in curves.clamp(min=1e-3):

@@ -130,7 +130,7 @@ def test_states_of_layers_lead_from_the_source_to_the_image(name: str) -> None:
     layered = name == "in units" or (name in KINDS["flow"].entries and name not in ("glow", "vae"))
     assert (states is not None) == layered
     if states is not None:
-        assert len(states) > 2
+        assert len(states) > 1  # the source and at least one layer
         assert torch.equal(states[-1], flow.push(x0))
         none = flow.states(x0[:0])
         assert none is not None and none.shape == states[:, :0].shape

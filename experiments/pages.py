@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -64,11 +65,12 @@ def stored(folder: Path = DOCS) -> list[dict[str, Any]]:
 
 
 def contents(results: list[dict[str, Any]]) -> str:
-    """The page that leads to the others: title, first sentences, first picture."""
+    """The page that leads to the others: title, question or first sentences, first picture."""
     parts = [HEAD]
     for result in results:
         title, _, rest = result["text"].partition("\n")
-        question = rest.strip().split("\n\n")[0]
+        paragraphs = [*filter(None, map(whole_sentences, rest.strip().split("\n\n")))]
+        question = next((text for text in paragraphs if "?" in text), paragraphs[0])
         parts.append(f"## [{title.lstrip('# ')}]({result['name']}.md)\n\n{question}\n")
         pictures = [item for item in result["items"] if item["kind"] == "picture"]
         if pictures:
@@ -76,6 +78,15 @@ def contents(results: list[dict[str, Any]]) -> str:
     names = "\n".join(result["name"] for result in results)
     parts.append(f"```{{toctree}}\n:hidden:\n\n{names}\n```\n")
     return "\n".join(parts)
+
+
+def whole_sentences(paragraph: str) -> str:
+    """A paragraph without the parts of sentences that a formula cuts off at its start and its end."""
+    ends = [match.end() for match in re.finditer(r"(?<! al)[.?](?=\s|$)", paragraph)]
+    if not ends:
+        return ""
+    first = ends[0] if paragraph[0].islower() else 0
+    return paragraph[first : ends[-1]].strip()
 
 
 def write_pages(folder: Path = DOCS) -> None:

@@ -88,5 +88,11 @@ def test_pages_are_what_was_stored(result: dict[str, object]) -> None:
     assert all(check["holds"] for check in result["checks"])
 
 
+def test_excerpts_are_whole_sentences() -> None:
+    cut = "of which nothing is left. It asks (Liu et al. 2023): why? It says that"
+    assert pages.whole_sentences(cut) == "It asks (Liu et al. 2023): why?"
+    assert pages.whole_sentences("where all of it holds if") == ""
+
+
 def test_the_leading_page_is_what_was_stored() -> None:
     assert (pages.DOCS / "index.md").read_text() == pages.contents(STORED)

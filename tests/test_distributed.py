@@ -16,11 +16,12 @@ import pushforward
 from pushforward.data import load
 from pushforward.flows import nsf
 
-SMALL = "--steps 12 --batch 91 --network mlp,width=16,depth=2 --rows 200 --no-report --log-every 1 --folds 0"
-SMALL = [*SMALL.split(), "--patience", "0"]
+SMALL = "--steps 12 --batch 91 --rows 200 --no-report --log-every 1 --folds 0 --patience 0".split()
+NETWORK = ["--network", "mlp,width=16,depth=2"]
 
 
 def train(folder, *flags: str) -> subprocess.CompletedProcess[str]:
+    flags = flags if "maf" in flags else (*NETWORK, *flags)
     if "2" not in flags:
         return forks.run("train", "moons", "--out", str(folder), *SMALL, *flags)
     command = [

@@ -18,8 +18,9 @@ from effort import first
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="--devices 2 is refused on one core")
 
 ALL = os.environ.get("FAULTS") == "all"
-SMALL = ["--rows", "200", "--batch", "64", "--network", "mlp,width=16,depth=2", "--source", "normal"]
+SMALL = ["--rows", "200", "--batch", "64", "--source", "normal"]
 SMALL += ["--folds", "0", "--patience", "0", "--no-report", "--checkpoint-every", "20", "--device", "cpu"]
+NETWORK = ["--network", "mlp,width=16,depth=2"]
 
 
 def start(out: Path, *flags: str, wait: float | None = None, **environment: str) -> subprocess.Popen[str]:
@@ -28,6 +29,7 @@ def start(out: Path, *flags: str, wait: float | None = None, **environment: str)
     if wait is not None:
         lines = ["import sys", "from pushforward.training import processes", f"processes.WAIT = {wait}"]
         run = ["-c", "; ".join([*lines, "from pushforward.cli import main", "sys.exit(main())"])]
+    flags = flags if "nsf" in flags else (*NETWORK, *flags)
     command = [sys.executable, *run, "train", "moons", "--out", str(out), *SMALL, *flags]
     env = {**os.environ, "OMP_NUM_THREADS": "1", **environment}
     return subprocess.Popen(

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .problems import ODE, State, StateT, Velocity
 from .solution import Solution, Status
-from .state import check_interval, check_save_at, like
+from .state import as_entries, check_interval, check_save_at, like
 
 #: Roundings of a time by which an evaluation keeps to its side of a jump.
 ROUNDINGS = 2
@@ -40,7 +40,7 @@ def in_pieces(
     A row that failed in one piece keeps its state, as in one solve.
     """
     check_interval(moments[0], moments[-1])
-    first = _entries(x)[0]
+    first = as_entries(x)[0]
     times, tolerance = check_save_at(save_at, moments[0], moments[-1], first.dtype)
     left = [] if times is None else list(times)
     sign = 1.0 if moments[-1] > moments[0] else -1.0
@@ -54,11 +54,11 @@ def in_pieces(
         asked = None if times is None else [min(max(t, min(start, stop)), max(start, stop)) for t in here]
         state = x if found is None else found.x
         new = solve(replace(problem, velocity=inside, breaks=()), state, start, stop, asked)
-        path = () if new.path is None else _entries(new.path)
+        path = () if new.path is None else as_entries(new.path)
         if found is not None:
             failed = found.status != Status.OK
             path = tuple(_where(failed, torch.full_like(p, math.nan), p, 1) for p in path)
-            kept = tuple(_where(failed, a, b) for a, b in zip(_entries(state), _entries(new.x)))
+            kept = tuple(_where(failed, a, b) for a, b in zip(as_entries(state), as_entries(new.x)))
             status = torch.where(failed, found.status, new.status)
             new = Solution(like(x, kept), found.nfe + new.nfe, found.calls + new.calls, status)
         saved.append(path)
@@ -94,10 +94,6 @@ def _sides(start: float, stop: float, moments: Sequence[float]) -> tuple[float, 
     low, high = min(start, stop), max(start, stop)
     ends = moments[0], moments[-1]
     return (-math.inf if low in ends else low), (math.inf if high in ends else high)
-
-
-def _entries(x: State) -> tuple[Tensor, ...]:
-    return (x,) if isinstance(x, Tensor) else tuple(x)
 
 
 def _where(rows: Tensor, a: Tensor, b: Tensor, front: int = 0) -> Tensor:

@@ -29,7 +29,7 @@ _WHERE = {
         "Batch BridgeMatching Distillation FlowMatching InterpolantMatching LightSB "
         "LightSBPotential Loss Objective Step"
     ),
-    "oracles": "GaussianBridge GaussianMixtureOracle TwoMoons",
+    "oracles": "FlowMapOracle GaussianBridge GaussianMixtureOracle TwoMoons",
     "paths": (
         "Brownian Follmer Gamma Interpolant Linear LipmanOT MapPath Path Polynomial Quadratic "
         "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
@@ -101,6 +101,7 @@ if TYPE_CHECKING:
     from .objectives import Loss as Loss
     from .objectives import Objective as Objective
     from .objectives import Step as Step
+    from .oracles import FlowMapOracle as FlowMapOracle
     from .oracles import GaussianBridge as GaussianBridge
     from .oracles import GaussianMixtureOracle as GaussianMixtureOracle
     from .oracles import TwoMoons as TwoMoons

@@ -52,7 +52,8 @@ def increasing_root(
         step = torch.where(inside, newton, 0.5 * (low + high))
         # what rounding in the value can move the root by
         noise = 4 * eps * (x.abs() + (value.abs() + target.abs()) / slope)
-        near = ((newton - x).abs() <= noise) | (high - low <= 2 * eps * x.abs())
+        # where the slope vanishes both are infinite, and say nothing
+        near = ((newton - x).abs() <= noise) & noise.isfinite() | (high - low <= 2 * eps * x.abs())
         x = torch.where(done, x, torch.where(near, newton.clamp(low, high), step))
         done = done | near
         if every(done):

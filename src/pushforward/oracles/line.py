@@ -59,7 +59,8 @@ def transport(x: Tensor, here: Line, there: Line) -> Tensor:
     that are not finite.
 
     >>> one = torch.ones(1, 1, dtype=torch.float64)
-    >>> transport(one[0], Line(0 * one, 0 * one, one), Line(0 * one, one, 2 * one)).item()  # 1 + 2 * 1
+    >>> x = transport(one[0], Line(0 * one, 0 * one, one), Line(0 * one, one, 2 * one))  # 1 + 2 x
+    >>> round(x.item(), 12)
     3.0
     """
     parts = (here.log_weights, here.means, here.scales, there.means, there.scales)

@@ -23,6 +23,7 @@ from pushforward import (
     Drift,
     Empirical,
     GaussianMixture,
+    LatentFlow,
     Normal,
     OneStep,
     Sigmoid,
@@ -31,8 +32,9 @@ from pushforward import (
 )
 from pushforward.bijections import Affine
 from pushforward.entries import KINDS
-from pushforward.fields import Piecewise
+from pushforward.fields import Piecewise, latent_spec
 from pushforward.flows import VAE, DensityFlow, Flow, InvertibleFlow, Transformed, divergence, nsf
+from pushforward.nn import PairEncoder
 from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
 
 DOUBLE = torch.float64
@@ -44,6 +46,9 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "diffusion": lambda: DiffusionFlow(Drift(MLP(2), MLP(2), 0.1), source=Normal(2)),
     "one step": lambda: OneStep(MLP(2), Normal(2)),
     "vae": lambda: VAE(2),
+    "latent": lambda: LatentFlow(
+        ContinuousFlow(MLP(2, latent_spec(None, 3)), RK4(steps=4), Normal(2)), 3, PairEncoder(2, 3), 2
+    ),
     "in units": lambda: Transformed(nsf(2), Affine(0.0, 2.0), DOUBLE),
 }
 IMAGES = ("glow", "tarflow")
@@ -191,7 +196,7 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize("wrong", WRONG)
-@pytest.mark.parametrize("name", ["continuous", "nsf", "in units", "vae"])
+@pytest.mark.parametrize("name", ["continuous", "nsf", "in units", "vae", "latent"])
 def test_rows_that_do_not_fit_are_refused(name: str, wrong: str) -> None:
     given, says = WRONG[wrong]
     flow = FLOWS[name]()
@@ -248,7 +253,7 @@ def test_vmap_agrees_with_the_batch_or_is_refused_by_name(name: str) -> None:
     if name == "adaptive":
         with pytest.raises(ValueError, match=r"Tsit5 chooses its steps .* torch.func.vmap .* fixed steps"):
             mapped(x)
-    elif name == "vae":  # torch wants to be told how its draws are shared
+    elif name in ("vae", "latent"):  # torch wants to be told how its draws are shared
         assert torch.func.vmap(flow.log_prob, randomness="different")(x).isfinite().all()
     else:
         torch.testing.assert_close(mapped(x), flow.log_prob(x), rtol=1e-9, atol=1e-9)
@@ -335,7 +340,7 @@ def test_a_flow_far_out_is_finite_in_single_precision() -> None:
 def test_half_precision_is_computed_or_refused_by_name() -> None:
     """bfloat16 has three digits: it gives the density to some hundredths, or a line that says why not."""
     x = torch.randn(20, 2, generator=seeded())
-    for name in [name for name in FLOWS if name not in (*IMAGES, "vae")]:
+    for name in [name for name in FLOWS if name not in (*IMAGES, "vae", "latent")]:
         flow, half = FLOWS[name](), FLOWS[name]().to(torch.bfloat16)
         half.load_state_dict(flow.state_dict())
         if not isinstance(flow, DensityFlow) or not isinstance(half, DensityFlow):

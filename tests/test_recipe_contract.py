@@ -31,6 +31,7 @@ CASES = {
     "bridge-matching": ("sf2m", {}),
     "scores": ("ddpm", {}),
     "sliced-scores": ("ssm", {}),
+    "variational": ("vrf", {}),
     "maximum-likelihood": ("maf", {}),
     "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
     "blocks": ("jko-iflow", {"blocks": 3}),
@@ -106,6 +107,9 @@ OTHERS = {
     "blocks": 2,
     "horizon": 1.5,
     "growth": 2.5,
+    "latent": 5,
+    "beta": 3.0,
+    "encoder": "path",
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,
@@ -176,6 +180,8 @@ def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch
     assert first == second
 
 
+# torch hides this warning of inputs with gradients, such as encoded latents, but not where it is an error
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning")
 @pytest.mark.parametrize("name", RECIPES)
 def test_networks_are_compiled_or_compiling_is_refused(name, monkeypatch):
     """What is compiled is what the training calls, and where it calls something else that is said."""

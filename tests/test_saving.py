@@ -23,6 +23,7 @@ from pushforward import (
     Flow,
     GaussianMixture,
     Interpolant,
+    LatentFlow,
     Normal,
     OneStep,
     Parameterised,
@@ -33,6 +34,7 @@ from pushforward import (
     VariancePreserving,
 )
 from pushforward.bijections import Affine, Inverse
+from pushforward.fields import latent_spec
 from pushforward.files import SUM
 from pushforward.flows import (
     VAE,
@@ -51,6 +53,7 @@ from pushforward.flows import (
     tarflow,
 )
 from pushforward.flows.saving import ENTRY
+from pushforward.nn import PairEncoder
 
 
 class Own(nn.Module):
@@ -73,6 +76,9 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "realnvp": lambda: realnvp(2),
     "residual": lambda: residual(2, layers=2).eval(),
     "vae": lambda: VAE(2),
+    "latent": lambda: LatentFlow(
+        ContinuousFlow(MLP(2, latent_spec(None, 3)), source=Normal(2)), 3, PairEncoder(2, 3), 2
+    ),
     "glow": lambda: glow((1, 4, 4), steps=2),
     "tarflow": lambda: tarflow((1, 4, 4), blocks=2, width=16),
     "mlp": lambda: ContinuousFlow(MLP(2), source=Normal(2)),

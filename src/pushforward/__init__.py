@@ -22,7 +22,8 @@ _WHERE = {
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
     "flows": (
-        "ContinuousFlow DenoisingFlow DiffusionFlow Flow InvertibleFlow OneStep Transformed save tune_sampler"
+        "ContinuousFlow DenoisingFlow DiffusionFlow Flow InvertibleFlow LatentFlow OneStep Transformed save "
+        "tune_sampler"
     ),
     "nn": "MLP ResidualMLP UNet",
     "objectives": (
@@ -84,6 +85,7 @@ if TYPE_CHECKING:
     from .flows import DiffusionFlow as DiffusionFlow
     from .flows import Flow as Flow
     from .flows import InvertibleFlow as InvertibleFlow
+    from .flows import LatentFlow as LatentFlow
     from .flows import OneStep as OneStep
     from .flows import Transformed as Transformed
     from .flows import save as save

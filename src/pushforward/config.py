@@ -42,6 +42,9 @@ LATER = (
     "blocks",
     "horizon",
     "growth",
+    "latent",
+    "beta",
+    "encoder",
 )
 
 
@@ -141,6 +144,14 @@ class ModelConfig:
     """Time of this gradient flow, the sum of the sizes of its steps."""
     growth: float | None = None
     """Size of each of these steps over that of the one before."""
+    latent: int | None = None
+    """Numbers of the latent that tells crossing paths apart, `vrf`: as many as a row has by default, at most
+    16."""
+    beta: float | None = None
+    """Weight of its KL divergence to a normal distribution; a large one switches the latent off."""
+    encoder: Literal["data", "path"] | None = None
+    """What it is encoded from in training: the `data` point, or the whole `path`, which bends the
+    distribution of the samples."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""

@@ -105,6 +105,8 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "blocks": Whole(1, 100),
     "horizon": Number(0, 1e6, open_low=True),
     "growth": Number(0.01, 100),
+    "latent": Whole(1, 10_000),
+    "beta": Number(0, 1e6),
     # optimisation
     "steps": Whole(1, 10**9),
     "minutes": Number(0, 525_600, open_low=True),

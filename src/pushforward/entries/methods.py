@@ -12,6 +12,7 @@ _SONG = f"Song et al. 2021, arXiv 2011.13456, and {_LIPMAN}"
 _DIFFUSION = "Song et al. 2021, arXiv 2011.13456"
 _SLICED = "Song et al. 2019, arXiv 1905.07088"
 _XU = "Xu, Cheng & Xie 2023, arXiv 2212.14424"
+_VRF = "Guo & Schwing 2025, arXiv 2502.09616"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
 _FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
@@ -26,6 +27,8 @@ RECIPES = {
                     "denoising score matching along the path of a diffusion", _DIFFUSION),
     "sliced-scores": Entry("pushforward.recipes.scores:Slices",
                            "sliced score matching along the path of a diffusion", _SLICED),
+    "variational": Entry("pushforward.recipes.variational:Variational",
+                         "flow matching with a latent that tells crossing paths apart", _VRF),
     "maximum-likelihood": Entry("pushforward.recipes.likelihood:Likelihood",
                                 "training by the likelihood, for normalizing flows", _DINH),
     "continuous-likelihood": Entry("pushforward.recipes.cnf:Continuous",
@@ -74,6 +77,8 @@ METHODS = {
                   {"path": "vp", "prediction": "noise"}, "sliced-scores"),
     "rectified-flow": Method("flow matching, then a round of reflow; with --distil a map of one step",
                              _REFLOW, {"reflow": 1}),
+    "vrf": Method("variational rectified flow: a latent drawn once resolves crossing paths", _VRF, {},
+                  "variational"),
     "c2ot": Method("optimal transport that keeps conditions with their rows",
                    "Cheng & Schwing 2025, arXiv 2503.10636", {"coupling": "c2ot"}),
     "semidiscrete-ot": Method("optimal transport to the whole data set, fitted once",

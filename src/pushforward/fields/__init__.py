@@ -38,6 +38,9 @@ from .guidance import PosteriorGuidance as PosteriorGuidance
 from .guidance import PseudoInverse as PseudoInverse
 from .guidance import as_guidance as as_guidance
 from .guidance import with_and_without as with_and_without
+from .latent import AtLatent as AtLatent
+from .latent import latent_spec as latent_spec
+from .latent import with_latent as with_latent
 from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
@@ -49,6 +52,7 @@ from .schedule_change import ScheduleChange as ScheduleChange
 
 __all__ = [
     "AnyField",
+    "AtLatent",
     "Around",
     "Autoguidance",
     "BestLinear",
@@ -91,7 +95,9 @@ __all__ = [
     "from_flow_matching",
     "from_torchcfm",
     "from_velocity",
+    "latent_spec",
     "offered",
     "to_velocity",
     "with_and_without",
+    "with_latent",
 ]

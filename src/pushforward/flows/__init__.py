@@ -17,6 +17,7 @@ from .estimates import log_prob_and_error as log_prob_and_error
 from .image_flows import glow as glow
 from .image_flows import tarflow as tarflow
 from .invertible import InvertibleFlow as InvertibleFlow
+from .latent import LatentFlow as LatentFlow
 from .normalizing import iaf as iaf
 from .normalizing import maf as maf
 from .normalizing import nice as nice
@@ -49,6 +50,7 @@ __all__ = [
     "HutchPlusPlus",
     "Hutchinson",
     "InvertibleFlow",
+    "LatentFlow",
     "OneStep",
     "Transformed",
     "Tuned",

@@ -67,6 +67,7 @@ class Flow(nn.Module, ABC):
     guided: whether it has ``guidance``.
     invertible: whether it also runs from the data to the source, see :class:`InvertibleFlow`.
     free_source: whether any distribution with a density may take the place of its ``source``.
+    unbiased: whether exp(log_prob) is right on average over draws where log_prob itself is a bound.
     density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
         make it a lower bound; "estimate" where it is right on average over draws, which residual layers may
         use in training mode; "none" where there is no density.
@@ -79,8 +80,11 @@ class Flow(nn.Module, ABC):
     equation: ClassVar[type[Problem] | None] = None
     guided: ClassVar[bool] = False
     free_source: ClassVar[bool] = False
+    unbiased: ClassVar[bool] = False
     #: why its scores and stochastic processes are not known, where it has no path
     no_path: str = "it does not follow a velocity field"
+    #: why it has no density, where it has none
+    no_density: str = "runs one way: it has no inverse and no density"
 
     def __init_subclass__(cls, **options: Any):
         super().__init_subclass__(**options)

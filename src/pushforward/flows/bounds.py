@@ -25,6 +25,8 @@ def multi_sample_bound(
     log-probability of the cell; it rises with k and converges to it (Burda et al. 2016, arXiv 1509.00519,
     theorem 1; Ho et al. 2019, arXiv 1902.00275, eq. 7).  For an exact density it is the density.
 
+    The densities of a :class:`LatentFlow` are importance weights, which may be averaged too.
+
     Raises ValueError for fewer than one sample, and for more of a model whose log_prob is a bound for other
     reasons, such as a variational autoencoder, which has importance weights of its own, or is an estimate:
     the mean of exponentials of estimates is too large, and no bound.
@@ -37,7 +39,7 @@ def multi_sample_bound(
     """
     if samples < 1:
         raise ValueError(f"samples: expected at least 1, got {samples}")
-    if samples > 1 and not flow.core.invertible:
+    if samples > 1 and not (flow.core.invertible or flow.core.unbiased):
         kind = type(flow.core).__name__
         raise ValueError(f"samples: expected 1 for a {kind}, which only bounds its density, got {samples}")
     if samples > 1 and flow.core.density == "estimate":

@@ -126,7 +126,7 @@ class Transformed(InvertibleFlow):
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         if self.flow.density == "none":
-            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
+            raise ValueError(f"a {type(self.flow).__name__} {self.flow.no_density}")
         y, log_det = self._inwards(x, condition, generator)
         return self.flow(y, condition, generator).to(log_det) + log_det
 

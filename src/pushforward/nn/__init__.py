@@ -13,6 +13,7 @@ from .embeddings import FourierFeatures as FourierFeatures
 from .embeddings import TimeEmbedding as TimeEmbedding
 from .lipschitz import LipschitzPerceptron as LipschitzPerceptron
 from .mlp import MLP as MLP
+from .pair_encoder import PairEncoder as PairEncoder
 from .residual import ResidualMLP as ResidualMLP
 from .unet import UNet as UNet
 
@@ -28,6 +29,7 @@ __all__ = [
     "MaskedPerceptron",
     "Network",
     "OneByOne",
+    "PairEncoder",
     "Perceptron",
     "ResidualMLP",
     "TimeEmbedding",

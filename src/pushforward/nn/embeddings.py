@@ -96,7 +96,8 @@ class ConditionEmbedding(nn.Module):
     condition ``(B, *shape)``; a mapping from names to such for several, whose embeddings are summed.
 
     Absent is the label -1, a row with any NaN, a name left out of a mapping, or None for all rows, which
-    gives a single row ``(1, width)``.  Labels of K and more are detected by :meth:`calibrate` only; a check
+    gives a single row ``(1, width)``.  A tensor stands for the entry ``condition`` of a mapping that has one.
+    Labels of K and more are detected by :meth:`calibrate` only; a check
     at every call would stall an accelerator.  Raises ValueError for a wrong shape or name.  As in Ho &
     Salimans 2022, arXiv 2207.12598, algorithm 1, guidance compares with the absent condition.
 
@@ -147,7 +148,7 @@ class ConditionEmbedding(nn.Module):
                 expected = "a tensor" if self.single else f"names among {self.names}"
                 raise ValueError(f"condition: expected {expected}, got a mapping with {unknown}")
             return condition
-        if not self.single:
+        if "condition" not in self.names:
             raise ValueError(f"condition: expected a mapping with {self.names}, got a tensor")
         return {"condition": condition}
 

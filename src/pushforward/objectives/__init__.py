@@ -27,6 +27,7 @@ from .times import LogitNormal as LogitNormal
 from .times import Times as Times
 from .times import Uniform as Uniform
 from .times import UShaped as UShaped
+from .variational import VariationalMatching as VariationalMatching
 from .weightings import Equal as Equal
 from .weightings import MinSNR as MinSNR
 from .weightings import Power as Power
@@ -62,6 +63,7 @@ __all__ = [
     "UShaped",
     "Uniform",
     "UniformLogSNR",
+    "VariationalMatching",
     "Weighting",
     "row_mean",
 ]

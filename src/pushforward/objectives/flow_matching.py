@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ..fields import PREDICTIONS, Prediction
+from ..fields import PREDICTIONS, Field, Prediction
 from ..paths import Interpolant, Path, PathPoint
 from ..tensors import expand_time, plain, sum_event, valid_elements
 from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
@@ -112,6 +112,10 @@ class FlowMatching(Objective):
         self.open_ends = (self.path.open_ends[0] or own[0], self.path.open_ends[1] or own[1])
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
+        return self.of_field(field_of(models, mask=batch.target.mask), batch, step)
+
+    def of_field(self, field: Field, batch: Batch, step: Step) -> Loss:
+        """The loss of a field as it is."""
         target = batch.marginals[-1]
         t = self.times.draw(target.x, step, self.margin, self.open_ends)
         points = (rows.x for rows in batch.marginals)
@@ -119,7 +123,7 @@ class FlowMatching(Objective):
         condition = target.condition
         if condition is not None:
             condition = partly_hidden(batch, self.drop_condition, step)
-        output = field_of(models, mask=target.mask)(t, point.x, condition)
+        output = field(t, point.x, condition)
         error = _error(self.prediction, output, point)
         if self.huber is not None:
             errors = pseudo_huber(error, self.huber, target.mask)

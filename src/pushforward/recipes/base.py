@@ -33,6 +33,8 @@ VALIDATION_ROWS = 2000
 OF_PATHS = ("coupling", "path", "gamma", "times", "weighting", "prediction", "around")
 #: Settings of a training block by block, for ``ignores``.
 OF_BLOCKS = ("blocks", "horizon", "growth")
+#: Settings of a latent that is drawn for each point, for ``ignores``.
+OF_LATENTS = ("latent", "beta", "encoder")
 #: Settings of a training that follows the flow with a solver, for ``ignores``.
 OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian", *OF_BLOCKS)
 #: Why a flow cannot start from baselines.
@@ -157,7 +159,11 @@ class Recipe(ABC):
         """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, seed))
-            return self.parts.module("network", schema.event_shape, schema.network_spec)
+            return self.parts.module("network", schema.event_shape, self.network_spec(schema))
+
+    def network_spec(self, schema: Schema) -> Any:
+        """The specification of the conditions that the network sees."""
+        return schema.network_spec
 
 
 def family(method: str) -> type[Recipe]:

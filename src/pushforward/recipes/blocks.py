@@ -20,7 +20,7 @@ from ..rows import Rows
 from ..settings import spelt
 from ..tensors import take_condition
 from ..training import Batches, ModelSpace, pairs
-from .base import OF_PATHS, VALIDATION_ROWS, Stage
+from .base import OF_LATENTS, OF_PATHS, VALIDATION_ROWS, Stage
 from .cnf import NO_PATH, Continuous
 from .likelihood import unpaired
 from .parts import Parts
@@ -43,7 +43,7 @@ class Blocks(Continuous):
     needs = (*Continuous.needs, "blocks", "horizon", "growth")
     ignores = (
         *("flow", "base", "teacher", "reflow", "distil", "kinetic", "jacobian", "drop_condition"),
-        *OF_PATHS,
+        *(*OF_PATHS, *OF_LATENTS),
     )
 
     @property

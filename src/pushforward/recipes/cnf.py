@@ -19,7 +19,7 @@ from ..objectives import Batch, ContinuousLikelihood, Objective
 from ..solvers import ODE, Adjoint, Checkpointed, Solver
 from ..tensors import event_size
 from ..training import Batches
-from .base import NO_START, OF_BLOCKS, OF_PATHS, Recipe, Stage
+from .base import NO_START, OF_BLOCKS, OF_LATENTS, OF_PATHS, Recipe, Stage
 from .likelihood import unpaired
 from .parts import Parts
 
@@ -50,7 +50,7 @@ class Continuous(Recipe):
     1810.01367)."""
 
     needs = ("network", "divergence", "train_solver")
-    ignores = ("flow", "base", "teacher", "reflow", "distil", *OF_PATHS, *OF_BLOCKS)
+    ignores = ("flow", "base", "teacher", "reflow", "distil", *OF_PATHS, *OF_BLOCKS, *OF_LATENTS)
     descends_density = True
     compiles = False
 

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from ..data.dataset import sharp
-from ..flows import DensityFlow, Exact
+from ..flows import DensityFlow, Exact, Flow, LatentFlow
+from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, RK4
 from ..training import JUDGINGS, Judge, affordable
@@ -46,8 +47,9 @@ def build_judge(
     units.
 
     None where the flow has no density, or data are whole levels.  Of a continuous flow, whose exact
-    divergence takes a derivative for every column, a part of the rows is judged.  The cost is in field
-    evaluations; of one who is asked ``often``, during a training, fewer rows keep it low.
+    divergence takes a derivative for every column, a part of the rows is judged, and of one with latents,
+    which takes several of its solves, by a bound.  The cost is in field evaluations; of one who is asked
+    ``often``, during a training, fewer rows keep it low.
     """
     schema, rows, start, optim = job.dataset.schema, job.validation, job.start, job.recipe.optim
     preprocess = sharp(job.dataset.preprocess)
@@ -55,10 +57,10 @@ def build_judge(
     scored = schema.kind == "table" and not preprocess.stochastic and len(rows) > 0
     if not scored or (start.initial is not None and start.initial.atoms is not None):
         return None
-    each = 1
-    if flow.equation is ODE:
-        each = 3 * STEPS * (1 + job.dataset.train.x.shape[1])
-        most = max(LEAST, DERIVATIVES // job.dataset.train.x.shape[1])
+    each, solves = 1, _solves(flow)
+    if solves:
+        each = 3 * STEPS * (1 + job.dataset.train.x.shape[1]) * solves
+        most = max(LEAST, DERIVATIVES // (job.dataset.train.x.shape[1] * solves))
         kept = min(len(rows), most, ROWS)
         if often:
             assert optim.steps is not None and optim.batch is not None
@@ -72,14 +74,23 @@ def build_judge(
     def judge(models: nn.ModuleDict) -> Tensor:
         device = next(models.parameters()).device
         flow = cast(DensityFlow, stage.flow(models, schema, start))
-        if flow.equation is ODE:
+        if solves:
             flow = flow.replace(solver=RK4(steps=STEPS), divergence=Exact())
         moved = Rows(z, rows.condition).to(device)
+        # a bound draws the same latents for all weights, which compare the better
+        drawn = seeded(job.recipe.seed, "judge", device=device) if flow.unbiased else None
         try:
-            found = flow.log_prob(moved.x, moved.condition)
+            found = flow.log_prob(moved.x, moved.condition, drawn)
         except RuntimeError:  # a field gone wild: no density that could be kept
             found = torch.full((len(z),), -torch.inf)
         found = found.double().cpu() + log_det.double().cpu()
         return torch.where(found.isfinite(), found, -torch.inf)
 
     return judge, each * len(z)
+
+
+def _solves(flow: Flow) -> int:
+    """Solves of an ODE that a density takes, 0 where it follows none."""
+    if flow.equation is ODE:
+        return 1
+    return cast(LatentFlow, flow).samples if flow.unbiased else 0

@@ -18,7 +18,7 @@ from ..random import derive_seed
 from ..rows import Rows
 from ..settings import spelt
 from ..training import Batches, pairs
-from .base import OF_PATHS, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
+from .base import OF_LATENTS, OF_PATHS, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Likelihood(Recipe):
     """One stage: the flow is its own and only network."""
 
     needs = ("flow",)
-    ignores = ("network", "solver", "drop_condition", *OF_PATHS, *OF_SOLVES)
+    ignores = ("network", "solver", "drop_condition", *OF_PATHS, *OF_SOLVES, *OF_LATENTS)
     descends_density = True
     own_source = True
 

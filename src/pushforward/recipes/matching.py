@@ -23,7 +23,7 @@ from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
 from ..training import Batches, Plans, gather_objects, pairs
-from .base import NO_START, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
+from .base import NO_START, OF_LATENTS, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 from .reflow import Distil, Reflow
 
@@ -42,7 +42,7 @@ class Matching(Recipe):
     """Flow matching (Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482)."""
 
     needs = ("network", "coupling", "path", "gamma", "prediction")
-    ignores = OF_SOLVES
+    ignores = (*OF_SOLVES, *OF_LATENTS)
     #: what the solver of its flow may solve
     problems: ClassVar[tuple[type[Problem], ...]] = (ODE,)
 

@@ -112,7 +112,7 @@ def log_prob(
     """
     inner = loaded.inner
     if loaded.flow.density == "none":
-        raise ValueError(f"a {type(loaded.core).__name__} runs one way: it has no inverse and no density")
+        raise ValueError(f"a {type(loaded.core).__name__} {loaded.core.no_density}")
     generator = loaded.generator("log_prob", *parts)
     if inner is None:
         flow = cast(InvertibleFlow, loaded.flow)

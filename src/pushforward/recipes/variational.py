@@ -1,0 +1,99 @@
+"""Variational rectified flow: flow matching with a latent that is drawn once for each point."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import nn
+
+from ..config import ModelConfig
+from ..data import Schema
+from ..fields import latent_spec
+from ..flows import ContinuousFlow, Flow, LatentFlow
+from ..nn import PairEncoder
+from ..objectives import FlowMatching, Objective, VariationalMatching
+from ..random import derive_seed
+from ..tensors import event_size
+from .base import OF_LATENTS, Stage
+from .matching import Matching, MatchingStage
+from .parts import Parts
+
+if TYPE_CHECKING:
+    from .start import Start
+
+#: Numbers of a latent at most by default, and the weight of its KL divergence.
+LATENT, BETA = 16, 0.1
+#: Solves of the ODE for a density, and numbers of an event up to which there is one: each solve takes a
+#: derivative for every number.
+SAMPLES, SCORED = 8, 32
+
+
+class Variational(Matching):
+    """Variational rectified flow (Guo & Schwing 2025, arXiv 2502.09616)."""
+
+    needs = (*Matching.needs, *OF_LATENTS)
+    # an encoder of planned pairs would know the source point from the data
+    ignores = (
+        *(name for name in Matching.ignores if name not in OF_LATENTS),
+        *("coupling", "prediction", "around", "reflow", "distil", "teacher", "pairs"),
+    )
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        if self.data.source == "baseline" and self.normal_source:
+            raise ValueError(
+                f"--source baseline: --method {self.model.method} starts from baselines along paths from "
+                f"noise alone, got --path {self.model.path}"
+            )
+
+    @property
+    def first(self) -> Stage:
+        return VariationalStage(self)
+
+    @property
+    def closed_forms(self) -> bool:
+        """None that know a latent."""
+        return False
+
+    @property
+    def marginals(self) -> str:
+        return f"--method {self.model.method} has the distributions of its path with all latents together"
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        """A latent of as many numbers as an event, up to :data:`LATENT`."""
+        return {"latent": min(LATENT, event_size(schema.event_shape)), "beta": BETA, "encoder": "data"}
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        return model.method
+
+    def network_spec(self, schema: Schema) -> Any:
+        assert self.model.latent is not None, "resolve the configuration first"
+        return latent_spec(schema.network_spec, self.model.latent)
+
+
+class VariationalStage(MatchingStage):
+    """Training from data."""
+
+    recipe: Variational
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        models, model = super().models(schema, start), self.recipe.model
+        assert model.latent is not None and model.encoder is not None, "resolve the configuration first"
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(self.recipe.seed, "encoder"))
+            models["encoder"] = PairEncoder(schema.event_shape, model.latent, model.encoder)
+        return models.to(self.recipe.dtype)
+
+    def objective(self) -> Objective:
+        beta = self.recipe.model.beta
+        assert beta is not None, "resolve the configuration first"
+        return VariationalMatching(cast(FlowMatching, super().objective()), beta)
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        inner, latent = cast(ContinuousFlow, super().flow(models, schema, start)), self.recipe.model.latent
+        assert latent is not None, "resolve the configuration first"
+        samples = SAMPLES if event_size(schema.event_shape) <= SCORED else 0
+        return LatentFlow(inner, latent, models["encoder"], samples)

@@ -36,7 +36,7 @@ class Variational(Matching):
     # an encoder of planned pairs would know the source point from the data
     ignores = (
         *(name for name in Matching.ignores if name not in OF_LATENTS),
-        *("coupling", "prediction", "around", "reflow", "distil", "teacher", "pairs"),
+        *("coupling", "prediction", "around", "reflow", "distil", "teacher"),
     )
 
     def __init__(self, parts: Parts) -> None:

@@ -24,6 +24,12 @@ from .converters import from_diffusers as from_diffusers
 from .converters import from_flow_matching as from_flow_matching
 from .converters import from_torchcfm as from_torchcfm
 from .drift import Drift as Drift
+from .flow_map import AnyFlowMap as AnyFlowMap
+from .flow_map import Diagonal as Diagonal
+from .flow_map import FlowMap as FlowMap
+from .flow_map import TwoTimes as TwoTimes
+from .flow_map import as_flow_map as as_flow_map
+from .flow_map import jump as jump
 from .guidance import Autoguidance as Autoguidance
 from .guidance import CFGZeroStar as CFGZeroStar
 from .guidance import ClassifierFree as ClassifierFree
@@ -53,6 +59,7 @@ from .schedule_change import ScheduleChange as ScheduleChange
 __all__ = [
     "AnyField",
     "AtLatent",
+    "AnyFlowMap",
     "Around",
     "Autoguidance",
     "BestLinear",
@@ -62,8 +69,10 @@ __all__ = [
     "ClassifierFree",
     "ClassifierGuidance",
     "DenoisingStep",
+    "Diagonal",
     "Drift",
     "Field",
+    "FlowMap",
     "FromSbi",
     "Guidance",
     "Guided",
@@ -86,7 +95,9 @@ __all__ = [
     "ScheduleChange",
     "ScoreFromEta",
     "TwoHeads",
+    "TwoTimes",
     "as_field",
+    "as_flow_map",
     "as_guidance",
     "check_prediction",
     "convert",
@@ -96,6 +107,7 @@ __all__ = [
     "from_torchcfm",
     "from_velocity",
     "latent_spec",
+    "jump",
     "offered",
     "to_velocity",
     "with_and_without",

@@ -50,21 +50,31 @@ def as_field(field: AnyField, name: str = "field") -> Field:
     >>> as_field(lambda t, x: x)(0.0, 1.0, None)
     1.0
     """
-    if not callable(field):
-        got = type(field).__name__
-        raise ValueError(f"{name}: expected a callable (t, x) or (t, x, condition), got {got}")
-    try:
-        signature = inspect.signature(field.forward if isinstance(field, nn.Module) else field)
-    except (ValueError, TypeError):  # a built-in function says nothing of its arguments
+    if takes_condition(field, ("t", "x"), name):
         return cast(Field, field)
+    return Unconditional(cast(Callable[[Tensor, Tensor], Tensor], field))
+
+
+def takes_condition(function: Any, before: tuple[str, ...], name: str) -> bool:
+    """Whether ``function`` takes a condition as its next positional argument after those named ``before``.
+
+    It does if that argument has no default or the default None.  Raises ValueError, which says ``name``, for
+    what is no callable of these arguments, with a condition or without.
+    """
+    shape = ", ".join(before)
+    wanted = f"{name}: expected a callable ({shape}) or ({shape}, condition), got"
+    if not callable(function):
+        raise ValueError(f"{wanted} {type(function).__name__}")
+    try:
+        signature = inspect.signature(function.forward if isinstance(function, nn.Module) else function)
+    except (ValueError, TypeError):  # a built-in function says nothing of its arguments
+        return True
     taken = signature.parameters.values()
     places = [p for p in taken if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     if any(p.kind == p.VAR_POSITIONAL for p in taken):
-        return cast(Field, field)
+        return True
     needed = sum(p.default is p.empty for p in places)
-    if len(places) < 2 or needed > 3:
-        raise ValueError(f"{name}: expected a callable (t, x) or (t, x, condition), got one of {signature}")
-    third = places[2:3]
-    if third and third[0].default in (inspect.Parameter.empty, None):
-        return cast(Field, field)
-    return Unconditional(cast(Callable[[Tensor, Tensor], Tensor], field))
+    if len(places) < len(before) or needed > len(before) + 1:
+        raise ValueError(f"{wanted} one of {signature}")
+    following = places[len(before) : len(before) + 1]
+    return bool(following) and following[0].default in (inspect.Parameter.empty, None)

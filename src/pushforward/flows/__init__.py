@@ -14,6 +14,7 @@ from .divergences import Exact as Exact
 from .divergences import Hutchinson as Hutchinson
 from .divergences import HutchPlusPlus as HutchPlusPlus
 from .estimates import log_prob_and_error as log_prob_and_error
+from .flow_map import FlowMapFlow as FlowMapFlow
 from .image_flows import glow as glow
 from .image_flows import tarflow as tarflow
 from .invertible import InvertibleFlow as InvertibleFlow
@@ -47,6 +48,7 @@ __all__ = [
     "Flow",
     "FlowBijection",
     "FlowDistribution",
+    "FlowMapFlow",
     "HutchPlusPlus",
     "Hutchinson",
     "InvertibleFlow",

@@ -174,7 +174,7 @@ class Transformed(InvertibleFlow):
 
         Raises ValueError where the inner flow has no trajectory.
         """
-        if self.flow.equation is None:
+        if not hasattr(self.flow, "trajectory"):
             raise ValueError(f"a {type(self.flow).__name__} has no trajectory in time")
         x, times, forwards = self.start(x, times)
         condition = self.conditions(condition)

@@ -17,12 +17,13 @@ from .slopes import contract, is_activation, is_linear, value_and_slope
 
 
 class MLP(Network):
-    """A perceptron on ``[x, t, embedding of the condition]``.
+    """A perceptron on ``[x, t, embedding of the condition, span]``.
 
     event_shape: shape of one event, flattened inside; an int d stands for ``(d,)``.
     condition: see :class:`ConditionEmbedding`; None for an unconditional network.
     width, depth: units per hidden layer, number of hidden layers.
     activation: elu, gelu, relu, selu, silu, softplus or tanh.
+    spans: whether it takes a second time, see :class:`Network`.
 
     Raises ValueError for a size below one or an unknown activation.  Small enough for the toys of
     Lipman et al. 2023, arXiv 2210.02747, and Tong et al. 2024, arXiv 2302.00482 (three layers of 64, SELU).
@@ -39,22 +40,33 @@ class MLP(Network):
         width: int = 64,
         depth: int = 3,
         activation: str = "silu",
+        spans: bool = False,
     ):
-        super().__init__(event_shape, condition, check_count("width", width))
+        super().__init__(event_shape, condition, check_count("width", width), spans)
         check_count("depth", depth)
-        inputs = self.event_size + 1 + (0 if condition is None else width)
+        inputs = self.event_size + 1 + (0 if condition is None else width) + spans
         self.layers = _perceptron([inputs, *[width] * depth, self.event_size], activation)
 
-    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        return self.layers(self._inputs(t, x, condition)).reshape(x.shape)
+    def forward(
+        self,
+        t: Tensor | float,
+        x: Tensor,
+        condition: Condition | None = None,
+        span: Tensor | float | None = None,
+    ) -> Tensor:
+        return self.layers(self._inputs(t, x, condition, span)).reshape(x.shape)
 
-    def _inputs(self, t: Tensor | float, x: Tensor, condition: Condition | None) -> Tensor:
+    def _inputs(
+        self, t: Tensor | float, x: Tensor, condition: Condition | None, span: Tensor | float | None = None
+    ) -> Tensor:
         t = self.time_rows(t, x)
         rows = x.shape[0]
         inputs = [flatten_event(x), t[:, None].expand(rows, 1)]
         embedding = self.condition_rows(condition, x)
         if embedding is not None:
             inputs.append(embedding.expand(rows, -1))
+        if self.spans or span is not None:
+            inputs.append(self.span_rows(span, x)[:, None].expand(rows, 1))
         return torch.cat(inputs, -1)
 
     def value_and_divergence(

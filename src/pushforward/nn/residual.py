@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn.functional import layer_norm, linear
 
 from ..tensors import Condition, flatten_event
-from .base import Network, activation
+from .base import ModulatedNetwork, activation
 from .checks import check_count, check_rate
-from .embeddings import ConditionSpec, FourierFeatures, TimeEmbedding
+from .embeddings import ConditionSpec, FourierFeatures
 from .slopes import by_blocks, hooked, is_activation, is_linear, value_and_slope
 
 
-class ResidualMLP(Network):
+class ResidualMLP(ModulatedNetwork):
     r"""Residual blocks on Fourier features of ``x``, scaled and shifted by time and condition.
 
     .. math:: h \leftarrow h + B\,\varphi(A(\mathrm{norm}(h)\,(1 + a(t, c)) + b(t, c)))
@@ -29,6 +29,7 @@ class ResidualMLP(Network):
     edges matter, and none for larger ones.
     activation: elu, gelu, relu, selu, silu, softplus or tanh.
     dropout: dropout rate of the output of each block in training mode, drawn from PyTorch's global generator.
+    spans: whether it takes a second time, see :class:`Network`.
 
     The output is zero before training, which is a sensible first guess of any velocity.  Raises
     ValueError for a size out of range or an unknown activation.  Modulation: Perez et al. 2018,
@@ -49,15 +50,16 @@ class ResidualMLP(Network):
         frequencies: int | None = None,
         activation: str = "silu",
         dropout: float = 0.0,
+        spans: bool = False,
     ):
         # Half the width is enough for time and condition, and halves what modulation costs.
         embedding = max(8, check_count("width", width) // 2)
-        super().__init__(event_shape, condition, embedding)
+        super().__init__(event_shape, condition, embedding, spans)
         check_count("depth", depth)
         if frequencies is None:
             frequencies = 5 if self.event_size <= 8 else 0
         self.features = FourierFeatures(self.event_size, check_count("frequencies", frequencies, 0))
-        self.embed_time = TimeEmbedding(embedding)
+        self._embed_times(embedding)
         self.enter = nn.Linear(self.features.size, width)
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(embedding, 2 * depth * width))
         check_rate("dropout", dropout)
@@ -66,21 +68,23 @@ class ResidualMLP(Network):
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(self.leave.bias)
 
-    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        h, scales = self._start(t, x, condition)
+    def forward(
+        self,
+        t: Tensor | float,
+        x: Tensor,
+        condition: Condition | None = None,
+        span: Tensor | float | None = None,
+    ) -> Tensor:
+        h, scales = self._start(t, x, condition, span)
         for block, a, b in zip(self.blocks, scales[0::2], scales[1::2]):
             h = h + block(layer_norm(h, h.shape[-1:]) * (1 + a) + b)
         return self.leave(layer_norm(h, h.shape[-1:])).reshape(x.shape)
 
     def _start(
-        self, t: Tensor | float, x: Tensor, condition: Condition | None
+        self, t: Tensor | float, x: Tensor, condition: Condition | None, span: Tensor | float | None = None
     ) -> tuple[Tensor, Sequence[Tensor]]:
         """The first hidden state; scale and shift of every block, in turn."""
-        embedding = self.embed_time(self.time_rows(t, x))
-        c = self.condition_rows(condition, x)
-        if c is not None:
-            embedding = embedding + c
-        scales = self.modulate(embedding).chunk(2 * len(self.blocks), -1)
+        scales = self.modulate(self.embedded(t, x, condition, span)).chunk(2 * len(self.blocks), -1)
         return self.enter(self.features(flatten_event(x))), scales
 
     def value_and_divergence(

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, silu
 
 from ..tensors import Condition
-from .base import Network
+from .base import ModulatedNetwork
 from .checks import check_count, check_rate
-from .embeddings import ConditionSpec, TimeEmbedding
+from .embeddings import ConditionSpec
 
 
-class UNet(Network):
+class UNet(ModulatedNetwork):
     """Residual convolutions down to a coarse grid and up again, with a skip connection at every resolution.
 
     event_shape: (C, H, W); any height and width, odd ones too.
@@ -25,6 +25,7 @@ class UNet(Network):
     blocks: residual blocks per resolution, on the way down and again on the way up.
     attention: whether the middle, at the lowest resolution, attends over all positions.
     dropout: rate inside the blocks in training mode, drawn from PyTorch's global generator.
+    spans: whether it takes a second time, see :class:`Network`.
 
     The output is zero before training, which is a sensible first guess of any velocity.  No statistic is
     taken over the batch.  Raises ValueError for an event shape without three sizes and for an option out
@@ -45,9 +46,10 @@ class UNet(Network):
         blocks: int = 1,
         attention: bool = False,
         dropout: float = 0.0,
+        spans: bool = False,
     ):
         embedding = 4 * check_count("width", width)
-        super().__init__(event_shape, condition, embedding)
+        super().__init__(event_shape, condition, embedding, spans)
         if len(self.event_shape) != 3:
             raise ValueError(f"event_shape: expected (C, H, W), got {self.event_shape}")
         if not isinstance(multipliers, Sequence) or not multipliers:
@@ -57,7 +59,7 @@ class UNet(Network):
         sizes = [width * check_count("multipliers", m) for m in multipliers]
         colours = self.event_shape[0]
 
-        self.embed_time = TimeEmbedding(embedding)
+        self._embed_times(embedding)
         self.enter = nn.Conv2d(colours, sizes[0], 3, padding=1)
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
         self.shrink, self.grow = nn.ModuleList(), nn.ModuleList()
@@ -76,10 +78,14 @@ class UNet(Network):
         self.leave = nn.Sequential(_norm(sizes[0]), nn.SiLU(), nn.Conv2d(sizes[0], colours, 3, padding=1))
         _zero(self.leave[-1])
 
-    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
-        embedding = self.embed_time(self.time_rows(t, x))
-        c = self.condition_rows(condition, x)
-        embedding = silu(embedding if c is None else embedding + c)
+    def forward(
+        self,
+        t: Tensor | float,
+        x: Tensor,
+        condition: Condition | None = None,
+        span: Tensor | float | None = None,
+    ) -> Tensor:
+        embedding = silu(self.embedded(t, x, condition, span))
         h = self.enter(x)
         links: list[Tensor] = []
         for i, level in enumerate(self.down):

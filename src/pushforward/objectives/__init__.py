@@ -13,6 +13,15 @@ from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
 from .flow_matching import FlowMatching as FlowMatching
+from .flow_maps import AlphaFlow as AlphaFlow
+from .flow_maps import Eulerian as Eulerian
+from .flow_maps import FlowMapMatching as FlowMapMatching
+from .flow_maps import ImprovedMeanFlow as ImprovedMeanFlow
+from .flow_maps import Lagrangian as Lagrangian
+from .flow_maps import MapLoss as MapLoss
+from .flow_maps import MapRows as MapRows
+from .flow_maps import MeanFlow as MeanFlow
+from .flow_maps import Semigroup as Semigroup
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential
@@ -35,6 +44,7 @@ from .weightings import Weighting as Weighting
 
 __all__ = [
     "Adversarial",
+    "AlphaFlow",
     "Batch",
     "BridgeMatching",
     "Discrete",
@@ -42,9 +52,13 @@ __all__ = [
     "DensityRatio",
     "Distillation",
     "Equal",
+    "Eulerian",
+    "FlowMapMatching",
     "FlowMatching",
+    "ImprovedMeanFlow",
     "InterpolantMatching",
     "KarrasWeighting",
+    "Lagrangian",
     "Late",
     "LightSB",
     "LightSBPotential",
@@ -52,11 +66,15 @@ __all__ = [
     "LogNormalNoise",
     "LogitNormal",
     "Loss",
+    "MapLoss",
+    "MapRows",
     "MaximumLikelihood",
+    "MeanFlow",
     "MinSNR",
     "Objective",
     "Power",
     "ReverseKL",
+    "Semigroup",
     "SlicedScoreMatching",
     "Step",
     "Times",

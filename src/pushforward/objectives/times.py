@@ -48,12 +48,17 @@ class Times(ABC):
         start, total = step.rows or (0, count)
         u = random.uniform((count,), step.generator, like.dtype, like.device)
         strata = torch.arange(start, start + count, dtype=like.dtype, device=like.device)
-        t = self.quantile((strata + u) / total)
+        return self.inside(self.quantile((strata + u) / total), margin, open_ends)
+
+    def inside(
+        self, t: Tensor, margin: float = 0.0, open_ends: tuple[bool, bool] = (True, True)
+    ) -> Tensor:
+        """Times of [0, 1] squeezed into an interval that keeps ``margin`` away from the ends that are open."""
         if margin == 0 or open_ends == (False, False):
             return t
         open_ends = (open_ends[0] and self.reaches[0], open_ends[1] and self.reaches[1])
         # in half precision 1 - margin would round to 1
-        gap = max(margin, torch.finfo(like.dtype).eps)
+        gap = max(margin, torch.finfo(t.dtype).eps)
         low, high = gap * open_ends[0], 1 - gap * open_ends[1]
         return low + (high - low) * t
 

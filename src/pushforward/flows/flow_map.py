@@ -1,0 +1,210 @@
+"""Flows of a flow map, which reach the data in one step or a few."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..fields import AnyFlowMap, Diagonal, as_flow_map, jump
+from ..inputs import check_rows
+from ..paths import Path
+from ..solvers import ODE, SDE, Denoise, Problem, Solution, Solver
+from ..sources import Source
+from ..tensors import Condition, ConditionLike, TensorLike, to_tensor
+from .continuous import ContinuousFlow
+from .invertible import InvertibleFlow
+from .shapes import ConditionShape
+
+#: Why a map that was trained in one direction is not asked for the other.
+_ONE_SIDED = "this flow map runs from the source to the data alone; train it with two_sided=True (--two-sided)"
+
+
+class FlowMapFlow(InvertibleFlow):
+    r"""Source points carried to the data by a flow map, in ``steps`` evaluations:
+
+    .. math:: x_{k+1} = X_{t_k, t_{k+1}}(x_k), \qquad X_{s,t}(x) = x + (t - s)\, v(s, t, x)
+
+    field: v, a :class:`~pushforward.fields.FlowMap`.
+    steps: how many equal steps there are.  grid: the times of the steps instead, rising from 0 to 1, or from
+    end to end of ``interval``.
+    two_sided: whether the map was trained for s > t too, and so runs from the data to the source.
+    path: that whose distributions its velocity v(t, t, x) has, see :class:`ContinuousFlow`.
+
+    Its velocity is an ordinary field: :meth:`continuous` is the :class:`ContinuousFlow` that it should agree
+    with, which has a density and takes solvers and guidance.  Boffi et al. 2024, arXiv 2406.07507.
+
+    Raises ValueError for steps that are not positive, a grid that does not rise from end to end, and for what
+    runs backwards unless ``two_sided``.
+
+    >>> from pushforward.sources import Normal
+    >>> flow = FlowMapFlow(lambda s, t, x, condition: -x, Normal(2), steps=2)
+    >>> flow.push(torch.ones(1, 2))
+    tensor([[0.2500, 0.2500]])
+    """
+
+    no_path = "it has no path; say FlowMapFlow(..., path=Interpolant()) if its velocity is that of one"
+
+    def __init__(
+        self,
+        field: AnyFlowMap,
+        source: Source,
+        steps: int = 1,
+        grid: Sequence[float] | None = None,
+        *,
+        two_sided: bool = False,
+        condition_shape: ConditionShape = (),
+        interval: tuple[float, float] = (0.0, 1.0),
+        path: Path | str | None = None,
+    ):
+        super().__init__()
+        self.field, self.source, self.condition_shape = as_flow_map(field), source, condition_shape
+        self.steps, self.grid, self.two_sided = steps, None if grid is None else tuple(grid), two_sided
+        self.interval = interval
+        if isinstance(path, str):
+            self.no_path, path = path, None
+        self.path = path
+        self.check_parts()
+
+    def check_parts(self) -> None:
+        lo, hi = self.interval
+        if not 0 <= lo < hi <= 1:
+            raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {self.interval}")
+        if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
+            raise ValueError(f"steps: expected a positive number of steps, got {self.steps!r}")
+        grid = self.grid
+        if grid is None:
+            return
+        rises = len(grid) > 1 and all(a < b for a, b in pairwise(grid))
+        if not rises or not math.isclose(grid[0], lo) or not math.isclose(grid[-1], hi):
+            raise ValueError(f"grid: expected times that rise from {lo:g} to {hi:g}, got {list(grid)}")
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The times at which steps begin and end."""
+        if self.grid is not None:
+            return self.grid
+        lo, hi = self.interval
+        return (*(lo + (hi - lo) * k / self.steps for k in range(self.steps)), hi)
+
+    @property
+    def invertible(self) -> bool:
+        return self.two_sided
+
+    @property
+    def density(self) -> Literal["exact", "bound", "estimate", "none"]:
+        return "none"
+
+    def continuous(self, solver: Solver | None = None) -> ContinuousFlow:
+        """The flow of the map's own velocity v(t, t, x), with a density; by default with Dopri5."""
+        return ContinuousFlow(
+            Diagonal(self.field),
+            solver,
+            self.source,
+            condition_shape=self.condition_shape,
+            interval=self.interval,
+            path=self.path if self.path is not None else self.no_path,
+        )
+
+    def _ways(self) -> Mapping[type[Problem], Callable[[Solver], ContinuousFlow]]:
+        follow = lambda solver: self.continuous().following(solver)  # noqa: E731
+        return dict.fromkeys((ODE, SDE, Denoise), follow)
+
+    def jump(
+        self,
+        s: TensorLike | float,
+        t: TensorLike | float,
+        x: TensorLike,
+        condition: ConditionLike | None = None,
+    ) -> Tensor:
+        """X_{s,t}(x) ``(B, *event)``, for times that are scalars or ``(B,)``.
+
+        Raises ValueError for times outside [0, 1], and for s > t unless the map is two-sided.
+        """
+        x = check_rows(self.rows(x), self.event_shape)
+        s, t = (self._time(name, value, x) for name, value in (("s", s), ("t", t)))
+        if not self.two_sided and bool((s > t).any()):
+            raise ValueError(f"s, t: expected s <= t; {_ONE_SIDED}")
+        return jump(self.field, s, t, x, self.conditions(condition))
+
+    def _time(self, name: str, value: TensorLike | float, x: Tensor) -> Tensor:
+        t = to_tensor(value, name, x.dtype).to(x)
+        if t.shape not in ((), (len(x),)) or not bool(((t >= 0) & (t <= 1)).all()):
+            raise ValueError(
+                f"{name}: expected a time in [0, 1], or one for each of {len(x)} rows, got {t.tolist()}"
+            )
+        return t
+
+    def _along(self, x: Tensor, times: Sequence[float], condition: Condition | None) -> Tensor:
+        for s, t in pairwise(times):
+            x = self._step(x, s, t, condition)
+        return x
+
+    def _step(self, x: Tensor, s: float, t: float, condition: Condition | None) -> Tensor:
+        return jump(self.field, x.new_tensor(s), x.new_tensor(t), x, condition)
+
+    def push(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self._along(x0, self.times, condition)
+
+    def pull(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        if not self.two_sided:
+            raise ValueError(f"pull: {_ONE_SIDED}")
+        return self._along(x, self.times[::-1], condition)
+
+    def trajectory(
+        self,
+        x: Tensor,
+        times: Sequence[float] | Tensor,
+        condition: Condition | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Solution[Tensor]:
+        """States at ``times``, ``path`` of shape ``(len(times), B, *event)``.
+
+        Increasing times start from source points, decreasing ones, of a two-sided map, from data points.
+        A state at t is one jump from the last time of the steps before it, so that the states of the steps
+        are those of :meth:`push`, and each takes one evaluation.
+        """
+        x, moments, forwards = self.start(x, times)
+        if not forwards and not self.two_sided:
+            raise ValueError(f"times: expected increasing times; {_ONE_SIDED}")
+        given = self.conditions(condition)
+        knots = self.times if forwards else self.times[::-1]
+        wanted = moments.clamp(*self.interval).tolist()
+        found: list[Tensor] = []
+        evaluations, place = 0, 0
+        for t in wanted:
+            while place + 2 < len(knots) and (knots[place + 1] <= t if forwards else knots[place + 1] >= t):
+                x, place, evaluations = self._step(x, *knots[place : place + 2], given), place + 1, evaluations + 1
+            at_knot = t == knots[place]
+            found.append(x if at_knot else self._step(x, knots[place], t, given))
+            evaluations += not at_knot
+        nfe = torch.full((len(x),), evaluations, device=x.device)
+        path = torch.stack(found) if found else x.new_zeros(0, *x.shape)
+        last = path[-1] if found else x
+        return Solution(last, nfe, evaluations, torch.zeros_like(nfe), moments, path)
+
+    def forward(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> Tensor:
+        return self.pulled_log_prob(x, condition, generator)
+
+    def push_and_log_det(
+        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError(_NO_DENSITY)
+
+    def pull_and_log_det(
+        self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
+    ) -> tuple[Tensor, Tensor]:
+        raise ValueError(_NO_DENSITY)
+
+
+_NO_DENSITY = "this flow map has no density of its own; its velocity has one: flow.continuous().log_prob(x)"

@@ -1,0 +1,23 @@
+"""Losses that train flow maps."""
+
+from .alpha_flow import AlphaFlow as AlphaFlow
+from .base import MapLoss as MapLoss
+from .base import MapRows as MapRows
+from .eulerian import Eulerian as Eulerian
+from .improved_mean_flow import ImprovedMeanFlow as ImprovedMeanFlow
+from .lagrangian import Lagrangian as Lagrangian
+from .matching import FlowMapMatching as FlowMapMatching
+from .mean_flow import MeanFlow as MeanFlow
+from .semigroup import Semigroup as Semigroup
+
+__all__ = [
+    "AlphaFlow",
+    "Eulerian",
+    "FlowMapMatching",
+    "ImprovedMeanFlow",
+    "Lagrangian",
+    "MapLoss",
+    "MapRows",
+    "MeanFlow",
+    "Semigroup",
+]

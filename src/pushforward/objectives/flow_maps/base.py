@@ -1,0 +1,109 @@
+"""What the losses of flow maps share: the rows that they see, and forward-mode derivatives of the map."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from ...fields import Field, FlowMap, jump
+from ...tensors import Condition, expand_time
+from ..base import Step
+
+
+@dataclass(frozen=True)
+class MapRows:
+    """Rows with two times each, as a :class:`MapLoss` sees them.
+
+    flow_map: the map that is trained.  target: the same map, or its moving average, for targets: without
+    gradients.  velocity: the velocity that the map should follow, without gradients: that of a teacher, or
+    v(t, t, x) of ``target``.
+    s, t: ``(B,)``.  x: the points at s.  slope: their velocities, ``(B, *event)``: those of the pairs, whose
+    mean given x is the velocity, or those of a teacher.
+    pair: the points of the same pairs at other times ``(B,)``, with the same noise.
+    uniform: a draw on [0, 1) for each row.
+    condition: that of the rows.  step: the state of training.
+    """
+
+    flow_map: FlowMap
+    target: FlowMap
+    velocity: Field
+    s: Tensor
+    t: Tensor
+    x: Tensor
+    slope: Tensor
+    pair: Callable[[Tensor], Tensor]
+    uniform: Tensor
+    condition: Condition | None
+    step: Step
+
+    @property
+    def span(self) -> Tensor:
+        """t - s, in a shape that multiplies rows."""
+        return expand_time(self.t - self.s, self.x)
+
+    def mean_velocity(self) -> Tensor:
+        """v(s, t, x) of the map that is trained."""
+        return self.flow_map(self.s, self.t, self.x, self.condition)
+
+    def own_velocity(self) -> Tensor:
+        """The velocity at (s, x), without gradients."""
+        return self.velocity(self.s, self.x, self.condition)
+
+    def jumped(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+        """X_{s,t}(x) of the target, without gradients."""
+        with torch.no_grad():
+            return jump(self.target, s, t, x, self.condition)
+
+    def moved(self, tangent: Tensor) -> tuple[Tensor, Tensor]:
+        """v(s, t, x), and its derivative while (s, x) moves by (1, tangent); only the first has gradients.
+
+        The derivative is taken in a call of its own without gradients: kept in the graph it would double the
+        memory for nothing.
+        """
+        value = self.mean_velocity()
+        with torch.no_grad():
+            _, change = torch.func.jvp(
+                lambda s, x: self.flow_map(s, self.t, x, self.condition),
+                (self.s, self.x),
+                (torch.ones_like(self.s), tangent),
+            )
+        return value, change
+
+
+class MapLoss(ABC):
+    """How a flow map learns to leap: errors of rows with two times s and t.
+
+    diagonal: the share of rows that have s = t and regress the velocity v(t, t, x) itself, where a loss is
+    not told another.  derivative: whether it differentiates the network in forward mode.  two_sided: whether
+    it can train s > t too.
+    """
+
+    diagonal: float = 0.75
+    derivative: ClassVar[bool] = True
+    two_sided: ClassVar[bool] = True
+    #: whether its targets are better built from the moving average of the weights
+    averaged: ClassVar[bool] = False
+
+    def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+        """The times s and t of rows, from two draws of the distribution of times in any order."""
+        return torch.minimum(a, b), torch.maximum(a, b)
+
+    @abstractmethod
+    def errors(self, rows: MapRows) -> Tensor:
+        """Errors ``(B, *event)`` whose squares are minimised."""
+
+    def weight(self, squares: Tensor) -> Tensor | None:
+        """Weights of rows by their mean squared errors ``(B,)``; None for equal ones."""
+        return None
+
+
+def check_between(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:
+    """``value``, or a ValueError unless it is a number in [low, high]."""
+    if isinstance(value, bool) or not low <= value <= high:
+        raise ValueError(f"{name}: expected a number from {low:g} to {high:g}, got {value}")
+    return float(value)

@@ -1,0 +1,172 @@
+"""The objective of flow maps: velocities on the diagonal, leaps off it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from ... import random
+from ...fields import Diagonal, Field, FlowMap, as_flow_map
+from ...paths import Interpolant, Path, PathPoint
+from ...rows import row_mean
+from ...tensors import Condition, expand_time, map_condition, plain
+from ..base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
+from ..times import Times, Uniform, check_kinds
+from .base import MapLoss, MapRows
+
+
+class FlowMapMatching(Objective):
+    r"""A flow map from data, or distilled from a teacher's velocity field.
+
+    A share of the rows has s = t and regresses v(t, t, x_t) on the velocity of the pair, as
+    :class:`~pushforward.objectives.FlowMatching` does, or on that of the teacher; on the others ``loss`` says
+    what a leap from s to t should be.  ``models`` holds ``"field"``, a
+    :class:`~pushforward.fields.FlowMap`.
+
+    loss: a :class:`MapLoss`, for example :class:`Lagrangian`.  path, times: as those of flow matching; s and t
+    are two draws of ``times`` in rising order.
+    teacher: a velocity field that takes the place of the velocities of pairs.
+    drop_condition: the share of rows whose condition is hidden.
+    two_sided: whether s > t is trained too, so that the map runs backwards.
+    margin: how far times stay away from an end at which the velocity of the path is infinite.
+    averaged: whether targets are those of the moving average of the weights; None: as the loss prefers.
+
+    Raises ValueError for a loss that cannot train both directions, and the path and times that flow matching
+    refuses.
+
+    >>> from pushforward import Rows
+    >>> from pushforward.fields import TwoTimes
+    >>> from pushforward.nn import MLP
+    >>> batch = Batch((Rows(torch.zeros(8, 2)), Rows(torch.ones(8, 2))))
+    >>> models = nn.ModuleDict({"field": TwoTimes(MLP(2, spans=True))})
+    >>> sorted(FlowMapMatching().loss(models, batch, Step()).terms)
+    ['diagonal', 'leaps']
+    """
+
+    def __init__(
+        self,
+        loss: MapLoss | None = None,
+        path: Path | None = None,
+        times: Times | None = None,
+        teacher: Field | None = None,
+        drop_condition: float = 0.0,
+        two_sided: bool = False,
+        margin: float = 1e-3,
+        averaged: bool | None = None,
+    ):
+        check_kinds(path, times)
+        if loss is None:
+            from .lagrangian import Lagrangian
+
+            loss = Lagrangian()
+        if not isinstance(loss, MapLoss):
+            raise ValueError(f"loss: expected a MapLoss such as Lagrangian(), got {loss!r}")
+        if two_sided and not loss.two_sided:
+            raise ValueError(f"two_sided: {type(loss).__name__} leaps to the data alone")
+        self.rule, self.path, self.teacher = loss, path or Interpolant(), teacher
+        self.times = (times or Uniform()).along(self.path)
+        self.drop_condition = check_share(drop_condition)
+        self.two_sided, self.margin = two_sided, margin
+        self.averaged = loss.averaged if averaged is None else averaged
+        self._sample = plain(self.path.sample)
+
+    def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
+        if batch.target.mask is not None:
+            raise ValueError("mask: flow maps cannot leave out elements; a velocity field can")
+        condition = batch.target.condition
+        if condition is not None:
+            condition = partly_hidden(batch, self.drop_condition, step)
+        flow_map = as_flow_map(cast(FlowMap, model_of(models, "field")))
+        averaged = self.averaged and step.ema is not None
+        target = flow_map if not averaged else as_flow_map(cast(FlowMap, model_of(step.ema, "field")))  # type: ignore[arg-type]
+        s, t, still, leaps = self._times(batch, step)
+        point = self._sample(s, *(rows.x for rows in batch.marginals), generator=step.generator)
+        velocity = _Constant(Diagonal(target) if self.teacher is None else self.teacher)
+        slope = cast(Tensor, point.velocity) if self.teacher is None else velocity(s, point.x, condition)
+        errors: list[Tensor] = []
+        if len(still):
+            moment = s[still]
+            output = flow_map(moment, moment, point.x[still], _taken(condition, still))
+            errors.append(output - slope[still])
+        if len(leaps):
+            rows = MapRows(
+                flow_map,
+                target,
+                velocity,
+                s[leaps],
+                t[leaps],
+                point.x[leaps],
+                slope[leaps],
+                self._along(point, leaps),
+                _uniform(s, step)[leaps],
+                _taken(condition, leaps),
+                step,
+            )
+            errors.append(self.rule.errors(rows))
+        squares = torch.cat(errors).square()
+        found = row_mean(squares.detach())
+        weight = self.rule.weight(found)
+        if weight is not None:
+            squares = squares * expand_time(weight, squares)
+        value, weighted = batch.reduce(squares[torch.cat([still, leaps]).argsort()])
+        parts = {"diagonal": found[: len(still)], "leaps": found[len(still) :]}
+        return Loss(value, weighted, s, {name: part.mean() for name, part in parts.items() if len(part)})
+
+    def _along(self, point: PathPoint, chosen: Tensor) -> Callable[[Tensor], Tensor]:
+        """Where ``chosen`` pairs of ``point`` are at other times."""
+        points = tuple(end[chosen] for end in point.points)
+        if point.noise is None:
+            return lambda u: self._sample(u, *points).x
+        noise = point.noise[chosen]
+
+        def at(u: Tensor) -> Tensor:
+            c = self.path.coefficients(expand_time(u, noise))
+            return c.alpha * points[1] + c.sigma * points[0] + c.gamma * noise
+
+        return at
+
+    def _times(self, batch: Batch, step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Times s and t of the rows ``(B,)``, and the places of those that stay, s = t, and of those that leap.
+
+        Every so many rows one leaps, counted over all processes and steps, so that a row has the same times
+        wherever it is, and every stratum of times its share.
+        """
+        like = batch.target.x
+        s = self.times.draw(like, step, self.margin, self.path.open_ends)
+        start, _ = step.rows or (0, len(like))
+        number = torch.arange(start, start + len(like)) + step.index
+        share = 1 - self.rule.diagonal
+        leap = ((number + 1) * share).floor() > (number * share).floor()
+        still, leaps = (chosen.nonzero()[:, 0].to(like.device) for chosen in (~leap, leap))
+        # the second time without strata, which would tie it to the first
+        other = self.times.quantile(_uniform(like, step))
+        other = self.times.inside(other, self.margin, self.path.open_ends)
+        first, second = self.rule.times(s[leaps], other[leaps], step)
+        if self.two_sided:
+            back = _uniform(like, step)[leaps] < 0.5
+            first, second = torch.where(back, second, first), torch.where(back, first, second)
+        t = s.index_copy(0, leaps, second)
+        return s.index_copy(0, leaps, first), t, still, leaps
+
+
+class _Constant:
+    """A field whose outputs are taken for constants."""
+
+    def __init__(self, field: Field):
+        self.field = field
+
+    def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        with torch.no_grad():
+            return self.field(t, x, condition)
+
+
+def _uniform(like: Tensor, step: Step) -> Tensor:
+    """Draws on [0, 1), one for each row, also where not all are used: those of a row are its own."""
+    return random.uniform((len(like),), step.generator, like.dtype, like.device)
+
+
+def _taken(condition: Condition | None, rows: Tensor) -> Condition | None:
+    return None if condition is None else map_condition(lambda c: c[rows], condition)

@@ -201,7 +201,7 @@ def test_without_gradients_and_in_either_precision(name, mode):
 class Doubled(MLP):
     """Another forward, and no divergence of its own."""
 
-    def forward(self, t, x, condition=None):
+    def forward(self, t, x, condition=None, span=None):
         return 2 * super().forward(t, x, condition)
 
 

@@ -22,17 +22,17 @@ from pushforward import (
     DiffusionFlow,
     Drift,
     Empirical,
+    FlowMapFlow,
     GaussianMixture,
     LatentFlow,
     Normal,
-    OneStep,
     Sigmoid,
     Tsit5,
     registry,
 )
 from pushforward.bijections import Affine
 from pushforward.entries import KINDS
-from pushforward.fields import Piecewise, latent_spec
+from pushforward.fields import Piecewise, Straight, TwoTimes, latent_spec
 from pushforward.flows import VAE, DensityFlow, Flow, InvertibleFlow, Transformed, divergence, nsf
 from pushforward.nn import PairEncoder
 from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
@@ -44,7 +44,8 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "two steps": lambda: ContinuousFlow(MLP(2), AB2(steps=4), Normal(2)),
     "piecewise": lambda: ContinuousFlow(Piecewise([MLP(2), MLP(2)]), RK4(steps=4), Normal(2)),
     "diffusion": lambda: DiffusionFlow(Drift(MLP(2), MLP(2), 0.1), source=Normal(2)),
-    "one step": lambda: OneStep(MLP(2), Normal(2)),
+    "one step": lambda: FlowMapFlow(Straight(MLP(2)), Normal(2)),
+    "flow map": lambda: FlowMapFlow(TwoTimes(MLP(2, spans=True)), Normal(2), steps=2),
     "vae": lambda: VAE(2),
     "latent": lambda: LatentFlow(
         ContinuousFlow(MLP(2, latent_spec(None, 3)), RK4(steps=4), Normal(2)), 3, PairEncoder(2, 3), 2
@@ -95,10 +96,12 @@ def test_no_rows_in_no_rows_out(name: str) -> None:
     flow = FLOWS[name]()
     event, start = flow.event_shape, flow.source.event_shape
     assert flow.sample(0).shape == (0, *event) and flow.push(torch.zeros(0, *start)).shape == (0, *event)
-    if isinstance(flow, DensityFlow):
+    if flow.density != "none":
+        assert isinstance(flow, DensityFlow)
         assert flow.log_prob(torch.zeros(0, *event)).shape == (0,)
         assert flow.log_prob(torch.zeros(3, 0, *event)).shape == (3, 0)
-    if isinstance(flow, InvertibleFlow):
+    if flow.density != "none" and flow.invertible:
+        assert isinstance(flow, InvertibleFlow)
         x, log_p = flow.sample_and_log_prob(0)
         assert x.shape == (0, *event) and log_p.shape == (0,)
         x0, log_det = flow.pull_and_log_det(torch.zeros(0, *event))
@@ -226,9 +229,7 @@ def test_a_network_of_another_dtype_says_which_to_change() -> None:
 
 # -- derivatives ---------------------------------------------------------------------------------------
 
-SMOOTH = [
-    name for name in FLOWS if name not in ("adaptive", *IMAGES) and isinstance(FLOWS[name](), InvertibleFlow)
-]
+SMOOTH = [name for name in FLOWS if name not in ("adaptive", *IMAGES) and FLOWS[name]().invertible]
 
 
 @pytest.mark.parametrize("name", SMOOTH)
@@ -246,7 +247,7 @@ def test_first_and_second_derivatives_are_those_of_finite_differences(name: str)
 @pytest.mark.parametrize("name", [name for name in FLOWS if name not in IMAGES])
 def test_vmap_agrees_with_the_batch_or_is_refused_by_name(name: str) -> None:
     flow = moved(name, DOUBLE)
-    if not isinstance(flow, DensityFlow):
+    if not isinstance(flow, DensityFlow) or flow.density == "none":
         return
     x = torch.randn(4, 2, dtype=DOUBLE, generator=seeded())
     mapped = torch.func.vmap(flow.log_prob)
@@ -343,7 +344,7 @@ def test_half_precision_is_computed_or_refused_by_name() -> None:
     for name in [name for name in FLOWS if name not in (*IMAGES, "vae", "latent")]:
         flow, half = FLOWS[name](), FLOWS[name]().to(torch.bfloat16)
         half.load_state_dict(flow.state_dict())
-        if not isinstance(flow, DensityFlow) or not isinstance(half, DensityFlow):
+        if flow.density == "none" or not isinstance(flow, DensityFlow) or not isinstance(half, DensityFlow):
             continue
         if name in ("adaptive", "residual"):
             with pytest.raises(ValueError, match="float32 or float64"):
@@ -450,7 +451,8 @@ def test_fields_are_functions_of_time_and_place_too() -> None:
     whole = ContinuousFlow(lambda t, x, condition=None: net(t, x), RK4(steps=3), Normal(2))
     x = torch.ones(2, 2)
     assert torch.equal(flow.log_prob(x), whole.log_prob(x)) and len(list(flow.parameters())) == 2
-    assert torch.equal(OneStep(net, Normal(2)).push(x), OneStep(lambda t, x: net(t, x), Normal(2)).push(x))
+    step, plain = (FlowMapFlow(Straight(field), Normal(2)) for field in (net, lambda t, x: net(t, x)))
+    assert torch.equal(step.push(x), plain.push(x))
     with pytest.raises(ValueError, match=r"condition: the field is a function of \(t, x\) alone"):
         flow.sample(2, torch.tensor([0, 1]))
 

@@ -34,6 +34,7 @@ CASES = {
     "variational": ("vrf", {}),
     "maximum-likelihood": ("maf", {}),
     "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
+    "flow-maps": ("flow-map", {"two_sided": True}),
     "blocks": ("jko-iflow", {"blocks": 3}),
 }
 
@@ -68,7 +69,7 @@ def test_stages(name):
         recipe.stage("nonsense")
     start = build_start(recipe, dataset.train, dataset.preprocess)
     for stage in recipe.stages:
-        assert recipe.stage(stage.name).name == stage.name and isinstance(stage.objective(), Objective)
+        assert recipe.stage(stage.name).name == stage.name and isinstance(stage.objective(start), Objective)
         models, again = (stage.models(dataset.schema, start) for _ in range(2))
         for (key, value), other in zip(models.state_dict().items(), again.state_dict().values(), strict=True):
             assert torch.equal(value, other), key
@@ -110,6 +111,8 @@ OTHERS = {
     "latent": 5,
     "beta": 3.0,
     "encoder": "path",
+    "loss": "semigroup",
+    "two_sided": True,
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,
@@ -130,7 +133,7 @@ def behaviour(config: RunConfig) -> Tensor:
     if recipe.coupling is not None:
         x0, x1 = recipe.coupling(x0, x1, generator=seeded("pairs"))
     batch = Batch((Rows(x0), Rows(x1, torch.arange(16) % 2)))
-    value = recipe.objective(stage).loss(models, batch, Step(generator=seeded("loss"))).value
+    value = recipe.objective(stage, start).loss(models, batch, Step(generator=seeded("loss"))).value
     slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
     flow: Any = stage.flow(models, dataset.schema, start)
     label = torch.zeros(3, dtype=torch.long)

@@ -22,7 +22,7 @@ _WHERE = {
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
     "flows": (
-        "ContinuousFlow DenoisingFlow DiffusionFlow Flow InvertibleFlow LatentFlow OneStep Transformed save "
+        "ContinuousFlow DenoisingFlow DiffusionFlow Flow FlowMapFlow InvertibleFlow LatentFlow Transformed save "
         "tune_sampler"
     ),
     "nn": "MLP ResidualMLP UNet",
@@ -84,9 +84,9 @@ if TYPE_CHECKING:
     from .flows import DenoisingFlow as DenoisingFlow
     from .flows import DiffusionFlow as DiffusionFlow
     from .flows import Flow as Flow
+    from .flows import FlowMapFlow as FlowMapFlow
     from .flows import InvertibleFlow as InvertibleFlow
     from .flows import LatentFlow as LatentFlow
-    from .flows import OneStep as OneStep
     from .flows import Transformed as Transformed
     from .flows import save as save
     from .flows import tune_sampler as tune_sampler

@@ -45,6 +45,8 @@ LATER = (
     "latent",
     "beta",
     "encoder",
+    "loss",
+    "two_sided",
 )
 
 
@@ -152,6 +154,10 @@ class ModelConfig:
     encoder: Literal["data", "path"] | None = None
     """What it is encoded from in training: the `data` point, or the whole `path`, which bends the
     distribution of the samples."""
+    loss: str | None = None
+    """Loss of a flow map, with options: `lagrangian,diagonal=0.5`, `semigroup,between=uniform`, ..."""
+    two_sided: bool = False
+    """Train a flow map from the data to the source too."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""

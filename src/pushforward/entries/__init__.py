@@ -5,7 +5,7 @@ An entry is one line, or two where it is long; the formatter, which would make s
 
 from .base import Entry, Kind, Method
 from .data import DATASETS
-from .matching import COUPLINGS, GAMMAS, GUIDANCES, SCHEDULES, TIMES, WEIGHTINGS
+from .matching import COUPLINGS, GAMMAS, GUIDANCES, LOSSES, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
 from .models import BASES, DIVERGENCES, FLOWS, NETWORKS
@@ -23,6 +23,7 @@ __all__ = [
     "GUIDANCES",
     "KINDS",
     "Kind",
+    "LOSSES",
     "METHODS",
     "METRICS",
     "Method",
@@ -45,6 +46,7 @@ KINDS = {
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
+    "loss": Kind(LOSSES, "pushforward.objectives:MapLoss", "--loss"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "guidance": Kind(GUIDANCES, "pushforward.fields:Guidance", "--guidance"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),

@@ -2,7 +2,7 @@
 
 from .base import table
 
-__all__ = ["COUPLINGS", "GAMMAS", "GUIDANCES", "SCHEDULES", "TIMES", "WEIGHTINGS"]
+__all__ = ["COUPLINGS", "GAMMAS", "GUIDANCES", "LOSSES", "SCHEDULES", "TIMES", "WEIGHTINGS"]
 
 # fmt: off
 COUPLINGS = table(
@@ -86,4 +86,20 @@ GUIDANCES = table(
      "Ho & Salimans 2022, arXiv 2207.12598"),
     ("zero-star", "CFGZeroStar", "the same with the unconditional velocity scaled to the conditional one",
      "Fan et al. 2025, arXiv 2503.18886"),
+)
+
+LOSSES = table(
+    "pushforward.objectives",
+    ("lagrangian", "Lagrangian", "the velocity where a leap lands, by a derivative in time",
+     "Boffi et al. 2025, arXiv 2505.18825"),
+    ("eulerian", "Eulerian", "the same landing from all along a trajectory, by a derivative in space too",
+     "Boffi et al. 2025, arXiv 2505.18825"),
+    ("semigroup", "Semigroup", "one leap is two leaps of its parts, without derivatives",
+     "Boffi et al. 2025, arXiv 2505.18825"),
+    ("mean-flow", "MeanFlow", "the mean velocity from the velocities of pairs, by a derivative along them",
+     "Geng et al. 2025, arXiv 2505.13447"),
+    ("improved-mean-flow", "ImprovedMeanFlow", "the same by a derivative along the map's own velocity",
+     "Geng et al. 2025, arXiv 2512.02012"),
+    ("alpha-flow", "AlphaFlow", "a first step along the pair, which shrinks as training goes on",
+     "Zhang et al. 2025, arXiv 2510.20771"),
 )

@@ -15,6 +15,7 @@ _XU = "Xu, Cheng & Xie 2023, arXiv 2212.14424"
 _VRF = "Guo & Schwing 2025, arXiv 2502.09616"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
 _FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
+_BOFFI = "Boffi et al. 2025, arXiv 2505.18825"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
 
 # fmt: off
@@ -33,6 +34,8 @@ RECIPES = {
                                 "training by the likelihood, for normalizing flows", _DINH),
     "continuous-likelihood": Entry("pushforward.recipes.cnf:Continuous",
                                    "training of a velocity field by the likelihood of its flow", _FFJORD),
+    "flow-maps": Entry("pushforward.recipes.flow_maps:FlowMaps",
+                       "training of a map between any two times, for one step or a few", _BOFFI),
     "blocks": Entry("pushforward.recipes.blocks:Blocks",
                     "training of a continuous flow block by block, as steps of a gradient flow", _XU),
 }
@@ -87,6 +90,14 @@ METHODS = {
                   "Chen et al. 2018, arXiv 1806.07366", {}, "continuous-likelihood"),
     "ffjord": Method("the same with Hutchinson's estimate of the divergence", _FFJORD,
                      {"divergence": "hutchinson"}, "continuous-likelihood"),
+    "flow-map": Method("flow map for one step or a few, by Lagrangian self-distillation", _BOFFI,
+                       {"loss": "lagrangian"}, "flow-maps"),
+    "meanflow": Method("flow map by the mean velocities of pairs", "Geng et al. 2025, arXiv 2505.13447",
+                       {"loss": "mean-flow"}, "flow-maps"),
+    "imf": Method("flow map by improved MeanFlow", "Geng et al. 2025, arXiv 2512.02012",
+                  {"loss": "improved-mean-flow"}, "flow-maps"),
+    "alpha-flow": Method("flow map by a curriculum from trajectories to MeanFlow, without derivatives",
+                         "Zhang et al. 2025, arXiv 2510.20771", {"loss": "alpha-flow"}, "flow-maps"),
     "jko-iflow": Method("continuous normalizing flow trained block by block, as JKO steps to noise", _XU,
                         {}, "blocks", False),
     **{name: by_likelihood(name, flow) for name, flow in FLOWS.items()},

@@ -27,6 +27,7 @@ from .drift import Drift as Drift
 from .flow_map import AnyFlowMap as AnyFlowMap
 from .flow_map import Diagonal as Diagonal
 from .flow_map import FlowMap as FlowMap
+from .flow_map import Straight as Straight
 from .flow_map import TwoTimes as TwoTimes
 from .flow_map import as_flow_map as as_flow_map
 from .flow_map import jump as jump
@@ -94,6 +95,7 @@ __all__ = [
     "Scaled",
     "ScheduleChange",
     "ScoreFromEta",
+    "Straight",
     "TwoHeads",
     "TwoTimes",
     "as_field",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, cast
+from typing import Any, Protocol, cast
 
 from torch import Tensor, nn
 
 from ..nn import Network
 from ..tensors import Condition, expand_time
-from .base import takes_condition
+from .base import AnyField, as_field, takes_condition
 from .offers import Offered, offered
 
 
@@ -18,15 +18,17 @@ class FlowMap(Protocol):
 
     .. math:: X_{s,t}(x) = x + (t - s)\, v(s, t, x)
 
-    ``s`` and ``t`` are scalars or ``(B,)``, ``x`` is ``(B, *event)``.  X carries the distribution at s to that
-    at t, and v(t, t, x) is the velocity field (Boffi et al. 2024, arXiv 2406.07507).
+    ``s`` and ``t`` are scalars or ``(B,)``, ``x`` is ``(B, *event)``.  X carries the distribution at s to
+    that at t, and v(t, t, x) is the velocity field (Boffi et al. 2024, arXiv 2406.07507).
     """
 
     def __call__(self, s: Tensor, t: Tensor, x: Tensor, condition: Condition | None = None, /) -> Tensor: ...
 
 
 #: What is taken for a flow map: a :class:`FlowMap`, or a callable ``(s, t, x)``.
-AnyFlowMap = FlowMap | Callable[[Tensor, Tensor, Tensor], Tensor]
+AnyFlowMap = (
+    FlowMap | Callable[[Tensor, Tensor, Tensor], Tensor] | Callable[[Tensor, Tensor, Tensor, Any], Tensor]
+)
 
 
 class _Unconditional(nn.Module):
@@ -93,6 +95,25 @@ class TwoTimes(nn.Module):
     ) -> Offered:
         """v(t, t, x) and its divergence, see :func:`~pushforward.fields.offered`."""
         return offered(self.network, t, x, condition, mask)
+
+
+class Straight(nn.Module):
+    """A velocity field as a :class:`FlowMap` whose leaps are straight: v(s, t, x) = field(s, x).
+
+    X_{s,t} is then one Euler step, which after reflow is the flow itself (Liu et al. 2023, arXiv 2209.03003).
+
+    >>> import torch
+    >>> straight = Straight(lambda t, x: -x)
+    >>> jump(straight, torch.tensor(0.0), torch.tensor(1.0), torch.ones(1, 2))
+    tensor([[0., 0.]])
+    """
+
+    def __init__(self, field: AnyField):
+        super().__init__()
+        self.field = as_field(field)
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
+        return self.field(s, x, condition)
 
 
 class Diagonal(nn.Module):

@@ -25,7 +25,6 @@ from .normalizing import nice as nice
 from .normalizing import nsf as nsf
 from .normalizing import nsf_ar as nsf_ar
 from .normalizing import realnvp as realnvp
-from .one_step import OneStep as OneStep
 from .residual_flow import residual as residual
 from .saving import load_flow as load_flow
 from .saving import save as save
@@ -53,7 +52,6 @@ __all__ = [
     "Hutchinson",
     "InvertibleFlow",
     "LatentFlow",
-    "OneStep",
     "Transformed",
     "Tuned",
     "VAE",

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..bijections import Bijection
+from ..fields import Field
 from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..paths import DiffusionCoefficient, Path
 from ..solvers import Diffusion, Problem, Solver
@@ -71,8 +72,7 @@ class Flow(nn.Module, ABC):
     density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
         make it a lower bound; "estimate" where it is right on average over draws, which residual layers may
         use in training mode; "none" where there is no density.
-    core: the flow without the preprocessing around it.  preprocess: that preprocessing, from the space of the
-        core to the data, or None.
+    core: the flow without the preprocessing around it.  preprocess: that preprocessing, or None.
     """
 
     source: Source
@@ -176,6 +176,11 @@ class Flow(nn.Module, ABC):
     def event_shape(self) -> tuple[int, ...]:
         """Shape of one data point."""
         return self.source.event_shape
+
+    @property
+    def velocity(self) -> Field:
+        """The velocity field that it follows, with its guidance.  Raises ValueError where there is none."""
+        raise ValueError(f"a {type(self).__name__} has no velocity field")
 
     @property
     def marginals(self) -> Path:

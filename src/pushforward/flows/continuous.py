@@ -123,7 +123,7 @@ class ContinuousFlow(InvertibleFlow):
         return self.replace(field=Masked(self.field, mask), source=self.source.masked(valid))
 
     @property
-    def guided_field(self) -> Field:
+    def velocity(self) -> Field:
         """The field that points follow: under guidance, where its weight is not 1."""
         return self.field if self.guidance == 1.0 else Guided(self.field, self.guidance)
 
@@ -134,7 +134,7 @@ class ContinuousFlow(InvertibleFlow):
 
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""
-        field = self.guided_field
+        field = self.velocity
         return ODE(lambda t, x: field(t, x, condition), breaks=self._breaks)
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
@@ -185,7 +185,7 @@ class ContinuousFlow(InvertibleFlow):
         """
         if self._scored is not None:
             return self._by_own_score(self._scored, diffusion, solver)
-        path, field = self.marginals, self.guided_field
+        path, field = self.marginals, self.velocity
         start, stop = self.interval
         g = _level(Proportional() if diffusion is None else diffusion, path)
         return DiffusionFlow(

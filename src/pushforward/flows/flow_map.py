@@ -5,23 +5,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from ..fields import AnyFlowMap, Diagonal, as_flow_map, jump
+from ..fields import AnyFlowMap, Diagonal, Field, as_flow_map, jump
 from ..inputs import check_rows
 from ..paths import Path
 from ..solvers import ODE, SDE, Denoise, Problem, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition, ConditionLike, TensorLike, to_tensor
+from .base import Flow
 from .continuous import ContinuousFlow
 from .invertible import InvertibleFlow
 from .shapes import ConditionShape
 
 #: Why a map that was trained in one direction is not asked for the other.
-_ONE_SIDED = "this flow map runs from the source to the data alone; train it with two_sided=True (--two-sided)"
+_ONE_SIDED = (
+    "this flow map runs from the source to the data alone; train it with two_sided=True (--two-sided)"
+)
 
 
 class FlowMapFlow(InvertibleFlow):
@@ -47,6 +50,14 @@ class FlowMapFlow(InvertibleFlow):
     tensor([[0.2500, 0.2500]])
     """
 
+    #: attributes that flows in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {
+        "steps": 1,
+        "grid": None,
+        "two_sided": False,
+        "interval": (0.0, 1.0),
+        "path": None,
+    }
     no_path = "it has no path; say FlowMapFlow(..., path=Interpolant()) if its velocity is that of one"
 
     def __init__(
@@ -63,7 +74,9 @@ class FlowMapFlow(InvertibleFlow):
     ):
         super().__init__()
         self.field, self.source, self.condition_shape = as_flow_map(field), source, condition_shape
-        self.steps, self.grid, self.two_sided = steps, None if grid is None else tuple(grid), two_sided
+        self.grid: tuple[float, ...] | None = None if grid is None else tuple(grid)
+        self.steps = len(self.grid) - 1 if self.grid and steps == 1 else steps
+        self.two_sided = two_sided
         self.interval = interval
         if isinstance(path, str):
             self.no_path, path = path, None
@@ -80,8 +93,11 @@ class FlowMapFlow(InvertibleFlow):
         if grid is None:
             return
         rises = len(grid) > 1 and all(a < b for a, b in pairwise(grid))
-        if not rises or not math.isclose(grid[0], lo) or not math.isclose(grid[-1], hi):
+        if not (rises and math.isclose(min(grid), lo) and math.isclose(max(grid), hi)):
             raise ValueError(f"grid: expected times that rise from {lo:g} to {hi:g}, got {list(grid)}")
+        if self.steps != len(grid) - 1:
+            wanted = f"{len(grid) - 1} as the grid has, or grid=None"
+            raise ValueError(f"steps: expected {wanted}, got {self.steps}")
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -99,6 +115,10 @@ class FlowMapFlow(InvertibleFlow):
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         return "none"
 
+    @property
+    def velocity(self) -> Field:
+        return Diagonal(self.field)
+
     def continuous(self, solver: Solver | None = None) -> ContinuousFlow:
         """The flow of the map's own velocity v(t, t, x), with a density; by default with Dopri5."""
         return ContinuousFlow(
@@ -110,9 +130,11 @@ class FlowMapFlow(InvertibleFlow):
             path=self.path if self.path is not None else self.no_path,
         )
 
-    def _ways(self) -> Mapping[type[Problem], Callable[[Solver], ContinuousFlow]]:
-        follow = lambda solver: self.continuous().following(solver)  # noqa: E731
-        return dict.fromkeys((ODE, SDE, Denoise), follow)
+    def _ways(self) -> Mapping[type[Problem], Callable[[Solver], Flow]]:
+        def follow(solver: Solver) -> Flow:
+            return self.continuous().following(solver)
+
+        return {ODE: follow, SDE: follow, Denoise: follow}
 
     def jump(
         self,
@@ -182,7 +204,11 @@ class FlowMapFlow(InvertibleFlow):
         evaluations, place = 0, 0
         for t in wanted:
             while place + 2 < len(knots) and (knots[place + 1] <= t if forwards else knots[place + 1] >= t):
-                x, place, evaluations = self._step(x, *knots[place : place + 2], given), place + 1, evaluations + 1
+                x, place, evaluations = (
+                    self._step(x, *knots[place : place + 2], given),
+                    place + 1,
+                    evaluations + 1,
+                )
             at_knot = t == knots[place]
             found.append(x if at_knot else self._step(x, knots[place], t, given))
             evaluations += not at_knot

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from ..fields import Straight
 from ..files import SUM, check_file, checksum, json_of, replacing
 from .base import Flow
 
@@ -109,6 +110,15 @@ def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.
         if not bool(weight.isfinite().all()):
             raise ValueError(f"{path}: {name}: holds values that are not finite")
     return flow
+
+
+def _one_step(flow: Any) -> None:
+    """What older versions call a OneStep holds a velocity field where a flow map holds a map."""
+    flow.field = Straight(flow.field)
+
+
+#: Classes of older versions that are others now: which one, and what is changed in one as it was.
+RENAMED: dict[str, tuple[str, Callable[[Any], None]]] = {"OneStep": ("FlowMapFlow", _one_step)}
 
 
 class _Writer:
@@ -209,7 +219,9 @@ class _Reader:
         if number in self.made:
             return self.made[number]
         entry = self.objects[number]
-        kind = self._class(entry["class"])
+        told = str(entry["class"])
+        name, change = RENAMED.get(told.rpartition(":")[2], ("", None))
+        kind = self._class(f"pushforward.flows:{name}" if name else told)
         self.made[number] = made = object.__new__(kind)
         if isinstance(made, nn.Module):
             nn.Module.__init__(made)
@@ -227,6 +239,8 @@ class _Reader:
         for name, part in getattr(kind, "later", {}).items():
             if not hasattr(made, name):
                 vars(made)[name] = part
+        if change is not None:
+            change(made)
         return made
 
     def _class(self, told: str) -> type:

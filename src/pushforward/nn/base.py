@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,8 @@ class Network(nn.Module, ABC):
 
     #: the embedding of the condition, None in an unconditional network
     embed_condition: ConditionEmbedding | None
+    #: attributes that networks in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {"spans": False, "embed_span": None}
 
     def __init__(
         self, event_shape: int | Sequence[int], condition: ConditionSpec, embedding: int, spans: bool = False
@@ -96,7 +98,7 @@ class Network(nn.Module, ABC):
         return _by_row("t", t, x)
 
     def span_rows(self, span: Tensor | float | None, x: Tensor) -> Tensor:
-        """``span`` as ``(1,)`` or ``(B,)``, 0 where there is none; a ValueError in a network without spans."""
+        """``span`` as ``(1,)`` or ``(B,)``, 0 if None is given; a ValueError in a network without spans."""
         if not self.spans:
             raise ValueError("span: this network takes one time; make it with spans=True")
         return _by_row("span", 0.0 if span is None else span, x)
@@ -114,7 +116,9 @@ def _by_row(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     """A number, or one for each row of ``x``, as ``(1,)`` or ``(B,)``."""
     value = torch.as_tensor(value, dtype=x.dtype, device=x.device)
     if value.numel() not in (1, x.shape[0]):
-        raise ValueError(f"{name}: expected a scalar or shape ({x.shape[0]},), got shape {tuple(value.shape)}")
+        raise ValueError(
+            f"{name}: expected a scalar or shape ({x.shape[0]},), got shape {tuple(value.shape)}"
+        )
     return value.reshape(-1)
 
 

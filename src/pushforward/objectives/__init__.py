@@ -12,7 +12,6 @@ from .density_ratio import DensityRatio as DensityRatio
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
-from .flow_matching import FlowMatching as FlowMatching
 from .flow_maps import AlphaFlow as AlphaFlow
 from .flow_maps import Eulerian as Eulerian
 from .flow_maps import FlowMapMatching as FlowMapMatching
@@ -22,6 +21,7 @@ from .flow_maps import MapLoss as MapLoss
 from .flow_maps import MapRows as MapRows
 from .flow_maps import MeanFlow as MeanFlow
 from .flow_maps import Semigroup as Semigroup
+from .flow_matching import FlowMatching as FlowMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential

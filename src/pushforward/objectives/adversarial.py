@@ -34,8 +34,8 @@ class Adversarial(Objective):
 
     ``models`` holds those of ``objective`` (``"field"``) and ``"discriminator"``, which is not needed where
     the weight is 0.  Two optimisers take turns.  With :class:`Distillation` and ``Euler(steps=1)`` it
-    trains a generator of one step, a :class:`~pushforward.flows.OneStep`, by regression and divergence
-    together.
+    trains a generator of one step, a :class:`~pushforward.fields.Straight` flow map, by regression and
+    divergence together.
 
     objective: by default :class:`FlowMatching`.  weight: lambda, in units of the loss per nat.
     solver: by default ``Euler(steps=4)``.  divergence: "kl" or "non-saturating", see

@@ -11,8 +11,8 @@ class Distillation(Objective):
     """E |x0 + field(0, x0) - x1|^2 over pairs of a flow's start and end: a map of one step.
 
     Liu et al. 2023, arXiv 2209.03003, section 2.4.  The pairs should be those of a deterministic map; of
-    others only their conditional mean is learnt.  ``models`` holds ``"field"``, from which
-    :class:`~pushforward.flows.OneStep` makes a flow.
+    others only their conditional mean is learnt.  ``models`` holds ``"field"``, of which
+    ``FlowMapFlow(Straight(field), source)`` is the flow.
 
     >>> import torch
     >>> from pushforward import Rows

@@ -50,10 +50,8 @@ class Times(ABC):
         strata = torch.arange(start, start + count, dtype=like.dtype, device=like.device)
         return self.inside(self.quantile((strata + u) / total), margin, open_ends)
 
-    def inside(
-        self, t: Tensor, margin: float = 0.0, open_ends: tuple[bool, bool] = (True, True)
-    ) -> Tensor:
-        """Times of [0, 1] squeezed into an interval that keeps ``margin`` away from the ends that are open."""
+    def inside(self, t: Tensor, margin: float = 0.0, open_ends: tuple[bool, bool] = (True, True)) -> Tensor:
+        """Times of [0, 1] squeezed into an interval that keeps ``margin`` away from open ends."""
         if margin == 0 or open_ends == (False, False):
             return t
         open_ends = (open_ends[0] and self.reaches[0], open_ends[1] and self.reaches[1])

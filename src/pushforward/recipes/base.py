@@ -31,12 +31,13 @@ __all__ = ["Recipe", "Stage", "family"]
 VALIDATION_ROWS = 2000
 #: Settings of couplings, of the paths between pairs and of regression along these, for ``ignores``.
 OF_PATHS = ("coupling", "path", "gamma", "times", "weighting", "prediction", "around")
-#: Settings of a training block by block, for ``ignores``.
-OF_BLOCKS = ("blocks", "horizon", "growth")
-#: Settings of a latent that is drawn for each point, for ``ignores``.
-OF_LATENTS = ("latent", "beta", "encoder")
-#: Settings of a training that follows the flow with a solver, for ``ignores``.
-OF_SOLVES = ("train_solver", "gradient", "kinetic", "jacobian", *OF_BLOCKS)
+#: Settings that only some families have, which say so by ``takes``; all others refuse them.
+SPECIAL = (
+    *("train_solver", "gradient", "kinetic", "jacobian"),
+    *("blocks", "horizon", "growth"),
+    *("loss", "two_sided"),
+    *("latent", "beta", "encoder"),
+)
 #: Why a flow cannot start from baselines.
 NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"
 
@@ -56,7 +57,7 @@ class Stage(ABC):
         """New networks, under the names that the objective uses, with weights drawn from the seed."""
 
     @abstractmethod
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         """The loss of the training."""
 
     @abstractmethod
@@ -87,6 +88,8 @@ class Recipe(ABC):
     needs: ClassVar[tuple[str, ...]] = ()
     #: settings of the model that mean nothing to these methods, and are refused where they are given
     ignores: ClassVar[tuple[str, ...]] = ()
+    #: those of :data:`SPECIAL` that mean something to them
+    takes: ClassVar[tuple[str, ...]] = ()
     #: whether training descends minus a log-density, which ranks weights and has no bound at atoms
     descends_density: ClassVar[bool] = False
     #: whether its networks can be compiled: where a training takes their derivatives, they run as they are
@@ -110,10 +113,10 @@ class Recipe(ABC):
             raise ValueError(f"expected one of the stages {', '.join(known)}, got {name}")
         return known[name]
 
-    def objective(self, stage: Stage) -> Objective:
+    def objective(self, stage: Stage, start: Start) -> Objective:
         """What the training of ``stage`` descends: one that was given serves where it learns from data."""
         given = self.parts.given.objective
-        return stage.objective() if given is None or not stage.from_data else given
+        return stage.objective(start) if given is None or not stage.from_data else given
 
     @property
     def coupling(self) -> Coupling | None:
@@ -136,6 +139,16 @@ class Recipe(ABC):
         return None
 
     @classmethod
+    def refused(cls) -> tuple[str, ...]:
+        """All settings that are refused where they are given."""
+        return (*cls.ignores, *(key for key in SPECIAL if key not in cls.takes))
+
+    @classmethod
+    def uses_teacher(cls, model: ModelConfig) -> bool:
+        """Whether these settings train from a teacher's flow where there is one."""
+        return False
+
+    @classmethod
     def refuse(cls, parts: Parts) -> None:
         """Raise ValueError, which names the flag, for settings that do not go with these methods."""
         return
@@ -155,11 +168,11 @@ class Recipe(ABC):
         """The name of what these settings train, if coupling, path and prediction do not determine it."""
         return None
 
-    def network(self, schema: Schema, seed: str = "network") -> Network:
+    def network(self, schema: Schema, seed: str = "network", **options: Any) -> Network:
         """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, seed))
-            return self.parts.module("network", schema.event_shape, self.network_spec(schema))
+            return self.parts.module("network", schema.event_shape, self.network_spec(schema), **options)
 
     def network_spec(self, schema: Schema) -> Any:
         """The specification of the conditions that the network sees."""

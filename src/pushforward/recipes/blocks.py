@@ -20,7 +20,7 @@ from ..rows import Rows
 from ..settings import spelt
 from ..tensors import take_condition
 from ..training import Batches, ModelSpace, pairs
-from .base import OF_LATENTS, OF_PATHS, VALIDATION_ROWS, Stage
+from .base import OF_PATHS, VALIDATION_ROWS, Stage
 from .cnf import NO_PATH, Continuous
 from .likelihood import unpaired
 from .parts import Parts
@@ -42,9 +42,10 @@ class Blocks(Continuous):
 
     needs = (*Continuous.needs, "blocks", "horizon", "growth")
     ignores = (
-        *("flow", "base", "teacher", "reflow", "distil", "kinetic", "jacobian", "drop_condition"),
-        *(*OF_PATHS, *OF_LATENTS),
+        *("flow", "base", "teacher", "reflow", "distil", "drop_condition"),
+        *OF_PATHS,
     )
+    takes = ("train_solver", "gradient", "blocks", "horizon", "growth")
 
     @property
     def stages(self) -> tuple[Stage, ...]:
@@ -118,7 +119,7 @@ class BlockStage(Stage):
             path=NO_PATH,
         )
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         """KL(rho || N(0, I)) + W_2^2 / (2h), from the data to the source, against the time of the flow."""
         energy = kullback_leibler(_log_normal)
         return ProximalStep(energy, self.recipe.sizes[self.number], self.name, backwards=True)

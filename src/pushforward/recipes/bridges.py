@@ -51,7 +51,7 @@ class BridgeStage(MatchingStage):
         models["score"] = self._network(schema, "score")
         return models.to(self.recipe.dtype)
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         return BridgeMatching(self.recipe.sigma, self.recipe.model.drop_condition, self.recipe.times)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:

@@ -19,7 +19,7 @@ from ..objectives import Batch, ContinuousLikelihood, Objective
 from ..solvers import ODE, Adjoint, Checkpointed, Solver
 from ..tensors import event_size
 from ..training import Batches
-from .base import NO_START, OF_BLOCKS, OF_LATENTS, OF_PATHS, Recipe, Stage
+from .base import NO_START, OF_PATHS, Recipe, Stage
 from .likelihood import unpaired
 from .parts import Parts
 
@@ -50,7 +50,8 @@ class Continuous(Recipe):
     1810.01367)."""
 
     needs = ("network", "divergence", "train_solver")
-    ignores = ("flow", "base", "teacher", "reflow", "distil", *OF_PATHS, *OF_BLOCKS, *OF_LATENTS)
+    ignores = ("flow", "base", "teacher", "reflow", "distil", *OF_PATHS)
+    takes = ("train_solver", "gradient", "kinetic", "jacobian")
     descends_density = True
     compiles = False
 
@@ -162,7 +163,7 @@ class ContinuousStage(Stage):
         )
         return nn.ModuleDict({"flow": flow}).to(recipe.dtype)
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         model = self.recipe.model
         return ContinuousLikelihood(model.kinetic, model.jacobian, model.drop_condition)
 

@@ -115,7 +115,7 @@ def _fold(
     initialise(fold, stage, models)
     found = build_judge(fold, stage, models) if start.note else None
     judge = None if found is None else found[0]
-    objective, (batches, validation) = recipe.objective(stage), stage.batches(fold, None)
+    objective, (batches, validation) = recipe.objective(stage, start), stage.batches(fold, None)
     trainer = Trainer(
         objective,
         models,

@@ -209,7 +209,7 @@ def _check_ignored(model: ModelConfig, told: ModelConfig) -> None:
     What the method or the defaults say themselves is no such thing.
     """
     filled = by_method(RunConfig(target="", model=ModelConfig(method=model.method))).model
-    for key in family(model.method).ignores:
+    for key in family(model.method).refused():
         value = getattr(told, key)
         if value is not None and value != getattr(filled, key):
             spelling = f"{_flag(key)}{'' if value is True else f' {value}'}"

@@ -18,7 +18,7 @@ from ..random import derive_seed
 from ..rows import Rows
 from ..settings import spelt
 from ..training import Batches, pairs
-from .base import OF_LATENTS, OF_PATHS, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
+from .base import OF_PATHS, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Likelihood(Recipe):
     """One stage: the flow is its own and only network."""
 
     needs = ("flow",)
-    ignores = ("network", "solver", "drop_condition", *OF_PATHS, *OF_SOLVES, *OF_LATENTS)
+    ignores = ("network", "solver", "drop_condition", *OF_PATHS)
     descends_density = True
     own_source = True
 
@@ -114,7 +114,7 @@ class LikelihoodStage(Stage):
             flow.source = start.initial
         return nn.ModuleDict({"flow": flow}).to(self.recipe.dtype)
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         return MaximumLikelihood()
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:

@@ -50,7 +50,9 @@ def to_hold(file: Path) -> Iterator[None]:
         _most.reset(token)
 
 
-def create_module(component: registry.Component, event_shape: int | Sequence[int], *arguments: Any) -> Any:
+def create_module(
+    component: registry.Component, event_shape: int | Sequence[int], *arguments: Any, **defaults: Any
+) -> Any:
     """:meth:`~pushforward.registry.Component.build` for what has weights.
 
     Raises ValueError for a size above :data:`SIZE`, events of more than :data:`EVENT` numbers, and more than
@@ -58,7 +60,7 @@ def create_module(component: registry.Component, event_shape: int | Sequence[int
     the user's own is as large as it likes.
     """
     if component.own:
-        return component.build(event_shape, *arguments)
+        return component.build(event_shape, *arguments, **defaults)
     event = event_shape if isinstance(event_shape, int) else event_size(event_shape)
     if event > EVENT:
         raise ValueError(f"{component.kind}: expected events of at most {EVENT:,} numbers, got {event:,}")
@@ -69,13 +71,13 @@ def create_module(component: registry.Component, event_shape: int | Sequence[int
     if max([event, *sizes.values()]) > LARGE:
         try:
             with torch.device("meta"), _counted():
-                component.build(event_shape, *arguments)
+                component.build(event_shape, *arguments, **defaults)
         except ValueError as error:
             if isinstance(error.__cause__, _TooLarge):
                 raise
             # else: something that needs the values of its tensors; building it in earnest tells
     with _counted():
-        return component.build(event_shape, *arguments)
+        return component.build(event_shape, *arguments, **defaults)
 
 
 def _whole(value: Any) -> list[int]:

@@ -23,7 +23,7 @@ from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
 from ..training import Batches, Plans, gather_objects, pairs
-from .base import NO_START, OF_LATENTS, OF_SOLVES, VALIDATION_ROWS, Recipe, Stage
+from .base import NO_START, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 from .reflow import Distil, Reflow
 
@@ -42,7 +42,6 @@ class Matching(Recipe):
     """Flow matching (Lipman et al. 2023, arXiv 2210.02747; Tong et al. 2024, arXiv 2302.00482)."""
 
     needs = ("network", "coupling", "path", "gamma", "prediction")
-    ignores = (*OF_SOLVES, *OF_LATENTS)
     #: what the solver of its flow may solve
     problems: ClassVar[tuple[type[Problem], ...]] = (ODE,)
 
@@ -163,10 +162,14 @@ class Matching(Recipe):
                 f"--base {model.base}: is for normalizing flows ({known}), got --method {model.method}, "
                 "which starts from --source"
             )
-        if model.teacher is not None and not (model.reflow or model.distil):
+        if model.teacher is not None and not cls.uses_teacher(model):
             raise ValueError(
                 "--teacher: a teacher is for reflow and distillation; say --reflow 1 or --distil"
             )
+
+    @classmethod
+    def uses_teacher(cls, model: ModelConfig) -> bool:
+        return bool(model.reflow or model.distil)
 
     @classmethod
     def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
@@ -238,7 +241,7 @@ class MatchingStage(Stage):
     def _from_baseline(self) -> bool:
         return self.recipe.data.source == "baseline"
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         recipe = self.recipe
         return FlowMatching(
             recipe.path,

@@ -214,7 +214,7 @@ def _recipe(config: RunConfig, file: Path, given: Given) -> Recipe:
         made = family(model.method)
     except ValueError as error:
         raise ValueError(f"{file}: model.method: {error}{hint(error)}") from None
-    if model.teacher is not None and not (model.reflow or model.distil):
+    if model.teacher is not None and not made.uses_teacher(model):
         raise ValueError(f"{file}: model.teacher: goes with reflow or distil, got neither")
     for key in made.needs:
         if getattr(model, key) is None:

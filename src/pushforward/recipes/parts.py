@@ -29,6 +29,7 @@ __all__ = ["COMPONENTS", "Given", "Parts", "hint", "own_classes"]
 COMPONENTS = {
     **{key: key for key in ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting")},
     "guidance": "guidance",
+    "loss": "loss",
     "solver": "solver",
     "train_solver": "solver",
     "divergence": "divergence",
@@ -156,12 +157,12 @@ class Parts:
         """The component of a setting; None where the setting is open."""
         return self.components[key].build() if key in self.components else None
 
-    def module(self, key: str, *arguments: Any) -> Any:
+    def module(self, key: str, *arguments: Any, **defaults: Any) -> Any:
         """The network, flow or base of a setting, for events and conditions; see :func:`create_module`."""
         if key == "network" and self.given.network is not None:
             return copy.deepcopy(self.given.network)
         assert key in self.components, "resolve the configuration first"
-        return create_module(self.components[key], *arguments)
+        return create_module(self.components[key], *arguments, **defaults)
 
     @cached_property
     def path(self) -> Path:

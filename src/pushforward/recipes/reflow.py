@@ -10,8 +10,9 @@ from torch import Tensor, nn
 
 from ..couplings import GivenPairs
 from ..data import Schema
+from ..fields import Straight
 from ..files import ensure_folder, read_tensors, write_tensors
-from ..flows import Flow, OneStep
+from ..flows import Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
@@ -64,7 +65,7 @@ class Reflow(PairStage):
     def __init__(self, recipe: Matching, number: int) -> None:
         super().__init__(recipe, f"reflow-{number}")
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         """More times near both ends (Lee et al. 2024, arXiv 2405.20320, section 4.1)."""
         return FlowMatching(drop_condition=self.recipe.model.drop_condition, times=UShaped())
 
@@ -87,13 +88,13 @@ class Distil(PairStage):
         if recipe.model.reflow:
             self.pairs_of = f"reflow-{recipe.model.reflow}"
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         return Distillation()
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         assert start.initial is not None
         shape = condition_shape(schema.network_spec)
-        return OneStep(models["field"], start.initial, condition_shape=shape)
+        return FlowMapFlow(Straight(models["field"]), start.initial, condition_shape=shape)
 
 
 @dataclass(frozen=True)

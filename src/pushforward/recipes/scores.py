@@ -87,6 +87,6 @@ class Slices(Scores):
 class SlicedStage(ScoreStage):
     """Training from data by the derivatives of the network along random directions."""
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         recipe = self.recipe
         return SlicedScoreMatching(recipe.path, recipe.prediction, recipe.model.drop_condition, recipe.times)

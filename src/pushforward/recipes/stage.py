@@ -66,7 +66,7 @@ def fit(
     if choice is None and stage.from_data and ranks_better(recipe, columns, bool(job.start.note)):
         judge, cost = build_judge(job, stage, models, often=True) or (None, 0)
     trainer = Trainer(
-        recipe.objective(stage),
+        recipe.objective(stage, job.start),
         models,
         batches,
         optim if choice is None else dataclasses.replace(optim, patience=0),

@@ -14,6 +14,7 @@ from ..bijections import Affine, Bijection, Chain, Whiten
 from ..data import load as load_data
 from ..data.dataset import whitening
 from ..entries import DATASETS
+from ..flows import Flow
 from ..metrics.baselines.blend import cross_fit
 from ..metrics.baselines.coordinates import drawn_in
 from ..random import derive_seed, seeded
@@ -34,6 +35,7 @@ class Start:
     known: a mixture in whose closed form the field starts, where the path asks for a normal source.
     note: what baselines it is made of.
     preprocess: the map from the space of the model to data; None: the data set's own.
+    teacher: the flow that is learnt from, in the space of the model.
     folds: for cross-validation, indices of training rows, and the start that was fitted without them.
     """
 
@@ -42,6 +44,7 @@ class Start:
     known: GaussianMixture | None = None
     note: str = ""
     preprocess: Bijection | None = None
+    teacher: Flow | None = None
     folds: tuple[tuple[Tensor, Start], ...] = ()
 
     def to(self, device: torch.device) -> Start:
@@ -52,7 +55,15 @@ class Start:
 
         known = None if self.known is None else self.known.to(device)
         folds = tuple((held, start.to(device)) for held, start in self.folds)
-        return replace(self, source=moved(self.source), initial=moved(self.initial), known=known, folds=folds)
+        teacher = None if self.teacher is None else self.teacher.to(device)
+        return replace(
+            self,
+            source=moved(self.source),
+            initial=moved(self.initial),
+            known=known,
+            teacher=teacher,
+            folds=folds,
+        )
 
 
 def build_start(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:

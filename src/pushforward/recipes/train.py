@@ -220,7 +220,7 @@ def prepare(recipe: Recipe, loaded: Dataset) -> Prepared:
     if teacher is None:
         start = build_start(recipe, dataset.train, dataset.preprocess)
     else:  # in the teacher's space, from the teacher's source
-        start = Start(teacher.flow.source, teacher.flow.source)
+        start = Start(teacher.flow.source, teacher.flow.source, teacher=teacher.flow)
         dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
     _check_coupling(recipe, start, len(dataset.train))
     last = recipe.stages[-1]

@@ -15,7 +15,7 @@ from ..nn import PairEncoder
 from ..objectives import FlowMatching, Objective, VariationalMatching
 from ..random import derive_seed
 from ..tensors import event_size
-from .base import OF_LATENTS, Stage
+from .base import Stage
 from .matching import Matching, MatchingStage
 from .parts import Parts
 
@@ -32,12 +32,10 @@ SAMPLES, SCORED = 8, 32
 class Variational(Matching):
     """Variational rectified flow (Guo & Schwing 2025, arXiv 2502.09616)."""
 
-    needs = (*Matching.needs, *OF_LATENTS)
+    needs = (*Matching.needs, "latent", "beta", "encoder")
     # an encoder of planned pairs would know the source point from the data
-    ignores = (
-        *(name for name in Matching.ignores if name not in OF_LATENTS),
-        *("coupling", "prediction", "around", "reflow", "distil", "teacher"),
-    )
+    ignores = ("coupling", "prediction", "around", "reflow", "distil", "teacher")
+    takes = ("latent", "beta", "encoder")
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -87,7 +85,7 @@ class VariationalStage(MatchingStage):
             models["encoder"] = PairEncoder(schema.event_shape, model.latent, model.encoder)
         return models.to(self.recipe.dtype)
 
-    def objective(self) -> Objective:
+    def objective(self, start: Start) -> Objective:
         beta = self.recipe.model.beta
         assert beta is not None, "resolve the configuration first"
         return VariationalMatching(cast(FlowMatching, super().objective()), beta)

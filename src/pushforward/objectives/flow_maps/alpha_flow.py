@@ -39,7 +39,9 @@ class AlphaFlow(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
         self.least, self.middle = check_between("least", least), check_between("middle", middle)
         if self.least == 0:
-            raise ValueError("least: expected a number above 0, at which alpha-Flow takes no step; MeanFlow does")
+            raise ValueError(
+                "least: expected a number above 0, at which alpha-Flow takes no step; MeanFlow does"
+            )
 
     def alpha(self, index: int, total: int) -> float:
         """alpha after ``index`` of ``total`` steps."""
@@ -54,5 +56,5 @@ class AlphaFlow(MapLoss):
         if alpha < 1:
             with torch.no_grad():
                 there = rows.x + expand_time(u - rows.s, rows.x) * rows.slope
-                target = alpha * target + (1 - alpha) * rows.target(u, rows.t, there, rows.condition)
+                target = alpha * target + (1 - alpha) * rows.maps.target(u, rows.t, there)
         return (rows.mean_velocity() - target) * alpha**-0.5

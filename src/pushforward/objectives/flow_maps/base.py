@@ -10,35 +10,42 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from ...fields import Field, FlowMap, jump
-from ...tensors import Condition, expand_time
+from ...tensors import expand_time
 from ..base import Step
+
+
+@dataclass(frozen=True)
+class Maps:
+    """What a loss may ask, under the conditions of its rows.
+
+    own: v(s, t, x) of the map that is trained.  target: that of the same map, or of its moving average, for
+    targets.  velocity: the velocity (t, x) that the map should follow, without gradients: that of a teacher,
+    or v(t, t, x) of ``target``.
+    """
+
+    own: Callable[[Tensor, Tensor, Tensor], Tensor]
+    target: Callable[[Tensor, Tensor, Tensor], Tensor]
+    velocity: Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
 class MapRows:
     """Rows with two times each, as a :class:`MapLoss` sees them.
 
-    flow_map: the map that is trained.  target: the same map, or its moving average, for targets: without
-    gradients.  velocity: the velocity that the map should follow, without gradients: that of a teacher, or
-    v(t, t, x) of ``target``.
+    maps: what is trained, and what it should follow.
     s, t: ``(B,)``.  x: the points at s.  slope: their velocities, ``(B, *event)``: those of the pairs, whose
     mean given x is the velocity, or those of a teacher.
     pair: the points of the same pairs at other times ``(B,)``, with the same noise.
-    uniform: a draw on [0, 1) for each row.
-    condition: that of the rows.  step: the state of training.
+    uniform: a draw on [0, 1) for each row.  step: the state of training.
     """
 
-    flow_map: FlowMap
-    target: FlowMap
-    velocity: Field
+    maps: Maps
     s: Tensor
     t: Tensor
     x: Tensor
     slope: Tensor
     pair: Callable[[Tensor], Tensor]
     uniform: Tensor
-    condition: Condition | None
     step: Step
 
     @property
@@ -48,16 +55,7 @@ class MapRows:
 
     def mean_velocity(self) -> Tensor:
         """v(s, t, x) of the map that is trained."""
-        return self.flow_map(self.s, self.t, self.x, self.condition)
-
-    def own_velocity(self) -> Tensor:
-        """The velocity at (s, x), without gradients."""
-        return self.velocity(self.s, self.x, self.condition)
-
-    def jumped(self, s: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        """X_{s,t}(x) of the target, without gradients."""
-        with torch.no_grad():
-            return jump(self.target, s, t, x, self.condition)
+        return self.maps.own(self.s, self.t, self.x)
 
     def moved(self, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """v(s, t, x), and its derivative while (s, x) moves by (1, tangent); only the first has gradients.
@@ -67,12 +65,12 @@ class MapRows:
         """
         value = self.mean_velocity()
         with torch.no_grad():
-            _, change = torch.func.jvp(
-                lambda s, x: self.flow_map(s, self.t, x, self.condition),
+            both = torch.func.jvp(
+                lambda s, x: self.maps.own(s, self.t, x),
                 (self.s, self.x),
                 (torch.ones_like(self.s), tangent),
             )
-        return value, change
+        return value, both[1]
 
 
 class MapLoss(ABC):

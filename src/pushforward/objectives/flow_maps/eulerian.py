@@ -29,6 +29,6 @@ class Eulerian(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
 
     def errors(self, rows: MapRows) -> Tensor:
-        b = rows.own_velocity()
+        b = rows.maps.velocity(rows.s, rows.x)
         value, change = rows.moved(b)
         return value - (b + rows.span * change)

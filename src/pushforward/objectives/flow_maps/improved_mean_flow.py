@@ -13,9 +13,9 @@ class ImprovedMeanFlow(MapLoss):
     .. math:: \operatorname{E} |V - \dot x|^2, \qquad V = v(s, t, x) - (t - s) \operatorname{sg}[(\partial_s
         + v(s, s, x) \cdot \nabla) v(s, t, x)]
 
-    :class:`MeanFlow` differentiates along the velocity of the pair, whose noise the derivative magnifies; here
-    the direction is v(s, s, x), and the target does not depend on the network (Geng et al. 2025, arXiv
-    2512.02012).
+    :class:`MeanFlow` differentiates along the velocity of the pair, whose noise the derivative magnifies;
+    here the direction is v(s, s, x), and the target does not depend on the network (Geng et al. 2025,
+    arXiv 2512.02012).
 
     diagonal: the share of rows with s = t.
 
@@ -29,5 +29,5 @@ class ImprovedMeanFlow(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
 
     def errors(self, rows: MapRows) -> Tensor:
-        value, change = rows.moved(rows.own_velocity())
+        value, change = rows.moved(rows.maps.velocity(rows.s, rows.x))
         return value - (rows.slope + rows.span * change)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ...fields import jump
+from ...tensors import expand_time
 from .base import MapLoss, MapRows, check_between
 
 
@@ -30,9 +30,10 @@ class Lagrangian(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
 
     def errors(self, rows: MapRows) -> Tensor:
-        landed, change = torch.func.jvp(
-            lambda t: jump(rows.flow_map, rows.s, t, rows.x, rows.condition),
+        both = torch.func.jvp(
+            lambda t: rows.x + expand_time(t - rows.s, rows.x) * rows.maps.own(rows.s, t, rows.x),
             (rows.t,),
             (torch.ones_like(rows.t),),
         )
-        return change - rows.velocity(rows.t, landed.detach(), rows.condition)
+        landed, change = both[0], both[1]
+        return change - rows.maps.velocity(rows.t, landed.detach())

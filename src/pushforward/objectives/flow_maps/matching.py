@@ -15,7 +15,8 @@ from ...rows import row_mean
 from ...tensors import Condition, expand_time, map_condition, plain
 from ..base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
 from ..times import Times, Uniform, check_kinds
-from .base import MapLoss, MapRows
+from .base import MapLoss, MapRows, Maps
+from .lagrangian import Lagrangian
 
 
 class FlowMapMatching(Objective):
@@ -26,8 +27,8 @@ class FlowMapMatching(Objective):
     what a leap from s to t should be.  ``models`` holds ``"field"``, a
     :class:`~pushforward.fields.FlowMap`.
 
-    loss: a :class:`MapLoss`, for example :class:`Lagrangian`.  path, times: as those of flow matching; s and t
-    are two draws of ``times`` in rising order.
+    loss: a :class:`MapLoss`, by default :class:`Lagrangian`.  path, times: as those of flow matching; s and
+    t are two draws of ``times`` in rising order.
     teacher: a velocity field that takes the place of the velocities of pairs.
     drop_condition: the share of rows whose condition is hidden.
     two_sided: whether s > t is trained too, so that the map runs backwards.
@@ -58,10 +59,7 @@ class FlowMapMatching(Objective):
         averaged: bool | None = None,
     ):
         check_kinds(path, times)
-        if loss is None:
-            from .lagrangian import Lagrangian
-
-            loss = Lagrangian()
+        loss = loss or Lagrangian()
         if not isinstance(loss, MapLoss):
             raise ValueError(f"loss: expected a MapLoss such as Lagrangian(), got {loss!r}")
         if two_sided and not loss.two_sided:
@@ -92,17 +90,20 @@ class FlowMapMatching(Objective):
             output = flow_map(moment, moment, point.x[still], _taken(condition, still))
             errors.append(output - slope[still])
         if len(leaps):
+            given = _taken(condition, leaps)
+            maps = Maps(
+                lambda s, t, x: flow_map(s, t, x, given),
+                lambda s, t, x: target(s, t, x, given),
+                lambda t, x: velocity(t, x, given),
+            )
             rows = MapRows(
-                flow_map,
-                target,
-                velocity,
+                maps,
                 s[leaps],
                 t[leaps],
                 point.x[leaps],
                 slope[leaps],
                 self._along(point, leaps),
                 _uniform(s, step)[leaps],
-                _taken(condition, leaps),
                 step,
             )
             errors.append(self.rule.errors(rows))
@@ -129,7 +130,7 @@ class FlowMapMatching(Objective):
         return at
 
     def _times(self, batch: Batch, step: Step) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Times s and t of the rows ``(B,)``, and the places of those that stay, s = t, and of those that leap.
+        """Times s and t of rows ``(B,)``, and the places of those that stay, s = t, and of those that leap.
 
         Every so many rows one leaps, counted over all processes and steps, so that a row has the same times
         wherever it is, and every stratum of times its share.

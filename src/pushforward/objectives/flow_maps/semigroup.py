@@ -45,9 +45,9 @@ class Semigroup(MapLoss):
             share = rows.uniform
         u = rows.s + share * (rows.t - rows.s)
         with torch.no_grad():
-            first = rows.target(rows.s, u, rows.x, rows.condition)
+            first = rows.maps.target(rows.s, u, rows.x)
             there = rows.x + expand_time(u - rows.s, rows.x) * first
-            second = rows.target(u, rows.t, there, rows.condition)
+            second = rows.maps.target(u, rows.t, there)
             part = expand_time(share, rows.x) if isinstance(share, Tensor) else share
             target = part * first + (1 - part) * second
         return rows.mean_velocity() - target

@@ -1,0 +1,129 @@
+"""Flow maps: one network of two times, trained from data or from a teacher, for samples in a few steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from ..config import ModelConfig
+from ..data import Schema
+from ..entries import METHODS
+from ..fields import TwoTimes
+from ..flows import Flow, FlowMapFlow
+from ..flows.shapes import condition_shape
+from ..objectives import FlowMapMatching, MapLoss, Objective
+from ..settings import spelt
+from .base import Stage
+from .matching import MARGIN, Matching, MatchingStage
+from .parts import Parts
+
+if TYPE_CHECKING:
+    from .start import Start
+
+
+class FlowMaps(Matching):
+    """Flow maps (Boffi et al. 2024, arXiv 2406.07507; Geng et al. 2025, arXiv 2505.13447)."""
+
+    needs = (*Matching.needs, "loss")
+    ignores = ("solver", "divergence", "weighting", "prediction", "around", "reflow", "distil")
+    takes = ("loss", "two_sided")
+
+    def __init__(self, parts: Parts) -> None:
+        super().__init__(parts)
+        self.loss: MapLoss = parts.build("loss")
+        if self.model.two_sided and not self.loss.two_sided:
+            raise ValueError(f"--two-sided: --loss {self.model.loss} leaps to the data alone; leave it out")
+        if self.ends[0].target_scale != 0:
+            raise ValueError(
+                f"--path {self.model.path}: a flow map needs a path that starts from the source itself, "
+                "such as linear or trig"
+            )
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (MapStage(self),)
+
+    @classmethod
+    def uses_teacher(cls, model: ModelConfig) -> bool:
+        return True
+
+    @classmethod
+    def refuse(cls, parts: Parts) -> None:
+        super().refuse(parts)
+        model = parts.model
+        if model.guidance != 1:
+            raise ValueError(
+                f"--guidance {spelt(model.guidance)}: --method {model.method} takes none; leave it out"
+            )
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        return {"times": "uniform"}
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        plain = {"coupling": "independent", "path": "linear", "gamma": "0"}
+        if all(getattr(model, key) == value for key, value in plain.items()):
+            for name, method in METHODS.items():
+                if method.defaults.get("loss") == model.loss:
+                    return name
+        return None
+
+
+class MapStage(MatchingStage):
+    """Training from data, and from the velocity of a teacher where there is one."""
+
+    recipe: FlowMaps
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        network = self.recipe.network(schema, spans=True)
+        if self._from_baseline:
+            network.start_at_zero()
+        if start.teacher is not None:
+            inherit(network, start.teacher)
+        return nn.ModuleDict({"field": TwoTimes(network)}).to(self.recipe.dtype)
+
+    def objective(self, start: Start) -> Objective:
+        recipe = self.recipe
+        return FlowMapMatching(
+            recipe.loss,
+            recipe.path,
+            recipe.times,
+            None if start.teacher is None else start.teacher.velocity,
+            recipe.model.drop_condition,
+            recipe.model.two_sided,
+            MARGIN,
+        )
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        assert start.initial is not None
+        recipe = self.recipe
+        open_start, open_end = recipe.path.open_ends
+        return FlowMapFlow(
+            models["field"],
+            start.initial,
+            two_sided=recipe.model.two_sided,
+            condition_shape=condition_shape(schema.network_spec),
+            interval=(MARGIN * open_start, 1.0 - MARGIN * open_end),
+            path=recipe.marginals,
+        )
+
+
+@torch.no_grad()
+def inherit(network: nn.Module, teacher: Flow) -> None:
+    """Start ``network`` from the weights of a teacher's, where these have the same names and sizes.
+
+    A layer with more inputs takes what it shares, and its other inputs, the spans, count nothing at first.
+    """
+    theirs = getattr(teacher, "field", nn.Identity()).state_dict()
+    for name, mine in network.state_dict().items():
+        other = theirs.get(name)
+        if isinstance(other, Tensor) and other.shape == mine.shape:
+            mine.copy_(other)
+        elif isinstance(other, Tensor) and other.ndim == 2 and mine.ndim == 2 and len(other) == len(mine):
+            shared = other.shape[1]
+            if shared < mine.shape[1]:
+                mine[:, :shared].copy_(other)
+                mine[:, shared:].zero_()

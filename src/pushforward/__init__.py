@@ -22,8 +22,8 @@ _WHERE = {
     "estimators": "FlowDensity FlowOutlierDetector",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
     "flows": (
-        "ContinuousFlow DenoisingFlow DiffusionFlow Flow FlowMapFlow InvertibleFlow LatentFlow Transformed save "
-        "tune_sampler"
+        "ContinuousFlow DenoisingFlow DiffusionFlow Flow FlowMapFlow InvertibleFlow LatentFlow Transformed "
+        "save tune_sampler"
     ),
     "nn": "MLP ResidualMLP UNet",
     "objectives": (

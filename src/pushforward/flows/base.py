@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
@@ -28,6 +27,7 @@ from ..tensors import (
     to_tensor,
     valid_elements,
 )
+from .carrying import CARRIES, Space, checked
 from .shapes import ConditionShape, sample_shape
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
@@ -35,26 +35,6 @@ Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
 
 #: What a flow without a path lacks.
 _UNKNOWN = "this flow has no score, data prediction or noise"
-#: Where a flow's points lie.
-Space = Literal["source", "data"]
-#: The methods that carry points, and where those lie that they take.
-CARRIES: dict[str, Space] = {
-    "push": "source",
-    "push_and_log_det": "source",
-    "pull": "data",
-    "pull_and_log_det": "data",
-}
-
-
-def _checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
-    """``method`` with its points and conditions made what the flow takes, see :meth:`Flow.rows`."""
-
-    @functools.wraps(method)
-    def checked(self: Flow, x: Any, condition: Any = None, *rest: Any, **options: Any) -> Any:
-        x = check_rows(self.rows(x, space), self.space_shape(space), "x0" if space == "source" else "x")
-        return method(self, x, self.conditions(condition), *rest, **options)
-
-    return checked
 
 
 class Flow(nn.Module, ABC):
@@ -90,7 +70,7 @@ class Flow(nn.Module, ABC):
         super().__init_subclass__(**options)
         for name, space in CARRIES.items():
             if name in cls.__dict__:
-                setattr(cls, name, _checked(cls.__dict__[name], space))
+                setattr(cls, name, checked(cls.__dict__[name], space))
 
     def rows(self, x: Any, space: Space = "data") -> Tensor:
         """Points of the data or of the source as a tensor of the dtype that the flow takes.

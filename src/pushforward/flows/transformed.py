@@ -13,7 +13,8 @@ from ..inputs import check_rows
 from ..paths import DiffusionCoefficient, Path
 from ..solvers import ODE, Diffusion, Solution, Solver
 from ..tensors import Condition, ConditionLike, TensorLike, differentiable, parameter_dtype
-from .base import Flow, Space
+from .base import Flow
+from .carrying import Space
 from .continuous import ContinuousFlow
 from .invertible import InvertibleFlow
 

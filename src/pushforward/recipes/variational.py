@@ -88,7 +88,7 @@ class VariationalStage(MatchingStage):
     def objective(self, start: Start) -> Objective:
         beta = self.recipe.model.beta
         assert beta is not None, "resolve the configuration first"
-        return VariationalMatching(cast(FlowMatching, super().objective()), beta)
+        return VariationalMatching(cast(FlowMatching, super().objective(start)), beta)
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         inner, latent = cast(ContinuousFlow, super().flow(models, schema, start)), self.recipe.model.latent

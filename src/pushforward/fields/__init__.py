@@ -24,6 +24,12 @@ from .converters import from_diffusers as from_diffusers
 from .converters import from_flow_matching as from_flow_matching
 from .converters import from_torchcfm as from_torchcfm
 from .drift import Drift as Drift
+from .few_steps import FromConsistency as FromConsistency
+from .few_steps import FromMeanFlow as FromMeanFlow
+from .few_steps import FromTrigFlow as FromTrigFlow
+from .few_steps import ToConsistency as ToConsistency
+from .few_steps import ToMeanFlow as ToMeanFlow
+from .few_steps import ToTrigFlow as ToTrigFlow
 from .flow_map import AnyFlowMap as AnyFlowMap
 from .flow_map import Diagonal as Diagonal
 from .flow_map import FlowMap as FlowMap
@@ -74,7 +80,10 @@ __all__ = [
     "Drift",
     "Field",
     "FlowMap",
+    "FromConsistency",
+    "FromMeanFlow",
     "FromSbi",
+    "FromTrigFlow",
     "Guidance",
     "Guided",
     "KnownElements",
@@ -96,6 +105,9 @@ __all__ = [
     "ScheduleChange",
     "ScoreFromEta",
     "Straight",
+    "ToConsistency",
+    "ToMeanFlow",
+    "ToTrigFlow",
     "TwoHeads",
     "TwoTimes",
     "as_field",

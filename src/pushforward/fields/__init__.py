@@ -54,6 +54,9 @@ from .guidance import with_and_without as with_and_without
 from .latent import AtLatent as AtLatent
 from .latent import latent_spec as latent_spec
 from .latent import with_latent as with_latent
+from .log_det import LogDetHead as LogDetHead
+from .log_det import WithLogDet as WithLogDet
+from .log_det import log_det_of as log_det_of
 from .masked import Masked as Masked
 from .offers import offered as offered
 from .path_fields import DenoisingStep as DenoisingStep
@@ -88,6 +91,7 @@ __all__ = [
     "Guided",
     "KnownElements",
     "LinearMeasurement",
+    "LogDetHead",
     "Masked",
     "Measurement",
     "MomentMatching",
@@ -110,6 +114,7 @@ __all__ = [
     "ToTrigFlow",
     "TwoHeads",
     "TwoTimes",
+    "WithLogDet",
     "as_field",
     "as_flow_map",
     "as_guidance",
@@ -122,6 +127,7 @@ __all__ = [
     "from_velocity",
     "latent_spec",
     "jump",
+    "log_det_of",
     "offered",
     "to_velocity",
     "with_and_without",

@@ -14,6 +14,7 @@ from .divergences import Exact as Exact
 from .divergences import Hutchinson as Hutchinson
 from .divergences import HutchPlusPlus as HutchPlusPlus
 from .estimates import log_prob_and_error as log_prob_and_error
+from .flow_map import Defect as Defect
 from .flow_map import FlowMapFlow as FlowMapFlow
 from .image_flows import glow as glow
 from .image_flows import tarflow as tarflow
@@ -39,6 +40,7 @@ __all__ = [
     "nll_bound",
     "BijectiveFlow",
     "ContinuousFlow",
+    "Defect",
     "DenoisingFlow",
     "DensityFlow",
     "DiffusionFlow",

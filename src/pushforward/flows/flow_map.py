@@ -5,17 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ..fields import AnyFlowMap, Diagonal, Field, as_flow_map, jump
+from ..fields import AnyFlowMap, Diagonal, Field, as_flow_map, jump, log_det_of
 from ..inputs import check_rows
 from ..paths import Path
 from ..solvers import ODE, SDE, Denoise, Problem, Solution, Solver
 from ..sources import Source
-from ..tensors import Condition, ConditionLike, TensorLike, to_tensor
+from ..tensors import Condition, ConditionLike, TensorLike, sum_event, to_tensor
 from .base import Flow
 from .continuous import ContinuousFlow
 from .invertible import InvertibleFlow
@@ -25,6 +25,23 @@ from .shapes import ConditionShape
 _ONE_SIDED = (
     "this flow map runs from the source to the data alone; train it with two_sided=True (--two-sided)"
 )
+
+
+#: Why a map without log-determinants has no density.
+_NO_DENSITY = (
+    "this flow map has no density: train a head for its log-determinants (--head), or take the density of "
+    "its velocity, flow.continuous().log_prob(x)"
+)
+
+
+class Defect(NamedTuple):
+    """What a round trip of rows through a flow map shows, each ``(B,)``.
+
+    distance: |X_{0,1}(X_{1,0}(x)) - x|, Euclidean.  log_det: |log-determinant there + that of the way back|.
+    """
+
+    distance: Tensor
+    log_det: Tensor
 
 
 class FlowMapFlow(InvertibleFlow):
@@ -38,8 +55,11 @@ class FlowMapFlow(InvertibleFlow):
     two_sided: whether the map was trained for s > t too, and so runs from the data to the source.
     path: that whose distributions its velocity v(t, t, x) has, see :class:`ContinuousFlow`.
 
-    Its velocity is an ordinary field: :meth:`continuous` is the :class:`ContinuousFlow` that it should agree
-    with, which has a density and takes solvers and guidance.  Boffi et al. 2024, arXiv 2406.07507.
+    Where the field knows its log-determinants, as :class:`~pushforward.fields.WithLogDet` does, and the map
+    is two-sided, ``log_prob`` takes ``steps`` evaluations.  It is an estimate: map and head are as good as
+    they were learnt, see :meth:`log_prob_and_defect`.  Its velocity is an ordinary field: :meth:`continuous`
+    is the :class:`ContinuousFlow` that it should agree with, which has a density and takes solvers and
+    guidance.  Boffi et al. 2024, arXiv 2406.07507.
 
     Raises ValueError for steps that are not positive, a grid that does not rise from end to end, and for what
     runs backwards unless ``two_sided``.
@@ -113,7 +133,9 @@ class FlowMapFlow(InvertibleFlow):
 
     @property
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
-        return "none"
+        if not self.two_sided or log_det_of(self.field) is None:
+            return "none"
+        return "estimate"
 
     @property
     def velocity(self) -> Field:
@@ -225,12 +247,38 @@ class FlowMapFlow(InvertibleFlow):
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        raise ValueError(_NO_DENSITY)
+        return self._along_and_log_det(x0, self.times, condition)
 
     def pull_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        raise ValueError(_NO_DENSITY)
+        if not self.two_sided:
+            raise ValueError(f"log_prob: {_ONE_SIDED}")
+        return self._along_and_log_det(x, self.times[::-1], condition)
 
+    def _along_and_log_det(
+        self, x: Tensor, times: Sequence[float], condition: Condition | None
+    ) -> tuple[Tensor, Tensor]:
+        leap = log_det_of(self.field)
+        if leap is None:
+            raise ValueError(_NO_DENSITY)
+        total = x.new_zeros(len(x))
+        for s, t in pairwise(times):
+            x, log_det = leap(x.new_tensor(s), x.new_tensor(t), x, condition)
+            total = total + log_det
+        return x, total
 
-_NO_DENSITY = "this flow map has no density of its own; its velocity has one: flow.continuous().log_prob(x)"
+    def log_prob_and_defect(
+        self, x: TensorLike, condition: ConditionLike | None = None
+    ) -> tuple[Tensor, Defect]:
+        """The estimate ``log_prob`` of rows ``(B, *event)``, and how far the map is from what it says.
+
+        The rows are pulled to the source and pushed back, in twice the evaluations.  Where the map and its
+        head are exact both figures of the :class:`Defect` are zero; they do not show an error that both
+        directions share.  Raises ValueError for a flow without a density.
+        """
+        rows, given = check_rows(self.rows(x), self.event_shape), self.conditions(condition)
+        x0, down = self.pull_and_log_det(rows, given)
+        back, up = self.push_and_log_det(x0, given)
+        log_prob = self.source.log_prob(x0, given).to(down) + down
+        return log_prob, Defect(sum_event((back - rows).square()).sqrt(), (down + up).abs())

@@ -17,9 +17,11 @@ from .flow_maps import Eulerian as Eulerian
 from .flow_maps import FlowMapMatching as FlowMapMatching
 from .flow_maps import ImprovedMeanFlow as ImprovedMeanFlow
 from .flow_maps import Lagrangian as Lagrangian
+from .flow_maps import LogDetMatching as LogDetMatching
 from .flow_maps import MapLoss as MapLoss
 from .flow_maps import MapRows as MapRows
 from .flow_maps import MeanFlow as MeanFlow
+from .flow_maps import Penalised as Penalised
 from .flow_maps import Semigroup as Semigroup
 from .flow_matching import FlowMatching as FlowMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
@@ -63,6 +65,7 @@ __all__ = [
     "LightSB",
     "LightSBPotential",
     "LikelihoodWeighting",
+    "LogDetMatching",
     "LogNormalNoise",
     "LogitNormal",
     "Loss",
@@ -72,6 +75,7 @@ __all__ = [
     "MeanFlow",
     "MinSNR",
     "Objective",
+    "Penalised",
     "Power",
     "ReverseKL",
     "Semigroup",

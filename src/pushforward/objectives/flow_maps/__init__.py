@@ -6,8 +6,10 @@ from .base import MapRows as MapRows
 from .eulerian import Eulerian as Eulerian
 from .improved_mean_flow import ImprovedMeanFlow as ImprovedMeanFlow
 from .lagrangian import Lagrangian as Lagrangian
+from .log_det import LogDetMatching as LogDetMatching
 from .matching import FlowMapMatching as FlowMapMatching
 from .mean_flow import MeanFlow as MeanFlow
+from .penalties import Penalised as Penalised
 from .semigroup import Semigroup as Semigroup
 
 __all__ = [
@@ -16,8 +18,10 @@ __all__ = [
     "FlowMapMatching",
     "ImprovedMeanFlow",
     "Lagrangian",
+    "LogDetMatching",
     "MapLoss",
     "MapRows",
     "MeanFlow",
+    "Penalised",
     "Semigroup",
 ]

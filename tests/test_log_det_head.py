@@ -1,0 +1,264 @@
+"""Densities of flow maps in a few evaluations, and penalties, against exact maps and trained ones."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from pushforward import Rows
+from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
+from pushforward.flows import FlowMapFlow, Hutchinson
+from pushforward.nn import MLP
+from pushforward.objectives import Batch, FlowMapMatching, LogDetMatching, Penalised, Step
+from pushforward.objectives.flow_maps.penalties import acceleration, log_determinant
+from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
+from pushforward.paths import Interpolant, Trigonometric
+from pushforward.random import seeded
+from pushforward.sources import GaussianMixture, Normal
+
+DOUBLE = torch.float64
+COVARIANCE = torch.tensor([[0.5, 0.2], [0.2, 0.3]], dtype=DOUBLE)
+NORMAL = GaussianMixture(torch.tensor([[1.3, -1.0]], dtype=DOUBLE), COVARIANCE[None])
+LINE = GaussianMixture(torch.tensor([[-2.0], [1.0]], dtype=DOUBLE), 0.4, [0.3, 0.7])
+
+
+class ExactHead(nn.Module):
+    """D(s, t, x) of an oracle for s other than t, plus a number."""
+
+    def __init__(self, oracle: FlowMapOracle, off: float = 0.0):
+        super().__init__()
+        self.oracle, self.off = oracle, nn.Parameter(torch.tensor(off, dtype=DOUBLE))
+
+    def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+        return self.oracle.log_det(s, t, x) / (t - s) + self.off
+
+
+def batch(target: GaussianMixture, n: int = 4096) -> Batch:
+    x1 = target.sample(n, generator=seeded(1))
+    return Batch((Rows(torch.randn(x1.shape, generator=seeded(2), dtype=DOUBLE)), Rows(x1)))
+
+
+@pytest.mark.parametrize("target", [NORMAL, LINE], ids=["normal", "line"])
+@pytest.mark.parametrize("steps", [1, 3])
+def test_the_density_of_an_exact_map_is_exact(target, steps):
+    flow = FlowMapFlow(FlowMapOracle(target), Normal(target.event_shape).double(), steps, two_sided=True)
+    x = 2 * torch.randn(50, *target.event_shape, generator=seeded(0), dtype=DOUBLE)
+    assert flow.density == "estimate"
+    assert torch.allclose(flow.log_prob(x), target.log_prob(x), atol=1e-10)
+    log_prob, defect = flow.log_prob_and_defect(x)
+    assert torch.allclose(log_prob, target.log_prob(x), atol=1e-10)
+    assert defect.distance.max() < 1e-10 and defect.log_det.max() < 1e-10
+    draws, log_q = flow.sample_and_log_prob(20, generator=seeded(3))
+    assert torch.allclose(log_q, target.log_prob(draws), atol=1e-10)
+
+
+def test_the_defect_shows_a_map_that_does_not_return_and_a_head_that_is_not_odd():
+    class Bent(nn.Module):
+        """x - 0.1 further on the way back, and log-determinants that are 0.2 too large both ways."""
+
+        def __init__(self):
+            super().__init__()
+            self.oracle = FlowMapOracle(NORMAL)
+
+        def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+            return self.oracle(s, t, x)
+
+        def jump_and_log_det(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None):
+            image, log_det = self.oracle.jump_and_log_det(s, t, x)
+            return image + 0.1 * (t > s), log_det + 0.2
+
+    flow = FlowMapFlow(Bent(), Normal(2).double(), two_sided=True)
+    _, defect = flow.log_prob_and_defect(NORMAL.sample(10, generator=seeded(0)))
+    assert torch.allclose(defect.distance, torch.full((10,), 0.1 * math.sqrt(2), dtype=DOUBLE))
+    assert torch.allclose(defect.log_det, torch.full((10,), 0.4, dtype=DOUBLE), atol=1e-10)
+
+
+def test_an_exact_head_has_no_loss():
+    """Both directions, along a curved path; a head that is off by c has the loss c^2 / d."""
+    for target in (NORMAL, LINE):
+        path = Interpolant(Trigonometric())
+        oracle = FlowMapOracle(target, path)
+        models = nn.ModuleDict({"field": oracle, "head": ExactHead(oracle)})
+        objective = LogDetMatching(FlowMapMatching(path=path, two_sided=True))
+        rows = batch(target, 256)
+        assert objective.loss(models, rows, Step(generator=seeded(0))).terms["log_det"] < 1e-12
+        models["head"].off.data.fill_(0.5)
+        loss = objective.loss(models, rows, Step(generator=seeded(0))).terms["log_det"]
+        assert loss.item() == pytest.approx(0.25 / math.prod(target.event_shape))
+
+
+def test_an_estimated_divergence_gives_the_right_gradient_on_average():
+    oracle = FlowMapOracle(NORMAL)
+    models = nn.ModuleDict({"field": oracle, "head": ExactHead(oracle)})
+    objective = LogDetMatching(FlowMapMatching(), Hutchinson())
+    slopes = []
+    for index in range(16):
+        loss = objective.loss(models, batch(NORMAL, 1024), Step(generator=seeded(index)))
+        slopes += torch.autograd.grad(loss.value, models["head"].off)
+    found = torch.stack(slopes)
+    # four standard errors over independent draws
+    assert 0 < found.std() and found.mean().abs() < 4 * found.std() / len(found) ** 0.5
+
+
+def test_the_field_has_no_gradients_from_its_head():
+    torch.manual_seed(0)
+    models = nn.ModuleDict(
+        {
+            "field": TwoTimes(MLP(2, width=16, spans=True)).double(),
+            "head": LogDetHead(MLP(2, width=16, spans=True)).double(),
+        }
+    )
+    found = []
+    for objective in (FlowMapMatching(two_sided=True), LogDetMatching(weight=5.0)):
+        loss = objective.loss(models, batch(NORMAL, 64), Step(generator=seeded(0))).value
+        found.append(torch.autograd.grad(loss, list(models["field"].parameters())))
+    assert all(torch.equal(a, b) for a, b in zip(*found))
+
+
+def trained(
+    draw, seed: int, steps: int, width: int = 64, rate: float = 3e-3
+) -> tuple[FlowMapFlow, nn.Module]:
+    """A two-sided flow map and its head, trained together, with averaged weights."""
+    torch.manual_seed(seed)
+    models = nn.ModuleDict(
+        {
+            "field": TwoTimes(MLP(2, width=width, depth=3, spans=True)),
+            "head": LogDetHead(MLP(2, width=width, depth=3, spans=True)),
+        }
+    )
+    objective, g = LogDetMatching(), seeded(seed)
+    optimiser = torch.optim.Adam(models.parameters(), rate)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
+    average = torch.optim.swa_utils.AveragedModel(
+        models, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.99)
+    )
+    for index in range(steps):
+        x1 = draw(512, g)
+        rows = Batch((Rows(torch.randn(x1.shape, generator=g)), Rows(x1)))
+        loss = objective.loss(models, rows, Step(index, steps, generator=g)).value
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(models.parameters(), 10.0)
+        optimiser.step()
+        schedule.step()
+        average.update_parameters(models)
+    kept = average.module.requires_grad_(False)
+    both = WithLogDet(kept["field"], kept["head"])
+    return FlowMapFlow(both, Normal(2), two_sided=True), kept
+
+
+def test_a_normal_distribution_is_learnt_to_a_hundredth_of_a_nat():
+    target = GaussianMixture(NORMAL.means.float(), COVARIANCE.float()[None])
+    flow, _ = trained(lambda n, g: target.sample(n, generator=g), 0, 1500)
+    x = target.sample(4000, generator=seeded(9))
+    for steps in (1, 4, 8):
+        log_prob, defect = flow.replace(steps=steps).log_prob_and_defect(x)
+        assert (log_prob - target.log_prob(x)).mean().abs() < 0.01
+        assert defect.distance.median() < 0.05 and defect.log_det.median() < 0.05
+
+
+def test_penalties_on_an_exact_map_have_their_known_values():
+    """x_t = m_t + r_t z: log-determinants log(r_t / r_s), acceleration m_t'' + r_t'' z."""
+    target = GaussianMixture(torch.full((1, 1), 1.3, dtype=DOUBLE), 0.5)
+    path = Interpolant(Trigonometric())
+    oracle, rows = FlowMapOracle(target, path), batch(target, 20_000)
+    models = nn.ModuleDict({"field": oracle})
+    objective = FlowMapMatching(path=path)
+    terms = Penalised(objective, 1.0, 1.0).loss(models, rows, Step(generator=seeded(0))).terms
+    t = torch.linspace(0, 1, 2001, dtype=DOUBLE)
+
+    def spread(t: Tensor) -> Tensor:
+        c = path.coefficients(t)
+        return (c.sigma.square() + 0.25 * c.alpha.square()).sqrt()
+
+    volume = (spread(t)[:, None].log() - spread(t).log()).square().mean()
+    r, h = spread(t), 1 / 2000
+    second = (r[2:] - 2 * r[1:-1] + r[:-2]) / h**2
+    mean = -1.3 * (math.pi / 2) ** 2 * (math.pi / 2 * t[1:-1]).sin()
+    curvature = (mean.square() + second.square()).mean()
+    # 20,000 rows: the relative standard error of a mean square is about 1 %
+    assert terms["volume"].item() == pytest.approx(volume.item(), rel=0.05)
+    assert terms["curvature"].item() == pytest.approx(curvature.item(), rel=0.05)
+
+
+def test_log_determinant_and_acceleration():
+    matrix = torch.randn(3, 3, generator=seeded(0), dtype=DOUBLE)
+    x = torch.randn(4, 3, generator=seeded(1), dtype=DOUBLE)
+    assert torch.allclose(log_determinant(lambda y: y @ matrix, x), matrix.det().abs().log().expand(4))
+    field, t = GaussianMixtureOracle(LINE), torch.rand(5, generator=seeded(2), dtype=DOUBLE)
+    x, h = torch.randn(5, 1, generator=seeded(3), dtype=DOUBLE), 1e-3
+    oracle = FlowMapOracle(LINE)
+    ends = [oracle.jump(t, (t + step).clamp(0, 1), x) for step in (-h, 0.0, h)]
+    second = (ends[2] - 2 * ends[1] + ends[0]) / h**2
+    assert torch.allclose(acceleration(field, t, x), second, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", ["volume", "curvature"])
+def test_a_penalty_lowers_in_training_what_it_penalises(name):
+    target = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 0.5]]), 0.3)
+    found = []
+    for weight in (0.0, 3.0):
+        torch.manual_seed(0)
+        models = nn.ModuleDict({"field": TwoTimes(MLP(2, width=32, depth=2, spans=True))})
+        objective = Penalised(**{name: weight}) if weight else FlowMapMatching()
+        optimiser, g = torch.optim.Adam(models.parameters(), 3e-3), seeded(0)
+        for index in range(300):
+            x1 = target.sample(128, generator=g)
+            rows = Batch((Rows(torch.randn(x1.shape, generator=g)), Rows(x1)))
+            optimiser.zero_grad()
+            objective.loss(models, rows, Step(index, 300, generator=g)).value.backward()
+            optimiser.step()
+        x1 = target.sample(2000, generator=seeded(5))
+        rows = Batch((Rows(torch.randn(x1.shape, generator=seeded(6))), Rows(x1)))
+        terms = Penalised(volume=1.0, curvature=1.0).loss(models, rows, Step(generator=seeded(7))).terms
+        found.append(terms[name].item())
+    assert found[1] < 0.5 * found[0]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("seed", [11, 12, 13])
+def test_moons_at_eight_evaluations(seed):
+    """Within 0.05 nat of the mean log-density of the ODE, and an integral of 1 to 2 %."""
+    moons = TwoMoons(0.1)
+    raw = moons.sample(10_000, generator=seeded(0))
+    centre, scale = raw.mean(0), raw.std(0)
+    flow, _ = trained(lambda n, g: (moons.sample(n, generator=g) - centre) / scale, seed, 4000, 128, 2e-3)
+    flow = flow.replace(steps=8)
+    x = (moons.sample(1000, generator=seeded(100 + seed)) - centre) / scale
+    log_prob, defect = flow.log_prob_and_defect(x)
+    ode = flow.continuous().log_prob(x)
+    axis = torch.linspace(-3.5, 3.5, 176)
+    grid = torch.cartesian_prod(axis, axis)
+    mass = flow.log_prob(grid).exp().sum() * (axis[1] - axis[0]) ** 2
+    print(
+        f"seed {seed}: head {log_prob.mean():.4f}, ODE {ode.mean():.4f}, mass {mass:.4f}, "
+        f"defects {defect.distance.mean():.4f} and {defect.log_det.mean():.4f}"
+    )
+    assert (log_prob - ode).mean().abs() < 0.05
+    assert abs(mass - 1) < 0.02
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: LogDetHead(MLP(2)), "network: expected one that takes two times"),
+        (lambda: LogDetMatching(weight=0.0), "weight: expected a finite number above 0, got 0.0"),
+        (lambda: Penalised(volume=-1.0), "volume: expected a finite number above 0, got -1.0"),
+        (lambda: Penalised(curvature=math.inf), "curvature: expected a finite number above 0, got inf"),
+        (
+            lambda: FlowMapFlow(lambda s, t, x: x, Normal(2), two_sided=True).log_prob(torch.zeros(1, 2)),
+            r"this flow map has no density: train a head for its log-determinants \(--head\)",
+        ),
+        (
+            lambda: FlowMapFlow(FlowMapOracle(NORMAL), Normal(2)).log_prob(torch.zeros(1, 2)),
+            r"train it with two_sided=True \(--two-sided\)",
+        ),
+    ],
+)
+def test_bad_input_is_one_line(call, message):
+    with pytest.raises(ValueError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)

@@ -155,7 +155,7 @@ def test_a_map_of_one_direction_says_what_trains_the_other() -> None:
         flow.jump(0.8, 0.2, X)
     with pytest.raises(ValueError, match=f"times: expected increasing times; .*{says}"):
         flow.trajectory(X, [1.0, 0.0])
-    with pytest.raises(ValueError, match=r"no density of its own; its velocity has one: flow.continuous"):
+    with pytest.raises(ValueError, match=r"no density of its own: train a head for its log-determinants"):
         flow.log_prob(X)
 
 

@@ -29,8 +29,8 @@ _ONE_SIDED = (
 
 #: Why a map without log-determinants has no density.
 _NO_DENSITY = (
-    "this flow map has no density: train a head for its log-determinants (--head), or take the density of "
-    "its velocity, flow.continuous().log_prob(x)"
+    "this flow map has no density of its own: train a head for its log-determinants (--head), or take the "
+    "density of its velocity, flow.continuous().log_prob(x)"
 )
 
 
@@ -252,7 +252,7 @@ class FlowMapFlow(InvertibleFlow):
     def pull_and_log_det(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        if not self.two_sided:
+        if not self.two_sided and log_det_of(self.field) is not None:
             raise ValueError(f"log_prob: {_ONE_SIDED}")
         return self._along_and_log_det(x, self.times[::-1], condition)
 

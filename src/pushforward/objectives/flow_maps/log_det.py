@@ -60,12 +60,12 @@ class LogDetMatching(Objective):
         s, t, x = leaps(self.objective, batch, step)
         condition = partly_hidden(batch, self.objective.drop_condition, step)
         head = model_of(models, "head")
-        value, slope = torch.func.jvp(lambda t: head(s, t, x, condition), (t,), (torch.ones_like(t),))
+        moved = torch.func.jvp(lambda t: head(s, t, x, condition), (t,), (torch.ones_like(t),))
         with torch.no_grad():
-            flow_map = as_flow_map(model_of(models, "field"))  # type: ignore[arg-type]
+            flow_map = as_flow_map(model_of(models, "field"))
             there, noise = jump(flow_map, s, t, x, condition), self.divergence.draw(x, step.generator)
             growth = self.divergence(Diagonal(flow_map), t, there, condition, noise)[1]
-        squares = (value + (t - s) * slope - growth).square()
+        squares = (moved[0] + (t - s) * moved[1] - growth).square()
         squares = squares * (self.weight / event_size(x.shape[1:]))
         part, errors = batch.reduce(squares)
         terms = {**loss.terms, "log_det": part.detach() / self.weight}

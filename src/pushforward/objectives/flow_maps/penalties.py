@@ -51,7 +51,7 @@ class Penalised(Objective):
         loss = self.objective.loss(models, batch, step)
         if not self.volume and not self.curvature:
             return loss
-        flow_map = as_flow_map(model_of(models, "field"))  # type: ignore[arg-type]
+        flow_map = as_flow_map(model_of(models, "field"))
         condition = partly_hidden(batch, self.objective.drop_condition, step)
         value, errors, terms = loss.value, loss.per_sample, dict(loss.terms)
         found: dict[str, tuple[float, Tensor]] = {}

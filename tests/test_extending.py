@@ -23,6 +23,7 @@ import test_dataset_contract
 import test_diffusion_contract
 import test_divergence_contract
 import test_flow_contract
+import test_map_loss_contract
 import test_metric_contract
 import test_objective_contract
 import test_path_contract
@@ -85,6 +86,7 @@ ADDED: dict[str, tuple[ModuleType, str, str, Callable[[], Any]]] = {
         lambda: ("strength=3", lambda t: t**3, lambda t: 1 - t**3),
     ),
     "solver": (test_solver_contract, "CASES", "rk3", lambda: test_solver_contract.Case((3, 3, 3))),
+    "loss": (test_map_loss_contract, "CASES", "thirds", lambda: test_map_loss_contract.Case()),
     "times": (test_objective_contract, "TIMES", "early", lambda: ("power=2", lambda t: t**0.5)),
     "base": (test_source_contract, "CASES", "laplace", lambda: ("scale=2.0", laplace)),
     "metric": (

@@ -33,7 +33,16 @@ from pushforward import (
 from pushforward.bijections import Affine
 from pushforward.entries import KINDS
 from pushforward.fields import Piecewise, Straight, TwoTimes, latent_spec
-from pushforward.flows import VAE, DensityFlow, Flow, InvertibleFlow, Transformed, divergence, nsf
+from pushforward.flows import (
+    VAE,
+    ConsistencyFlow,
+    DensityFlow,
+    Flow,
+    InvertibleFlow,
+    Transformed,
+    divergence,
+    nsf,
+)
 from pushforward.nn import PairEncoder
 from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
 
@@ -46,6 +55,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "diffusion": lambda: DiffusionFlow(Drift(MLP(2), MLP(2), 0.1), source=Normal(2)),
     "one step": lambda: FlowMapFlow(Straight(MLP(2)), Normal(2)),
     "flow map": lambda: FlowMapFlow(TwoTimes(MLP(2, spans=True)), Normal(2), steps=2),
+    "consistency": lambda: ConsistencyFlow(TwoTimes(MLP(2, spans=True)), Normal(2), steps=2),
     "vae": lambda: VAE(2),
     "latent": lambda: LatentFlow(
         ContinuousFlow(MLP(2, latent_spec(None, 3)), RK4(steps=4), Normal(2)), 3, PairEncoder(2, 3), 2

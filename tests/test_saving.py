@@ -38,6 +38,7 @@ from pushforward.fields import Straight, TwoTimes, latent_spec
 from pushforward.files import SUM
 from pushforward.flows import (
     VAE,
+    ConsistencyFlow,
     DensityFlow,
     InvertibleFlow,
     glow,
@@ -91,6 +92,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     ),
     "stochastic": lambda: DiffusionFlow(Drift(MLP(2), MLP(2), 1.0), source=Normal(2)),
     "one-step": lambda: FlowMapFlow(Straight(MLP(2)), Normal(2)),
+    "consistency": lambda: ConsistencyFlow(TwoTimes(MLP(2, spans=True)), Normal(2), 3),
     "flow map": lambda: FlowMapFlow(TwoTimes(UNet((1, 4, 4), width=8, spans=True)), Normal((1, 4, 4)), 2),
     "in units": lambda: Transformed(nsf(2).double(), Chain(Affine(0.0, 2.0), Sigmoid()), torch.float64),
 }

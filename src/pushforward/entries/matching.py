@@ -102,4 +102,12 @@ LOSSES = table(
      "Geng et al. 2025, arXiv 2512.02012"),
     ("alpha-flow", "AlphaFlow", "a first step along the pair, which shrinks as training goes on",
      "Zhang et al. 2025, arXiv 2510.20771"),
+    ("shortcut", "Shortcut", "leaps over cells of dyadic grids, each two of half its length, no derivatives",
+     "Frans et al. 2024, arXiv 2410.12557"),
+    ("consistency", "Consistency", "neighbouring noise levels lead to the same data, without derivatives",
+     "Song et al. 2023, arXiv 2303.01469, and Song & Dhariwal 2024, arXiv 2310.14189"),
+    ("scm", "ContinuousConsistency", "the same in continuous time, by a derivative of bounded length",
+     "Lu & Song 2025, arXiv 2410.11081"),
+    ("two-sided", "TwoSided", "there and back, with the velocity of the pair on arrival",
+     "Boffi et al. 2024, arXiv 2406.07507"),
 )

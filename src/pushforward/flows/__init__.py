@@ -5,6 +5,7 @@ from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow
 from .bijective import BijectiveFlow as BijectiveFlow
 from .bounds import multi_sample_bound as multi_sample_bound
+from .consistency import ConsistencyFlow as ConsistencyFlow
 from .continuous import ContinuousFlow as ContinuousFlow
 from .denoising import DenoisingFlow as DenoisingFlow
 from .distribution import FlowDistribution as FlowDistribution
@@ -39,6 +40,7 @@ from .vae import VAE as VAE
 __all__ = [
     "nll_bound",
     "BijectiveFlow",
+    "ConsistencyFlow",
     "ContinuousFlow",
     "Defect",
     "DenoisingFlow",

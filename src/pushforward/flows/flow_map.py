@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -54,6 +55,8 @@ class FlowMapFlow(InvertibleFlow):
     end to end of ``interval``.
     two_sided: whether the map was trained for s > t too, and so runs from the data to the source.
     path: that whose distributions its velocity v(t, t, x) has, see :class:`ContinuousFlow`.
+    known_steps: the numbers of equal steps that were trained, None for any; another number warns, and the
+    nearest of them is taken.
 
     Where the field knows its log-determinants, as :class:`~pushforward.fields.WithLogDet` does, and the map
     is two-sided, ``log_prob`` takes ``steps`` evaluations.  It is an estimate: map and head are as good as
@@ -73,6 +76,7 @@ class FlowMapFlow(InvertibleFlow):
     #: attributes that flows in files of older versions lack
     later: ClassVar[Mapping[str, Any]] = {
         "steps": 1,
+        "known_steps": None,
         "grid": None,
         "two_sided": False,
         "interval": (0.0, 1.0),
@@ -96,6 +100,7 @@ class FlowMapFlow(InvertibleFlow):
         self.field, self.source, self.condition_shape = as_flow_map(field), source, condition_shape
         self.grid: tuple[float, ...] | None = None if grid is None else tuple(grid)
         self.steps = len(self.grid) - 1 if self.grid and steps == 1 else steps
+        self.known_steps: tuple[int, ...] | None = None
         self.two_sided = two_sided
         self.interval = interval
         if isinstance(path, str):
@@ -111,6 +116,7 @@ class FlowMapFlow(InvertibleFlow):
             raise ValueError(f"steps: expected a positive number of steps, got {self.steps!r}")
         grid = self.grid
         if grid is None:
+            self.steps = self._known(self.steps)
             return
         rises = len(grid) > 1 and all(a < b for a, b in pairwise(grid))
         if not (rises and math.isclose(min(grid), lo) and math.isclose(max(grid), hi)):
@@ -118,6 +124,15 @@ class FlowMapFlow(InvertibleFlow):
         if self.steps != len(grid) - 1:
             wanted = f"{len(grid) - 1} as the grid has, or grid=None"
             raise ValueError(f"steps: expected {wanted}, got {self.steps}")
+
+    def _known(self, steps: int) -> int:
+        """``steps``, or with a warning the nearest number that was trained."""
+        if self.known_steps is None or steps in self.known_steps:
+            return steps
+        nearest = min(self.known_steps, key=lambda known: abs(math.log(known / steps)))
+        known = ", ".join(map(str, self.known_steps))
+        warnings.warn(f"steps: {steps} was not trained; takes {nearest}, of {known}", stacklevel=4)
+        return nearest
 
     @property
     def times(self) -> tuple[float, ...]:

@@ -13,6 +13,8 @@ from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
 from .distillation import Distillation as Distillation
 from .flow_maps import AlphaFlow as AlphaFlow
+from .flow_maps import Consistency as Consistency
+from .flow_maps import ContinuousConsistency as ContinuousConsistency
 from .flow_maps import Eulerian as Eulerian
 from .flow_maps import FlowMapMatching as FlowMapMatching
 from .flow_maps import ImprovedMeanFlow as ImprovedMeanFlow
@@ -23,6 +25,8 @@ from .flow_maps import MapRows as MapRows
 from .flow_maps import MeanFlow as MeanFlow
 from .flow_maps import Penalised as Penalised
 from .flow_maps import Semigroup as Semigroup
+from .flow_maps import Shortcut as Shortcut
+from .flow_maps import TwoSided as TwoSided
 from .flow_matching import FlowMatching as FlowMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
@@ -49,9 +53,11 @@ __all__ = [
     "AlphaFlow",
     "Batch",
     "BridgeMatching",
-    "Discrete",
+    "Consistency",
+    "ContinuousConsistency",
     "ContinuousLikelihood",
     "DensityRatio",
+    "Discrete",
     "Distillation",
     "Equal",
     "Eulerian",
@@ -79,9 +85,11 @@ __all__ = [
     "Power",
     "ReverseKL",
     "Semigroup",
+    "Shortcut",
     "SlicedScoreMatching",
     "Step",
     "Times",
+    "TwoSided",
     "UShaped",
     "Uniform",
     "UniformLogSNR",

@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..data import Schema
 from ..entries import METHODS
 from ..fields import TwoTimes
-from ..flows import Flow, FlowMapFlow
+from ..flows import ConsistencyFlow, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
 from ..objectives import FlowMapMatching, MapLoss, Objective
 from ..settings import spelt
@@ -35,6 +35,10 @@ class FlowMaps(Matching):
         self.loss: MapLoss = parts.build("loss")
         if self.model.two_sided and not self.loss.two_sided:
             raise ValueError(f"--two-sided: --loss {self.model.loss} leaps to the data alone; leave it out")
+        if self.loss.needs_two_sided and not self.model.two_sided:
+            raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
+        if self.loss.to_data and self.data.source is not None and isinstance(self.marginals, str):
+            raise ValueError(f"--loss {self.model.loss}: takes independent normal noise; {self.marginals}")
         if self.ends[0].target_scale != 0:
             raise ValueError(
                 f"--path {self.model.path}: a flow map needs a path that starts from the source itself, "
@@ -100,15 +104,20 @@ class MapStage(MatchingStage):
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         assert start.initial is not None
         recipe = self.recipe
+        shape = condition_shape(schema.network_spec)
+        if recipe.loss.to_data:
+            field, path = models["field"], recipe.path
+            return ConsistencyFlow(field, start.initial, path=path, condition_shape=shape)
         open_start, open_end = recipe.path.open_ends
-        return FlowMapFlow(
+        flow = FlowMapFlow(
             models["field"],
             start.initial,
             two_sided=recipe.model.two_sided,
-            condition_shape=condition_shape(schema.network_spec),
+            condition_shape=shape,
             interval=(MARGIN * open_start, 1.0 - MARGIN * open_end),
             path=recipe.marginals,
         )
+        return flow.replace(known_steps=recipe.loss.steps)
 
 
 @torch.no_grad()

@@ -3,6 +3,8 @@
 from .alpha_flow import AlphaFlow as AlphaFlow
 from .base import MapLoss as MapLoss
 from .base import MapRows as MapRows
+from .consistency import Consistency as Consistency
+from .continuous_consistency import ContinuousConsistency as ContinuousConsistency
 from .eulerian import Eulerian as Eulerian
 from .improved_mean_flow import ImprovedMeanFlow as ImprovedMeanFlow
 from .lagrangian import Lagrangian as Lagrangian
@@ -11,9 +13,13 @@ from .matching import FlowMapMatching as FlowMapMatching
 from .mean_flow import MeanFlow as MeanFlow
 from .penalties import Penalised as Penalised
 from .semigroup import Semigroup as Semigroup
+from .shortcut import Shortcut as Shortcut
+from .two_sided import TwoSided as TwoSided
 
 __all__ = [
     "AlphaFlow",
+    "Consistency",
+    "ContinuousConsistency",
     "Eulerian",
     "FlowMapMatching",
     "ImprovedMeanFlow",
@@ -24,4 +30,6 @@ __all__ = [
     "MeanFlow",
     "Penalised",
     "Semigroup",
+    "Shortcut",
+    "TwoSided",
 ]

@@ -20,12 +20,13 @@ class Maps:
 
     own: v(s, t, x) of the map that is trained.  target: that of the same map, or of its moving average, for
     targets.  velocity: the velocity (t, x) that the map should follow, without gradients: that of a teacher,
-    or v(t, t, x) of ``target``.
+    or v(t, t, x) of ``target``.  taught: whether there is a teacher.
     """
 
     own: Callable[[Tensor, Tensor, Tensor], Tensor]
     target: Callable[[Tensor, Tensor, Tensor], Tensor]
     velocity: Callable[[Tensor, Tensor], Tensor]
+    taught: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,14 +79,19 @@ class MapLoss(ABC):
 
     diagonal: the share of rows that have s = t and regress the velocity v(t, t, x) itself, where a loss is
     not told another.  derivative: whether it differentiates the network in forward mode.  two_sided: whether
-    it can train s > t too.
+    it can train s > t too.  needs_two_sided: whether it has to.  to_data: whether all its leaps end at t = 1,
+    so that of the map X_{s,1} alone is known, see :class:`~pushforward.flows.ConsistencyFlow`.
+    steps: the numbers of equal steps whose leaps it trains; None for any.
     """
 
     diagonal: float = 0.75
     derivative: ClassVar[bool] = True
     two_sided: ClassVar[bool] = True
+    needs_two_sided: ClassVar[bool] = False
+    to_data: ClassVar[bool] = False
+    steps: tuple[int, ...] | None = None
     #: whether its targets are better built from the moving average of the weights
-    averaged: ClassVar[bool] = False
+    averaged: bool = False
 
     def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """The times s and t of rows, from two draws of the distribution of times in any order."""
@@ -94,6 +100,10 @@ class MapLoss(ABC):
     @abstractmethod
     def errors(self, rows: MapRows) -> Tensor:
         """Errors ``(B, *event)`` whose squares are minimised."""
+
+    def losses(self, rows: MapRows) -> Tensor:
+        """What is minimised, ``(B, *event)`` or ``(B,)``: the squares of :meth:`errors`, or else."""
+        return self.errors(rows).square()
 
     def weight(self, squares: Tensor) -> Tensor | None:
         """Weights of rows by their mean squared errors ``(B,)``; None for equal ones."""

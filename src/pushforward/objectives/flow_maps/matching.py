@@ -64,6 +64,8 @@ class FlowMapMatching(Objective):
             raise ValueError(f"loss: expected a MapLoss such as Lagrangian(), got {loss!r}")
         if two_sided and not loss.two_sided:
             raise ValueError(f"two_sided: {type(loss).__name__} leaps to the data alone")
+        if loss.needs_two_sided and not two_sided:
+            raise ValueError(f"two_sided: {type(loss).__name__} leaps there and back; say two_sided=True")
         self.rule, self.path, self.teacher = loss, path or Interpolant(), teacher
         self.times = (times or Uniform()).along(self.path)
         self.drop_condition = check_share(drop_condition)
@@ -84,17 +86,18 @@ class FlowMapMatching(Objective):
         point = self._sample(s, *(rows.x for rows in batch.marginals), generator=step.generator)
         velocity = _Constant(Diagonal(target) if self.teacher is None else self.teacher)
         slope = cast(Tensor, point.velocity) if self.teacher is None else velocity(s, point.x, condition)
-        errors: list[Tensor] = []
+        parts: list[Tensor] = []
         if len(still):
             moment = s[still]
             output = flow_map(moment, moment, point.x[still], _taken(condition, still))
-            errors.append(output - slope[still])
+            parts.append((output - slope[still]).square())
         if len(leaps):
             given = _taken(condition, leaps)
             maps = Maps(
                 lambda s, t, x: flow_map(s, t, x, given),
                 lambda s, t, x: target(s, t, x, given),
                 lambda t, x: velocity(t, x, given),
+                self.teacher is not None,
             )
             rows = MapRows(
                 maps,
@@ -106,15 +109,15 @@ class FlowMapMatching(Objective):
                 _uniform(s, step)[leaps],
                 step,
             )
-            errors.append(self.rule.errors(rows))
-        squares = torch.cat(errors).square()
+            parts.append(_over_events(self.rule.losses(rows), rows.x))
+        squares = torch.cat(parts)
         found = row_mean(squares.detach())
         weight = self.rule.weight(found)
         if weight is not None:
             squares = squares * expand_time(weight, squares)
         value, weighted = batch.reduce(squares[torch.cat([still, leaps]).argsort()])
-        parts = {"diagonal": found[: len(still)], "leaps": found[len(still) :]}
-        return Loss(value, weighted, s, {name: part.mean() for name, part in parts.items() if len(part)})
+        terms = {"diagonal": found[: len(still)], "leaps": found[len(still) :]}
+        return Loss(value, weighted, s, {name: part.mean() for name, part in terms.items() if len(part)})
 
     def _along(self, point: PathPoint, chosen: Tensor) -> Callable[[Tensor], Tensor]:
         """Where ``chosen`` pairs of ``point`` are at other times."""
@@ -167,6 +170,11 @@ class _Constant:
 def _uniform(like: Tensor, step: Step) -> Tensor:
     """Draws on [0, 1), one for each row, also where not all are used: those of a row are its own."""
     return random.uniform((len(like),), step.generator, like.dtype, like.device)
+
+
+def _over_events(losses: Tensor, x: Tensor) -> Tensor:
+    """Losses ``(B,)`` of rows as losses of the elements of their events, whose mean they are."""
+    return losses if losses.shape == x.shape else expand_time(losses, x).expand_as(x)
 
 
 def _taken(condition: Condition | None, rows: Tensor) -> Condition | None:

@@ -25,7 +25,7 @@ from pushforward.objectives import (
 )
 from pushforward.oracles import FlowMapOracle
 from pushforward.paths import Karras
-from pushforward.random import normal, seeded, uniform
+from pushforward.random import normal, seeded
 from pushforward.rows import Batch, Rows
 
 DOUBLE = torch.float64
@@ -120,7 +120,7 @@ def test_levels_that_do_not_double_are_refused(levels: tuple[int, int]) -> None:
 
 @pytest.mark.parametrize("sigma", [0.01, 0.5, 30.0])
 def test_the_exact_map_is_the_consistency_function_of_normal_data(sigma: float) -> None:
-    """f(x, sigma) = x sqrt(tau^2 / (tau^2 + sigma^2)) for x = x1 + sigma n, which is x_t / t at 1 / (1 + sigma)."""
+    """f(x, sigma) = x sqrt(tau^2 / (tau^2 + sigma^2)) for x1 + sigma n = x_t / t at t = 1 / (1 + sigma)."""
     tau, x = 0.7, torch.tensor([[1.7], [-0.3]], dtype=DOUBLE)
     oracle = FlowMapOracle(GaussianMixture(torch.zeros(1, 1, dtype=DOUBLE), tau))
     s = 1 / (1 + sigma)
@@ -207,12 +207,21 @@ def test_losses_of_the_other_direction_are_refused() -> None:
 @pytest.mark.parametrize(
     ("flags", "says"),
     [
-        (("--method", "consistency", "--source", "kernel"), "takes independent normal noise; --source kernel"),
+        (
+            ("--method", "consistency", "--source", "kernel"),
+            "takes independent normal noise; --source kernel",
+        ),
         (("--method", "consistency", "--coupling", "ot"), "normal noise; --coupling ot makes noise depend"),
-        (("--method", "consistency", "--two-sided"), "--two-sided: --loss consistency leaps to the data alone"),
+        (
+            ("--method", "consistency", "--two-sided"),
+            "--two-sided: --loss consistency leaps to the data alone",
+        ),
         (("--method", "flow-map", "--loss", "two-sided"), "--loss two-sided: leaps there and back; say"),
         (("--method", "consistency", "--loss", "consistency,first=1"), "first, last: expected 2 <= first"),
-        (("--method", "shortcut", "--loss", "shortcut,diagonal=2"), "diagonal: expected a number from 0 to 1"),
+        (
+            ("--method", "shortcut", "--loss", "shortcut,diagonal=2"),
+            "diagonal: expected a number from 0 to 1",
+        ),
     ],
 )
 def test_flags_that_do_not_go_together(

@@ -57,7 +57,7 @@ CASES = {
     "two-sided": Case(random=True),
 }
 #: The end of training, where what is scheduled has arrived.
-LAST = {"index": 100, "total": 100}
+LAST: dict[str, Any] = {"index": 100, "total": 100}
 
 
 class Bent(nn.Module):
@@ -164,7 +164,7 @@ def test_rows_of_one_time_alone_are_flow_matching(name: str) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_a_share_of_rows_has_one_time_and_others_none_outside(name: str) -> None:
-    """As many as the loss says, over batches that the share does not divide; times stay in order, in [0, 1]."""
+    """As many as the loss says, over batches that the share does not divide; times in order, in [0, 1]."""
     rule, seen = created(name), []
 
     class Watched(nn.Module):
@@ -178,7 +178,9 @@ def test_a_share_of_rows_has_one_time_and_others_none_outside(name: str) -> None
 
     still = 0
     for k in range(20):
-        found = evaluated(objective(rule), Watched(), pairs(37, seeded("share", k)), k, index=37 * k, total=740)
+        found = evaluated(
+            objective(rule), Watched(), pairs(37, seeded("share", k)), k, index=37 * k, total=740
+        )
         still += seen[0] if "diagonal" in found.terms else 0
         seen.clear()
     assert abs(still - rule.diagonal * 740) <= 1

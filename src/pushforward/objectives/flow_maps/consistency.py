@@ -27,13 +27,13 @@ class Consistency(MapLoss):
         \qquad d(x, y) = \sqrt{|x - y|^2 + c^2} - c
 
     From data x_s and x_r are points of the same pair, with the same noise.  From a teacher x_r is one step of
-    Heun's method along its velocity.  Levels of noise sigma = (1 - t) / t, those of the linear path, are those
-    of Karras et al. from 80 to 0.002, of which the first is taken for t = 0 and the last for t = 1, so that
-    X_{1,1} is the identity; their number doubles from ``first`` to ``last`` in training.
+    Heun's method along its velocity.  Levels of noise sigma = (1 - t) / t, those of the linear path, are
+    those of Karras et al. from 80 to 0.002, of which the first is taken for t = 0 and the last for t = 1, so
+    that X_{1,1} is the identity; their number doubles from ``first`` to ``last`` in training.
 
     improved: log-normal levels, the pseudo-Huber loss with c = 0.00054 sqrt(d) and the weight above, with
-    targets of the same weights (Song & Dhariwal 2024, arXiv 2310.14189).  Otherwise levels are uniform, errors
-    squared, and targets those of the averaged weights (Song et al. 2023, arXiv 2303.01469).
+    targets of the same weights (Song & Dhariwal 2024, arXiv 2310.14189).  Otherwise levels are uniform,
+    errors squared, and targets those of the averaged weights (Song et al. 2023, arXiv 2303.01469).
 
     Raises ValueError for numbers of levels that are not 2 <= first <= last.
 

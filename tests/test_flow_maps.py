@@ -147,7 +147,7 @@ def test_steps_that_lead_nowhere_are_refused(changes: dict[str, Any], says: str)
 
 def test_a_map_of_one_direction_says_what_trains_the_other() -> None:
     flow = FLOW.replace(two_sided=False)
-    says = r"runs from the source to the data alone; train it with two_sided=True \(--two-sided\)"
+    says = r"runs one way, from the source to the data; train it with two_sided=True \(--two-sided\)"
     assert not flow.invertible
     with pytest.raises(ValueError, match=f"pull: .*{says}"):
         flow.pull(X)

@@ -13,7 +13,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "pushforward"
 FILE, FUNCTION, OPTIONS = 350, 60, 8
 
 #: Files of which every dataclass is configuration or flags of a command.
-CONFIGURATION = ("config.py", "settings.py", "data/settings.py", "cli/train.py")
+CONFIGURATION = ("config.py", "settings.py", "data/settings.py", "cli/train.py", "cli/distil.py")
 
 #: What is longer, by ``file`` or ``file:name``, and why.
 EXCEPTIONS = {

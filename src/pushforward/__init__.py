@@ -36,7 +36,7 @@ _WHERE = {
         "Schedule SineSquared Trigonometric VarianceExploding VariancePreserving"
     ),
     "plugins": "register",
-    "recipes": "load train",
+    "recipes": "distil load train",
     "rows": "Rows",
     "solvers": (
         "AB2 DDIM ODE RK4 SDE Adjoint Bosh3 Checkpointed Denoise Dopri5 Dopri8 DPMSolver DPMSolverSDE "
@@ -123,6 +123,7 @@ if TYPE_CHECKING:
     from .paths import VarianceExploding as VarianceExploding
     from .paths import VariancePreserving as VariancePreserving
     from .plugins import register as register
+    from .recipes import distil as distil
     from .recipes import load as load
     from .recipes import train as train
     from .rows import Rows as Rows

@@ -15,6 +15,7 @@ from .flows import Hutchinson, Transformed, log_prob_and_error, multi_sample_bou
 from .random import seeded
 from .recipes import Run
 from .recipes.asked import Asked, asked_guidance
+from .recipes.samplers import few_steps
 from .rows import Rows, join_rows
 from .runs import RunFolder
 from .solvers import SDE, Solver
@@ -66,14 +67,19 @@ def _adjusted(
     guidance: Asked = None,
     solver: str | Solver | None = None,
     diffusion: str | None = None,
+    nfe: int | None = None,
 ) -> Transformed:
-    """The flow of ``run`` with another guidance, solver or noise.  Raises ValueError if it takes none."""
-    flow = run.flow.flow
+    """The flow of ``run`` with another guidance, solver, noise or number of evaluations.
+
+    Raises ValueError if it takes none.
+    """
     changes: dict[str, Any] = {}
     if guidance is not None:
         changes["guidance"] = asked_guidance(run, guidance)
-    if solver is not None and flow.equation is None:
-        raise ValueError(f"--solver: a {type(flow).__name__} needs none; leave it out")
+    if nfe is not None:
+        if solver is not None or diffusion is not None:
+            raise ValueError(f"--nfe {nfe}: has a solver of its own; leave out --solver and --diffusion")
+        return few_steps(run, nfe, guidance).replace(**changes)
     adjusted, made = run.flow.replace(**changes), _made(run, "solver", solver)
     try:
         if diffusion is None:
@@ -107,6 +113,7 @@ def draw_pieces(
     guidance: Asked = None,
     solver: str | Solver | None = None,
     diffusion: str | None = None,
+    nfe: int | None = None,
     seed: int = 0,
 ) -> Iterator[tuple[Tensor, Condition | None]]:
     """The draws of :func:`draw` in pieces.  Errors in the arguments are raised before the first piece."""
@@ -120,7 +127,7 @@ def draw_pieces(
         pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
         if pool is None:
             raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-    flow = _adjusted(run, guidance, solver, diffusion)
+    flow = _adjusted(run, guidance, solver, diffusion, nfe)
 
     def given(number: int, start: int, size: int) -> Condition | None:
         if pool is None:
@@ -155,8 +162,8 @@ def draw(run: Run, n: int, conditions: Sequence[str] = (), **options: Any) -> tu
 
     Several ``conditions`` take turns over the rows; the values of several columns are separated by commas.
     Without any, conditions are drawn from those of the training data.  The first rows do not depend on
-    ``n``, bit for bit.  ``options``: ``guidance``, ``solver``, ``diffusion`` and ``seed`` of
-    :func:`draw_pieces`.
+    ``n``, bit for bit.  ``options``: ``guidance``, ``solver``, ``diffusion``, ``seed``, and ``nfe``, the
+    evaluations of a flow map, or of a sampler that was tuned, see :mod:`~pushforward.recipes.samplers`.
 
     Raises ValueError for an unknown label, a condition or guidance that the run does not take, and a
     ``guidance`` that is not finite.
@@ -169,10 +176,12 @@ def draw(run: Run, n: int, conditions: Sequence[str] = (), **options: Any) -> tu
 NAMES = {"exact": "log_prob", "bound": "log_prob_bound", "estimate": "log_prob_estimate"}
 
 
-def density_name(run: Run, divergence: str | None = None, probes: int | None = None) -> str:
+def density_name(
+    run: Run, divergence: str | None = None, probes: int | None = None, solver: str | None = None
+) -> str:
     """The name of the result of :func:`score`: ``log_prob``; ``log_prob_bound`` where it is a bound, and
-    ``log_prob_estimate`` where it is right on average over random directions."""
-    density = _estimating(run, run.flow, divergence, probes).density
+    ``log_prob_estimate`` where it is an estimate, such as one over random directions."""
+    density = _estimating(run, _adjusted(run, solver=solver), divergence, probes).density
     return NAMES.get(density, NAMES["bound"])
 
 
@@ -245,7 +254,7 @@ def score(run: Run, rows: Rows, **options: Any) -> tuple[str, list[float]]:
     only a bound, and for a divergence of a flow that has none.
     """
     pieces = score_pieces(run, [rows], **options)
-    named = {key: options[key] for key in ("divergence", "probes") if key in options}
+    named = {key: options[key] for key in ("divergence", "probes", "solver") if key in options}
     values = [piece if piece.ndim == 1 else piece[:, 0] for piece in pieces]
     return density_name(run, **named), [value for piece in values for value in piece.tolist()]
 

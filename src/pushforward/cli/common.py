@@ -99,7 +99,7 @@ def parse(cls: type, arguments: list[str], command: str, summary: str) -> Any:
         raise ValueError(f"{_one_line(told.getvalue())} (pushforward {command} --help)") from None
     check_settings(args, functools.partial(_spelt, cls))
     if getattr(args, "out", None) is not None:
-        check_place("--out", args.out, folder=command == "train")
+        check_place("--out", args.out, folder=command in ("train", "distil"))
     return args
 
 

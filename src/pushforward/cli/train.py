@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig, default_out
 from .common import Trusted, say, write_report
+
+if TYPE_CHECKING:
+    from ..recipes import Run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +40,6 @@ class Train:
 def train(args: Train, command: str) -> int:
     """Learn a flow from data and write its report: pushforward train data.csv"""
     from ..recipes import train
-    from ..training import is_first_process
 
     config = RunConfig(
         target=args.target,
@@ -49,6 +51,13 @@ def train(args: Train, command: str) -> int:
     )
     out = args.out or default_out(args.target, args.model.method)
     run = train(config, out, overwrite=args.overwrite, command=command, say=say, trust=args.trust)
+    return ended(run, args.report)
+
+
+def ended(run: Run, report: bool) -> int:
+    """Say how the training of ``run`` has ended and write its report; returns the exit status."""
+    from ..training import is_first_process
+
     if not is_first_process():
         return 0
     if not run.summary["finished"]:
@@ -60,7 +69,7 @@ def train(args: Train, command: str) -> int:
         from ..recipes.info import learnt_in_words
 
         say(f"learnt {learnt_in_words(run.summary['learnt'])}")
-    if args.report:
+    if report:
         try:
             write_report(run)
         except ValueError as error:

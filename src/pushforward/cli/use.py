@@ -26,7 +26,8 @@ class Leading:
     """Noise g(t) of a stochastic solver: a number, `proportional`, `memoryless`, with options:
     `constant,g=0.5,taper=2`; default `proportional`."""
     nfe: int | None = None
-    """Sample with the solver that `pushforward tune` has found for so many evaluations of the network."""
+    """Evaluations of the network for a draw: steps of a flow map, or those that `pushforward tune` has found
+    a solver for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,23 +56,19 @@ def sample(args: Sample, command: str) -> int:
 
     from ..data.write import SUFFIXES, check_form, check_output, write_pieces
     from ..inference import draw_pieces
-    from ..recipes.samplers import tuned
 
-    nfe, solver = args.leading.nfe, args.drawing.solver
-    if nfe is not None and (solver or args.leading.diffusion):
-        raise ValueError(f"--nfe {nfe}: has a solver of its own; leave out --solver and --diffusion")
     check_output(args.out, SUFFIXES, args.escape)
     named = args.drawing.solver, args.leading.diffusion, args.leading.guidance
     run = args.opening.open(*named, averaged=not args.last_weights)
-    chosen = solver if nfe is None else tuned(run, nfe, args.leading.guidance)
     check_form(args.out, run.schema, run.schema.condition is not None, args.n)
     pieces = draw_pieces(
         run,
         args.n,
         args.condition,
         guidance=args.leading.guidance,
-        solver=chosen,
+        solver=args.drawing.solver,
         diffusion=args.leading.diffusion,
+        nfe=args.leading.nfe,
         seed=args.drawing.seed,
     )
     lengths = ((piece, len(piece[0])) for piece in pieces)
@@ -192,9 +189,12 @@ def score(args: Score, command: str) -> int:
     check_output(args.out, TABLES, args.escape)
     run = args.opening.open(args.drawing.solver)
     rows = read_pieces(args.reading.rows, run.schema, max_size=args.reading.max_size)
-    named: dict[str, Any] = {"divergence": args.density.divergence, "probes": args.density.probes}
-    given = {
+    named: dict[str, Any] = {
+        "divergence": args.density.divergence,
+        "probes": args.density.probes,
         "solver": args.drawing.solver,
+    }
+    given = {
         "seed": args.drawing.seed,
         "bound_samples": args.density.bound_samples,
         **named,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from ..fields import AnyFlowMap, Diagonal, Field, as_flow_map, jump, log_det_of
 from ..inputs import check_rows
-from ..paths import Path
-from ..solvers import ODE, SDE, Denoise, Problem, Solution, Solver
+from ..paths import DiffusionCoefficient, Path
+from ..solvers import ODE, SDE, Denoise, Diffusion, Problem, Solution, Solver
 from ..sources import Source
 from ..tensors import Condition, ConditionLike, TensorLike, sum_event, to_tensor
 from .base import Flow
@@ -24,14 +24,14 @@ from .shapes import ConditionShape
 
 #: Why a map that was trained in one direction is not asked for the other.
 _ONE_SIDED = (
-    "this flow map runs from the source to the data alone; train it with two_sided=True (--two-sided)"
+    "this flow map runs one way, from the source to the data; train it with two_sided=True (--two-sided)"
 )
 
 
 #: Why a map without log-determinants has no density.
 _NO_DENSITY = (
-    "this flow map has no density of its own: train a head for its log-determinants (--head), or take the "
-    "density of its velocity, flow.continuous().log_prob(x)"
+    "has no density of its own: train a head for its log-determinants (--head), or take the density of its "
+    "velocity, flow.continuous().log_prob(x) (--solver dopri5)"
 )
 
 
@@ -82,6 +82,8 @@ class FlowMapFlow(InvertibleFlow):
         "interval": (0.0, 1.0),
         "path": None,
     }
+    #: why it does not run back, and has no density
+    one_way, no_density = _ONE_SIDED, _NO_DENSITY
     no_path = "it has no path; say FlowMapFlow(..., path=Interpolant()) if its velocity is that of one"
 
     def __init__(
@@ -172,6 +174,20 @@ class FlowMapFlow(InvertibleFlow):
             return self.continuous().following(solver)
 
         return {ODE: follow, SDE: follow, Denoise: follow}
+
+    def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """That of the distributions of its velocity, see :meth:`ContinuousFlow.score`."""
+        return self.continuous().score(t, x, condition)
+
+    def data(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
+        """E[x1 | x_t = x] by its velocity, see :meth:`ContinuousFlow.data`."""
+        return self.continuous().data(t, x, condition)
+
+    def stochastic(
+        self, diffusion: DiffusionCoefficient | Diffusion | None = None, solver: Solver | None = None
+    ) -> Flow:
+        """A flow with noise that follows its velocity, see :meth:`ContinuousFlow.stochastic`."""
+        return self.continuous().stochastic(diffusion, solver)
 
     def jump(
         self,
@@ -276,7 +292,7 @@ class FlowMapFlow(InvertibleFlow):
     ) -> tuple[Tensor, Tensor]:
         leap = log_det_of(self.field)
         if leap is None:
-            raise ValueError(_NO_DENSITY)
+            raise ValueError(f"a FlowMapFlow {_NO_DENSITY}")
         total = x.new_zeros(len(x))
         for s, t in pairwise(times):
             x, log_det = leap(x.new_tensor(s), x.new_tensor(t), x, condition)

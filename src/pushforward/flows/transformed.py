@@ -106,9 +106,15 @@ class Transformed(InvertibleFlow):
         return self.bijection.forward(self.flow.data(t, y, given).to(self.dtype), given)
 
     @property
+    def _one_way(self) -> str:
+        """Why there is no inverse: what the inner flow says, where it can be trained to have one."""
+        told = f"a {type(self.flow).__name__} runs one way: it has no inverse and no density"
+        return getattr(self.flow, "one_way", told)
+
+    @property
     def _inverse(self) -> InvertibleFlow:
         if not self.flow.invertible:
-            raise ValueError(f"a {type(self.flow).__name__} runs one way: it has no inverse and no density")
+            raise ValueError(self._one_way)
         return cast(InvertibleFlow, self.flow)
 
     def _inwards(

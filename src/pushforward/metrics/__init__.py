@@ -12,6 +12,8 @@ from .baselines import linear_gaussian as linear_gaussian
 from .classifiers import TwoSampleAccuracy as TwoSampleAccuracy
 from .classifiers import label_accuracy as label_accuracy
 from .classifiers import two_sample_accuracy as two_sample_accuracy
+from .composition import composition_error as composition_error
+from .composition import composition_gap as composition_gap
 from .distances import EnergyDistance as EnergyDistance
 from .distances import distances as distances
 from .distances import energy_distance as energy_distance
@@ -43,6 +45,8 @@ __all__ = [
     "TwoSampleAccuracy",
     "Wasserstein",
     "bits_per_dim",
+    "composition_error",
+    "composition_gap",
     "distances",
     "energy_distance",
     "fit_blend",

@@ -2,6 +2,7 @@
 
 from .base import OF_PATHS, SPECIAL, Recipe, Stage
 from .defaults import by_method, check, label, label_of, recipe_of, resolve
+from .distil import distil
 from .open import Run, load, load_dataset, open_run
 from .train import train
 
@@ -13,6 +14,7 @@ __all__ = [
     "Stage",
     "by_method",
     "check",
+    "distil",
     "label",
     "label_of",
     "load",

@@ -148,6 +148,10 @@ class Recipe(ABC):
         """Whether these settings train from a teacher's flow where there is one."""
         return False
 
+    def taught_by(self, teacher: Flow) -> Flow:
+        """What is learnt from, given a teacher's flow.  Raises ValueError for one that teaches nothing."""
+        return teacher
+
     @classmethod
     def refuse(cls, parts: Parts) -> None:
         """Raise ValueError, which names the flag, for settings that do not go with these methods."""

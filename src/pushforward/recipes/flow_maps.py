@@ -14,10 +14,12 @@ from ..fields import TwoTimes
 from ..flows import ConsistencyFlow, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
 from ..objectives import FlowMapMatching, MapLoss, Objective
+from ..paths import Path
 from ..settings import spelt
 from .base import Stage
 from .matching import MARGIN, Matching, MatchingStage
 from .parts import Parts
+from .teachers import teach
 
 if TYPE_CHECKING:
     from .start import Start
@@ -49,6 +51,12 @@ class FlowMaps(Matching):
     def stages(self) -> tuple[Stage, ...]:
         return (MapStage(self),)
 
+    @property
+    def marginals(self) -> Path | str:
+        if self.model.teacher is not None:  # which may have those of another path, of none, or be guided
+            return "it learnt the velocity of a teacher, and not that of the path; ask the teacher"
+        return super().marginals
+
     @classmethod
     def uses_teacher(cls, model: ModelConfig) -> bool:
         return True
@@ -57,10 +65,18 @@ class FlowMaps(Matching):
     def refuse(cls, parts: Parts) -> None:
         super().refuse(parts)
         model = parts.model
-        if model.guidance != 1:
+        if model.guidance != 1 and model.teacher is None:
             raise ValueError(
                 f"--guidance {spelt(model.guidance)}: --method {model.method} takes none; leave it out"
             )
+
+    def taught_by(self, teacher: Flow) -> Flow:
+        try:
+            return teach(teacher.to(self.dtype), self.path, self.parts.guidance)
+        except ValueError as error:
+            text = str(error).removeprefix("guidance: ")
+            flag = f"--guidance {spelt(self.model.guidance)}" if "guidance" in str(error) else "--teacher"
+            raise ValueError(f"{flag}: {text}") from None
 
     @classmethod
     def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
@@ -126,7 +142,9 @@ def inherit(network: nn.Module, teacher: Flow) -> None:
 
     A layer with more inputs takes what it shares, and its other inputs, the spans, count nothing at first.
     """
-    theirs = getattr(teacher, "field", nn.Identity()).state_dict()
+    field = getattr(teacher, "field", None)
+    theirs = field.state_dict() if isinstance(field, nn.Module) else {}
+    theirs |= {name.removeprefix("network."): value for name, value in theirs.items()}  # of a flow map
     for name, mine in network.state_dict().items():
         other = theirs.get(name)
         if isinstance(other, Tensor) and other.shape == mine.shape:

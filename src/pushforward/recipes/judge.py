@@ -66,7 +66,7 @@ def build_judge(
             assert optim.steps is not None and optim.batch is not None
             kept, _ = affordable(kept, JUDGINGS, optim.steps, optim.batch, each, ENOUGH)
         rows = rows.take(torch.arange(kept))
-    elif not flow.invertible:
+    elif flow.density == "none":
         return None
     z, log_det = preprocess.inverse_and_log_det(rows.x, rows.condition)
     z = z.to(job.recipe.dtype)

@@ -8,17 +8,19 @@ from .. import registry
 from ..contents import FewSteps, Samplers
 from ..entries import SOLVERS
 from ..files import check_sum, checksum, summed, write_json
-from ..flows import Tuned, tune_sampler
+from ..flows import Transformed, Tuned, tune_sampler
 from ..random import seeded
 from ..runs import RunFolder
-from ..settings import spelt
+from ..settings import BOUNDS, spelt
 from ..solvers import ODE, Gridded, Solver
 from ..tensors import condition_to, event_size
 
 if TYPE_CHECKING:
+    from ..fields import Guidance
+    from .asked import Asked
     from .open import Run
 
-__all__ = ["kept", "tune", "tuned"]
+__all__ = ["few_steps", "kept", "tune", "tuned"]
 
 #: The file in the run folder.
 FILE = "sampler.json"
@@ -52,7 +54,23 @@ def tune(run: Run, nfe: int, seed: int = 0) -> Tuned:
     return found
 
 
-def tuned(run: Run, nfe: int, guidance: float | str | None = None) -> Solver:
+def few_steps(run: Run, nfe: int, guidance: Asked = None) -> Transformed:
+    """The flow of ``run`` that takes ``nfe`` evaluations for a draw.
+
+    A flow map takes as many equal steps; a velocity field is followed by the sampler that :func:`tune` has
+    written.  Raises ValueError for fewer than one evaluation, and as :func:`tuned`.
+    """
+    BOUNDS["nfe"].check("--nfe", nfe)
+    if hasattr(run.flow.core, "steps"):
+        if nfe > 1 and getattr(run.flow.core.field, "straight", False):
+            raise ValueError(
+                f"--nfe {nfe}: this map was trained for one step; pushforward distil trains others"
+            )
+        return run.flow.replace(steps=nfe, grid=None)
+    return run.flow.following(tuned(run, nfe, guidance))
+
+
+def tuned(run: Run, nfe: int, guidance: Asked = None) -> Solver:
     """The sampler for ``nfe`` evaluations that :func:`tune` has written.
 
     Raises ValueError where there is none, or it is of other weights or another ``guidance``.
@@ -64,10 +82,14 @@ def tuned(run: Run, nfe: int, guidance: float | str | None = None) -> Solver:
         raise ValueError(f"--nfe {nfe}: {run.path} has no sampler of {nfe} evaluations; {again}")
     if not _fits(known, _identity(run)):
         raise ValueError(f"--nfe {nfe}: the sampler was fitted to other weights of {run.path}; {again}")
-    if guidance is not None and spelt(guidance) != spelt(known["guidance"]):
+    if guidance is not None and _told(guidance) != spelt(known["guidance"]):
         fitted = f"the sampler was fitted to --guidance {spelt(known['guidance'])}"
-        raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {spelt(guidance)}")
+        raise ValueError(f"--nfe {nfe}: {fitted}, got --guidance {_told(guidance)}")
     return _made(known["samplers"][str(nfe)], nfe, f"{run.path / FILE}: samplers: {nfe}")
+
+
+def _told(guidance: float | str | Guidance) -> str:
+    return spelt(guidance) if isinstance(guidance, int | float | str) else repr(guidance)
 
 
 def kept(run: Run) -> dict[int, Solver]:
@@ -80,6 +102,8 @@ def kept(run: Run) -> dict[int, Solver]:
 
 def _check_field(run: Run, where: str) -> None:
     """Raise ValueError, which says ``where``, for a flow that evaluates no field step by step."""
+    if hasattr(run.flow.core, "steps"):
+        raise ValueError(f"{where}: a flow map takes any number of steps; sample --nfe needs nothing else")
     if run.flow.core.equation is not ODE:
         kind = type(run.flow.core).__name__
         raise ValueError(f"{where}: samplers of few evaluations follow a velocity field, got a {kind}")

@@ -32,7 +32,7 @@ from ..training.lock import locked
 from .base import Recipe
 from .defaults import check, recipe_of, resolve, told
 from .job import Job, Telling
-from .open import Run, load_dataset, open_run, reopen
+from .open import Run, load_dataset, reopen
 from .parts import Given, own_classes
 from .spelling import as_argument, as_keywords
 from .stage import run_stages
@@ -219,8 +219,9 @@ def prepare(recipe: Recipe, loaded: Dataset) -> Prepared:
     teacher = None if recipe.model.teacher is None else _teacher(recipe.model.teacher, dataset)
     if teacher is None:
         start = build_start(recipe, dataset.train, dataset.preprocess)
-    else:  # in the teacher's space, from the teacher's source
-        start = Start(teacher.flow.source, teacher.flow.source, teacher=teacher.flow)
+    else:  # in the teacher's space, from the source of what it teaches
+        taught = recipe.taught_by(teacher.flow)
+        start = Start(taught.source, taught.source, teacher=taught)
         dataset = dataclasses.replace(dataset, preprocess=teacher.bijection)
     _check_coupling(recipe, start, len(dataset.train))
     last = recipe.stages[-1]
@@ -249,14 +250,16 @@ def _check_coupling(recipe: Recipe, start: Start, rows: int) -> None:
 
 
 def _teacher(path: str, dataset: Dataset) -> Transformed:
-    """The flow that reflow starts from.  Raises ValueError where it is of other data."""
-    run = open_run(path)
+    """The flow of a teacher.  Raises ValueError where it is of other data, or its training has not ended."""
+    run = reopen(path)
+    if not run.summary["finished"]:  # its weights, of which this run keeps a digest, would change
+        raise ValueError(f"--teacher {path}: is not finished; the same command continues it")
     mine, theirs = dataset.schema, run.schema
     if (mine.event_shape, mine.columns) != (theirs.event_shape, theirs.columns):
         raise ValueError(
             f"--teacher {path}: was trained on {theirs.source}, with rows of shape "
             f"{theirs.event_shape}; expected {mine.event_shape} like {mine.source}"
         )
-    if (mine.condition is None) != (theirs.condition is None):
+    if mine.condition != theirs.condition:
         raise ValueError(f"--teacher {path}: expected the same --condition as here")
     return run.flow

@@ -14,8 +14,8 @@ from ..files import write_text
 from ..recipes import Run
 from ..registry import trusting
 from ..runs import REPORT, read_numbers
-from .dynamics import Dynamics, measure_dynamics
-from .figures import columns, curves, images, planar
+from .dynamics import LEAPS, Dynamics, measure_dynamics
+from .figures import columns, curves, few, images, planar
 from .figures.folder import FigureFolder
 from .figures.style import Picture, own_style
 from .loaded_run import LoadedRun
@@ -116,6 +116,7 @@ def draw(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, l
         "samples": samples,
         "training": figures("training", curves.training),
         "evaluations": figures("evaluations", curves.evaluations, curve) if curve else [],
+        "leaps": figures("leaps", few.leaps, dynamics.leaps) if dynamics.leaps else [],
         "motion": figures("straightness", curves.straight, motion) if motion else [],
         "memory": beside,
     }
@@ -130,6 +131,7 @@ def as_numbers(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[
         "evaluations": dynamics.curve,
         "motion": dynamics.motion,
         "round_trip": dynamics.round_trip,
+        "leaps": dynamics.leaps,
     }
     numbers = {
         "format": REPORT,
@@ -157,7 +159,7 @@ def as_numbers(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[
             "duplicates": loaded.schema.duplicates,
         },
         "sampler": {
-            "solver": repr(loaded.budget.solver),
+            "solver": repr(loaded.budget.solver) if loaded.map is None else LEAPS,
             "nfe": loaded.drawn.nfe if verdict.sampled else None,
         },
         "seed": loaded.seed,

@@ -111,7 +111,7 @@ def log_prob(
     up are nan.  Raises ValueError where the flow has no density, RuntimeError where the solver fails.
     """
     inner = loaded.inner
-    if loaded.flow.density == "none":
+    if loaded.density == "none":
         raise ValueError(f"a {type(loaded.core).__name__} {loaded.core.no_density}")
     generator = loaded.generator("log_prob", *parts)
     if inner is None:
@@ -180,7 +180,7 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     divergence = "exact" if is_exact(loaded) else "one random direction per row"
     facts = {
         "rows": len(held),
-        "bound": loaded.flow.density == "bound",
+        "bound": loaded.density == "bound",
         "best": key,
         "atoms": repeated(loaded),
         "divergence": None if loaded.inner is None else divergence,

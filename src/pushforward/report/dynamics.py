@@ -15,6 +15,7 @@ from ..recipes.samplers import kept
 from ..solvers import AB2, DDIM, DPMSolver, Euler, Heun, Midpoint, Solver, UniPC
 from ..tensors import Condition, condition_to, take_condition
 from .budget import LOOSE_EVALUATIONS
+from .leaps import Leaps, leaps
 from .loaded_run import LoadedRun
 from .sampler import CHUNK
 
@@ -26,8 +27,8 @@ STILL = 1e-6
 EVALUATIONS = (1, 2, 4, 8, 16, 32, 64)
 #: More solvers, with the evaluations of n steps beyond n, and the few evaluations at which they are compared.
 MORE, FEW = {AB2: 1, DDIM: 0, DPMSolver: 0, UniPC: 0}, (4, 8, 16)
-#: What the table calls a solver that was fitted to the run.
-TUNED = "tuned"
+#: What the table calls a solver that was fitted to the run, and the flow map of one.
+TUNED, LEAPS = "tuned", "flow map"
 
 
 @dataclass(frozen=True)
@@ -100,7 +101,17 @@ def curve(loaded: LoadedRun) -> Curve | None:
             points.append(Budgeted(name, drawn.nfe, energy, 1000 * seconds / rows))
         return points
 
-    points = judged(solvers)
+    def leapt() -> list[Budgeted]:
+        """Of the flow map, in as many steps as evaluations."""
+        points = []
+        for nfe in evaluations if loaded.map is not None else ():
+            begin = time.perf_counter()
+            drawn = loaded.sampler.draw(rows, "curve", condition=condition, steps=nfe)
+            seconds = time.perf_counter() - begin
+            points.append(Budgeted(LEAPS, drawn.nfe, loaded.energy(drawn.x, held), 1000 * seconds / rows))
+        return points
+
+    points = [*leapt(), *judged(solvers)]
     if not points:
         raise ValueError("no solver carried the samples to their end")
     few = judged([(make.__name__, make(nfe - extra)) for make, extra in MORE.items() for nfe in FEW])
@@ -165,9 +176,12 @@ def motion(loaded: LoadedRun) -> Motion | None:
 
 @torch.no_grad()
 def trajectory(
-    loaded: LoadedRun, rows: int, times: Tensor, *parts: int | str
+    loaded: LoadedRun, rows: int, times: Tensor, *parts: int | str, leap: bool = False
 ) -> tuple[Tensor, Condition | None, float]:
-    """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations."""
+    """States ``(T, rows, *event)`` in the space of the model on the CPU, conditions, mean evaluations.
+
+    leap: whether a flow map carries them itself, and not the solver of its velocity.
+    """
     assert loaded.inner is not None and loaded.budget.solver is not None
     condition = loaded.condition(loaded.test, rows)
     generator = loaded.generator("trajectory", *parts)
@@ -175,6 +189,11 @@ def trajectory(
     start = loaded.inner.source.sample(rows, given, generator).to(loaded.device)
     found, total = [], 0.0
     for index in torch.arange(rows).split(CHUNK):
+        if leap and loaded.map is not None:
+            carried = loaded.map.trajectory(start[index], times, take_condition(given, index))
+            found.append(cast(Tensor, carried.path).cpu())
+            total += float(carried.nfe.double().sum())
+            continue
         problem = loaded.inner.problem(take_condition(given, index))
         inside = times.clamp(*loaded.inner.interval).tolist()
         solution = loaded.budget.solver.solve(
@@ -221,7 +240,7 @@ def round_trip(loaded: LoadedRun) -> RoundTrip | None:
     condition = loaded.condition(held)
     given = condition_to(condition, loaded.device)
     y, _ = loaded.sampler.inwards(held.x, loaded.generator("round trip noise"))
-    inner = loaded.inner
+    inner = None if loaded.map is not None else loaded.inner
     try:
         if inner is None:
             flow = cast(InvertibleFlow, loaded.flow)
@@ -244,6 +263,7 @@ class Dynamics:
     curve: Curve | None
     motion: Motion | None
     round_trip: RoundTrip | None
+    leaps: Leaps | None
 
 
 def measure_dynamics(loaded: LoadedRun) -> Dynamics:
@@ -253,4 +273,5 @@ def measure_dynamics(loaded: LoadedRun) -> Dynamics:
         attempt("quality for a number of evaluations", None, curve, loaded),
         attempt("straightness and transport cost", None, motion, loaded),
         attempt("round trip", None, round_trip, loaded),
+        attempt("composition of leaps", None, leaps, loaded),
     )

@@ -9,7 +9,7 @@ from typing import Literal, cast
 import torch
 from torch import Tensor
 
-from ..flows import ContinuousFlow, Flow, Transformed
+from ..flows import ContinuousFlow, Flow, FlowMapFlow, Transformed
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..recipes import Run
@@ -93,9 +93,29 @@ class LoadedRun:
         return self.flow.core
 
     @property
+    def map(self) -> FlowMapFlow | None:
+        """The flow map inside the preprocessing, None where there is none.
+
+        One of straight leaps is trained at their starts, and follows no velocity.
+        """
+        core = self.core
+        leaps = hasattr(core, "jump") and not getattr(cast(FlowMapFlow, core).field, "straight", False)
+        return cast(FlowMapFlow, core) if leaps else None
+
+    @cached_property
     def inner(self) -> ContinuousFlow | None:
-        """The continuous flow inside the preprocessing, None where there is none."""
+        """The continuous flow inside the preprocessing, None where there is none.
+
+        That of a flow map follows the map's velocity.
+        """
+        if self.map is not None:
+            return self.map.continuous()
         return cast(ContinuousFlow, self.core) if self.core.equation is ODE else None
+
+    @property
+    def density(self) -> str:
+        """What log-densities are, see :class:`~pushforward.flows.Flow`; of a map those of its velocity."""
+        return (self.flow if self.map is None else self.flow.replace(flow=self.inner)).density
 
     @property
     def invertible(self) -> bool:

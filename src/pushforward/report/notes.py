@@ -60,6 +60,9 @@ def _how(loaded: LoadedRun) -> str:
     """With which solver and guidance samples were drawn."""
     if loaded.inner is None:
         return ""
+    if loaded.map is not None:
+        steps = loaded.map.steps
+        return f" with {steps} step{'s' * (steps != 1)} of the flow map, one evaluation each"
     text = f" with {loaded.budget.solver!r}, {loaded.drawn.nfe:.0f} evaluations each"
     if loaded.inner.guidance != 1:
         guidance = loaded.inner.guidance
@@ -93,6 +96,8 @@ def _on_densities(loaded: LoadedRun, verdict: Verdict) -> list[str]:
             if facts["divergence"] != "exact":
                 how = f"estimated with {facts['divergence']}, without bias, which widens the standard error"
             text = f"The log-density is integrated with {facts['solver']}. The divergence is {how}. "
+            if loaded.map is not None:
+                text += "It is that of the map's velocity v(t, t, x), and not of samples in a few steps. "
         elif not densities.bound:
             text = "The log-density is exact, by the change of variables."
         elif not loaded.dequantised:

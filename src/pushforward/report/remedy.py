@@ -24,7 +24,7 @@ NOISE, JITTER, DECAY = "0.05", "0.1", "0.1"
 
 
 def remedy(kind: Kind, run: Run, loss: ValidationLoss | None = None) -> str:
-    """A full ``pushforward train`` command for a headline of ``kind``; empty where there is none."""
+    """A full command that trains, for a headline of ``kind``; empty where there is none."""
     config = run.config
     repeats = bool(run.schema.duplicates) and not config.data.deduplicate and not _counts(run)
     stopped = loss is not None and loss.stopped
@@ -99,7 +99,7 @@ def train_command(run: Run, change: dict[str, str], out: Path) -> str:
     """The command of ``run`` with other flags and another folder; the flags alone for data in memory."""
     change = {**change, "out": str(out)}
     words = shlex.split(run.command) if run.command else []
-    if words[:2] != ["pushforward", "train"]:
+    if words[:2] not in (["pushforward", "train"], ["pushforward", "distil"]):
         words = _from_config(run)
     flags = [word for name, value in change.items() for word in (f"--{name}", value) if word]
     if not words:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from ..flows import FlowMapFlow
 from ..solvers import Solver
 from ..tensors import Condition, condition_to, take_condition
 
@@ -16,6 +17,18 @@ if TYPE_CHECKING:
 
 #: Rows carried at once.
 CHUNK = 1024
+
+
+def carried(
+    flow: FlowMapFlow, x0: Tensor, condition: Condition | None, steps: int | None, chunk: int
+) -> tuple[Tensor, int]:
+    """Source points carried in ``steps``, or those of the flow, some rows at a time; and the steps."""
+    taken = flow if steps is None else flow.replace(steps=steps, grid=None)
+    parts = [
+        taken.push(x0[index], take_condition(condition, index))
+        for index in torch.arange(len(x0)).split(chunk)
+    ]
+    return torch.cat(parts), taken.steps
 
 
 @dataclass(frozen=True)
@@ -52,8 +65,12 @@ class Sampler:
         *parts: int | str,
         condition: Condition | None = None,
         solver: Solver | None = None,
+        steps: int | None = None,
     ) -> Drawn:
-        """``count`` samples, under ``condition`` ``(count, ...)`` or that of held-out rows in turn."""
+        """``count`` samples, under ``condition`` ``(count, ...)`` or that of held-out rows in turn.
+
+        A flow map takes ``steps``, by default its own; with a ``solver`` its velocity is followed.
+        """
         loaded, generator = self.loaded, self.loaded.generator("draw", *parts)
         if condition is None:
             condition = loaded.condition(loaded.test, count)
@@ -63,6 +80,9 @@ class Sampler:
                 return Drawn(loaded.flow.sample(count, None, generator).cpu(), 0.0)
             return Drawn(loaded.flow.sample(1, condition, generator)[0].cpu(), 0.0)
         start = loaded.inner.source.sample(count, condition, generator).to(loaded.device)
+        if loaded.map is not None and solver is None:
+            x, nfe = carried(loaded.map, start, condition, steps, CHUNK)
+            return Drawn(self.outwards(x), float(nfe))
         end, total = [], 0.0
         solver = solver or loaded.budget.solver
         assert solver is not None

@@ -23,6 +23,10 @@ OPENINGS: dict[Kind, tuple[str, tuple[str, ...]]] = {
 }
 
 
+#: What is said of a flow map, whose samples have no density of their own.
+OF_VELOCITY = "Log-densities are those of its velocity field, distances those of its samples."
+
+
 def sentence_of(kind: Kind, causes: Sequence[Cause]) -> str:
     """One or two sentences for every kind but ``good``."""
     opening, first = OPENINGS[kind]

@@ -102,6 +102,8 @@ def conclude(loaded: LoadedRun, evidence: Evidence, lines: list[Line]) -> Headli
         text = sentences.praise(sound, evidence.best, lines, names, loaded.rows)
     else:
         text = sentences.sentence_of(kind, causes)
+    if loaded.map is not None and sound:
+        text = f"{text} {sentences.OF_VELOCITY}"
     more = sentences.learnt_beyond(summary)
     text = f"{text} {more}" if more else text
     return Headline(kind, text, causes, remedy(kind, loaded.run, ran))

@@ -9,14 +9,19 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from ..dynamics import Curve, Motion
+from ..dynamics import LEAPS, Curve, Motion
 from ..formatting import number
 from ..loaded_run import LoadedRun
 from ..memorisation import Memorisation
 from ..validation import measured, validation_loss
 from .style import DATA, FAINT, HALF, INK, MODEL, REAL, Picture, canvas, dress, legend, shares
 
-MARKERS = {"Euler": ("o", "#5c6b7a"), "Midpoint": ("s", "#3aa0b8"), "Heun": ("^", "#7a5ea8")}
+MARKERS = {
+    LEAPS: ("D", MODEL),
+    "Euler": ("o", "#5c6b7a"),
+    "Midpoint": ("s", "#3aa0b8"),
+    "Heun": ("^", "#7a5ea8"),
+}
 
 
 def smoothed(values: np.ndarray, window: int) -> np.ndarray:
@@ -149,6 +154,7 @@ def _by_time(checks: list[dict[str, Any]]) -> Picture:
 def evaluations(loaded: LoadedRun, curve: Curve) -> list[Picture]:
     """Quality and seconds against field evaluations."""
     pictures = []
+    leapt = any(point.solver == LEAPS for point in curve.points)
     for name, title, y in (
         (
             "quality",
@@ -167,7 +173,8 @@ def evaluations(loaded: LoadedRun, curve: Curve) -> list[Picture]:
                 marker, colour = MARKERS[solver]
                 ax.plot(x, values, "-" + marker, color=colour, markersize=4.5, linewidth=1.3, label=solver)
             else:
-                ax.plot(x, values, "*", color=MODEL, markersize=13, label=f"{solver}, as reported", zorder=5)
+                told = ", its velocity" if leapt else ", as reported"
+                ax.plot(x, values, "*", color=MODEL, markersize=13, label=f"{solver}{told}", zorder=5)
         if name == "quality":
             low, high = curve.floor - curve.floor_spread, curve.floor + curve.floor_spread
             ax.axhspan(max(low, 0.02 * curve.floor), high, color=REAL, alpha=0.18, linewidth=0)
@@ -189,7 +196,10 @@ def evaluations(loaded: LoadedRun, curve: Curve) -> list[Picture]:
             else "Wall-clock time on the machine that made this report, including other work on it. Compare "
             "it with the quality, and sample with the cheapest solver that is good enough."
         )
-        alt = f"{title}: Euler, midpoint, Heun and the run's own solver."
+        if leapt and name == "quality":
+            text += " The flow map takes as many steps; solvers follow its velocity, from the same noise."
+        who = "the flow map, " * leapt
+        alt = f"{title}: {who}Euler, midpoint, Heun and the run's own solver."
         pictures.append(Picture(name, figure, text, alt))
     return pictures
 

@@ -40,7 +40,7 @@ def sheet(images: list[np.ndarray], across: int, gap: int = 1) -> np.ndarray:
     return out
 
 
-def _show(ax: Axes, page: np.ndarray) -> None:
+def show(ax: Axes, page: np.ndarray) -> None:
     if page.ndim == 3:
         ax.imshow(np.nan_to_num(page, nan=0.93), interpolation="nearest")
     else:
@@ -76,7 +76,7 @@ def grids(loaded: LoadedRun) -> list[Picture]:
         figure, axes = canvas(HALF, 1.0 + 0.5 * lines * page.shape[0] / page.shape[1] * ACROSS / lines + 0.2)
         y = "label asked for" if names and name == "samples" else "label" if names else "row of the grid"
         ax = dress(axes[0, 0], title, "images in the order of their drawing", y, grid=False)
-        _show(ax, page)
+        show(ax, page)
         height = images[0].shape[0] + 1
         ax.set_xticks([])
         ax.set_yticks([height * (i + 0.5) for i in range(lines)], names or [str(i + 1) for i in range(lines)])
@@ -115,7 +115,7 @@ def twins(loaded: LoadedRun, memory: Memorisation) -> Picture:
             ax.set_ylabel("image", color=INK)
             blank = [np.full_like(samples[0], np.nan)] * (across - len(row))
             shown = [*(samples[i] for i in row), *blank, *(train[i] for i in row), *blank]
-            _show(ax, sheet(shown, across))
+            show(ax, sheet(shown, across))
             ax.set_xticks(
                 [width * (i + 0.5) for i in range(len(row))],
                 [number(float(distance[chosen[i]])) for i in row],

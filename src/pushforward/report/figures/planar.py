@@ -36,12 +36,12 @@ def order(loaded: LoadedRun) -> list[int]:
     return [1, 0] if first.startswith("lat") and second.startswith("lon") else [0, 1]
 
 
-def _names(loaded: LoadedRun) -> tuple[str, str]:
+def axis_names(loaded: LoadedRun) -> tuple[str, str]:
     across, up = order(loaded)
     return loaded.names[across], loaded.names[up]
 
 
-def _points(loaded: LoadedRun, x: Tensor) -> np.ndarray:
+def in_plane(loaded: LoadedRun, x: Tensor) -> np.ndarray:
     """Rows ``(n, 2)`` in the order of the axes."""
     return x.double().reshape(len(x), 2).numpy()[:, order(loaded)]
 
@@ -60,14 +60,14 @@ def _label_keys(loaded: LoadedRun, ax: Axes) -> None:
         legend(ax, loc="best", markerscale=1.2, ncols=2 if len(loaded.classes) > 5 else 1, fontsize=8)
 
 
-def _square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
+def square(ax: Axes, x: tuple[float, float], y: tuple[float, float]) -> None:
     ax.set_xlim(*x)
     ax.set_ylim(*y)
     if EQUAL[0] < (y[1] - y[0]) / (x[1] - x[0]) < EQUAL[1]:
         ax.set_aspect("equal")
 
 
-def _height(ranges: Ranges, across: float) -> float:
+def plane_height(ranges: Ranges, across: float) -> float:
     """Inches that a plane needs whose axes are ``across`` wide, so that equal axes leave no empty paper."""
     (left, right), (low, high) = ranges
     ratio = (high - low) / (right - left)
@@ -77,7 +77,7 @@ def _height(ranges: Ranges, across: float) -> float:
 def scatter(loaded: LoadedRun) -> list[Picture]:
     """Held-out rows and samples side by side, on equal axes."""
     count = min(loaded.rows, 1000)
-    data, model = _points(loaded, loaded.reference.x[:count]), _points(loaded, loaded.drawn.x[:count])
+    data, model = in_plane(loaded, loaded.reference.x[:count]), in_plane(loaded, loaded.drawn.x[:count])
     ranges = [limits(data[:, i], model[:, i]) for i in (0, 1)]
     labels = loaded.labels(loaded.reference)
     pictures = []
@@ -85,10 +85,10 @@ def scatter(loaded: LoadedRun) -> list[Picture]:
         ("data", "Data, held out" if loaded.held_out else "Data", data, DATA),
         ("samples", "Samples of the model", model, MODEL),
     ):
-        figure, axes = canvas(HALF, _height(ranges, 4.0))
-        ax = dress(axes[0, 0], f"{title}, {count:,} rows", *_names(loaded))
+        figure, axes = canvas(HALF, plane_height(ranges, 4.0))
+        ax = dress(axes[0, 0], f"{title}, {count:,} rows", *axis_names(loaded))
         ax.scatter(*cloud.T, s=7, c=_colours(labels, count, colour), alpha=0.55, linewidths=0)
-        _square(ax, ranges[0], ranges[1])
+        square(ax, ranges[0], ranges[1])
         _label_keys(loaded, ax)
         text = f"{count:,} rows. Both panels have the same axes, and should look alike."
         pictures.append(Picture(name, figure, text, f"Scatter plot: {title.lower()}."))
@@ -102,12 +102,12 @@ def density(loaded: LoadedRun) -> list[Picture]:
         return [_moving_points(loaded)]
     if loaded.spec is not None and not loaded.labelled:
         return [_moving_points(loaded)]
-    names = _names(loaded)
-    data = _points(loaded, loaded.test.x)
+    names = axis_names(loaded)
+    data = in_plane(loaded, loaded.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
     side = _side(loaded, "density", 0.2, 60)
     z = grid_density(loaded, ranges, side, 1.0)
-    figure, axes = canvas(HALF, _height(ranges, 3.3))
+    figure, axes = canvas(HALF, plane_height(ranges, 3.3))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
     mapped = _heat(ax, z, ranges)
     bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
@@ -116,7 +116,7 @@ def density(loaded: LoadedRun) -> list[Picture]:
     bar.outline.set_visible(False)
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
-    _square(ax, ranges[0], ranges[1])
+    square(ax, ranges[0], ranges[1])
     text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
     text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, which shows the tails."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
@@ -187,7 +187,7 @@ def _moving_density(loaded: LoadedRun, ranges: Ranges) -> Picture:
     grids = [grid_density(loaded, frame, side, t) for frame, t in zip(frames, TIMES)]
 
     def panel(ax: Axes, index: int) -> None:
-        dress(ax, f"t = {TIMES[index]:g}", *_names(loaded), grid=False)
+        dress(ax, f"t = {TIMES[index]:g}", *axis_names(loaded), grid=False)
         _heat(ax, grids[index], frames[index])
 
     text = (
@@ -203,14 +203,14 @@ def _times(frames: list[Ranges], panel: Callable[[Axes, int], None], text: str, 
     shared, figures = frames[0] == frames[-1], []
     for width, across, each in ((12.6, len(TIMES), 2.3), (NARROW, 2, 1.7)):
         lines = -(-len(TIMES) // across)
-        height = max(_height(frame, each) for frame in frames)
+        height = max(plane_height(frame, each) for frame in frames)
         figure, axes = canvas(width, height * lines, lines, across, sharey=shared)
         for index, ax in enumerate(axes.flat):
             if index >= len(TIMES):
                 ax.set_visible(False)
                 continue
             panel(ax, index)
-            _square(ax, *frames[index])
+            square(ax, *frames[index])
             if not shared:  # of one height, whatever their axes
                 ax.set_aspect("auto")
             ax.yaxis.label.set_visible(index % across == 0)
@@ -225,7 +225,7 @@ def _frames(loaded: LoadedRun, ranges: Ranges) -> list[Ranges]:
     if not _far(wide, ranges):
         return [wide] * len(TIMES)
     path, _, _ = trajectory(loaded, 200, torch.tensor(TIMES), "frames")
-    clouds = [_points(loaded, cloud) for cloud in to_data(loaded, path)[:-1]]
+    clouds = [in_plane(loaded, cloud) for cloud in to_data(loaded, path)[:-1]]
     return [*([limits(cloud[:, i], tails=0.005) for i in (0, 1)] for cloud in clouds), ranges]
 
 
@@ -244,7 +244,7 @@ def _wide(loaded: LoadedRun, ranges: Ranges) -> Ranges:
     assert loaded.inner is not None
     condition = loaded.condition(loaded.test, 500)
     start = loaded.inner.source.sample(500, condition, loaded.generator("wide"))
-    x = _points(loaded, loaded.sampler.outwards(start.to(loaded.device)))
+    x = in_plane(loaded, loaded.sampler.outwards(start.to(loaded.device)))
     both = [limits(x[:, i], margin=0.02, tails=0.005) for i in (0, 1)]
     return [(min(a[0], b[0]), max(a[1], b[1])) for a, b in zip(both, ranges)]
 
@@ -253,7 +253,7 @@ def _moving_points(loaded: LoadedRun) -> Picture:
     """Samples at five times from source to data, where no density can be drawn."""
     path, condition, _ = trajectory(loaded, 1000, torch.tensor(TIMES), "times")
     x = to_data(loaded, path)
-    clouds = [_points(loaded, cloud) for cloud in x]
+    clouds = [in_plane(loaded, cloud) for cloud in x]
     each = [[limits(cloud[:, i], tails=0.002) for i in (0, 1)] for cloud in clouds]
     wide = [limits(*(cloud[:, i] for cloud in clouds), tails=0.002) for i in (0, 1)]
     frames = each if _far(wide, each[-1]) else [wide] * len(TIMES)
@@ -261,7 +261,7 @@ def _moving_points(loaded: LoadedRun) -> Picture:
 
     def panel(ax: Axes, index: int) -> None:
         cloud = clouds[index]
-        dress(ax, f"t = {TIMES[index]:g}", *_names(loaded))
+        dress(ax, f"t = {TIMES[index]:g}", *axis_names(loaded))
         ax.scatter(*cloud.T, s=4, c=_colours(labels, len(cloud), MODEL), alpha=0.5, linewidths=0)
 
     text = (
@@ -273,20 +273,20 @@ def _moving_points(loaded: LoadedRun) -> Picture:
 
 def trajectories(loaded: LoadedRun) -> Picture:
     """The trajectories of a hundred points."""
-    path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways")
+    path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways", leap=True)
     x = to_data(loaded, path).double().reshape(41, -1, 2).numpy()[..., order(loaded)]
     ranges, ends = ([limits(part[..., i], tails=0) for i in (0, 1)] for part in (x, x[-1]))
     outside = _far(ranges, ends)
     if outside:  # what is there of the trajectories about the data
         ranges = [(low - (high - low), high + (high - low)) for low, high in ends]
-    figure, axes = canvas(HALF, _height(ranges, 4.0))
-    ax = dress(axes[0, 0], "Trajectories", *_names(loaded))
+    figure, axes = canvas(HALF, plane_height(ranges, 4.0))
+    ax = dress(axes[0, 0], "Trajectories", *axis_names(loaded))
     ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
     if not outside:
         look = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.8, "label": "source, t = 0"}
         ax.scatter(*x[0].T, s=14, zorder=3, **look)
     ax.scatter(*x[-1].T, s=14, color=MODEL, linewidths=0, zorder=3, label="data, t = 1")
-    _square(ax, ranges[0], ranges[1])
+    square(ax, ranges[0], ranges[1])
     legend(ax, loc="best")
     text = (
         "Trajectories of 120 points from source to data, in data units. Straight ones need few evaluations. "

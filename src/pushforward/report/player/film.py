@@ -85,7 +85,7 @@ def _carried(loaded: LoadedRun, rows: int, times: Tensor) -> Film | None:
     core: Any = loaded.core
     layers = False
     if loaded.inner is not None:
-        path, condition, _ = trajectory(loaded, rows, times, "player")
+        path, condition, _ = trajectory(loaded, rows, times, "player", leap=True)
     else:
         condition, generator = loaded.condition(loaded.test, rows), loaded.generator("player")
         given = condition_to(condition, loaded.device)

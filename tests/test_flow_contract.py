@@ -58,7 +58,7 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "consistency": lambda: ConsistencyFlow(TwoTimes(MLP(2, spans=True)), Normal(2), steps=2),
     "vae": lambda: VAE(2),
     "latent": lambda: LatentFlow(
-        ContinuousFlow(MLP(2, latent_spec(None, 3)), RK4(steps=4), Normal(2)), 3, PairEncoder(2, 3), 2
+        ContinuousFlow(MLP(2, latent_spec(None, 3)), RK4(steps=4), Normal(2)), 3, PairEncoder(2, 3), samples=2
     ),
     "in units": lambda: Transformed(nsf(2), Affine(0.0, 2.0), DOUBLE),
 }

@@ -29,6 +29,7 @@ from pushforward.flows import Exact, Hutchinson, multi_sample_bound
 from pushforward.nn import MLP, PairEncoder
 from pushforward.objectives import Batch, Step, VariationalMatching
 from pushforward.random import seeded
+from pushforward.sources import LearntMixture
 from pushforward.training import Trainer, pairs
 
 DOUBLE = torch.float64
@@ -144,6 +145,48 @@ def test_the_density_is_right_on_average_and_its_logarithm_a_bound() -> None:
     flow = flow_of(0.0, 0.8, samples=4).replace(solver=RK4(steps=10))
     many = multi_sample_bound(flow, x, 20, generator=seeded("many"))
     assert float((many - exact).abs().max()) < 0.05
+
+
+def test_a_prior_of_its_own_is_drawn_and_weighed() -> None:
+    """z ~ N(1, 4) and x1 given z ~ N(0.8 z, 0.36): the density is N(0.8, 2.92), its KL divergence known."""
+    prior = Normal(1, scale=2.0, loc=1.0).double()
+    x = torch.tensor([[-1.5], [0.8], [3.0]], dtype=DOUBLE)
+    exact = torch.from_numpy(stats.norm.logpdf(x[:, 0].numpy(), 0.8, math.sqrt(2.92)))
+    flow = flow_of(0.0, 0.8, prior=prior, samples=32).replace(solver=RK4(steps=10))
+    drawn = flow.sample(10_000, generator=seeded("prior"))
+    assert float(drawn.mean()) == pytest.approx(0.8, abs=4 * math.sqrt(2.92 / 10_000))
+    assert float(drawn.var()) == pytest.approx(2.92, rel=4 * math.sqrt(2 / 10_000))
+    for encoder in (flow.encoder, None):
+        rows = x.repeat(50, 1)
+        found = flow.replace(encoder=encoder).log_prob(rows, generator=seeded("weighed")).reshape(50, 3)
+        ratio = (found - exact).exp()
+        assert bool(((ratio.mean(0) - 1).abs() < 4 * ratio.std(0) / math.sqrt(50) + 1e-3).all())
+    models = nn.ModuleDict({"field": Best(0.0, 0.8), "encoder": Told(0.0, 0.8), "prior": prior})
+    n = 40_000
+    kl = VariationalMatching().loss(models, batch_of(n), Step(generator=seeded("kl"))).terms["kl"]
+    # of N(0.8 x1, 0.36) and N(1, 4), the mean over x1
+    wanted = math.log(2 / 0.6) + (0.36 + 0.64 + 1) / 8 - 0.5
+    assert float(kl) == pytest.approx(wanted, abs=4 / math.sqrt(n))
+
+
+def test_a_learnt_prior_makes_up_for_what_the_encoder_leaves() -> None:
+    """Two points: their codes are no normal distribution, and a mixture finds them."""
+    x1 = torch.tensor([[-1.0], [1.0]]).repeat(200, 1)
+    shares = []
+    for components in (0, 8):
+        torch.manual_seed(1)
+        models = nn.ModuleDict({"field": MLP(1, latent_spec(None, 1), 32), "encoder": PairEncoder(1, 1)})
+        if components:
+            models["prior"] = LearntMixture(1, components)
+        optim = OptimConfig(steps=600, lr=5e-3, log_every=600)
+        Trainer(VariationalMatching(beta=0.1), models, pairs(Normal(1), x1, size=256, seed=0), optim).fit()
+        prior: Any = models["prior"] if components else None
+        flow = LatentFlow(ContinuousFlow(models["field"], Euler(steps=4), Normal(1)), 1, prior=prior)
+        with torch.no_grad():
+            x = flow.sample(4000, generator=seeded("two points"))
+        shares.append(float(((x.abs() - 1).abs() > 0.25).double().mean()))
+    # how many end near none of the points: .14 to .16 and .01 to .03 on other seeds
+    assert shares[1] < 0.07 < 0.1 < shares[0]
 
 
 def trained(beta: float, sees: Any, steps: int = 500) -> nn.ModuleDict:
@@ -310,6 +353,7 @@ REFUSED: dict[str, Any] = {
     "times: expected increasing times, a LatentFlow": lambda: flow_of(0, 0).trajectory(
         torch.zeros(1, 1), [1.0, 0.0]
     ),
+    "prior: expected events of shape (1,), got (2,)": lambda: flow_of(0, 0, prior=Normal(2)),
     "its latent differs from point to point": lambda: flow_of(0, 0).score(0.5, torch.zeros(1, 1)),
     "beta: expected a finite number above 0, got -1": lambda: VariationalMatching(beta=-1),
     "warmup: expected a share of the steps of at least 0 and below 1": lambda: VariationalMatching(warmup=1),
@@ -336,6 +380,7 @@ def test_mistakes_are_one_line(told: str) -> None:
         ({"distil": True}, "distil: does not go with method vrf"),
         ({"latent": 0}, "latent: expected at least 1, got 0"),
         ({"beta": -0.1}, "beta: expected a number in [0, 1e+06], got -0.1"),
+        ({"prior": -1}, "prior: expected at least 0, got -1"),
         ({"encoder": "all"}, "encoder: expected data or path, got 'all'"),
         ({"path": "ve", "source": "baseline"}, "source baseline: method vrf starts from baselines along"),
         ({"method": "fm", "beta": 0.1}, "beta 0.1: does not go with method fm"),

@@ -113,6 +113,7 @@ OTHERS = {
     "encoder": "path",
     "loss": "semigroup",
     "two_sided": True,
+    "prior": 3,
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,

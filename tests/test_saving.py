@@ -55,6 +55,7 @@ from pushforward.flows import (
 )
 from pushforward.flows.saving import ENTRY
 from pushforward.nn import PairEncoder
+from pushforward.sources import LearntMixture
 
 
 class Own(nn.Module):
@@ -78,7 +79,11 @@ FLOWS: dict[str, Callable[[], Flow]] = {
     "residual": lambda: residual(2, layers=2).eval(),
     "vae": lambda: VAE(2),
     "latent": lambda: LatentFlow(
-        ContinuousFlow(MLP(2, latent_spec(None, 3)), source=Normal(2)), 3, PairEncoder(2, 3), 2
+        ContinuousFlow(MLP(2, latent_spec(None, 3)), source=Normal(2)),
+        3,
+        PairEncoder(2, 3),
+        LearntMixture(3, 2),
+        2,
     ),
     "glow": lambda: glow((1, 4, 4), steps=2),
     "tarflow": lambda: tarflow((1, 4, 4), blocks=2, width=16),

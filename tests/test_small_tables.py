@@ -28,8 +28,9 @@ from pushforward.solvers import Tsit5
 from pushforward.sources import Blend, Normal
 
 ANYWHERE = sorted(name for name, method in METHODS.items() if method.starts_anywhere)
-#: from a normal source the field starts in closed form, but for how far the path ends from the data
-NEARLY = {"ve": 0.1, "vp": 0.1, "i-cfm": 0.1}
+#: from a normal source the field starts in closed form, but for how far the path ends from the data; the
+#: bound of vrf has weights that are nearly 1
+NEARLY = {"ve": 0.1, "vp": 0.1, "i-cfm": 0.1, "vrf": 0.02}
 
 
 def wine(columns: int = 4) -> np.ndarray:

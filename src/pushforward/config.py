@@ -45,6 +45,7 @@ LATER = (
     "latent",
     "beta",
     "encoder",
+    "prior",
     "loss",
     "two_sided",
 )
@@ -150,10 +151,14 @@ class ModelConfig:
     """Numbers of the latent that tells crossing paths apart, `vrf`: as many as a row has by default, at most
     16."""
     beta: float | None = None
-    """Weight of its KL divergence to a normal distribution; a large one switches the latent off."""
+    """Weight of the KL divergence between what is encoded and what is drawn; a large one switches the latent
+    off."""
     encoder: Literal["data", "path"] | None = None
     """What it is encoded from in training: the `data` point, or the whole `path`, which bends the
     distribution of the samples."""
+    prior: int | None = None
+    """Components of the learnt mixture that it is drawn from; 0 for N(0, I), from which samples are further
+    from the data."""
     loss: str | None = None
     """Loss of a flow map, with options: `lagrangian,diagonal=0.5`, `semigroup,between=uniform`, ..."""
     two_sided: bool = False

@@ -107,6 +107,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "growth": Number(0.01, 100),
     "latent": Whole(1, 10_000),
     "beta": Number(0, 1e6),
+    "prior": Whole(0, 1000),
     # optimisation
     "steps": Whole(1, 10**9),
     "minutes": Number(0, 525_600, open_low=True),

@@ -13,12 +13,13 @@ from .. import random
 from ..fields.latent import AtLatent
 from ..nn.checks import check_count
 from ..solvers import ODE, Problem, Solution, Solver
+from ..sources import Source
 from ..tensors import Condition, sum_event, to_tensor
 from .base import DensityFlow, Flow
 from .continuous import ContinuousFlow
 
 #: Attributes of a latent flow itself; all others are those of the flow of one latent.
-OWN = frozenset({"flow", "latent", "encoder", "samples"})
+OWN = frozenset({"flow", "latent", "encoder", "prior", "samples"})
 
 
 class EachLatent(ODE):
@@ -26,23 +27,24 @@ class EachLatent(ODE):
 
 
 class LatentFlow(DensityFlow):
-    r"""dx/dt = v(t, x, z) with z ~ N(0, I) drawn once for each point: trajectories of different z may cross.
+    r"""dx/dt = v(t, x, z) with z ~ p drawn once for each point: trajectories of different z may cross.
 
     A mixture of continuous flows, one for each z, with the density
 
-    .. math:: p(x) = \int p(x | z)\, N(z; 0, I)\, dz
+    .. math:: p(x) = \int p(x | z)\, p(z)\, dz
 
     Variational rectified flow trains its field (Guo & Schwing 2025, arXiv 2502.09616), see
     :class:`~pushforward.objectives.VariationalMatching`.
 
     flow: a :class:`ContinuousFlow` whose field finds z, ``(B, latent)``, as the entry ``latent`` of its
     condition, see :func:`~pushforward.fields.with_latent`.  :meth:`at` gives the flow of a z of your own.
-    encoder: the one of the training, which proposes z for :meth:`log_prob`; None: z is drawn from N(0, I).
+    encoder: the one of the training, which proposes z for :meth:`log_prob`; None: z is drawn from the prior.
+    prior: the distribution of z, a source on events ``(latent,)``; None: N(0, I).
     samples: solves of the ODE for each density; 0 for none, which large events are too dear for.
 
-    ``log_prob`` is log mean_j p(x | z_j) N(z_j) / q(z_j), a lower bound on the log-density in expectation,
-    tighter with more samples (Burda et al. 2016, arXiv 1509.00519).  q is the mixture of N(0, I) and of what
-    the encoder says of x and each of samples - 1 draws of the source (Veach & Guibas 1995, balance
+    ``log_prob`` is log mean_j p(x | z_j) p(z_j) / q(z_j), a lower bound on the log-density in expectation,
+    tighter with more samples (Burda et al. 2016, arXiv 1509.00519).  q is the mixture of the prior and of
+    what the encoder says of x and each of samples - 1 draws of the source (Veach & Guibas 1995, balance
     heuristic).  It needs an exact divergence: the mean of exponentials of estimates would be no bound.
 
     Raises ValueError for sizes out of range and a flow that is not continuous.
@@ -61,12 +63,21 @@ class LatentFlow(DensityFlow):
     )
     no_path = "its latent differs from point to point; flow.at(latent) is a flow of one"
 
-    def __init__(self, flow: ContinuousFlow, latent: int, encoder: nn.Module | None = None, samples: int = 8):
+    def __init__(
+        self,
+        flow: ContinuousFlow,
+        latent: int,
+        encoder: nn.Module | None = None,
+        prior: Source | None = None,
+        samples: int = 8,
+    ):
         super().__init__()
         if flow.equation is not ODE:
             raise ValueError(f"flow: expected a ContinuousFlow, got a {type(flow).__name__}")
         self.latent, self.samples = check_count("latent", latent), check_count("samples", samples, 0)
-        self.flow, self.encoder = flow, encoder
+        if prior is not None and prior.event_shape != (latent,):
+            raise ValueError(f"prior: expected events of shape ({latent},), got {prior.event_shape}")
+        self.flow, self.encoder, self.prior = flow, encoder, prior
         self.source, self.condition_shape = flow.source, flow.condition_shape
 
     @property
@@ -107,6 +118,8 @@ class LatentFlow(DensityFlow):
 
     def draw(self, n: int, like: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """``n`` latents ``(n, latent)``, in the dtype and on the device of ``like``."""
+        if self.prior is not None:
+            return self.prior.sample(n, None, generator).to(like)
         return random.normal((n, self.latent), generator, like.dtype, like.device)
 
     def push(
@@ -147,22 +160,26 @@ class LatentFlow(DensityFlow):
     def _proposed(
         self, x: Tensor, condition: Condition | None, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
-        """Latents ``(samples, B, latent)`` and log N(z) / q(z), ``(samples, B)``."""
-        zero = x.new_zeros(len(x), self.latent)
-        if self.encoder is None:
-            drawn = torch.stack([self.draw(len(x), x, generator) for _ in range(self.samples)])
-            return drawn, x.new_zeros(self.samples, len(x))
-        laws, end = [(zero, zero)], x.new_ones(())
-        for _ in range(self.samples - 1):
-            laws.append(self.encoder(end, self.source.sample(len(x), condition, generator), x, x))
-        drawn = [mean + log_scale.exp() * self.draw(len(x), x, generator) for mean, log_scale in laws]
+        """Latents ``(samples, B, latent)`` and log p(z) / q(z), ``(samples, B)``."""
+        encoder, rows = self.encoder, len(x)
+        if encoder is None:
+            drawn = torch.stack([self.draw(rows, x, generator) for _ in range(self.samples)])
+            return drawn, x.new_zeros(self.samples, rows)
+        starts = (self.source.sample(rows, condition, generator) for _ in range(self.samples - 1))
+        laws = [encoder(x.new_ones(()), x0, x, x) for x0 in starts]
+        drawn = [self.draw(rows, x, generator)]
+        for mean, log_scale in laws:
+            noise = random.normal(mean.shape, generator, mean.dtype, mean.device)
+            drawn.append(mean + log_scale.exp() * noise)
         weights = []
         for z in drawn:
-            under = torch.stack([_log_normal(z, *law) for law in laws])
-            weights.append(under[0] - (under.logsumexp(0) - math.log(len(laws))))
+            mine = _log_normal(z) if self.prior is None else self.prior.log_prob(z)
+            proposals = torch.stack([mine, *(_log_normal(z, *law) for law in laws)])
+            weights.append(mine - (proposals.logsumexp(0) - math.log(self.samples)))
         return torch.stack(drawn), torch.stack(weights)
 
 
-def _log_normal(z: Tensor, mean: Tensor, log_scale: Tensor) -> Tensor:
-    """log N(z; mean, scale^2), up to the constant of its dimension, ``(B,)``."""
-    return -sum_event(0.5 * ((z - mean) * (-log_scale).exp()).square() + log_scale)
+def _log_normal(z: Tensor, mean: Tensor | float = 0.0, log_scale: Tensor | None = None) -> Tensor:
+    """log N(z; mean, scale^2), ``(B,)``."""
+    spread = torch.zeros_like(z) if log_scale is None else log_scale
+    return -sum_event(0.5 * (((z - mean) * (-spread).exp()).square() + math.log(2 * math.pi)) + spread)

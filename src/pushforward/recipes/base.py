@@ -36,7 +36,7 @@ SPECIAL = (
     *("train_solver", "gradient", "kinetic", "jacobian"),
     *("blocks", "horizon", "growth"),
     *("loss", "two_sided"),
-    *("latent", "beta", "encoder"),
+    *("latent", "beta", "encoder", "prior"),
 )
 #: Why a flow cannot start from baselines.
 NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"

@@ -14,6 +14,7 @@ ORDER = (
     "change_of_variables",
     "paths",
     "rectified_flow",
+    "rounds",
     "score_and_flow",
     "diffflow",
     "gradient_flows",

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import pushforward
 from pushforward import Rows
 from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
 from pushforward.flows import FlowMapFlow, Hutchinson
+from pushforward.inference import density_name
 from pushforward.nn import MLP
 from pushforward.objectives import Batch, FlowMapMatching, LogDetMatching, Penalised, Step
 from pushforward.objectives.flow_maps.penalties import acceleration, log_determinant
 from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
 from pushforward.paths import Interpolant, Trigonometric
 from pushforward.random import seeded
+from pushforward.recipes import open_run
 from pushforward.sources import GaussianMixture, Normal
 
 DOUBLE = torch.float64
@@ -195,6 +199,24 @@ def test_log_determinant_and_acceleration():
     ends = [oracle.jump(t, (t + step).clamp(0, 1), x) for step in (-h, 0.0, h)]
     second = (ends[2] - 2 * ends[1] + ends[0]) / h**2
     assert torch.allclose(acceleration(field, t, x), second, rtol=1e-3, atol=1e-3)
+
+
+def test_a_run_with_a_head_scores_and_one_without_says_the_flag(tmp_path):
+    short: dict[str, Any] = {"rows": 100, "steps": 5, "folds": 0, "source": "normal", "show_progress": False}
+    short |= {"method": "flow-map", "network": "mlp,width=8,depth=1"}
+    for head in (True, False):
+        where = tmp_path / str(head)
+        pushforward.train("moons", where, head=head, **short)
+        run = open_run(where)
+        x = torch.randn(5, 2, generator=seeded(0))
+        if head:
+            assert run.flow.density == "estimate" and density_name(run) == "log_prob_estimate"
+            core: Any = run.flow.core
+            assert core.steps == 8 and core.two_sided
+            assert run.flow.log_prob(x).isfinite().all()
+        else:
+            with pytest.raises(ValueError, match=r"a FlowMapFlow has no density of its own: .*--head"):
+                run.flow.log_prob(x)
 
 
 PENALTIES = {"volume": Penalised(volume=3.0), "curvature": Penalised(curvature=3.0)}

@@ -34,7 +34,7 @@ CASES = {
     "variational": ("vrf", {}),
     "maximum-likelihood": ("maf", {}),
     "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
-    "flow-maps": ("flow-map", {"two_sided": True}),
+    "flow-maps": ("flow-map", {"head": True}),
     "blocks": ("jko-iflow", {"blocks": 3}),
 }
 
@@ -114,6 +114,7 @@ OTHERS = {
     "loss": "semigroup",
     "two_sided": True,
     "prior": 3,
+    "head": True,
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,

@@ -48,6 +48,7 @@ LATER = (
     "prior",
     "loss",
     "two_sided",
+    "head",
 )
 
 
@@ -163,6 +164,9 @@ class ModelConfig:
     """Loss of a flow map, with options: `lagrangian,diagonal=0.5`, `semigroup,between=uniform`, ..."""
     two_sided: bool = False
     """Train a flow map from the data to the source too."""
+    head: bool = False
+    """Train a head for the log-determinants of a flow map, and the map in both directions: densities and
+    samples in 8 evaluations."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""

@@ -51,7 +51,7 @@ class Flow(nn.Module, ABC):
     unbiased: whether exp(log_prob) is right on average over draws where log_prob itself is a bound.
     density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
         make it a lower bound; "estimate" where it is right on average over draws, which residual layers may
-        use in training mode; "none" where there is no density.
+        use in training mode, or a network's, as that of a flow map's head; "none" where there is no density.
     core: the flow without the preprocessing around it.  preprocess: that preprocessing, or None.
     """
 

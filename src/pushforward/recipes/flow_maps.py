@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..data import Schema
 from ..entries import METHODS
-from ..fields import TwoTimes
+from ..fields import LogDetHead, TwoTimes, WithLogDet
 from ..flows import ConsistencyFlow, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
-from ..objectives import FlowMapMatching, MapLoss, Objective
+from ..objectives import FlowMapMatching, LogDetMatching, MapLoss, Objective
 from ..paths import Path
 from ..settings import spelt
 from .base import Stage
@@ -25,19 +25,26 @@ if TYPE_CHECKING:
     from .start import Start
 
 
+#: Evaluations of a density by a head, and of a sample beside it, where no other number is asked for.
+HEAD_STEPS = 8
+
+
 class FlowMaps(Matching):
     """Flow maps (Boffi et al. 2024, arXiv 2406.07507; Geng et al. 2025, arXiv 2505.13447)."""
 
     needs = (*Matching.needs, "loss")
     ignores = ("solver", "divergence", "weighting", "prediction", "around", "reflow", "distil")
-    takes = ("loss", "two_sided")
+    takes = ("loss", "two_sided", "head")
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
         self.loss: MapLoss = parts.build("loss")
-        if self.model.two_sided and not self.loss.two_sided:
-            raise ValueError(f"--two-sided: --loss {self.model.loss} leaps to the data alone; leave it out")
-        if self.loss.needs_two_sided and not self.model.two_sided:
+        #: a density runs from the data to the source
+        self.two_sided = self.model.two_sided or self.model.head
+        if self.two_sided and not self.loss.two_sided:
+            flag = "--head" if self.model.head else "--two-sided"
+            raise ValueError(f"{flag}: --loss {self.model.loss} leaps to the data alone; leave it out")
+        if self.loss.needs_two_sided and not self.two_sided:
             raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
         if self.loss.to_data and self.data.source is not None and isinstance(self.marginals, str):
             raise ValueError(f"--loss {self.model.loss}: takes independent normal noise; {self.marginals}")
@@ -103,19 +110,24 @@ class MapStage(MatchingStage):
             network.start_at_zero()
         if start.teacher is not None:
             inherit(network, start.teacher)
-        return nn.ModuleDict({"field": TwoTimes(network)}).to(self.recipe.dtype)
+        models = nn.ModuleDict({"field": TwoTimes(network)})
+        if self.recipe.model.head:
+            head = self.recipe.network(schema, "head", spans=True)
+            models["head"] = LogDetHead(head.start_at_zero() if self._from_baseline else head)
+        return models.to(self.recipe.dtype)
 
     def objective(self, start: Start) -> Objective:
         recipe = self.recipe
-        return FlowMapMatching(
+        objective = FlowMapMatching(
             recipe.loss,
             recipe.path,
             recipe.times,
             None if start.teacher is None else start.teacher.velocity,
             recipe.model.drop_condition,
-            recipe.model.two_sided,
+            recipe.two_sided,
             MARGIN,
         )
+        return LogDetMatching(objective) if recipe.model.head else objective
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         assert start.initial is not None
@@ -126,9 +138,10 @@ class MapStage(MatchingStage):
             return ConsistencyFlow(field, start.initial, path=path, condition_shape=shape)
         open_start, open_end = recipe.path.open_ends
         flow = FlowMapFlow(
-            models["field"],
+            WithLogDet(models["field"], models["head"]) if recipe.model.head else models["field"],
             start.initial,
-            two_sided=recipe.model.two_sided,
+            HEAD_STEPS if recipe.model.head else 1,
+            two_sided=recipe.two_sided,
             condition_shape=shape,
             interval=(MARGIN * open_start, 1.0 - MARGIN * open_end),
             path=recipe.marginals,

@@ -124,3 +124,16 @@ def test_a_two_sided_map_runs_back(tmp_path: Path, capsys: pytest.CaptureFixture
         warnings.simplefilter("error")
         assert main(back) == 0
     assert len((tmp_path / "back.csv").read_text().splitlines()) > 200
+
+
+def test_a_map_to_the_data_alone_takes_any_number_of_steps_too(tmp_path: Path) -> None:
+    out, again = tmp_path / "to-data", tmp_path / "again"
+    quick = [*TINY, "--steps", "4", "--source", "normal"]
+    assert main(["train", "moons", "--method", "consistency", *quick, "--out", str(out)]) == 0
+    found = open_run(out)
+    assert getattr(few_steps(found, 3).core, "steps") == 3  # noqa: B009
+    assert draw(found, 5, nfe=3)[0].shape == (5, 2)
+    assert main(["train", "moons", *quick, "--out", str(tmp_path / "fm")]) == 0
+    distil = ["distil", str(tmp_path / "fm"), "--method", "consistency", "--steps", "2", "--no-report"]
+    assert main([*distil, "--out", str(again)]) == 0
+    assert draw(open_run(again), 5, nfe=1)[0].shape == (5, 2)

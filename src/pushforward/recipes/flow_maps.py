@@ -59,10 +59,11 @@ class FlowMaps(Matching):
         return (MapStage(self),)
 
     @property
-    def marginals(self) -> Path | str:
+    def known_marginals(self) -> Path | str:
+        """The path whose distributions its flow has, or why it is known to have none."""
         if self.model.teacher is not None:  # which may have those of another path, of none, or be guided
             return "it learnt the velocity of a teacher, and not that of the path; ask the teacher"
-        return super().marginals
+        return self.marginals
 
     @classmethod
     def uses_teacher(cls, model: ModelConfig) -> bool:
@@ -144,7 +145,7 @@ class MapStage(MatchingStage):
             two_sided=recipe.two_sided,
             condition_shape=shape,
             interval=(MARGIN * open_start, 1.0 - MARGIN * open_end),
-            path=recipe.marginals,
+            path=recipe.known_marginals,
         )
         return flow.replace(known_steps=recipe.loss.steps)
 

@@ -66,7 +66,8 @@ def few_steps(run: Run, nfe: int, guidance: Asked = None) -> Transformed:
             raise ValueError(
                 f"--nfe {nfe}: this map was trained for one step; pushforward distil trains others"
             )
-        return run.flow.replace(steps=nfe, grid=None)
+        grid = {"grid": None} if hasattr(run.flow.core, "grid") else {}
+        return run.flow.replace(steps=nfe, **grid)
     return run.flow.following(tuned(run, nfe, guidance))
 
 

@@ -73,5 +73,5 @@ def leaps(loaded: LoadedRun) -> Leaps | None:
     many = Euler(steps=MANY).solve(problem, x0, *flow.interval).check().x
     apart, spread = (one - many).flatten(1).double(), (many - many.mean(0)).flatten(1).double()
     gap = float(apart.square().sum(1).mean() / spread.square().sum(1).mean())
-    ends = [loaded.sampler.outwards(x) for x in (one, many)]
-    return Leaps(rows, composition, times.tolist(), table, *ends, gap, condition)
+    one, many = (loaded.sampler.outwards(x) for x in (one, many))
+    return Leaps(rows, composition, times.tolist(), table, one, many, gap, condition)

@@ -225,11 +225,11 @@ def rates(study: Study, found: dict[tuple[str, float], list[list[Round]]]) -> No
 
 def picture(study: Study, found: dict[tuple[str, float], list[list[Round]]]) -> None:
     systems = list(dict.fromkeys(system for system, _ in found))
+    rounds = range(1, len(next(iter(found.values()))[0]) + 1)
     figure, axes = canvas(3.2 * len(systems) + 0.4, 5.4, 2, len(systems))
     for column, system in enumerate(systems):
         for colour, weight in zip(COLOURS, WEIGHTS):
             chains = found[system, weight]
-            rounds = range(1, len(chains[0]) + 1)
             for ax, values in (
                 (axes[0, column], [[r.bend for r in same] for same in zip(*chains)]),
                 (axes[1, column], [[r.one for r in same] for same in zip(*chains)]),

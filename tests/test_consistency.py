@@ -10,6 +10,7 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+import pushforward
 from pushforward import FlowMapFlow, GaussianMixture, Normal
 from pushforward.cli import main
 from pushforward.fields import as_flow_map
@@ -191,6 +192,29 @@ def test_what_it_does_not_know_is_refused() -> None:
     for steps in (0, 1.5, True):
         with pytest.raises(ValueError, match="steps: expected a positive number of steps"):
             flow.replace(steps=steps)
+    with pytest.raises(ValueError, match="steps: expected 2 as the grid has, or grid=None, got 3"):
+        ConsistencyFlow(constant_zero, Normal(2), 3, (0.0, 0.5))
+    for grid in ((), (0.1, 0.5), (0.0, 1.0), (0.0, 0.5, 0.5)):
+        with pytest.raises(ValueError, match="grid: expected times that rise from 0 and end before 1"):
+            ConsistencyFlow(constant_zero, Normal(2), grid=grid)
+    assert ConsistencyFlow(constant_zero, Normal(2), grid=(0.0, 0.7)).times == (0.0, 0.7)
+
+
+def constant_zero(s: Tensor, t: Tensor, x: Tensor) -> Tensor:
+    return torch.zeros_like(x)
+
+
+def test_runs_of_it_take_few_steps_and_learn_from_a_teacher(tmp_path: Any) -> None:
+    quick: dict[str, Any] = {"network": "mlp,width=8,depth=1", "steps": 4, "rows": 60, "folds": 0}
+    teacher = pushforward.train("moons", tmp_path / "fm", source="normal", show_progress=False, **quick)
+    run = pushforward.distil(
+        teacher.path, tmp_path / "one", method="consistency", steps=4, show_progress=False
+    )
+    assert type(run.flow.core) is ConsistencyFlow
+    for nfe in ("1", "3"):
+        out = tmp_path / f"{nfe}.csv"
+        assert main(["sample", str(run.path), "-n", "5", "--nfe", nfe, "-o", str(out)]) == 0
+        assert len(out.read_text().splitlines()) == 6
 
 
 # -- which way ---------------------------------------------------------------------------------------

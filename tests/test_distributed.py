@@ -53,8 +53,15 @@ DOUBLE = ("--precision", "64-true")
         pytest.param(("--method", "ddpm"), marks=pytest.mark.thorough),
         pytest.param(("--method", "cnf", "--strategy", "ddp", *DOUBLE), marks=pytest.mark.thorough),
         pytest.param(("--method", "ffjord", "--kinetic", "0.1", *DOUBLE), marks=pytest.mark.thorough),
+        pytest.param(("--method", "flow-map"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "meanflow", "--condition", "label"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "shortcut"), marks=pytest.mark.thorough),
+        pytest.param(("--method", "consistency"), marks=pytest.mark.thorough),
     ],
-    ids=["independent", "conditional optimal transport", "slices", "ddpm", "solver", "estimated divergence"],
+    ids=[
+        *("independent", "conditional optimal transport", "slices", "ddpm", "solver", "estimated divergence"),
+        *("derivative in time", "derivative along pairs", "averaged targets", "levels"),
+    ],
 )
 def test_two_processes_equal_one(tmp_path, flags):
     for devices in ("1", "2"):

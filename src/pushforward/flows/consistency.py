@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
+
 import torch
 from torch import Tensor
 
@@ -24,9 +27,10 @@ class ConsistencyFlow(Flow):
     neither an inverse nor a velocity, since leaps that end before t = 1 are not known.
 
     field: the average velocity v of a :class:`~pushforward.fields.FlowMap`, with t = 1 alone.
+    grid: the times at which leaps begin instead, rising from 0.
     path: that along which noise is added, by default the linear one, for pairs that are independent.
 
-    Raises ValueError for steps that are not a positive number.
+    Raises ValueError for steps that are not a positive number, and a grid of other times.
 
     >>> from pushforward.sources import Normal
     >>> flow = ConsistencyFlow(lambda s, t, x, condition: -x / t, Normal(2))
@@ -41,26 +45,41 @@ class ConsistencyFlow(Flow):
         field: AnyFlowMap,
         source: Source,
         steps: int = 1,
+        grid: Sequence[float] | None = None,
         *,
         path: Path | None = None,
         condition_shape: ConditionShape = (),
     ):
         super().__init__()
         self.field, self.source, self.condition_shape = as_flow_map(field), source, condition_shape
-        self.steps, self.noising = steps, path or Interpolant()
+        self.grid: tuple[float, ...] | None = None if grid is None else tuple(grid)
+        self.steps = len(self.grid) if self.grid and steps == 1 else steps
+        self.noising = path or Interpolant()
         self.check_parts()
 
     def check_parts(self) -> None:
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
             raise ValueError(f"steps: expected a positive number of steps, got {self.steps!r}")
+        grid = self.grid
+        if grid is None:
+            return
+        if not grid or grid[0] != 0 or not all(a < b for a, b in pairwise((*grid, 1.0))):
+            raise ValueError(f"grid: expected times that rise from 0 and end before 1, got {list(grid)}")
+        if self.steps != len(grid):
+            raise ValueError(f"steps: expected {len(grid)} as the grid has, or grid=None, got {self.steps}")
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The times at which leaps begin."""
+        return self.grid or tuple(k / self.steps for k in range(self.steps))
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
         start, end = x0.new_zeros(()), x0.new_ones(())
         x = jump(self.field, start, end, x0, condition)
-        for k in range(1, self.steps):
-            t = x0.new_tensor(k / self.steps)
+        for moment in self.times[1:]:
+            t = x0.new_tensor(moment)
             noise = self.source.sample(len(x), condition, generator).to(x)
             noised = self.noising.sample(t, noise, x, generator=generator).x
             x = jump(self.field, t, end, noised, condition)

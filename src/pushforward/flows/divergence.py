@@ -19,7 +19,7 @@ CACHED = 2**15
 
 
 @contextmanager
-def _plain_attention() -> Iterator[None]:
+def plain_attention() -> Iterator[None]:
     """The fused attention kernels have no second derivative; compute attention from plain products."""
     if torch.compiler.is_compiling():  # the switch of whole modules cannot be traced
         with sdpa_kernel(SDPBackend.MATH):
@@ -93,7 +93,7 @@ def divergence(
     >>> divergence(lambda x: x**2, torch.tensor([[1.0, 2.0]]))
     (tensor([[1., 4.]]), tensor([6.]))
     """
-    with differentiable(), _plain_attention():
+    with differentiable(), plain_attention():
         x = derivable(x)
         try:
             return _batched(function, x, chunk)

@@ -48,6 +48,11 @@ class FlowMaps(Matching):
             raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
         if self.loss.to_data and self.data.source is not None and isinstance(self.marginals, str):
             raise ValueError(f"--loss {self.model.loss}: takes independent normal noise; {self.marginals}")
+        if self.loss.derivative and parts.compute.strategy == "fsdp":
+            raise ValueError(
+                f"--strategy fsdp: --loss {self.model.loss} takes forward-mode derivatives, which divided "
+                "weights do not have; take --loss alpha-flow, semigroup, shortcut or consistency"
+            )
         if self.ends[0].target_scale != 0:
             raise ValueError(
                 f"--path {self.model.path}: a flow map needs a path that starts from the source itself, "

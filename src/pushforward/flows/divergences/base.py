@@ -13,7 +13,7 @@ from torch._C._functorch import peek_interpreter_stack
 from ... import random
 from ...fields import Field
 from ...tensors import Condition, derivable, differentiable, event_size
-from ..divergence import _plain_attention
+from ..divergence import plain_attention
 
 Noise = Literal["rademacher", "gaussian"]
 
@@ -71,7 +71,7 @@ def value_and_products(
     One evaluation, then one reverse pass for all n vectors of every row, which every network can do that was
     trained.  Forward-mode products of a perceptron take 1.5 to 3 times as long, in training too.
     """
-    with differentiable(), _plain_attention():
+    with differentiable(), plain_attention():
         x = derivable(x)
         again = torch.is_grad_enabled()
         # a copy of x that takes derivatives would leave them on the value, where nothing else wants any
@@ -104,7 +104,7 @@ def _by_autograd(
         shape, count = v.shape, v.shape[1]
         several = count != 1
         v = v.transpose(0, 1).reshape(count, *value.shape) if several else v.reshape(value.shape)
-        with differentiable(), _plain_attention():
+        with differentiable(), plain_attention():
             (found,) = torch.autograd.grad(
                 value,
                 x,

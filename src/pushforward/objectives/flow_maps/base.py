@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ...tensors import expand_time
 from ..base import Step
+from .forward_mode import derivative
 
 
 @dataclass(frozen=True)
@@ -66,12 +67,12 @@ class MapRows:
         """
         value = self.mean_velocity()
         with torch.no_grad():
-            both = torch.func.jvp(
+            change = derivative(
                 lambda s, x: self.maps.own(s, self.t, x),
                 (self.s, self.x),
                 (torch.ones_like(self.s), tangent),
-            )
-        return value, both[1]
+            )[1]
+        return value, change
 
 
 class MapLoss(ABC):

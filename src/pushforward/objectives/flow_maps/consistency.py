@@ -58,13 +58,13 @@ class Consistency(MapLoss):
         return min(self.last, self.first * 2 ** (index * (doublings + 1) // max(1, total)))
 
     def levels(self, step: Step, like: Tensor) -> tuple[Tensor, Tensor]:
-        """Levels of noise, falling, and their times, from 0 to 1."""
+        """Levels of noise, falling, in float64, and their times, from 0 to 1, as ``like``."""
         count = self.intervals(step.index, step.total) + 1
         share = torch.linspace(0, 1, count, dtype=torch.float64, device=like.device)
         sigma = (LARGEST ** (1 / RHO) * (1 - share) + LEAST ** (1 / RHO) * share) ** RHO
         times = 1 / (1 + sigma)
         times[0], times[-1] = 0.0, 1.0
-        return sigma.to(like), times.to(like)
+        return sigma, times.to(like)
 
     def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
         """``a`` is where in the distribution of levels a row is."""
@@ -72,7 +72,7 @@ class Consistency(MapLoss):
         if self.improved:
             below = torch.special.ndtr((sigma.log() - MEAN) / DEVIATION)
             at_most = (below[0] - below[1:]) / (below[0] - below[-1])
-            chosen = torch.searchsorted(at_most.contiguous(), a.contiguous())
+            chosen = torch.searchsorted(at_most, a.double())
         else:
             chosen = (a * (len(times) - 1)).long()
         return times[chosen.clamp(max=len(times) - 2)], torch.ones_like(a)
@@ -90,12 +90,13 @@ class Consistency(MapLoss):
     def _errors_and_spaces(self, rows: MapRows) -> tuple[Tensor, Tensor]:
         """X_{s,1}(x_s) - X_{r,1}(x_r), and how far apart the levels at s and r are, ``(B,)``."""
         sigma, times = self.levels(rows.step, rows.s)
-        place = torch.searchsorted(times, rows.s.contiguous(), right=True)
+        place = torch.searchsorted(times, rows.s.contiguous(), right=True).clamp(max=len(times) - 1)
         r = times[place]
         with torch.no_grad():
             there = self._next(rows, r)
             target = there + expand_time(rows.t - r, there) * rows.maps.target(r, rows.t, there)
-        return rows.x + rows.span * rows.mean_velocity() - target, sigma[place - 1] - sigma[place]
+        spaces = (sigma[place - 1] - sigma[place]).to(rows.x)
+        return rows.x + rows.span * rows.mean_velocity() - target, spaces
 
     def _next(self, rows: MapRows, r: Tensor) -> Tensor:
         """The rows at the times ``r``."""

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...tensors import expand_time
 from .base import MapLoss, MapRows, check_between
+from .forward_mode import derivative
 
 
 class Lagrangian(MapLoss):
@@ -30,10 +31,9 @@ class Lagrangian(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
 
     def errors(self, rows: MapRows) -> Tensor:
-        both = torch.func.jvp(
+        landed, change = derivative(
             lambda t: rows.x + expand_time(t - rows.s, rows.x) * rows.maps.own(rows.s, t, rows.x),
             (rows.t,),
             (torch.ones_like(rows.t),),
         )
-        landed, change = both[0], both[1]
         return change - rows.maps.velocity(rows.t, landed.detach())

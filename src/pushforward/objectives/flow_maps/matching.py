@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import cast
 
@@ -16,6 +17,7 @@ from ...tensors import Condition, expand_time, map_condition, plain
 from ..base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
 from ..times import Times, Uniform, check_kinds
 from .base import MapLoss, MapRows, Maps
+from .forward_mode import check_dropout
 from .lagrangian import Lagrangian
 
 
@@ -36,7 +38,8 @@ class FlowMapMatching(Objective):
     averaged: whether targets are those of the moving average of the weights; None: as the loss prefers.
 
     Raises ValueError for a loss that cannot train both directions, and the path and times that flow matching
-    refuses.
+    refuses; of a loss with derivatives also for a layer that drops out in training mode, or has no
+    forward-mode derivative.
 
     >>> from pushforward import Rows
     >>> from pushforward.fields import TwoTimes
@@ -79,7 +82,10 @@ class FlowMapMatching(Objective):
         condition = batch.target.condition
         if condition is not None:
             condition = partly_hidden(batch, self.drop_condition, step)
-        flow_map = as_flow_map(cast(FlowMap, model_of(models, "field")))
+        model = model_of(models, "field")
+        if self.rule.derivative and not torch.compiler.is_compiling():
+            check_dropout(model)
+        flow_map = as_flow_map(cast(FlowMap, model))
         averaged = self.averaged and step.ema is not None
         target = flow_map if not averaged else as_flow_map(cast(FlowMap, model_of(step.ema, "field")))  # type: ignore[arg-type]
         s, t, still, leaps = self._times(batch, step)
@@ -140,11 +146,7 @@ class FlowMapMatching(Objective):
         """
         like = batch.target.x
         s = self.times.draw(like, step, self.margin, self.path.open_ends)
-        start, _ = step.rows or (0, len(like))
-        number = torch.arange(start, start + len(like)) + step.index
-        share = 1 - self.rule.diagonal
-        leap = ((number + 1) * share).floor() > (number * share).floor()
-        still, leaps = (chosen.nonzero()[:, 0].to(like.device) for chosen in (~leap, leap))
+        still, leaps = (rows.to(like.device) for rows in self._divided(len(like), step))
         # the second time without strata, which would tie it to the first
         other = self.times.quantile(_uniform(like, step))
         other = self.times.inside(other, self.margin, self.path.open_ends)
@@ -154,6 +156,16 @@ class FlowMapMatching(Objective):
             first, second = torch.where(back, second, first), torch.where(back, first, second)
         t = s.index_copy(0, leaps, second)
         return s.index_copy(0, leaps, first), t, still, leaps
+
+    def _divided(self, count: int, step: Step) -> tuple[Tensor, Tensor]:
+        """The places of rows that stay, and of those that leap; their numbers are known without looking."""
+        first = (0 if step.rows is None else step.rows[0]) + step.index
+        share = 1 - self.rule.diagonal
+        number = torch.arange(first, first + count, dtype=torch.float64)
+        leap = ((number + 1) * share).floor() > (number * share).floor()
+        leaping = math.floor((first + count) * share) - math.floor(first * share)
+        order = leap.byte().argsort(stable=True)
+        return order[: count - leaping], order[count - leaping :]
 
 
 class _Constant:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ...tensors import expand_time
 from .base import MapLoss, MapRows, check_between
+from .forward_mode import derivative
 
 
 class TwoSided(MapLoss):
@@ -41,9 +42,9 @@ class TwoSided(MapLoss):
 
     def _both(self, rows: MapRows) -> tuple[Tensor, Tensor]:
         away = rows.x + rows.span * rows.mean_velocity()
-        both = torch.func.jvp(
+        place, velocity = derivative(
             lambda s: away + expand_time(s - rows.t, away) * rows.maps.own(rows.t, s, away),
             (rows.s,),
             (torch.ones_like(rows.s),),
         )
-        return both[1] - rows.slope, both[0] - rows.x
+        return velocity - rows.slope, place - rows.x

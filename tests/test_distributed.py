@@ -39,8 +39,8 @@ def train(folder, *flags: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=300, env=environment)
 
 
-#: In float32 the descent of a likelihood multiplies the roundings of half a batch, to 5e-6 in 12 steps, and that
-#: of a pseudo-Huber loss to 2e-6.
+#: In float32 the descent of a likelihood multiplies the roundings of half a batch, to 5e-6 in 12 steps, and
+#: that of a pseudo-Huber loss to 2e-6.
 DOUBLE = ("--precision", "64-true")
 
 

@@ -51,7 +51,9 @@ MIXTURE = GaussianMixture(torch.tensor([[-1.0, 0.0], [1.0, 1.0]], dtype=DOUBLE),
 
 
 @pytest.mark.parametrize(
-    "schedule", [VariancePreserving(), VarianceExploding(sigma_max=10.0), Trigonometric()], ids=str
+    "schedule",
+    [VariancePreserving(), VarianceExploding(sigma_max=10.0), Trigonometric()],
+    ids=lambda schedule: type(schedule).__name__,
 )
 def test_the_velocity_of_another_path_becomes_that_of_the_path_of_the_map(schedule: Any) -> None:
     path = Interpolant(schedule)

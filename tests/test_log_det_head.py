@@ -14,8 +14,8 @@ from pushforward import Rows
 from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
 from pushforward.flows import FlowMapFlow, Hutchinson
 from pushforward.inference import density_name
-from pushforward.nn import MLP
-from pushforward.objectives import Batch, FlowMapMatching, LogDetMatching, Penalised, Step
+from pushforward.nn import MLP, ResidualMLP
+from pushforward.objectives import Batch, Consistency, FlowMapMatching, LogDetMatching, Penalised, Step
 from pushforward.objectives.flow_maps.penalties import acceleration, log_determinant
 from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
 from pushforward.paths import Interpolant, Trigonometric
@@ -271,6 +271,24 @@ def test_moons_at_eight_evaluations(seed):
     ("call", "message"),
     [
         (lambda: LogDetHead(MLP(2)), "network: expected one that takes two times"),
+        (
+            lambda: LogDetMatching(FlowMapMatching(Consistency())),
+            "objective: Consistency leaps to the data alone; expected a loss of leaps between any two times",
+        ),
+        (lambda: Penalised(FlowMapMatching(Consistency()), volume=1.0), "leaps to the data alone"),
+        (
+            lambda: LogDetMatching().loss(
+                nn.ModuleDict(
+                    {
+                        "field": TwoTimes(MLP(2, spans=True)),
+                        "head": LogDetHead(ResidualMLP(2, width=8, dropout=0.1, spans=True)),
+                    }
+                ),
+                Batch((Rows(torch.zeros(4, 2)), Rows(torch.ones(4, 2)))),
+                Step(),
+            ),
+            r"head: Dropout \(map.network.blocks.0.3\) drops out 0.1 of its inputs",
+        ),
         (lambda: LogDetMatching(weight=0.0), "weight: expected a finite number above 0, got 0.0"),
         (lambda: Penalised(volume=-1.0), "volume: expected a finite number above 0, got -1.0"),
         (lambda: Penalised(curvature=math.inf), "curvature: expected a finite number above 0, got inf"),

@@ -10,6 +10,20 @@ from ..base import Batch, Step
 from .matching import FlowMapMatching
 
 
+def with_leaps(objective: FlowMapMatching | None, two_sided: bool = False) -> FlowMapMatching:
+    """``objective``, by default one that trains one direction or two.
+
+    Raises ValueError for one that trains leaps to the data alone, of whose map others are not known.
+    """
+    objective = objective or FlowMapMatching(two_sided=two_sided)
+    if objective.rule.to_data:
+        raise ValueError(
+            f"objective: {type(objective.rule).__name__} leaps to the data alone; expected a loss of leaps "
+            "between any two times"
+        )
+    return objective
+
+
 def uniform(like: Tensor, step: Step) -> Tensor:
     """Draws on [0, 1), one for each row."""
     return random.uniform((len(like),), step.generator, like.dtype, like.device)

@@ -46,7 +46,7 @@ def derivative(
     return both[0], both[1]
 
 
-def check_dropout(model: nn.Module) -> None:
+def check_dropout(model: nn.Module, what: str = "field") -> None:
     """Raise ValueError, which names the layer, for dropout in training mode.
 
     A value and its derivative would be those of different networks.
@@ -56,7 +56,7 @@ def check_dropout(model: nn.Module) -> None:
         rate = module.p if isinstance(module, _DropoutNd) else rate
         if module.training and rate > 0:
             raise ValueError(
-                f"field: {_called(name, module)} drops out {rate:g} of its inputs, and this loss takes "
+                f"{what}: {_called(name, module)} drops out {rate:g} of its inputs, and this loss takes "
                 f"derivatives; set dropout to 0, or {_INSTEAD}"
             )
 

@@ -10,7 +10,8 @@ from ...flows.divergences import Divergence, Exact
 from ...nn.checks import check_number
 from ...tensors import event_size
 from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
-from .drawn import leaps
+from .drawn import leaps, with_leaps
+from .forward_mode import check_dropout, derivative
 from .matching import FlowMapMatching
 
 
@@ -34,7 +35,8 @@ class LogDetMatching(Objective):
     :class:`~pushforward.flows.Hutchinson` has one, and a target that is right on average.
     weight: lambda.
 
-    Raises ValueError for a weight that is not positive.
+    Raises ValueError for a weight that is not positive, an objective of leaps to the data alone, and a head
+    without forward-mode derivatives.
 
     >>> from pushforward import Rows
     >>> from pushforward.fields import LogDetHead, TwoTimes
@@ -51,7 +53,7 @@ class LogDetMatching(Objective):
         divergence: Divergence | None = None,
         weight: float = 1.0,
     ):
-        self.objective = objective or FlowMapMatching(two_sided=True)
+        self.objective = with_leaps(objective, two_sided=True)
         self.divergence = divergence or Exact()
         self.weight = check_number("weight", weight, 0)
 
@@ -60,7 +62,9 @@ class LogDetMatching(Objective):
         s, t, x = leaps(self.objective, batch, step)
         condition = partly_hidden(batch, self.objective.drop_condition, step)
         head = model_of(models, "head")
-        moved = torch.func.jvp(lambda t: head(s, t, x, condition), (t,), (torch.ones_like(t),))
+        if not torch.compiler.is_compiling():
+            check_dropout(head, "head")
+        moved = derivative(lambda t: head(s, t, x, condition), (t,), (torch.ones_like(t),))
         with torch.no_grad():
             flow_map = as_flow_map(model_of(models, "field"))
             there, noise = jump(flow_map, s, t, x, condition), self.divergence.draw(x, step.generator)

@@ -35,12 +35,8 @@ class MeanFlow(MapLoss):
         self.power = check_between("power", power)
 
     def errors(self, rows: MapRows) -> Tensor:
-        value, change = rows.moved(self.tangent(rows))
+        value, change = rows.moved(rows.slope)
         return value - (rows.slope + rows.span * change)
-
-    def tangent(self, rows: MapRows) -> Tensor:
-        """The direction of the derivative in x."""
-        return rows.slope
 
     def weight(self, squares: Tensor) -> Tensor | None:
         return (squares + ADDED) ** -self.power if self.power else None

@@ -11,7 +11,8 @@ from ...fields import Diagonal, as_flow_map, jump
 from ...nn.checks import check_number
 from ...tensors import event_size, sum_event
 from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
-from .drawn import leaps, points, times
+from .drawn import leaps, points, times, with_leaps
+from .forward_mode import derivative
 from .matching import FlowMapMatching
 
 
@@ -31,7 +32,7 @@ class Penalised(Objective):
     ``models`` holds ``"field"``, the flow map.  objective: by default :class:`FlowMapMatching`.
     volume, curvature: the weights; at 0 a penalty is not computed.
 
-    Raises ValueError for weights that are negative.
+    Raises ValueError for weights that are negative, and an objective of leaps to the data alone.
 
     >>> from pushforward import Rows
     >>> from pushforward.fields import TwoTimes
@@ -43,7 +44,7 @@ class Penalised(Objective):
     """
 
     def __init__(self, objective: FlowMapMatching | None = None, volume: float = 0.0, curvature: float = 0.0):
-        self.objective = objective or FlowMapMatching()
+        self.objective = with_leaps(objective)
         self.volume = check_number("volume", volume, 0) if volume else 0.0
         self.curvature = check_number("curvature", curvature, 0) if curvature else 0.0
 
@@ -90,4 +91,4 @@ def acceleration(field: Callable[[Tensor, Tensor], Tensor], t: Tensor, x: Tensor
     >>> acceleration(lambda t, x: x, torch.zeros(1), torch.ones(1, 1))  # of x exp(t)
     tensor([[1.]])
     """
-    return torch.func.jvp(field, (t, x), (torch.ones_like(t), field(t, x)))[1]
+    return derivative(field, (t, x), (torch.ones_like(t), field(t, x)))[1]

@@ -225,11 +225,13 @@ def test_no_gradient_reaches_a_target(name: str) -> None:
     model.bends.data[:] = 0.2
     average = nn.ModuleDict({"field": copy.deepcopy(model)})
     rule = created(name)
-    apart = evaluated(objective(rule, averaged=True), model, batch, ema=average)
+    rule.averaged = True
+    apart = evaluated(objective(rule), model, batch, ema=average)
     apart.value.backward()
     assert all(parameter.grad is None for parameter in average.parameters())
     apart, model.bends.grad = model.bends.grad, None
-    evaluated(objective(rule, averaged=False), model, batch).value.backward()
+    rule.averaged = False
+    evaluated(objective(rule), model, batch).value.backward()
     assert apart is not None and model.bends.grad is not None and bool(apart.any())
     torch.testing.assert_close(model.bends.grad, apart, rtol=1e-12, atol=1e-14)
 

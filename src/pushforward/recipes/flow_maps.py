@@ -46,6 +46,9 @@ class FlowMaps(Matching):
             raise ValueError(f"{flag}: --loss {self.model.loss} leaps to the data alone; leave it out")
         if self.loss.needs_two_sided and not self.two_sided:
             raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
+        if self.loss.to_data and self.weight != 1:
+            flag = f"--guidance {spelt(self.model.guidance)}"
+            raise ValueError(f"{flag}: --loss {self.model.loss} takes it from a teacher alone")
         if self.loss.to_data and self.data.source is not None and isinstance(self.marginals, str):
             raise ValueError(f"--loss {self.model.loss}: takes independent normal noise; {self.marginals}")
         if self.loss.derivative and parts.compute.strategy == "fsdp":
@@ -60,12 +63,20 @@ class FlowMaps(Matching):
             )
 
     @property
+    def weight(self) -> float:
+        """The weight of guidance that is learnt from data; a teacher is guided by itself."""
+        guidance = 1.0 if self.model.teacher is not None else self.parts.guidance
+        return float(guidance) if isinstance(guidance, int | float) else 1.0
+
+    @property
     def stages(self) -> tuple[Stage, ...]:
         return (MapStage(self),)
 
     @property
     def known_marginals(self) -> Path | str:
         """The path whose distributions its flow has, or why it is known to have none."""
+        if self.model.guidance != 1:
+            return "its velocity is guided, and not that of the path; train with --guidance 1"
         if self.model.teacher is not None:  # which may have those of another path, of none, or be guided
             return "it learnt the velocity of a teacher, and not that of the path; ask the teacher"
         return self.marginals
@@ -78,9 +89,9 @@ class FlowMaps(Matching):
     def refuse(cls, parts: Parts) -> None:
         super().refuse(parts)
         model = parts.model
-        if model.guidance != 1 and model.teacher is None:
+        if model.teacher is None and not isinstance(parts.guidance, int | float):
             raise ValueError(
-                f"--guidance {spelt(model.guidance)}: --method {model.method} takes none; leave it out"
+                f"--guidance {spelt(model.guidance)}: expected a weight, or a teacher (pushforward distil)"
             )
 
     def taught_by(self, teacher: Flow) -> Flow:
@@ -132,6 +143,7 @@ class MapStage(MatchingStage):
             recipe.model.drop_condition,
             recipe.two_sided,
             MARGIN,
+            recipe.weight,
         )
         return LogDetMatching(objective) if recipe.model.head else objective
 

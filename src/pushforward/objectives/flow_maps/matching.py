@@ -13,7 +13,7 @@ from ... import random
 from ...fields import Diagonal, Field, FlowMap, as_flow_map
 from ...paths import Interpolant, Path, PathPoint
 from ...rows import row_mean
-from ...tensors import Condition, expand_time, map_condition, plain
+from ...tensors import Condition, drop_condition, expand_time, map_condition, plain
 from ..base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
 from ..times import Times, Uniform, check_kinds
 from .base import MapLoss, MapRows, Maps
@@ -35,7 +35,10 @@ class FlowMapMatching(Objective):
     drop_condition: the share of rows whose condition is hidden.
     two_sided: whether s > t is trained too, so that the map runs backwards.
     margin: how far times stay away from an end at which the velocity of the path is infinite.
-    averaged: whether targets are those of the moving average of the weights; None: as the loss prefers.
+    guidance: the weight w of classifier-free guidance that the map has in it, where it learns from data: the
+    velocity of a pair becomes w dx/dt + (1 - w) v(t, t, x) without the condition, so that v(t, t, x) is w
+    times the conditional velocity and 1 - w times that without condition (Geng et al. 2025, section 4.2).  A
+    teacher is guided by itself, see :class:`~pushforward.fields.Guided`.
 
     Raises ValueError for a loss that cannot train both directions, and the path and times that flow matching
     refuses; of a loss with derivatives also for a layer that drops out in training mode, or has no
@@ -59,7 +62,7 @@ class FlowMapMatching(Objective):
         drop_condition: float = 0.0,
         two_sided: bool = False,
         margin: float = 1e-3,
-        averaged: bool | None = None,
+        guidance: float = 1.0,
     ):
         check_kinds(path, times)
         loss = loss or Lagrangian()
@@ -73,7 +76,9 @@ class FlowMapMatching(Objective):
         self.times = (times or Uniform()).along(self.path)
         self.drop_condition = check_share(drop_condition)
         self.two_sided, self.margin = two_sided, margin
-        self.averaged = loss.averaged if averaged is None else averaged
+        if guidance != 1 and not drop_condition:
+            raise ValueError(f"guidance: expected 1 where no condition is hidden, got {guidance}")
+        self.guidance = guidance
         self._sample = plain(self.path.sample)
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
@@ -86,12 +91,15 @@ class FlowMapMatching(Objective):
         if self.rule.derivative and not torch.compiler.is_compiling():
             check_dropout(model)
         flow_map = as_flow_map(cast(FlowMap, model))
-        averaged = self.averaged and step.ema is not None
+        averaged = self.rule.averaged and step.ema is not None
         target = flow_map if not averaged else as_flow_map(cast(FlowMap, model_of(step.ema, "field")))  # type: ignore[arg-type]
         s, t, still, leaps = self._times(batch, step)
         point = self._sample(s, *(rows.x for rows in batch.marginals), generator=step.generator)
         velocity = _Constant(Diagonal(target) if self.teacher is None else self.teacher)
-        slope = cast(Tensor, point.velocity) if self.teacher is None else velocity(s, point.x, condition)
+        if self.teacher is None:
+            slope = self._guided(cast(Tensor, point.velocity), velocity, s, point.x, condition)
+        else:
+            slope = velocity(s, point.x, condition)
         parts: list[Tensor] = []
         if len(still):
             moment = s[still]
@@ -124,6 +132,16 @@ class FlowMapMatching(Objective):
         value, weighted = batch.reduce(squares[torch.cat([still, leaps]).argsort()])
         terms = {"diagonal": found[: len(still)], "leaps": found[len(still) :]}
         return Loss(value, weighted, s, {name: part.mean() for name, part in terms.items() if len(part)})
+
+    def _guided(
+        self, slope: Tensor, velocity: _Constant, s: Tensor, x: Tensor, condition: Condition | None
+    ) -> Tensor:
+        """The velocities of pairs under guidance; as they are where the condition is hidden."""
+        if self.guidance == 1 or condition is None:
+            return slope
+        absent = velocity(s, x, drop_condition(condition))
+        guided = absent + self.guidance * (slope - absent)
+        return torch.where(expand_time(_hidden(condition), x), slope, guided)
 
     def _along(self, point: PathPoint, chosen: Tensor) -> Callable[[Tensor], Tensor]:
         """Where ``chosen`` pairs of ``point`` are at other times."""
@@ -177,6 +195,13 @@ class _Constant:
     def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         with torch.no_grad():
             return self.field(t, x, condition)
+
+
+def _hidden(condition: Condition) -> Tensor:
+    """Which rows ``(B,)`` have no condition: all parts of one are hidden together."""
+    value = condition if isinstance(condition, Tensor) else next(iter(condition.values()))
+    first = value.flatten(1)[:, 0] if value.ndim > 1 else value
+    return first.isnan() if first.is_floating_point() else first < 0
 
 
 def _uniform(like: Tensor, step: Step) -> Tensor:

@@ -13,7 +13,7 @@ import pushforward
 from pushforward.cli import main
 from pushforward.couplings import SinkhornOT
 from pushforward.entries import METHODS
-from pushforward.flows import ContinuousFlow, DiffusionFlow, FlowMapFlow
+from pushforward.flows import ConsistencyFlow, ContinuousFlow, DiffusionFlow
 from pushforward.metrics import energy_distance, transport_cost
 from pushforward.sources import Empirical
 
@@ -319,7 +319,7 @@ def test_reflow_straightens_and_distillation_takes_one_step(tmp_path):
     distilled = train(
         tmp_path / "one", *flags, *common, "--reflow", "1", "--distil", "--teacher", str(tmp_path / "fm")
     )
-    assert isinstance(distilled.flow, FlowMapFlow)
+    assert isinstance(distilled.flow, ConsistencyFlow)
     x0 = teacher.source.sample(2000, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         ends = teacher.push(x0)

@@ -19,7 +19,7 @@ from pushforward import random
 from pushforward.bijections import Affine, Bijection, Chain, Permutation
 from pushforward.couplings import Rows
 from pushforward.data import Schema
-from pushforward.flows import VAE, BijectiveFlow, ContinuousFlow, DiffusionFlow, FlowMapFlow, Transformed
+from pushforward.flows import VAE, BijectiveFlow, ConsistencyFlow, ContinuousFlow, DiffusionFlow, Transformed
 from pushforward.flows.image_flows import glow, tarflow
 from pushforward.flows.normalizing import maf
 from pushforward.oracles import GaussianMixtureOracle
@@ -164,7 +164,7 @@ def test_states_of_layers_end_where_push_does():
     assert not torch.equal(states[-1], flow.push(x0, 2 - labels))
     # images that are halved again and again have no states of one shape; a one-step map has no layers
     assert glow((1, 8, 8), steps=2).states(torch.zeros(1, 64)) is None
-    assert FlowMapFlow(lambda s, t, x, condition: x, Normal(2)).states(torch.zeros(1, 2)) is None
+    assert ConsistencyFlow(lambda s, t, x, condition: x, Normal(2)).states(torch.zeros(1, 2)) is None
     with pytest.raises(ValueError, match=r"x0: expected shape \(B, 3\), got \(5, 2\)"):
         maf(3).states(torch.zeros(5, 2))
 
@@ -177,7 +177,7 @@ def test_what_only_rearranges_is_no_layer():
     assert states[:, 0].tolist() == [[0, 0, 0], [3, 1, 2], [3, 10, 200]]
 
 
-@pytest.mark.parametrize("flow", [FlowMapFlow(lambda s, t, x, condition: -x, Normal(2)), VAE(2, width=8)])
+@pytest.mark.parametrize("flow", [ConsistencyFlow(lambda s, t, x, condition: -x, Normal(2)), VAE(2, width=8)])
 def test_no_player_where_nothing_moves(tmp_path, flow):
     x = random.normal((90, 2), random.seeded("still"))
     schema = Schema(name="still", kind="table", event_shape=(2,), columns=("a", "b"))

@@ -10,7 +10,7 @@ from pushforward import random
 from pushforward.bijections import Affine, Chain
 from pushforward.couplings import Rows
 from pushforward.data import ConditionSpec, Schema
-from pushforward.flows import BijectiveFlow, ContinuousFlow, FlowMapFlow
+from pushforward.flows import BijectiveFlow, ConsistencyFlow, ContinuousFlow
 from pushforward.report.loaded_run import LoadedRun
 from pushforward.report.page import page
 from pushforward.report.player import film, make_player
@@ -135,7 +135,9 @@ def moving(path) -> Any:
 def still(path) -> Any:
     x = random.normal((60, 2), random.seeded("still"))
     schema = Schema(name="still", kind="table", event_shape=(2,), columns=("a", "b"))
-    return make_run(path, FlowMapFlow(lambda s, t, x, c: x, Normal(2)), schema, Rows(x[:40]), Rows(x[40:]))
+    return make_run(
+        path, ConsistencyFlow(lambda s, t, x, c: x, Normal(2)), schema, Rows(x[:40]), Rows(x[40:])
+    )
 
 
 def labelled(path) -> Any:

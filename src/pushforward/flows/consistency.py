@@ -29,6 +29,7 @@ class ConsistencyFlow(Flow):
     field: the average velocity v of a :class:`~pushforward.fields.FlowMap`, with t = 1 alone.
     grid: the times at which leaps begin instead, rising from 0.
     path: that along which noise is added, by default the linear one, for pairs that are independent.
+    known_steps: the numbers of steps for which the map was trained, None for any; others are refused.
 
     Raises ValueError for steps that are not a positive number, and a grid of other times.
 
@@ -55,11 +56,15 @@ class ConsistencyFlow(Flow):
         self.grid: tuple[float, ...] | None = None if grid is None else tuple(grid)
         self.steps = len(self.grid) if self.grid and steps == 1 else steps
         self.noising = path or Interpolant()
+        self.known_steps: tuple[int, ...] | None = None
         self.check_parts()
 
     def check_parts(self) -> None:
         if not isinstance(self.steps, int) or isinstance(self.steps, bool) or self.steps < 1:
             raise ValueError(f"steps: expected a positive number of steps, got {self.steps!r}")
+        if self.known_steps is not None and self.steps not in self.known_steps:
+            known = ", ".join(map(str, self.known_steps))
+            raise ValueError(f"steps: expected {known}, for which the map was trained, got {self.steps}")
         grid = self.grid
         if grid is None:
             return

@@ -112,7 +112,7 @@ class FlowMatching(Objective):
         self.open_ends = (self.path.open_ends[0] or own[0], self.path.open_ends[1] or own[1])
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
-        return self.of_field(field_of(models, mask=batch.target.mask), batch, step)
+        return self.of_field(field_of(models, mask=batch.marginals[-1].mask), batch, step)
 
     def of_field(self, field: Field, batch: Batch, step: Step) -> Loss:
         """The loss of a field as it is."""

@@ -12,7 +12,7 @@ from ..couplings import GivenPairs
 from ..data import Schema
 from ..fields import Straight
 from ..files import ensure_folder, read_tensors, write_tensors
-from ..flows import Flow, FlowMapFlow
+from ..flows import ConsistencyFlow, Flow
 from ..flows.shapes import condition_shape
 from ..objectives import Batch, Distillation, FlowMatching, Objective, UShaped
 from ..random import seeded
@@ -94,7 +94,9 @@ class Distil(PairStage):
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         assert start.initial is not None
         shape = condition_shape(schema.network_spec)
-        return FlowMapFlow(Straight(models["field"]), start.initial, condition_shape=shape)
+        # of leaps from noise alone: elsewhere the network was not trained
+        flow = ConsistencyFlow(Straight(models["field"]), start.initial, condition_shape=shape)
+        return flow.replace(known_steps=(1,))
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from pushforward.config import OptimConfig
 from pushforward.couplings import GivenPairs
 from pushforward.data.toys import eight_gaussians, moons
 from pushforward.fields import Straight
-from pushforward.flows import FlowMapFlow
+from pushforward.flows import ConsistencyFlow
 from pushforward.gradient_flows import diffflow, kernel_score
 from pushforward.metrics import wasserstein
 from pushforward.nn import Discriminator
@@ -128,7 +128,7 @@ def one_step(teacher: ContinuousFlow, name: str, weight: float, seed: int, size:
     objective = Adversarial(Distillation(), weight, solver=Euler(steps=1), data_last=True)
     trainer = fit(objective, batches, seed, size)
     assert trainer.ema is not None
-    x = FlowMapFlow(Straight(trainer.ema.models["field"]), Normal(2)).sample(
+    x = ConsistencyFlow(Straight(trainer.ema.models["field"]), Normal(2)).sample(
         size.rows, generator=seeded(seed, "samples")
     )
     return wasserstein(x, drawn(name, seed, size.rows))

@@ -212,7 +212,7 @@ def rates(study: Study, found: dict[tuple[str, float], list[list[Round]]]) -> No
     study.table("How fast the straightness falls", rows)
     study.text(
         """The first round of reflow does nearly all of it: S falls by a factor of 20 to 400, and by another
-        3 to 12 in the two rounds after. The exponents describe these four rounds and are no law: the bound
+        3 to 12 in the two rounds after. The exponents describe these four rounds only: the bound
         allows S of order 1 / K, and what was measured is far below it in every round.
 
         With the divergence, one step of N-8g is nearer to the data by 31 to 42 % in every round. On moons-8g

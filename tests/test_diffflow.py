@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from pushforward import MLP, Batch, Normal, Rows
 from pushforward.config import OptimConfig
 from pushforward.fields import Straight
-from pushforward.flows import FlowMapFlow
+from pushforward.flows import ConsistencyFlow
 from pushforward.gradient_flows import diffflow, kernel_score, kullback_leibler, langevin
 from pushforward.nn import Discriminator
 from pushforward.objectives import Adversarial, DensityRatio, Distillation, FlowMatching, Step
@@ -294,7 +294,7 @@ def test_a_generator_of_one_step_has_the_variance_of_the_minimum() -> None:
     trainer = train(objective, models, data, 1000)
     assert trainer.ema is not None
     field = trainer.ema.models["field"]
-    flow = FlowMapFlow(Straight(field), Normal(1))
+    flow = ConsistencyFlow(Straight(field), Normal(1))
     found = flow.sample(4000, generator=seeded(9)).var().item()
     # three trainings with other seeds were 0.003 to 0.009 too high, with a standard error of 0.011
     assert abs(found - weight / (2 + weight)) < 0.06

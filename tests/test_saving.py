@@ -222,3 +222,24 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="got function"):
         save(ContinuousFlow(lambda t, x, condition=None: x, source=Normal(2)), file)
     assert file.read_bytes() == before and list(tmp_path.iterdir()) == [file]
+
+
+class OneStep(Flow):
+    """As version 0.1 before flow maps had it."""
+
+    def __init__(self, field: nn.Module):
+        super().__init__()
+        self.field, self.source, self.condition_shape = field, Normal(2), ()
+
+    def push(self, x0: Any, condition: Any = None, generator: Any = None) -> Any:
+        return x0 + self.field(torch.zeros(()), x0)
+
+
+def test_a_one_step_of_an_older_version_is_a_consistency_flow(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(OneStep, "__module__", "pushforward.flows.one_step")
+    flow, x = OneStep(MLP(2)), torch.randn(3, 2, generator=torch.Generator().manual_seed(0))
+    save(flow, tmp_path / "flow")
+    again = load_flow(tmp_path / "flow")
+    assert type(again).__name__ == "ConsistencyFlow" and torch.equal(again.push(x), flow.push(x))
+    with pytest.raises(ValueError, match="steps: expected 1, for which the map was trained, got 2"):
+        again.replace(steps=2)

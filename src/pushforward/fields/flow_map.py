@@ -108,9 +108,6 @@ class Straight(nn.Module):
     tensor([[0., 0.]])
     """
 
-    #: a field is often trained at the starts of leaps alone, and is then no velocity
-    straight = True
-
     def __init__(self, field: AnyField):
         super().__init__()
         self.field = as_field(field)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -39,6 +40,8 @@ class ConsistencyFlow(Flow):
     tensor([[0., 0.]])
     """
 
+    #: attributes that flows in files of older versions lack
+    later: ClassVar[Mapping[str, Any]] = {"steps": 1, "grid": None, "known_steps": None}
     no_path = "it knows leaps to the data alone, and no velocity"
 
     def __init__(

@@ -257,11 +257,8 @@ class FlowMapFlow(InvertibleFlow):
         evaluations, place = 0, 0
         for t in wanted:
             while place + 2 < len(knots) and (knots[place + 1] <= t if forwards else knots[place + 1] >= t):
-                x, place, evaluations = (
-                    self._step(x, *knots[place : place + 2], given),
-                    place + 1,
-                    evaluations + 1,
-                )
+                x = self._step(x, knots[place], knots[place + 1], given)
+                place, evaluations = place + 1, evaluations + 1
             at_knot = t == knots[place]
             found.append(x if at_knot else self._step(x, knots[place], t, given))
             evaluations += not at_knot

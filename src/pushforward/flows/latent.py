@@ -166,15 +166,15 @@ class LatentFlow(DensityFlow):
             drawn = torch.stack([self.draw(rows, x, generator) for _ in range(self.samples)])
             return drawn, x.new_zeros(self.samples, rows)
         starts = (self.source.sample(rows, condition, generator) for _ in range(self.samples - 1))
-        laws = [encoder(x.new_ones(()), x0, x, x) for x0 in starts]
+        posteriors = [encoder(x.new_ones(()), x0, x, x) for x0 in starts]
         drawn = [self.draw(rows, x, generator)]
-        for mean, log_scale in laws:
+        for mean, log_scale in posteriors:
             noise = random.normal(mean.shape, generator, mean.dtype, mean.device)
             drawn.append(mean + log_scale.exp() * noise)
         weights = []
         for z in drawn:
             mine = _log_normal(z) if self.prior is None else self.prior.log_prob(z)
-            proposals = torch.stack([mine, *(_log_normal(z, *law) for law in laws)])
+            proposals = torch.stack([mine, *(_log_normal(z, *posterior) for posterior in posteriors)])
             weights.append(mine - (proposals.logsumexp(0) - math.log(self.samples)))
         return torch.stack(drawn), torch.stack(weights)
 

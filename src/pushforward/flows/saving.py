@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from ..fields import Straight
 from ..files import SUM, check_file, checksum, json_of, replacing
+from ..paths import Interpolant
 from .base import Flow
 
 #: The entry of a file's header that holds the structure, and its format.
@@ -113,12 +114,14 @@ def load_flow(path: str | Path, trust: Sequence[type] = (), device: str | torch.
 
 
 def _one_step(flow: Any) -> None:
-    """What older versions call a OneStep holds a velocity field where a flow map holds a map."""
-    flow.field = Straight(flow.field)
+    """What older versions call a OneStep holds a field where others hold a map, and takes one step."""
+    flow.field, flow.noising, flow.known_steps = Straight(flow.field), Interpolant(), (1,)
 
 
 #: Classes of older versions that are others now: which one, and what is changed in one as it was.
-RENAMED: dict[str, tuple[str, Callable[[Any], None]]] = {"OneStep": ("FlowMapFlow", _one_step)}
+RENAMED: dict[str, tuple[str, Callable[[Any], None]]] = {
+    "pushforward.flows.one_step:OneStep": ("pushforward.flows.consistency:ConsistencyFlow", _one_step)
+}
 
 
 class _Writer:
@@ -220,8 +223,8 @@ class _Reader:
             return self.made[number]
         entry = self.objects[number]
         told = str(entry["class"])
-        name, change = RENAMED.get(told.rpartition(":")[2], ("", None))
-        kind = self._class(f"pushforward.flows:{name}" if name else told)
+        name, change = RENAMED.get(told, ("", None))
+        kind = self._class(name or told)
         self.made[number] = made = object.__new__(kind)
         if isinstance(made, nn.Module):
             nn.Module.__init__(made)

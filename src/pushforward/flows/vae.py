@@ -74,7 +74,7 @@ class VAE(DensityFlow):
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
     ) -> Tensor:
-        mean, log_scale = _law(self.decoder, x0, condition)
+        mean, log_scale = _normal(self.decoder, x0, condition)
         noise = random.normal(mean.shape, generator, mean.dtype, mean.device)
         return (mean + log_scale.exp() * noise).reshape(len(x0), *self.shape)
 
@@ -84,10 +84,10 @@ class VAE(DensityFlow):
         if self.samples > 1:
             return self.importance_weighted(x, condition, self.samples, generator)
         x = x.flatten(1)
-        mean, log_scale = _law(self.encoder, x, condition)
+        mean, log_scale = _normal(self.encoder, x, condition)
         z = mean + log_scale.exp() * random.normal(mean.shape, generator, mean.dtype, mean.device)
         divergence = 0.5 * sum_event(mean.square() + (2 * log_scale).exp() - 1) - sum_event(log_scale)
-        return _log_normal(x, *_law(self.decoder, z, condition)) - divergence
+        return _log_normal(x, *_normal(self.decoder, z, condition)) - divergence
 
     def importance_weighted(
         self,
@@ -98,17 +98,17 @@ class VAE(DensityFlow):
     ) -> Tensor:
         """log mean_k p(x, z_k) / q(z_k | x) for rows ``(B, *event)``, ``(B,)``, one sample at a time."""
         x = x.flatten(1)
-        mean, log_scale = _law(self.encoder, x, condition)
+        mean, log_scale = _normal(self.encoder, x, condition)
         zero = torch.zeros_like(mean)
         total = torch.full_like(mean[:, 0], -torch.inf)
         for _ in range(samples):
             z = mean + log_scale.exp() * random.normal(mean.shape, generator, mean.dtype, mean.device)
-            log_joint = _log_normal(z, zero, zero) + _log_normal(x, *_law(self.decoder, z, condition))
+            log_joint = _log_normal(z, zero, zero) + _log_normal(x, *_normal(self.decoder, z, condition))
             total = torch.logaddexp(total, log_joint - _log_normal(z, mean, log_scale))
         return total - math.log(samples)
 
 
-def _law(network: Perceptron, given: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
+def _normal(network: Perceptron, given: Tensor, condition: Condition | None) -> tuple[Tensor, Tensor]:
     """Mean and log-deviation of a normal distribution, the latter within (-SPREAD, SPREAD)."""
     mean, raw = network(given, condition).chunk(2, -1)
     return mean, SPREAD * torch.tanh(raw / SPREAD)

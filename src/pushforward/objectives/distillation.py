@@ -12,7 +12,7 @@ class Distillation(Objective):
 
     Liu et al. 2023, arXiv 2209.03003, section 2.4.  The pairs should be those of a deterministic map; of
     others only their conditional mean is learnt.  ``models`` holds ``"field"``, of which
-    ``FlowMapFlow(Straight(field), source)`` is the flow.
+    ``ConsistencyFlow(Straight(field), source)`` is the flow.
 
     >>> import torch
     >>> from pushforward import Rows

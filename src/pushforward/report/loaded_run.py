@@ -94,13 +94,8 @@ class LoadedRun:
 
     @property
     def map(self) -> FlowMapFlow | None:
-        """The flow map inside the preprocessing, None where there is none.
-
-        One of straight leaps is trained at their starts, and follows no velocity.
-        """
-        core = self.core
-        leaps = hasattr(core, "jump") and not getattr(cast(FlowMapFlow, core).field, "straight", False)
-        return cast(FlowMapFlow, core) if leaps else None
+        """The flow map inside the preprocessing, None where there is none."""
+        return cast(FlowMapFlow, self.core) if hasattr(self.core, "jump") else None
 
     @cached_property
     def inner(self) -> ContinuousFlow | None:

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ... import random
 from ...tensors import expand_time
 from ..base import Step
 from .forward_mode import derivative
@@ -109,6 +110,11 @@ class MapLoss(ABC):
     def weight(self, squares: Tensor) -> Tensor | None:
         """Weights of rows by their mean squared errors ``(B,)``; None for equal ones."""
         return None
+
+
+def uniform(like: Tensor, step: Step) -> Tensor:
+    """Draws on [0, 1), one for each row, also where not all are used: those of a row are its own."""
+    return random.uniform((len(like),), step.generator, like.dtype, like.device)
 
 
 def check_between(name: str, value: float, low: float = 0.0, high: float = 1.0) -> float:

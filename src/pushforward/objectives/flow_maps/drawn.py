@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ... import random
 from ..base import Batch, Step
 from .matching import FlowMapMatching
 
@@ -24,17 +23,6 @@ def with_leaps(objective: FlowMapMatching | None, two_sided: bool = False) -> Fl
     return objective
 
 
-def uniform(like: Tensor, step: Step) -> Tensor:
-    """Draws on [0, 1), one for each row."""
-    return random.uniform((len(like),), step.generator, like.dtype, like.device)
-
-
-def times(objective: FlowMapMatching, like: Tensor, step: Step) -> Tensor:
-    """A time of the objective's distribution for each row, ``(B,)``."""
-    drawn = objective.times.quantile(uniform(like, step))
-    return objective.times.inside(drawn, objective.margin, objective.path.open_ends)
-
-
 def points(objective: FlowMapMatching, t: Tensor, batch: Batch, step: Step) -> Tensor:
     """Points of the path at ``t``, like the target's."""
     ends = (rows.x for rows in batch.marginals)
@@ -44,7 +32,7 @@ def points(objective: FlowMapMatching, t: Tensor, batch: Batch, step: Step) -> T
 def leaps(objective: FlowMapMatching, batch: Batch, step: Step) -> tuple[Tensor, Tensor, Tensor]:
     """Times s and t of each row, in the directions for which ``objective`` trains its map, and points of its
     path at s."""
-    s, t = (times(objective, batch.target.x, step) for _ in range(2))
+    s, t = (objective.alone(batch.target.x, step) for _ in range(2))
     if not objective.two_sided:
         s, t = torch.minimum(s, t), torch.maximum(s, t)
     return s, t, points(objective, s, batch, step)

@@ -9,14 +9,13 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ... import random
 from ...fields import Diagonal, Field, FlowMap, as_flow_map
 from ...paths import Interpolant, Path, PathPoint
 from ...rows import row_mean
 from ...tensors import Condition, drop_condition, expand_time, map_condition, plain
 from ..base import Batch, Loss, Objective, Step, check_share, model_of, partly_hidden
 from ..times import Times, Uniform, check_kinds
-from .base import MapLoss, MapRows, Maps
+from .base import MapLoss, MapRows, Maps, uniform
 from .forward_mode import check_dropout
 from .lagrangian import Lagrangian
 
@@ -91,8 +90,8 @@ class FlowMapMatching(Objective):
         if self.rule.derivative and not torch.compiler.is_compiling():
             check_dropout(model)
         flow_map = as_flow_map(cast(FlowMap, model))
-        averaged = self.rule.averaged and step.ema is not None
-        target = flow_map if not averaged else as_flow_map(cast(FlowMap, model_of(step.ema, "field")))  # type: ignore[arg-type]
+        leads = step.ema if self.rule.averaged and step.ema is not None else models
+        target = as_flow_map(cast(FlowMap, model_of(leads, "field")))
         s, t, still, leaps = self._times(batch, step)
         point = self._sample(s, *(rows.x for rows in batch.marginals), generator=step.generator)
         velocity = _Constant(Diagonal(target) if self.teacher is None else self.teacher)
@@ -120,7 +119,7 @@ class FlowMapMatching(Objective):
                 point.x[leaps],
                 slope[leaps],
                 self._along(point, leaps),
-                _uniform(s, step)[leaps],
+                uniform(s, step)[leaps],
                 step,
             )
             parts.append(_over_events(self.rule.losses(rows), rows.x))
@@ -166,14 +165,17 @@ class FlowMapMatching(Objective):
         s = self.times.draw(like, step, self.margin, self.path.open_ends)
         still, leaps = (rows.to(like.device) for rows in self._divided(len(like), step))
         # the second time without strata, which would tie it to the first
-        other = self.times.quantile(_uniform(like, step))
-        other = self.times.inside(other, self.margin, self.path.open_ends)
+        other = self.alone(like, step)
         first, second = self.rule.times(s[leaps], other[leaps], step)
         if self.two_sided:
-            back = _uniform(like, step)[leaps] < 0.5
+            back = uniform(like, step)[leaps] < 0.5
             first, second = torch.where(back, second, first), torch.where(back, first, second)
         t = s.index_copy(0, leaps, second)
         return s.index_copy(0, leaps, first), t, still, leaps
+
+    def alone(self, like: Tensor, step: Step) -> Tensor:
+        """A time for each row ``(B,)``, of the distribution of times but without strata."""
+        return self.times.inside(self.times.quantile(uniform(like, step)), self.margin, self.path.open_ends)
 
     def _divided(self, count: int, step: Step) -> tuple[Tensor, Tensor]:
         """The places of rows that stay, and of those that leap; their numbers are known without looking."""
@@ -202,11 +204,6 @@ def _hidden(condition: Condition) -> Tensor:
     value = condition if isinstance(condition, Tensor) else next(iter(condition.values()))
     first = value.flatten(1)[:, 0] if value.ndim > 1 else value
     return first.isnan() if first.is_floating_point() else first < 0
-
-
-def _uniform(like: Tensor, step: Step) -> Tensor:
-    """Draws on [0, 1), one for each row, also where not all are used: those of a row are its own."""
-    return random.uniform((len(like),), step.generator, like.dtype, like.device)
 
 
 def _over_events(losses: Tensor, x: Tensor) -> Tensor:

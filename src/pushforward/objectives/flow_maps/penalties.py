@@ -11,7 +11,7 @@ from ...fields import Diagonal, as_flow_map, jump
 from ...nn.checks import check_number
 from ...tensors import event_size, sum_event
 from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
-from .drawn import leaps, points, times, with_leaps
+from .drawn import leaps, points, with_leaps
 from .forward_mode import derivative
 from .matching import FlowMapMatching
 
@@ -61,7 +61,7 @@ class Penalised(Objective):
             log_det = log_determinant(lambda y: jump(flow_map, s, t, y, condition), x)
             found["volume"] = self.volume, log_det.square() / event_size(x.shape[1:])
         if self.curvature:
-            t = times(self.objective, batch.target.x, step)
+            t = self.objective.alone(batch.target.x, step)
             x = points(self.objective, t, batch, step)
             bent = acceleration(lambda t, y: Diagonal(flow_map)(t, y, condition), t, x)
             found["curvature"] = self.curvature, sum_event(bent.square()) / event_size(x.shape[1:])

@@ -5,11 +5,13 @@ from .flow_map import FlowMapOracle as FlowMapOracle
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle
 from .mixture import OracleOutput as OracleOutput
 from .moons import TwoMoons as TwoMoons
+from .tokens import TokenTable as TokenTable
 
 __all__ = [
     "FlowMapOracle",
     "GaussianBridge",
     "GaussianMixtureOracle",
     "OracleOutput",
+    "TokenTable",
     "TwoMoons",
 ]

@@ -68,6 +68,13 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/reflow.py page
 	@$(BIN)/python benchmarks/few_steps.py run
 	@$(BIN)/python benchmarks/few_steps.py page
+	@$(BIN)/python benchmarks/few_step.py run
+	@$(BIN)/python benchmarks/few_step.py run --pairs ot
+	@$(BIN)/python benchmarks/few_step.py page
+	@$(PIP) --no-deps rectified-flow-pytorch einops
+	@$(BIN)/python benchmarks/few_step_cost.py cost
+	@$(BIN)/python benchmarks/few_step_cost.py peer
+	@$(BIN)/python benchmarks/few_step_cost.py page
 	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
 	@$(BIN)/python benchmarks/bridges.py
 	@$(BIN)/python benchmarks/score_agreement.py run

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from peak_memory import peak_memory
 from torch import Tensor, nn
 from torchdiffeq import odeint, odeint_adjoint
 
@@ -200,28 +201,14 @@ def gradients() -> list[dict[str, Any]]:
     return rows
 
 
-def peak(run: Callable[[], Tensor]) -> int:
-    """The most bytes that are held at once beyond what was there, by a solution and its gradients."""
-    with torch.profiler.profile(
-        activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
-    ) as seen:
-        run().sum().backward()
-    assert seen.profiler is not None and seen.profiler.kineto_results is not None
-    events: list[Any] = [
-        event for event in seen.profiler.kineto_results.events() if event.name() == "[memory]"
-    ]
-    return max(
-        itertools.accumulate(event.nbytes() for event in sorted(events, key=lambda event: event.start_ns()))
-    )
-
-
 def memory() -> list[dict[str, Any]]:
     field, x, rows = Field(64, 0), torch.randn(256, 2), []
     for steps in (10, 30, 100, 300, 1000):
         row: dict[str, Any] = {"steps": steps}
         for name, run in ways(field, x, steps).items():
             run().sum().backward()  # the gradients of the network are there before
-            row[f"MB: {name}"] = float(f"{peak(run) / 1e6:.3g}")
+            held = peak_memory(lambda run=run: run().sum().backward())
+            row[f"MB: {name}"] = float(f"{held / 1e6:.3g}")
         rows.append(row)
         print(row, flush=True)
     return rows

@@ -143,13 +143,13 @@ def compared(found: list[dict[str, Any]], base: dict[tuple[str, int, str], dict[
     fm = [base[r["system"], r["seed"], r["pairs"]] for r in found]
     ratio = {k: [r["W2"][str(k)] / f["W2"]["100"] for r, f in zip(found, fm, strict=True)] for k in NFE}
     seconds = [r["seconds"] / f["seconds"] for r, f in zip(found, fm, strict=True)]
-    errors = [r.get("composition") for r in found]
+    errors = [error for r in found if (error := r.get("composition")) is not None]
     return {
         "seeds": len(found),
         "W2 fm, 100 steps": f"{statistics.fmean(f['W2']['100'] for f in fm):.3f}",
         **{f"{k} {'step' if k == 1 else 'steps'}": spread(ratio[k], 2, error=False) for k in NFE},
         "worst, 1 step": f"{max(ratio[1]):.2f}",
-        "composition error": "" if None in errors else f"{statistics.fmean(errors):.1e}",
+        "composition error": f"{statistics.fmean(errors):.1e}" if errors else "",
         "seconds": f"{statistics.fmean(seconds):.2f}",
     }
 

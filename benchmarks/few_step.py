@@ -20,7 +20,6 @@ from systems import SYSTEMS, data, files, fresh_sources
 
 import pushforward
 from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
-from pushforward.fields import jump
 from pushforward.flows import FlowMapFlow
 from pushforward.metrics import composition_error, wasserstein
 from pushforward.random import seeded
@@ -112,7 +111,7 @@ def composition(flow: Any, x0: torch.Tensor) -> float | None:
     """The composition error of a flow map; None for one that leaps to the data alone."""
     if not isinstance(flow, FlowMapFlow):
         return None
-    return composition_error(lambda s, t, x: jump(flow.field, s, t, x), x0, generator=seeded("times", 0))
+    return composition_error(flow.jump, x0, generator=seeded("times", 0))
 
 
 def page() -> None:

@@ -181,7 +181,7 @@ def peer(seed: int) -> None:
 
 
 def page() -> None:
-    """Write benchmarks/results/few_step_cost.json and few_step_peer.json."""
+    """Write benchmarks/results/few_step_cost.json, and few_step_peer.json where the peer was run."""
     table = [
         {
             "network": r["network"],
@@ -204,6 +204,8 @@ def page() -> None:
         table,
     )
     rows = read(PEER)
+    if not rows:
+        return
     base = {r["seed"]: r for r in rows if r["method"] == "rectified-flow-pytorch"}
     compared = []
     for method in dict.fromkeys(r["method"] for r in rows):

@@ -35,7 +35,7 @@ def test_probabilities_solve_the_kolmogorov_equation(source, corrector):
     for t in (0.1, 0.5, 0.9):
         moment = torch.tensor(t, dtype=torch.float64)
         p, slope, *_ = torch.func.jvp(oracle.probs, (moment,), (torch.ones_like(moment),))
-        rates = oracle.generator(t, corrector)
+        rates = oracle.rates(t, corrector)
         assert float((p.flatten() @ rates - slope.flatten()).abs().max()) < 1e-12
         assert float(rates.sum(1).abs().max()) < 1e-12
         assert float((rates - rates.diagonal().diag()).min()) >= 0
@@ -64,3 +64,10 @@ def test_refuses():
     ):
         with pytest.raises(ValueError, match=message):
             TokenTable(**bad)
+
+
+@pytest.mark.parametrize("t", [0.0, 1.0, -0.5, float("nan")])
+def test_rates_and_losses_are_of_times_inside(t):
+    for ask in (TokenTable(GRID).rates, TokenTable(GRID).loss):
+        with pytest.raises(ValueError, match=r"t: expected a time inside \(0, 1\)"):
+            ask(t)

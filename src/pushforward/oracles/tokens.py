@@ -79,13 +79,16 @@ class TokenTable:
         occurs = (p > 0)[..., None]
         return torch.where(occurs, torch.stack(found) / torch.where(p > 0, p, 1.0)[..., None], 0.0)
 
-    def generator(self, t: float, corrector: float = 0.0) -> Tensor:
+    def rates(self, t: float, corrector: float = 0.0) -> Tensor:
         """Rates between all states, ``(A^n, A^n)`` from row to column, 0 < t < 1; its rows sum to 0.
 
         They solve the Kolmogorov equation dp_t/dt = p_t Q.  ``corrector`` c adds c times the sum of the rates
         forwards and those of the reversed process, which leaves p_t as it is.  Only states that occur have
         rates.
+
+        Raises ValueError for a time that is not inside (0, 1).
         """
+        _check_inside(t)
         p, posterior = self.probs(t), self.posterior(t)
         states, A = p.numel(), self.alphabet
         at = torch.arange(states).reshape(p.shape)
@@ -97,10 +100,10 @@ class TokenTable:
             padded = torch.nn.functional.pad(posterior[i], (0, A - self.size))
             forwards = (padded - own) / (1 - t)
             backwards = (self.source - own) / t
-            rates = (1 + corrector) * forwards + corrector * backwards
-            rates = torch.where((p > 0)[..., None], rates, 0.0)
+            speeds = (1 + corrector) * forwards + corrector * backwards
+            speeds = torch.where((p > 0)[..., None], speeds, 0.0)
             to = at.movedim(i, -1).unsqueeze(i).expand(*p.shape, A)
-            found[at[..., None].expand_as(to).flatten(), to.flatten()] += rates.flatten()
+            found[at[..., None].expand_as(to).flatten(), to.flatten()] += speeds.flatten()
         return found
 
     def loss(self, t: float) -> float:
@@ -109,7 +112,10 @@ class TokenTable:
         -[p(x_t^i | x_t) - delta + (1 - delta) log p(x1^i | x_t)] / (1 - t), delta = 1 where x1^i is x_t^i.
         Its integral over t bounds the cross entropy of the data from above.  For the mask it is their
         entropy; for other sources it is more, also for the exact posterior.
+
+        Raises ValueError for a time that is not inside (0, 1).
         """
+        _check_inside(t)
         p, posterior, total = self.probs(t), self.posterior(t), 0.0
         same = torch.eye(self.alphabet, self.size, dtype=torch.float64)
         for i in range(self.tokens):
@@ -119,6 +125,12 @@ class TokenTable:
             missing = (1 - delta) * torch.where(likely > 0, likely, 1.0).log()
             total -= float((p[..., None] * likely * (stays - delta + missing)).sum()) / (1 - t)
         return total
+
+
+def _check_inside(t: float) -> None:
+    """Rates are infinite at the ends."""
+    if not 0 < t < 1:
+        raise ValueError(f"t: expected a time inside (0, 1), got {t}")
 
 
 def _distribution(values: Any, name: str) -> Tensor:

@@ -12,10 +12,18 @@ from torch import Tensor, nn
 import pushforward
 from pushforward import Rows
 from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
-from pushforward.flows import FlowMapFlow, Hutchinson
+from pushforward.flows import Exact, FlowMapFlow, Hutchinson
 from pushforward.inference import density_name
 from pushforward.nn import MLP, ResidualMLP
-from pushforward.objectives import Batch, Consistency, FlowMapMatching, LogDetMatching, Penalised, Step
+from pushforward.objectives import (
+    AlphaFlow,
+    Batch,
+    Consistency,
+    FlowMapMatching,
+    LogDetMatching,
+    Penalised,
+    Step,
+)
 from pushforward.objectives.flow_maps.penalties import acceleration, log_determinant
 from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
 from pushforward.paths import Interpolant, Trigonometric
@@ -80,19 +88,42 @@ def test_the_defect_shows_a_map_that_does_not_return_and_a_head_that_is_not_odd(
     assert torch.allclose(defect.log_det, torch.full((10,), 0.4, dtype=DOUBLE), atol=1e-10)
 
 
-def test_an_exact_head_has_no_loss():
+@pytest.mark.parametrize("divergence", [None, Exact()], ids=["leaps", "velocities"])
+def test_an_exact_head_has_no_loss(divergence):
     """Both directions, along a curved path; a head that is off by c has the loss c^2 / d."""
     for target in (NORMAL, LINE):
         path = Interpolant(Trigonometric())
         oracle = FlowMapOracle(target, path)
         head = ExactHead(oracle)
         models = nn.ModuleDict({"field": oracle, "head": head})
-        objective = LogDetMatching(FlowMapMatching(path=path, two_sided=True))
+        objective = LogDetMatching(FlowMapMatching(path=path, two_sided=True), divergence)
         rows = batch(target, 256)
         assert objective.loss(models, rows, Step(generator=seeded(0))).terms["log_det"] < 1e-12
         head.off.data.fill_(0.5)
         loss = objective.loss(models, rows, Step(generator=seeded(0))).terms["log_det"]
-        assert loss.item() == pytest.approx(0.25 / math.prod(target.event_shape))
+        # spans below 0.001, of which about 0.5 of 256 rows have one, count less
+        assert loss.item() == pytest.approx(0.25 / math.prod(target.event_shape), rel=0.02)
+
+
+def test_a_head_learns_the_log_determinants_of_the_map_as_it_is():
+    """Not those that an exact map would have: here of x + (t - s) A x, whose velocity A x leads elsewhere."""
+    matrix = torch.tensor([[0.5, 0.3], [-0.2, 0.4]], dtype=DOUBLE)
+
+    class Linear(nn.Module):
+        def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+            return x @ matrix.T
+
+    class Head(nn.Module):
+        def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+            jacobian = torch.eye(2, dtype=DOUBLE) + (t - s)[:, None, None] * matrix
+            return torch.linalg.det(jacobian).log() / (t - s)
+
+    models, found = nn.ModuleDict({"field": Linear(), "head": Head()}), []
+    for divergence in (None, Exact()):
+        objective = LogDetMatching(FlowMapMatching(AlphaFlow(), two_sided=True), divergence)
+        loss = objective.loss(models, batch(NORMAL, 256), Step(generator=seeded(0)))
+        found.append(loss.terms["log_det"].item())
+    assert found[0] < 1e-12 < 1e-4 < found[1]
 
 
 def test_an_estimated_divergence_gives_the_right_gradient_on_average():
@@ -155,14 +186,14 @@ def trained(draw, seed: int, steps: int, width: int = 64, rate: float = 3e-3) ->
 
 
 @pytest.mark.thorough
-def test_a_normal_distribution_is_learnt_to_a_few_hundredths_of_a_nat():
+def test_a_normal_distribution_is_learnt_to_a_hundredth_of_a_nat():
     target = GaussianMixture(NORMAL.means.float(), COVARIANCE.float()[None])
-    flow = trained(lambda n, g: target.sample(n, generator=g), 0, 1500)
+    flow = trained(lambda n, g: target.sample(n, generator=g), 21, 4000)
     x = target.sample(4000, generator=seeded(9))
     log_prob, defect = flow.replace(steps=8).log_prob_and_defect(x)
-    # 0.01 and 0.04 in two trials of other widths and lengths
-    assert (log_prob - target.log_prob(x)).mean().abs() < 0.06
-    assert defect.distance.median() < 0.06 and defect.log_det.median() < 0.04
+    # -0.002 to 0.009 on five seeds, on which nothing was chosen; medians up to 0.014 and 0.033
+    assert (log_prob - target.log_prob(x)).mean().abs() < 0.01
+    assert defect.distance.median() < 0.03 and defect.log_det.median() < 0.06
 
 
 def test_penalties_on_an_exact_map_have_their_known_values():
@@ -244,7 +275,7 @@ def test_a_penalty_lowers_in_training_what_it_penalises(name):
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize("seed", [21, 22, 23, 24, 25])
 def test_moons_at_eight_evaluations(seed):
     """Within 0.05 nat of the mean log-density of the ODE, and an integral near 1."""
     moons = TwoMoons(0.1)
@@ -263,8 +294,8 @@ def test_moons_at_eight_evaluations(seed):
         f"defects {defect.distance.mean():.4f} and {defect.log_det.mean():.4f}"
     )
     assert (log_prob - ode).mean().abs() < 0.05
-    # from 1.001 to 1.025 in five trainings
-    assert abs(mass - 1) < 0.05
+    # from 0.996 to 1.010 on these seeds
+    assert abs(mass - 1) < 0.02
 
 
 @pytest.mark.parametrize(
@@ -277,7 +308,7 @@ def test_moons_at_eight_evaluations(seed):
         ),
         (lambda: Penalised(FlowMapMatching(Consistency()), volume=1.0), "leaps to the data alone"),
         (
-            lambda: LogDetMatching().loss(
+            lambda: LogDetMatching(divergence=Exact()).loss(
                 nn.ModuleDict(
                     {
                         "field": TwoTimes(MLP(2, spans=True)),

@@ -11,11 +11,12 @@ from ..config import ModelConfig
 from ..data import Schema
 from ..entries import METHODS
 from ..fields import LogDetHead, TwoTimes, WithLogDet
-from ..flows import ConsistencyFlow, Flow, FlowMapFlow
+from ..flows import ConsistencyFlow, Exact, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
 from ..objectives import FlowMapMatching, LogDetMatching, MapLoss, Objective
 from ..paths import Path
 from ..settings import spelt
+from ..tensors import event_size
 from .base import Stage
 from .matching import MARGIN, Matching, MatchingStage
 from .parts import Parts
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 #: Evaluations of a density by a head, and of a sample beside it, where no other number is asked for.
 HEAD_STEPS = 8
+#: Elements of an event up to which a head learns from determinants of leaps; above it from divergences, which
+#: take as many derivatives and no matrices.
+DETERMINANTS = 64
 
 
 class FlowMaps(Matching):
@@ -145,7 +149,11 @@ class MapStage(MatchingStage):
             MARGIN,
             recipe.weight,
         )
-        return LogDetMatching(objective) if recipe.model.head else objective
+        if not recipe.model.head:
+            return objective
+        assert start.initial is not None
+        small = event_size(start.initial.event_shape) <= DETERMINANTS
+        return LogDetMatching(objective, None if small else Exact())
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         assert start.initial is not None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ...fields import Diagonal, as_flow_map, jump
+from ...flows.divergence import CACHED, plain_attention
 from ...nn.checks import check_number
 from ...tensors import event_size, sum_event
 from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
@@ -80,8 +81,10 @@ def log_determinant(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """
     size = event_size(x.shape[1:])
     basis = torch.eye(size, dtype=x.dtype, device=x.device).reshape(size, 1, *x.shape[1:])
-    _, pull, *_ = torch.func.vjp(function, x)
-    columns = torch.func.vmap(lambda v: pull(v)[0])(basis.expand(-1, *x.shape))
+    chunk = None if torch.is_grad_enabled() else max(4, CACHED // max(1, x.numel()))
+    with plain_attention():
+        _, pull, *_ = torch.func.vjp(function, x)
+        columns = torch.func.vmap(lambda v: pull(v)[0], chunk_size=chunk)(basis.expand(-1, *x.shape))
     return torch.linalg.slogdet(columns.movedim(0, 1).reshape(len(x), size, size))[1]
 
 

@@ -59,6 +59,7 @@ from .log_det import WithLogDet as WithLogDet
 from .log_det import log_det_of as log_det_of
 from .masked import Masked as Masked
 from .offers import offered as offered
+from .on_manifold import OnManifold as OnManifold
 from .path_fields import DenoisingStep as DenoisingStep
 from .path_fields import PathDrift as PathDrift
 from .piecewise import Piecewise as Piecewise
@@ -96,6 +97,7 @@ __all__ = [
     "Measurement",
     "MomentMatching",
     "OfNormalData",
+    "OnManifold",
     "PREDICTIONS",
     "Parameterised",
     "PathDrift",

@@ -37,9 +37,11 @@ from ..solvers import ODE, SDE, Denoise, Diffusion, Dopri5, Problem, Solution, S
 from ..sources import Normal, Source
 from ..tensors import Condition, ConditionLike, TensorLike, expand_time, to_tensor, valid_elements
 from .base import Flow
+from .carrying import Space
 from .denoising import DenoisingFlow
 from .divergences import Divergence, Exact
 from .invertible import InvertibleFlow
+from .landing import check_points, landed, landed_log_det, landed_path
 from .shapes import ConditionShape
 from .stochastic import DiffusionFlow
 
@@ -58,6 +60,10 @@ class ContinuousFlow(InvertibleFlow):
     :meth:`pull` and :meth:`trajectory`; densities ignore it.  ``interval`` is the part of [0, 1] that is
     integrated: fields from a data, noise or score prediction are not defined at one end, and it is common to
     leave out the last thousandth.
+
+    Where the ``source`` is one of a manifold, :class:`~pushforward.sources.ManifoldBase`, so is the flow: its
+    points are, and densities are per volume of the manifold.  Its field is an
+    :class:`~pushforward.fields.OnManifold`, or else says the same of points beside the manifold.
 
     ``path`` is the affine path whose distributions the field has, from a standard normal source that is
     independent of the data; with it the flow has a :meth:`score`, predictions of :meth:`data`, and
@@ -239,7 +245,11 @@ class ContinuousFlow(InvertibleFlow):
         return stop, start
 
     def _solve(self, x: Tensor, t0: float, t1: float, condition: Condition | None) -> Tensor:
-        return self.solver.solve(self.problem(condition), x, t0, t1).check().x
+        return landed(self.source.manifold, self.solver.solve(self.problem(condition), x, t0, t1).check().x)
+
+    def rows(self, x: Any, space: Space = "data") -> Tensor:
+        name = "x0" if space == "source" else "x"
+        return check_points(self.source.manifold, super().rows(x, space), self.event_shape, name)
 
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -266,7 +276,8 @@ class ContinuousFlow(InvertibleFlow):
         x, t, forwards = self.start(x, times)
         ends = self.interval if forwards else self._backwards
         problem = self.problem(self.conditions(condition))
-        return self.solver.solve(problem, x, *ends, save_at=t.clamp(*self.interval)).check()
+        found = self.solver.solve(problem, x, *ends, save_at=t.clamp(*self.interval)).check()
+        return landed_path(self.source.manifold, found)
 
     def augmented(self, condition: Condition | None = None, noise: Tensor | None = None) -> ODE:
         """The ODE of (x, log_det), d log_det/dt = div field(t, x, condition), without guidance.
@@ -290,7 +301,7 @@ class ContinuousFlow(InvertibleFlow):
     ) -> tuple[Tensor, Tensor]:
         problem = self.augmented(condition, self.divergence.draw(x, generator))
         x_end, log_det = self.solver.solve(problem, (x, x.new_zeros(x.shape[0])), *ends).check().x
-        return x_end, log_det
+        return landed_log_det(self.source.manifold, x, x_end, log_det)
 
     def push_and_log_det(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -26,7 +26,10 @@ from .base import Flow
 ENTRY, FORMAT = "pushforward-flow", 1
 #: Where the classes of a file may come from, besides those that the reader names.
 TRUSTED = (
-    *(f"pushforward.{name}." for name in "bijections fields flows nn paths solvers sources".split()),
+    *(
+        f"pushforward.{name}."
+        for name in "bijections fields flows manifolds nn paths solvers sources".split()
+    ),
     "torch.nn.modules.",
 )
 #: What a module holds besides its own attributes.

@@ -28,6 +28,7 @@ from .flow_maps import Semigroup as Semigroup
 from .flow_maps import Shortcut as Shortcut
 from .flow_maps import TwoSided as TwoSided
 from .flow_matching import FlowMatching as FlowMatching
+from .geodesic_matching import GeodesicMatching as GeodesicMatching
 from .interpolant_losses import InterpolantMatching as InterpolantMatching
 from .light_sb import LightSB as LightSB
 from .light_sb import LightSBPotential as LightSBPotential
@@ -63,6 +64,7 @@ __all__ = [
     "Eulerian",
     "FlowMapMatching",
     "FlowMatching",
+    "GeodesicMatching",
     "ImprovedMeanFlow",
     "InterpolantMatching",
     "KarrasWeighting",

@@ -21,6 +21,7 @@ from .gammas import Constant as Constant
 from .gammas import Gamma as Gamma
 from .gammas import Quadratic as Quadratic
 from .gammas import SineSquared as SineSquared
+from .geodesic import GeodesicPath as GeodesicPath
 from .interpolant import Interpolant as Interpolant
 from .map_path import MapPath as MapPath
 from .schedules import Follmer as Follmer
@@ -48,6 +49,7 @@ __all__ = [
     "End",
     "Follmer",
     "Gamma",
+    "GeodesicPath",
     "Interpolant",
     "Karras",
     "Linear",

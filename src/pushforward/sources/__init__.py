@@ -9,6 +9,7 @@ from .linear_shift import LinearShift as LinearShift
 from .mapped import Mapped as Mapped
 from .mixture import GaussianMixture as GaussianMixture
 from .normal import Normal as Normal
+from .on_manifold import ManifoldBase as ManifoldBase
 from .student_t import StudentT as StudentT
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "Kernels",
     "LearntMixture",
     "LinearShift",
+    "ManifoldBase",
     "Mapped",
     "Normal",
     "Source",

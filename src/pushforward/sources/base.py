@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..inputs import check_rows, to_condition
+from ..manifolds import Manifold
 from ..tensors import Condition, parameter_dtype, to_tensor
 
 
@@ -40,6 +41,8 @@ class Source(nn.Module, ABC):
 
     #: whether affine maps make normal distributions of it, and nothing else
     normal: bool = False
+    #: the manifold on which its points lie, per volume of which its densities are; None for R^d
+    manifold: Manifold | None = None
     #: what a fit has to say about itself, for reports
     note: str = ""
 

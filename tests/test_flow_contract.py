@@ -43,8 +43,18 @@ from pushforward.flows import (
     divergence,
     nsf,
 )
+from pushforward.manifolds import Torus
 from pushforward.nn import PairEncoder
-from pushforward.sources import Blend, Kernels, LearntMixture, LinearShift, Mapped, Source, StudentT
+from pushforward.sources import (
+    Blend,
+    Kernels,
+    LearntMixture,
+    LinearShift,
+    ManifoldBase,
+    Mapped,
+    Source,
+    StudentT,
+)
 
 DOUBLE = torch.float64
 FLOWS: dict[str, Callable[[], Flow]] = {
@@ -75,6 +85,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "Mapped": lambda: Mapped(Normal(2), Affine(torch.zeros(2), torch.full((2,), 2.0))),
     "LinearShift": lambda: LinearShift(Normal(2), torch.ones(2, 1), (0,), torch.ones(3, 1)),
     "Empirical": lambda: Empirical(torch.eye(2)),
+    "ManifoldBase": lambda: ManifoldBase(Torus(2)),
 }
 
 

@@ -66,6 +66,7 @@ from .piecewise import Piecewise as Piecewise
 from .preconditioned import Preconditioned as Preconditioned
 from .scaled import Scaled as Scaled
 from .schedule_change import ScheduleChange as ScheduleChange
+from .tokens import TokenPosterior as TokenPosterior
 
 __all__ = [
     "AnyField",
@@ -114,6 +115,7 @@ __all__ = [
     "ToConsistency",
     "ToMeanFlow",
     "ToTrigFlow",
+    "TokenPosterior",
     "TwoHeads",
     "TwoTimes",
     "WithLogDet",

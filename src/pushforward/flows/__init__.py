@@ -8,6 +8,7 @@ from .bounds import multi_sample_bound as multi_sample_bound
 from .consistency import ConsistencyFlow as ConsistencyFlow
 from .continuous import ContinuousFlow as ContinuousFlow
 from .denoising import DenoisingFlow as DenoisingFlow
+from .discrete import DiscreteFlow as DiscreteFlow
 from .distribution import FlowDistribution as FlowDistribution
 from .divergence import divergence as divergence
 from .divergences import Divergence as Divergence
@@ -46,6 +47,7 @@ __all__ = [
     "DenoisingFlow",
     "DensityFlow",
     "DiffusionFlow",
+    "DiscreteFlow",
     "Divergence",
     "Exact",
     "Flow",

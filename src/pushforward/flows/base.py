@@ -331,4 +331,6 @@ class DensityFlow(Flow):
         if mask is not None:
             valid = mask_rows(to_tensor(mask, "mask"), lead, event)
             flow, flat = self.masked(valid), torch.where(valid_elements(valid, flat), flat, 0.0)
-        return flow(flat, self._spread(given, lead), generator).to(rows.dtype).reshape(lead)
+        found = flow(flat, self._spread(given, lead), generator)
+        # tokens are whole numbers, which their log-probabilities are not
+        return (found.to(rows.dtype) if rows.is_floating_point() else found).reshape(lead)

@@ -56,6 +56,8 @@ class Network(nn.Module, ABC):
 
     #: the embedding of the condition, None in an unconditional network
     embed_condition: ConditionEmbedding | None
+    #: whether it takes tokens and returns scores of their values, ``(B, *event, K)``
+    takes_tokens: ClassVar[bool] = False
     #: attributes that networks in files of older versions lack
     later: ClassVar[Mapping[str, Any]] = {"spans": False, "embed_span": None}
 

@@ -11,6 +11,7 @@ from .continuous import ContinuousLikelihood as ContinuousLikelihood
 from .density_ratio import DensityRatio as DensityRatio
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
+from .discrete import DiscreteMatching as DiscreteMatching
 from .distillation import Distillation as Distillation
 from .flow_maps import AlphaFlow as AlphaFlow
 from .flow_maps import Consistency as Consistency
@@ -59,6 +60,7 @@ __all__ = [
     "ContinuousLikelihood",
     "DensityRatio",
     "Discrete",
+    "DiscreteMatching",
     "Distillation",
     "Equal",
     "Eulerian",

@@ -5,6 +5,7 @@ from .flow_map import FlowMapOracle as FlowMapOracle
 from .mixture import GaussianMixtureOracle as GaussianMixtureOracle
 from .mixture import OracleOutput as OracleOutput
 from .moons import TwoMoons as TwoMoons
+from .tokens import TokenOracle as TokenOracle
 from .tokens import TokenTable as TokenTable
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "GaussianBridge",
     "GaussianMixtureOracle",
     "OracleOutput",
+    "TokenOracle",
     "TokenTable",
     "TwoMoons",
 ]

@@ -6,7 +6,10 @@ import string
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+
+from ..paths import TokenPath
+from ..tensors import Condition
 
 #: States of which all quantities are computed, at most.
 MOST = 4096
@@ -125,6 +128,40 @@ class TokenTable:
             missing = (1 - delta) * torch.where(likely > 0, likely, 1.0).log()
             total -= float((p[..., None] * likely * (stays - delta + missing)).sum()) / (1 - t)
         return total
+
+
+class TokenOracle(nn.Module):
+    """The exact posterior of a table of tokens along any path of tokens, as a field.
+
+    ``oracle(t, x)`` is log p(x1^i = k | x_t = x) ``(B, n, K)``, in float64, at a scalar ``t`` or ``(B,)``.
+
+    table: probabilities ``(K, ..., K)`` of events ``(n,)``.  Raises ValueError for one that is no joint
+    distribution, and where its size is not that of the path.
+
+    >>> from pushforward.paths import MaskedTokens
+    >>> oracle = TokenOracle(torch.tensor([0.5, 0.3, 0.2]), MaskedTokens(3))
+    >>> oracle(torch.tensor(0.5), torch.tensor([[3], [1]])).exp()
+    tensor([[[0.5000, 0.3000, 0.2000]],
+    <BLANKLINE>
+            [[0.0000, 1.0000, 0.0000]]], dtype=torch.float64)
+    """
+
+    table: Tensor
+
+    def __init__(self, table: Any, path: TokenPath):
+        super().__init__()
+        self.register_buffer("table", TokenTable(table).table)
+        self.path = path
+        if len(self.table) != path.size:
+            raise ValueError(f"table: expected {path.size} values a token, got {len(self.table)}")
+
+    def forward(self, t: Tensor | float, x: Tensor, condition: Condition | None = None) -> Tensor:
+        likelihood = self.path.log_likelihood(torch.as_tensor(t, dtype=torch.float64), x)
+        joint, n = self.table.log().expand(len(x), *self.table.shape), self.table.ndim
+        for i in range(n):
+            joint = joint + likelihood[:, i].reshape(len(x), *[-1 if j == i else 1 for j in range(n)])
+        found = [joint.movedim(i + 1, -1).flatten(1, -2).logsumexp(1) if n > 1 else joint for i in range(n)]
+        return torch.stack(found, 1).log_softmax(-1)
 
 
 def _check_inside(t: float) -> None:

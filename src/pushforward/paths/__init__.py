@@ -35,6 +35,13 @@ from .schedules import VariancePreserving as VariancePreserving
 from .signal import log_snr as log_snr
 from .signal import time_of_log_snr as time_of_log_snr
 from .tabulated import Tabulated as Tabulated
+from .tokens import LateTimes as LateTimes
+from .tokens import MaskedTokens as MaskedTokens
+from .tokens import MetricTokens as MetricTokens
+from .tokens import MixturePath as MixturePath
+from .tokens import TokenPath as TokenPath
+from .tokens import UniformTokens as UniformTokens
+from .tokens import check_tokens as check_tokens
 
 __all__ = [
     "Along",
@@ -52,10 +59,14 @@ __all__ = [
     "GeodesicPath",
     "Interpolant",
     "Karras",
+    "LateTimes",
     "Linear",
     "LipmanOT",
     "MapPath",
+    "MaskedTokens",
     "Memoryless",
+    "MetricTokens",
+    "MixturePath",
     "Path",
     "PathPoint",
     "Polynomial",
@@ -65,11 +76,14 @@ __all__ = [
     "SineSquared",
     "SubVariancePreserving",
     "Tabulated",
+    "TokenPath",
     "Trigonometric",
+    "UniformTokens",
     "VarianceExploding",
     "VariancePreserving",
     "check_affine",
     "check_rising",
     "log_snr",
     "time_of_log_snr",
+    "check_tokens",
 ]

@@ -27,13 +27,17 @@ from .grid import Gridded as Gridded
 from .grids import GRIDS as GRIDS
 from .heun import Heun as Heun
 from .integrals import WithIntegrals as WithIntegrals
+from .jump_euler import JumpEuler as JumpEuler
+from .jumps import JumpSolver as JumpSolver
 from .midpoint import Midpoint as Midpoint
 from .problems import ODE as ODE
 from .problems import SDE as SDE
 from .problems import Denoise as Denoise
 from .problems import Diffusion as Diffusion
+from .problems import Jump as Jump
 from .problems import NoiseSchedule as NoiseSchedule
 from .problems import Problem as Problem
+from .problems import Redraws as Redraws
 from .problems import State as State
 from .problems import StateT as StateT
 from .problems import Velocity as Velocity
@@ -42,12 +46,14 @@ from .row_wise import RowWise as RowWise
 from .runge_kutta import RungeKutta as RungeKutta
 from .sde import StochasticSolver as StochasticSolver
 from .sde import level as level
+from .single_jumps import SingleJumps as SingleJumps
 from .solution import Solution as Solution
 from .solution import SolverFailure as SolverFailure
 from .solution import Status as Status
 from .stochastic_heun import StochasticHeun as StochasticHeun
 from .tableau import Tableau as Tableau
 from .tableau import TableauSolver as TableauSolver
+from .tau_leaping import TauLeaping as TauLeaping
 from .tsit5 import Tsit5 as Tsit5
 from .unipc import UniPC as UniPC
 
@@ -75,15 +81,20 @@ __all__ = [
     "Gridded",
     "Heun",
     "Inside",
+    "Jump",
+    "JumpEuler",
+    "JumpSolver",
     "Level",
     "Midpoint",
     "NoiseSchedule",
     "ODE",
     "Problem",
     "RK4",
+    "Redraws",
     "RowWise",
     "RungeKutta",
     "SDE",
+    "SingleJumps",
     "Solution",
     "Solver",
     "SolverFailure",
@@ -96,6 +107,7 @@ __all__ = [
     "Tableau",
     "TableauSolver",
     "Task",
+    "TauLeaping",
     "Tsit5",
     "UniPC",
     "Velocity",

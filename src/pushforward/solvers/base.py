@@ -14,7 +14,7 @@ from torch import Tensor
 from ..tensors import takes_arrays
 from .one_row import as_one_row, one_row, without_rows
 from .pieces import breaks_between, in_pieces
-from .problems import ODE, SDE, Denoise, Problem, StateT, Velocity
+from .problems import ODE, SDE, Denoise, Jump, Problem, StateT, Velocity
 from .solution import Solution, Status
 from .state import Entries, as_entries, check_interval, check_save_at, finite_rows, like
 from .times import by_times, has_gradient
@@ -59,7 +59,8 @@ class Task(Generic[StateT]):
         x = like(self.x, entries)
         if self.times is None or path is None:
             return Solution(x, nfe, calls, status)
-        times = torch.tensor(self.times, dtype=first.dtype, device=first.device)
+        dtype = first.dtype if first.is_floating_point() else torch.float64
+        times = torch.tensor(self.times, dtype=dtype, device=first.device)
         return Solution(x, nfe, calls, status, times, like(self.x, path))
 
 
@@ -68,6 +69,7 @@ _KINDS: dict[type[Problem], tuple[str, str]] = {
     ODE: ("an ODE", "an ODE is for solvers such as Heun or Dopri5"),
     SDE: ("an SDE(drift, diffusion)", "solve it with EulerMaruyama or StochasticHeun"),
     Denoise: ("a Denoise(data, schedule)", "solve it with DDIM or DPMSolver"),
+    Jump: ("a Jump(rates)", "solve it with TauLeaping"),
 }
 
 
@@ -76,7 +78,7 @@ class Solver(ABC):
 
     A solver has its properties in attributes of its class, and its method in :meth:`integrate`.
 
-    solves: the kind of problem that it solves, :class:`ODE`, :class:`SDE` or :class:`Denoise`.
+    solves: the kind of problem that it solves: :class:`ODE`, :class:`SDE`, :class:`Denoise`, :class:`Jump`.
     draws: whether it draws noise.
     order: of convergence for fixed steps; of an SDE the weak order.
     stages: slopes of which a step is made.  evaluations: those that a step has to evaluate itself, which are
@@ -103,9 +105,10 @@ class Solver(ABC):
     ) -> Solution[StateT]:
         """Carry ``x`` from ``t0`` to ``t1``.
 
-        ``problem`` is an :class:`ODE`, its velocity alone, an :class:`SDE` or a :class:`Denoise`.  ``x`` is a
-        tensor or an array, or a tuple of such, also without rows.  ``save_at`` are times between ``t0`` and
-        ``t1``, monotone in the direction of travel; they do not change the final state.  Times that are
+        ``problem`` is an :class:`ODE`, its velocity alone, an :class:`SDE`, a :class:`Denoise` or a
+        :class:`Jump`.  ``x`` is a tensor or an array, or a tuple of such, also without rows.  ``save_at`` are
+        times between ``t0`` and ``t1``, monotone in the direction of travel; they do not change the final
+        state.  Times that are
         tensors have gradients, those of the exact solution of an ODE.  ``generator`` draws the noise of
         solvers that draw some.  Raises ValueError for a time outside, a state or a velocity of the wrong
         shape, and a problem of the kind that this solver does not solve, and TypeError for what is no problem
@@ -129,9 +132,11 @@ class Solver(ABC):
         if not getattr(problem, "batched", True):
             found = self.solve(as_one_row(problem), one_row(x), t0, t1, save_at, generator)
             return without_rows(found)
-        entries = as_entries(x)
+        whole = self.solves is Jump
+        entries = as_entries(x, whole)
         check_interval(t0, t1)
-        times, tolerance = check_save_at(save_at, t0, t1, entries[0].dtype)
+        dtype = torch.float32 if whole else entries[0].dtype
+        times, tolerance = check_save_at(save_at, t0, t1, dtype)
         return self.integrate(Task(problem, x, entries, t0, t1, times, tolerance, generator))
 
     @abstractmethod

@@ -81,5 +81,49 @@ class Denoise:
     schedule: NoiseSchedule
 
 
+#: ``rates(t, x)``: of every token to every value, ``(B, *event, A)``.
+Rates = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Redraws:
+    """Jumps as redraws at the ticks of a clock, with which single jumps are exact.
+
+    Each token that is ``waiting(x)``, a boolean like x, is redrawn from ``probs(t, x)`` ``(B, *event, A)`` at
+    the events of a Poisson process of its own, with the mean number ``ticks(t)`` of events from 0 to t;
+    ``time`` is the inverse of ``ticks``.  All times are ``(B,)``.
+    """
+
+    probs: Rates
+    ticks: Callable[[Tensor], Tensor]
+    time: Callable[[Tensor], Tensor]
+    waiting: Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Jump:
+    """A process of tokens ``x`` ``(B, *event)``, whole numbers below A, closed over its condition.
+
+    A token jumps to the value y with the rate ``rates(t, x)[..., y]``.  At the value that it has the entry
+    is no rate: a number there counts redraws that leave the token as it is.
+
+    expected: the integral of the rates from t to a later time, ``(t, t_next, x)``, all that x determines
+        being as at t; None for their value at t times the length of the step.
+    finish: probabilities ``(B, *event, K)``, K <= A, ``(t, x)``, from which the last step draws every token;
+        None where the last step is as all others.
+    redraws: the process as redraws at the ticks of a clock, where it is one.
+    changed: ``(corrector, temperature)``: the process with jumps back and forth that leave its distributions
+        as they are, or with sharper predictions; None where these are not known.
+
+    Gillespie 2001, doi 10.1063/1.1378322; Campbell et al. 2022, arXiv 2205.14987.
+    """
+
+    rates: Rates
+    expected: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+    finish: Rates | None = None
+    redraws: Redraws | None = None
+    changed: Callable[[float, float], Jump] | None = None
+
+
 #: What solvers solve.
-Problem = ODE | SDE | Denoise
+Problem = ODE | SDE | Denoise | Jump

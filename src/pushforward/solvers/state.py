@@ -15,16 +15,21 @@ from .problems import State, StateT, Velocity
 Entries = tuple[Tensor, ...]
 
 
-def as_entries(x: State) -> Entries:
-    """``x`` as a tuple; ValueError unless its tensors are floating and agree in B, dtype and device."""
+def as_entries(x: State, whole: bool = False) -> Entries:
+    """``x`` as a tuple; ValueError unless its tensors are floating and agree in B, dtype and device.
+
+    With ``whole`` they are tokens, int64, instead.
+    """
     entries = (x,) if isinstance(x, Tensor) else tuple(x)
     if not entries:
         raise ValueError("x: expected a tensor or a tuple of tensors, got an empty tuple")
     first = entries[0]
     for entry in entries:
-        if entry.ndim == 0 or not entry.is_floating_point():
+        fits = entry.dtype == torch.int64 if whole else entry.is_floating_point()
+        if entry.ndim == 0 or not fits:
+            kind = "int64" if whole else "floating"
             raise ValueError(
-                f"x: expected floating tensors (B, *event), got {entry.dtype} of shape {tuple(entry.shape)}"
+                f"x: expected {kind} tensors (B, *event), got {entry.dtype} of shape {tuple(entry.shape)}"
             )
         if entry.shape[0] != first.shape[0] or entry.dtype != first.dtype or entry.device != first.device:
             raise ValueError(

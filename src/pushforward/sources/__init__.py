@@ -11,6 +11,7 @@ from .mixture import GaussianMixture as GaussianMixture
 from .normal import Normal as Normal
 from .on_manifold import ManifoldBase as ManifoldBase
 from .student_t import StudentT as StudentT
+from .tokens import TokenSource as TokenSource
 
 __all__ = [
     "Blend",
@@ -24,4 +25,5 @@ __all__ = [
     "Normal",
     "Source",
     "StudentT",
+    "TokenSource",
 ]

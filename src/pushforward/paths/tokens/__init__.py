@@ -1,0 +1,9 @@
+"""Paths of tokens, whose rates of jumps follow from a posterior of the data."""
+
+from .base import TokenPath as TokenPath
+from .base import check_tokens as check_tokens
+from .late import LateTimes as LateTimes
+from .masked import MaskedTokens as MaskedTokens
+from .metric import MetricTokens as MetricTokens
+from .mixture import MixturePath as MixturePath
+from .uniform import UniformTokens as UniformTokens

@@ -7,3 +7,13 @@ from .masked import MaskedTokens as MaskedTokens
 from .metric import MetricTokens as MetricTokens
 from .mixture import MixturePath as MixturePath
 from .uniform import UniformTokens as UniformTokens
+
+__all__ = [
+    "LateTimes",
+    "MaskedTokens",
+    "MetricTokens",
+    "MixturePath",
+    "TokenPath",
+    "UniformTokens",
+    "check_tokens",
+]

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from ...nn.checks import check_count
 from ...solvers import Redraws
-from ...solvers.problems import Rates
 from ...solvers.jumps import draw
+from ...solvers.problems import Rates
 from ..base import End, Path
 
 

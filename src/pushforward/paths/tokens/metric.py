@@ -9,8 +9,8 @@ from ... import random
 from ...inputs import check_finite
 from ...nn.checks import check_number
 from ...solvers import Redraws
-from ...solvers.problems import Rates
 from ...solvers.jumps import draw
+from ...solvers.problems import Rates
 from ...tensors import to_tensor
 from ..base import PathPoint
 from .base import TokenPath, by_token, check_tokens

@@ -111,6 +111,8 @@ def test_what_a_map_cannot_do_is_refused(
         says="has no density of its own: train a head for its log-determinants (--head)",
     )
     refused(capsys, "score", run, "moons", *out, says="(--solver dopri5)")
+    refused(capsys, "score", run, "moons", "--nfe", 2, *out, says="has no density of its own: train a head")
+    refused(capsys, "score", run, "moons", "--nfe", 0, *out, says="--nfe: expected at least 1, got 0")
     refused(capsys, "tune", run, says="a flow map takes any number of steps; sample --nfe needs nothing else")
     assert not (tmp_path / "a.csv").exists()
 
@@ -126,7 +128,9 @@ def test_a_two_sided_map_runs_back(tmp_path: Path, capsys: pytest.CaptureFixture
     assert len((tmp_path / "back.csv").read_text().splitlines()) > 200
 
 
-def test_a_map_to_the_data_alone_takes_any_number_of_steps_too(tmp_path: Path) -> None:
+def test_a_map_to_the_data_alone_takes_any_number_of_steps_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, again = tmp_path / "to-data", tmp_path / "again"
     quick = [*TINY, "--steps", "4", "--source", "normal"]
     assert main(["train", "moons", "--method", "consistency", *quick, "--out", str(out)]) == 0
@@ -134,6 +138,8 @@ def test_a_map_to_the_data_alone_takes_any_number_of_steps_too(tmp_path: Path) -
     assert getattr(few_steps(found, 3).core, "steps") == 3  # noqa: B009
     assert draw(found, 5, nfe=3)[0].shape == (5, 2)
     assert main(["train", "moons", *quick, "--out", str(tmp_path / "fm")]) == 0
+    few = ["score", tmp_path / "fm", "moons", "--nfe", 2, "-o", tmp_path / "a.csv"]
+    refused(capsys, *few, says="--nfe 2: densities in a few evaluations are those of a flow map with --head")
     distil = ["distil", str(tmp_path / "fm"), "--method", "consistency", "--steps", "2", "--no-report"]
     assert main([*distil, "--out", str(again)]) == 0
     assert draw(open_run(again), 5, nfe=1)[0].shape == (5, 2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ import pushforward
 from pushforward import Rows
 from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
 from pushforward.flows import Exact, FlowMapFlow, Hutchinson
-from pushforward.inference import density_name
+from pushforward.inference import defect, defect_sentence, density_name, score
 from pushforward.nn import MLP, ResidualMLP
 from pushforward.objectives import (
     AlphaFlow,
@@ -29,6 +30,10 @@ from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
 from pushforward.paths import Interpolant, Trigonometric
 from pushforward.random import seeded
 from pushforward.recipes import open_run
+from pushforward.report.figures import few
+from pushforward.report.heads import head_density
+from pushforward.report.loaded_run import LoadedRun
+from pushforward.report.tables import head_sentence
 from pushforward.sources import GaussianMixture, Normal
 
 DOUBLE = torch.float64
@@ -58,7 +63,7 @@ def batch(target: GaussianMixture, n: int = 4096) -> Batch:
 def test_the_density_of_an_exact_map_is_exact(target, steps):
     flow = FlowMapFlow(FlowMapOracle(target), Normal(target.event_shape).double(), steps, two_sided=True)
     x = 2 * torch.randn(50, *target.event_shape, generator=seeded(0), dtype=DOUBLE)
-    assert flow.density == "estimate"
+    assert flow.density == "exact"
     assert torch.allclose(flow.log_prob(x), target.log_prob(x), atol=1e-10)
     log_prob, defect = flow.log_prob_and_defect(x)
     assert torch.allclose(log_prob, target.log_prob(x), atol=1e-10)
@@ -245,9 +250,50 @@ def test_a_run_with_a_head_scores_and_one_without_says_the_flag(tmp_path):
             core: Any = run.flow.core
             assert core.steps == 8 and core.two_sided
             assert run.flow.log_prob(x).isfinite().all()
+            rows = Rows(x)
+            expected = run.flow.replace(steps=3).log_prob(x).double()
+            name, values = score(run, rows, nfe=3)
+            assert name == "log_prob_estimate" and torch.allclose(
+                torch.tensor(values).double(), expected.double()
+            )
+            found, inside = defect(run, rows, nfe=3), run.flow.bijection.inverse(x.double()).float()
+            assert found is not None and defect(run, rows, solver="euler,steps=2") is None
+            there = core.replace(steps=3).log_prob_and_defect(inside)[1]
+            assert torch.allclose(found.log_det, there.log_det, atol=1e-5)
+            told = defect_sentence(run, rows, nfe=3)
+            assert f"{found.log_det.mean():.2g} nats" in told and "defect on 5 rows" in told
         else:
             with pytest.raises(ValueError, match=r"a FlowMapFlow has no density of its own: .*--head"):
                 run.flow.log_prob(x)
+
+
+def test_the_report_has_the_density_of_the_head_beside_that_of_the_velocity(tmp_path):
+    """Of a map that stays, with a head that is 0.3 nats too low for each unit of time."""
+    run = tmp_path / "run"
+    quick: dict[str, Any] = {"rows": 120, "steps": 2, "folds": 0, "source": "normal", "show_progress": False}
+    pushforward.train("moons", run, method="flow-map", head=True, network="mlp,width=8,depth=1", **quick)
+    opened = open_run(run)
+    core: Any = opened.flow.core
+
+    class Shifted(nn.Module):
+        def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+            return torch.full_like(x[:, 0], -0.3)
+
+    class Still(nn.Module):
+        def forward(self, s: Tensor, t: Tensor, x: Tensor, condition: None = None) -> Tensor:
+            return 0 * x
+
+    core.field = WithLogDet(Still(), Shifted())
+    loaded = LoadedRun(opened, 0, 100)
+    found = head_density(loaded)
+    assert found is not None and found.steps == 8
+    # the leaps back have the log-determinants (0 - 1)(-0.3)
+    assert found.defect.value == pytest.approx(0.3, abs=1e-5) and found.apart == pytest.approx(0.3, abs=1e-5)
+    assert "The head's defect, the mean of their differences, is 0.300" in head_sentence(found)
+    picture = few.head_density(loaded, found)
+    shown = [np.asarray(ax.images[0].get_array()) for ax in picture.figure.axes]
+    ratio = shown[1].max() / shown[0].max()
+    assert ratio == pytest.approx(math.exp(0.3), rel=1e-3)
 
 
 PENALTIES = {"volume": Penalised(volume=3.0), "curvature": Penalised(curvature=3.0)}

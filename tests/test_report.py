@@ -219,7 +219,7 @@ def test_density_of_labels_on_a_map(tmp_path):
     offsets = np.asarray(pictures[0].figure.axes[0].collections[0].get_offsets())
     np.testing.assert_allclose(offsets, data[:, ::-1])
     ranges = [(-1.8, 1.2), (-1.5, 1.7)]
-    z = planar.grid_density(about, ranges, 21, 1.0)
+    z = planar.grid_density(about, ranges, 21, planar.of_velocity(about, 1.0))
     lon, lat = np.meshgrid(np.linspace(*ranges[0], z.shape[1]), np.linspace(*ranges[1], z.shape[0]))
     distribution, count = plane_mixture(), one_tensor(about.train.condition).bincount().double()
     distribution = GaussianMixture(distribution.means, 0.25, count)

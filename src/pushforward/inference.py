@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from . import random, registry
-from .flows import Hutchinson, Transformed, log_prob_and_error, multi_sample_bound
+from .flows import Defect, FlowMapFlow, Hutchinson, Transformed, log_prob_and_error, multi_sample_bound
 from .random import seeded
 from .recipes import Run
-from .recipes.asked import Asked, asked_guidance
-from .recipes.samplers import few_steps
+from .recipes.asked import Asked, adjusted
 from .rows import Rows, join_rows
 from .runs import RunFolder
-from .solvers import SDE, Solver
+from .solvers import Solver
 from .tensors import Condition, condition_length, condition_to, event_size, join_conditions, take_condition
 from .training import ModelSpace
 
 __all__ = [
     "carry",
     "carry_pieces",
+    "defect",
+    "defect_sentence",
     "density_name",
     "draw",
     "draw_pieces",
@@ -39,6 +40,8 @@ FIRST, SMALL = 64, 16
 QUICK, MOST = 1024, 4096
 #: Numbers of a piece that is drawn at most, and of one whose densities are computed.
 DRAWN, SCORED = 2**20, 2**16
+#: Rows whose round trip is made to see how exact a head is.
+TRIED = 256
 
 
 def piece_sizes(event: int, numbers: int) -> Iterator[int]:
@@ -60,49 +63,6 @@ def piece_sizes(event: int, numbers: int) -> Iterator[int]:
             size *= 2
         yield size
         start += size
-
-
-def _adjusted(
-    run: Run,
-    guidance: Asked = None,
-    solver: str | Solver | None = None,
-    diffusion: str | None = None,
-    nfe: int | None = None,
-) -> Transformed:
-    """The flow of ``run`` with another guidance, solver, noise or number of evaluations.
-
-    Raises ValueError if it takes none.
-    """
-    changes: dict[str, Any] = {}
-    if guidance is not None:
-        changes["guidance"] = asked_guidance(run, guidance)
-    if nfe is not None:
-        if solver is not None or diffusion is not None:
-            raise ValueError(f"--nfe {nfe}: has a solver of its own; leave out --solver and --diffusion")
-        return few_steps(run, nfe, guidance).replace(**changes)
-    adjusted, made = run.flow.replace(**changes), _made(run, "solver", solver)
-    try:
-        if diffusion is None:
-            return adjusted if made is None else adjusted.following(made)
-        if made is not None and made.solves is not SDE:
-            raise ValueError(f"--diffusion: needs a stochastic solver such as euler-maruyama, got {solver}")
-        if registry.is_number(diffusion):
-            diffusion = f"constant,g={diffusion}"
-        return adjusted.stochastic(_made(run, "diffusion", diffusion), made)
-    except ValueError as error:
-        where = f"--solver {solver}" if diffusion is None else f"--diffusion {diffusion}"
-        text = str(error)
-        raise ValueError(
-            text if text.startswith("--") else f"{where}: {text.removeprefix('solver: ')}"
-        ) from None
-
-
-def _made(run: Run, kind: str, text: str | Solver | None) -> Any:
-    """The component that a flag names, or that is given as it is; None where it is not given."""
-    if not isinstance(text, str):
-        return text
-    with registry.trusting((*run.trust, *registry.own_classes(text))):
-        return registry.create(kind, text)
 
 
 def draw_pieces(
@@ -127,7 +87,7 @@ def draw_pieces(
         pool = spec.parse(conditions) if conditions else RunFolder(run.path).conditions()
         if pool is None:
             raise ValueError(f"{run.path}: conditions.safetensors is missing; say --condition")
-    flow = _adjusted(run, guidance, solver, diffusion, nfe)
+    flow = adjusted(run, guidance, solver, diffusion, nfe)
 
     def given(number: int, start: int, size: int) -> Condition | None:
         if pool is None:
@@ -177,12 +137,26 @@ NAMES = {"exact": "log_prob", "bound": "log_prob_bound", "estimate": "log_prob_e
 
 
 def density_name(
-    run: Run, divergence: str | None = None, probes: int | None = None, solver: str | None = None
+    run: Run,
+    divergence: str | None = None,
+    probes: int | None = None,
+    solver: str | None = None,
+    nfe: int | None = None,
 ) -> str:
     """The name of the result of :func:`score`: ``log_prob``; ``log_prob_bound`` where it is a bound, and
     ``log_prob_estimate`` where it is an estimate, such as one over random directions."""
-    density = _estimating(run, _adjusted(run, solver=solver), divergence, probes).density
+    density = _estimating(run, _scoring(run, solver, nfe), divergence, probes).density
     return NAMES.get(density, NAMES["bound"])
+
+
+def _scoring(run: Run, solver: str | None, nfe: int | None) -> Transformed:
+    """The flow whose densities are computed.
+
+    Raises ValueError for a number of evaluations where the run has no head that takes any.
+    """
+    if nfe is not None and not hasattr(run.flow.core, "steps"):
+        raise ValueError(f"--nfe {nfe}: densities in a few evaluations are those of a flow map with --head")
+    return adjusted(run, solver=solver, nfe=nfe)
 
 
 def _estimating(run: Run, flow: Transformed, divergence: str | None, probes: int | None) -> Transformed:
@@ -210,6 +184,7 @@ def score_pieces(
     bound_samples: int = 1,
     divergence: str | None = None,
     probes: int | None = None,
+    nfe: int | None = None,
 ) -> Iterator[np.ndarray]:
     """The scores of :func:`score` for rows that come in parts of any size: float64, piece by piece.
 
@@ -225,7 +200,7 @@ def score_pieces(
     if probes is not None and (bound_samples > 1 or probes < 2):
         wanted = "at least 2" if probes < 2 else "no --bound-samples beside it"
         raise ValueError(f"--probes {probes}: expected {wanted}")
-    flow = _estimating(run, _adjusted(run, solver=solver), divergence, probes)
+    flow = _estimating(run, _scoring(run, solver, nfe), divergence, probes)
     if probes is not None and flow.density == "exact":
         raise ValueError(f"--probes {probes}: --divergence {divergence} is exact and has no error")
 
@@ -249,14 +224,39 @@ def score(run: Run, rows: Rows, **options: Any) -> tuple[str, list[float]]:
 
     ``options``: ``solver``, ``seed`` and ``bound_samples``, draws of noise over which the bound averages the
     density; ``divergence`` of a continuous flow in place of its own, and ``probes``, with which the values
-    are means of so many estimates.  The noise of a row does not depend on how many rows follow.  Raises
+    are means of so many estimates; ``nfe``, the evaluations of the head of a flow map.  The noise of a row
+    does not depend on how many rows follow.  Raises
     ValueError for fewer than one sample, for more than one if the density is no bound or the model itself has
     only a bound, and for a divergence of a flow that has none.
     """
     pieces = score_pieces(run, [rows], **options)
-    named = {key: options[key] for key in ("divergence", "probes", "solver") if key in options}
+    named = {key: options[key] for key in ("divergence", "probes", "solver", "nfe") if key in options}
     values = [piece if piece.ndim == 1 else piece[:, 0] for piece in pieces]
     return density_name(run, **named), [value for piece in values for value in piece.tolist()]
+
+
+def defect(
+    run: Run, rows: Rows, *, solver: str | None = None, seed: int = 0, nfe: int | None = None
+) -> Defect | None:
+    """What a round trip of the first ``rows``, at most 256, shows of the flow map and the head that score
+    them, in the space of the model, see :class:`~pushforward.flows.Defect`; None where no head does."""
+    flow = _scoring(run, solver, nfe)
+    if flow.flow.density != "estimate" or not hasattr(flow.core, "log_prob_and_defect"):
+        return None
+    space = ModelSpace(flow.bijection, flow.model_dtype, run.device)
+    some = rows.take(torch.arange(min(len(rows), TRIED))).to(run.device)
+    inside = space.rows(some, random.derive_seed(seed, "defect"))
+    with torch.no_grad():
+        return cast(FlowMapFlow, flow.core).log_prob_and_defect(inside.x, inside.condition)[1]
+
+
+def defect_sentence(run: Run, rows: Rows, **options: Any) -> str:
+    """What :func:`defect` finds, in words; nothing where it finds nothing."""
+    found = defect(run, rows, **options)
+    if found is None:
+        return ""
+    off = f"{float(found.log_det.mean()):.2g} nats and points by {float(found.distance.mean()):.2g}"
+    return f"defect on {len(found.log_det)} rows: there and back again log-determinants are off by {off}"
 
 
 def threshold(run: Run, share: float, **options: Any) -> tuple[float, int]:
@@ -289,7 +289,7 @@ def carry_pieces(
         raise ValueError(
             f"{run.path}: the latent points of images are not images; use flow.pull and flow.push"
         )
-    flow = _adjusted(run, solver=solver)
+    flow = adjusted(run, solver=solver)
     scale = 1.0 if run.recipe.ends is None else run.recipe.ends[0].source_scale
 
     def carried(part: Rows, number: int) -> Tensor:

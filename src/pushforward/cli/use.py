@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -157,6 +158,8 @@ class Density:
     """Divergence of a continuous flow: `exact`, `hutchinson,probes=4`, `hutchpp`; default that of the run."""
     probes: int | None = None
     """Estimate the log-density so many times, from random directions, and write the standard error too."""
+    nfe: int | None = None
+    """Evaluations of the head of a flow map for a log-density; default 8."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,22 +187,16 @@ def score(args: Score, command: str) -> int:
     from ..data.beside import write_beside, write_columns
     from ..data.pieces import read_pieces
     from ..data.write import TABLES, check_output
-    from ..inference import density_name, score_pieces, threshold
+    from ..inference import defect_sentence, density_name, score_pieces, threshold
 
     check_output(args.out, TABLES, args.escape)
     run = args.opening.open(args.drawing.solver)
     rows = read_pieces(args.reading.rows, run.schema, max_size=args.reading.max_size)
-    named: dict[str, Any] = {
-        "divergence": args.density.divergence,
-        "probes": args.density.probes,
-        "solver": args.drawing.solver,
-    }
-    given = {
-        "seed": args.drawing.seed,
-        "bound_samples": args.density.bound_samples,
-        **named,
-    }
-    pieces = score_pieces(run, rows, **given)
+    first = list(itertools.islice(rows, 1))
+    how: dict[str, Any] = {"solver": args.drawing.solver, "nfe": args.density.nfe}
+    named = {"divergence": args.density.divergence, "probes": args.density.probes, **how}
+    given = {"seed": args.drawing.seed, "bound_samples": args.density.bound_samples, **named}
+    pieces = score_pieces(run, itertools.chain(first, rows), **given)
     share, limit, held_out = args.flag_below, None, 0
     if share is not None:
         limit, held_out = threshold(run, share, **given)
@@ -232,5 +229,8 @@ def score(args: Score, command: str) -> int:
             f"the {share:.4g} quantile of {held_out} held-out rows"
         )
     say(f"mean {name} of {count} rows: {total / count:.4f} nats")
+    told = defect_sentence(run, first[0], seed=args.drawing.seed, **how)
+    if told:
+        say(told)
     print(args.out)
     return 0

@@ -59,10 +59,10 @@ class FlowMapFlow(InvertibleFlow):
     nearest of them is taken.
 
     Where the field knows its log-determinants, as :class:`~pushforward.fields.WithLogDet` does, and the map
-    is two-sided, ``log_prob`` takes ``steps`` evaluations.  It is an estimate: map and head are as good as
-    they were learnt, see :meth:`log_prob_and_defect`.  Its velocity is an ordinary field: :meth:`continuous`
-    is the :class:`ContinuousFlow` that it should agree with, which has a density and takes solvers and
-    guidance.  Boffi et al. 2024, arXiv 2406.07507.
+    is two-sided, ``log_prob`` takes ``steps`` evaluations.  It is an estimate, unless the field says that it
+    is ``exact``: map and head are as good as they were learnt, see :meth:`log_prob_and_defect`.
+    Its velocity is an ordinary field: :meth:`continuous` is the :class:`ContinuousFlow` that it should agree
+    with, which has a density and takes solvers and guidance.  Boffi et al. 2024, arXiv 2406.07507.
 
     Raises ValueError for steps that are not positive, a grid that does not rise from end to end, and for what
     runs backwards unless ``two_sided``.
@@ -152,7 +152,7 @@ class FlowMapFlow(InvertibleFlow):
     def density(self) -> Literal["exact", "bound", "estimate", "none"]:
         if not self.two_sided or log_det_of(self.field) is None:
             return "none"
-        return "estimate"
+        return "exact" if getattr(self.field, "exact", False) else "estimate"
 
     @property
     def velocity(self) -> Field:

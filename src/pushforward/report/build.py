@@ -91,6 +91,9 @@ def draw(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, l
 
     look, memory = loaded.look, verdict.evidence.memorisation
     curve, motion = dynamics.curve, dynamics.motion
+    leaps = figures("leaps", few.leaps, dynamics.leaps) if dynamics.leaps else []
+    if dynamics.head is not None and look == "plane" and (loaded.spec is None or loaded.labelled):
+        leaps += figures("the head's density", few.head_density, dynamics.head)
     samples: list[Picture] = []
     beside: list[Picture] = []
     if verdict.sampled and look == "image":
@@ -116,7 +119,7 @@ def draw(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, l
         "samples": samples,
         "training": figures("training", curves.training),
         "evaluations": figures("evaluations", curves.evaluations, curve) if curve else [],
-        "leaps": figures("leaps", few.leaps, dynamics.leaps) if dynamics.leaps else [],
+        "leaps": leaps,
         "motion": figures("straightness", curves.straight, motion) if motion else [],
         "memory": beside,
     }
@@ -132,6 +135,7 @@ def as_numbers(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[
         "motion": dynamics.motion,
         "round_trip": dynamics.round_trip,
         "leaps": dynamics.leaps,
+        "head": dynamics.head,
     }
     numbers = {
         "format": REPORT,

@@ -153,15 +153,19 @@ def has_density(loaded: LoadedRun) -> str:
     return ""
 
 
+def cost(loaded: LoadedRun) -> float:
+    """Field evaluations that the log-density of a row takes."""
+    # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
+    slopes = 2.5 * (loaded.size if loaded.size <= EXACT_SIZE else 1)
+    return (1 + slopes) * (1.2 * LOOSE_EVALUATIONS if loaded.budget.adaptive else loaded.budget.evaluations)
+
+
 def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
     """Mean log-density per row of the model and of every baseline, on held-out and on training rows."""
     reason = has_density(loaded)
     budget = loaded.budget
-    # A directional derivative costs about two evaluations more, an exact divergence as many as elements.
-    slopes = 2.5 * (loaded.size if loaded.size <= EXACT_SIZE else 1)
-    evaluations = 1.2 * LOOSE_EVALUATIONS if budget.adaptive else budget.evaluations
     count = min(1000, len(loaded.test), len(loaded.train))
-    count = budget.affordable(NAME, count, 0.24, 2 * (1 + slopes) * evaluations)
+    count = budget.affordable(NAME, count, 0.24, 2 * cost(loaded))
     held = loaded.subset(loaded.test, count, "density")
     seen = loaded.subset(loaded.train, count, "training density")
     under = usable(baselines, spread(loaded, held.x, "test"), loaded.condition(held))

@@ -15,6 +15,7 @@ from ..recipes.samplers import kept
 from ..solvers import AB2, DDIM, DPMSolver, Euler, Heun, Midpoint, Solver, UniPC
 from ..tensors import Condition, condition_to, take_condition
 from .budget import LOOSE_EVALUATIONS
+from .heads import HeadDensity, head_density
 from .leaps import Leaps, leaps
 from .loaded_run import LoadedRun
 from .sampler import CHUNK
@@ -264,6 +265,7 @@ class Dynamics:
     motion: Motion | None
     round_trip: RoundTrip | None
     leaps: Leaps | None
+    head: HeadDensity | None
 
 
 def measure_dynamics(loaded: LoadedRun) -> Dynamics:
@@ -274,4 +276,5 @@ def measure_dynamics(loaded: LoadedRun) -> Dynamics:
         attempt("straightness and transport cost", None, motion, loaded),
         attempt("round trip", None, round_trip, loaded),
         attempt("composition of leaps", None, leaps, loaded),
+        attempt("density of the head", None, head_density, loaded),
     )

@@ -9,7 +9,7 @@ from .loaded_run import LoadedRun
 from .notes import verdict_notes
 from .page import Section, as_json, page, preformatted, said
 from .player import Player
-from .tables import advice, few_table, leaps_sentence, memory_table, motion_tables, verdict_tables
+from .tables import advice, few_table, map_sentences, memory_table, motion_tables, verdict_tables
 from .verdict import Verdict
 
 
@@ -35,7 +35,7 @@ def render(
         ),
         Section(
             "One step beside many",
-            [leaps_sentence(dynamics.leaps)] if dynamics.leaps else [],
+            map_sentences(dynamics),
             saved["leaps"],
         ),
         Section(

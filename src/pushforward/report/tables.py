@@ -6,6 +6,7 @@ from .densities import Densities
 from .dynamics import FEW, LEAPS, TUNED, Curve, Dynamics
 from .evidence import Evidence
 from .formatting import Value, number, pair
+from .heads import HeadDensity
 from .leaps import MANY, Leaps
 from .loaded_run import LoadedRun
 from .measures import SECTIONS, WAYS, Measure
@@ -78,6 +79,22 @@ def advice(curve: Curve) -> str:
     return (
         f"{solver} with {point.nfe:.0f} evaluation{'s' * (point.nfe != 1)} reaches an energy distance "
         f"of {number(point.energy)}; the best is {number(best)}, and real rows have {number(curve.floor)}."
+    )
+
+
+def map_sentences(dynamics: Dynamics) -> list[str]:
+    """What is said of a flow map and its head, nothing of other flows."""
+    found = [leaps_sentence(dynamics.leaps)] if dynamics.leaps else []
+    return [*found, head_sentence(dynamics.head)] if dynamics.head else found
+
+
+def head_sentence(head: HeadDensity) -> str:
+    """How far the density of a head is from that of the velocity, in numbers."""
+    return (
+        f"By its head the mean log-density of {head.rows:,} held-out rows is {pair(head.head)} nats, an "
+        f"estimate in {head.steps} step{'s' * (head.steps != 1)}; along the velocity it is "
+        f"{pair(head.velocity)}. The head's defect, the mean of their differences, is {pair(head.defect)} "
+        f"nats; one row differs by {number(head.apart)} (root mean square)."
     )
 
 

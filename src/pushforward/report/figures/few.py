@@ -1,4 +1,5 @@
-"""Figures of flow maps: one step beside many from the same noise, and the composition error over times."""
+"""Figures of flow maps: one step beside many from the same noise, the composition error over times, and the
+density of a head."""
 
 from __future__ import annotations
 
@@ -7,6 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ..formatting import number
+from ..heads import HeadDensity, by_head
 from ..leaps import MANY, Leaps
 from ..loaded_run import LoadedRun
 from . import images, planar
@@ -19,7 +21,7 @@ POINTS = 400
 
 
 def leaps(loaded: LoadedRun, found: Leaps) -> list[Picture]:
-    """Both figures."""
+    """One step beside many, and the table of composition errors."""
     beside = {"plane": _plane, "image": _images}.get(loaded.look, _columns)
     return [beside(loaded, found), _table(found)]
 
@@ -121,3 +123,33 @@ def _table(found: Leaps) -> Picture:
         f"is worse. Over all times s < u < t its mean is {number(found.composition)}."
     )
     return Picture("composition", figure, text, "Heat map of the composition error over pairs of times.")
+
+
+def head_density(loaded: LoadedRun, found: HeadDensity) -> Picture:
+    """The densities of the velocity and of the head on one plane, with one scale of colours."""
+    data = planar.in_plane(loaded, loaded.test.x)
+    ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
+    side = planar.grid_side(loaded, "density beside the head's", 0.1, 48)
+    titles = "by the velocity", f"by the head, {found.steps} step{'s' * (found.steps != 1)}"
+    of_velocity = planar.of_velocity(loaded, 1.0)
+    grids = [
+        planar.grid_density(loaded, ranges, side, log_p)
+        for log_p in (of_velocity, lambda x, labels: by_head(loaded, x, labels, "grid"))
+    ]
+    top = float(np.quantile(np.stack(grids), 0.999))
+
+    def draw(inches: float, rows: int, across: int) -> Figure:
+        height = rows * planar.plane_height(ranges, inches / across - 0.6)
+        figure, axes = canvas(inches, height, rows, across)
+        for ax, title, z in zip(axes.flat, titles, grids):
+            dress(ax, f"Density {title}", *planar.axis_names(loaded), grid=False)
+            planar.heat(ax, z, ranges, top)
+            planar.square(ax, *ranges)
+        return figure
+
+    text = (
+        "The same flow map, with one scale of colours: the density along the velocity v(t, t, x), by an ODE, "
+        "and that by the log-determinants of the head. Where they differ, the head or the leaps are off."
+    )
+    alt = "Two heat maps of the density, along the velocity and by the head."
+    return Picture("head_density", draw(FULL, 1, 2), text, alt, "full", draw(NARROW, 2, 1))

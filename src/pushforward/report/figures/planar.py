@@ -105,11 +105,11 @@ def density(loaded: LoadedRun) -> list[Picture]:
     names = axis_names(loaded)
     data = in_plane(loaded, loaded.test.x)
     ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
-    side = _side(loaded, "density", 0.2, 60)
-    z = grid_density(loaded, ranges, side, 1.0)
+    side = grid_side(loaded, "density", 0.2, 60)
+    z = grid_density(loaded, ranges, side, of_velocity(loaded, 1.0))
     figure, axes = canvas(HALF, plane_height(ranges, 3.3))
     ax = dress(axes[0, 0], "Density of the model", names[0], names[1], grid=False)
-    mapped = _heat(ax, z, ranges)
+    mapped = heat(ax, z, ranges)
     bar = figure.colorbar(mapped, ax=ax, pad=0.02, aspect=28)
     bar.set_label("density", fontsize=9, color=INK)
     bar.ax.tick_params(labelsize=8)
@@ -123,7 +123,7 @@ def density(loaded: LoadedRun) -> list[Picture]:
     return [first, _moving_density(loaded, ranges)]
 
 
-def _side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
+def grid_side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
     """Grid points per side that a share of the budget pays for."""
     classes = len(loaded.classes) or 1
     per_row = LOOSE_EVALUATIONS * (1 + 2.5 * loaded.size) * classes
@@ -136,9 +136,11 @@ def _side(loaded: LoadedRun, name: str, share: float, most: int) -> int:
     )
 
 
-def _heat(ax: Axes, z: np.ndarray, ranges: Ranges) -> AxesImage:
+def heat(ax: Axes, z: np.ndarray, ranges: Ranges, top: float | None = None) -> AxesImage:
+    """The density ``z``, darkest at ``top``, or by itself."""
     # A spike of a few cells would leave everything else white.
-    shades = PowerNorm(0.5, vmin=0.0, vmax=float(np.quantile(z, 0.999)) or 1.0)
+    top = float(np.quantile(z, 0.999)) if top is None else top
+    shades = PowerNorm(0.5, vmin=0.0, vmax=top or 1.0)
     return ax.imshow(
         z,
         origin="lower",
@@ -150,26 +152,33 @@ def _heat(ax: Axes, z: np.ndarray, ranges: Ranges) -> AxesImage:
     )
 
 
-def grid_density(loaded: LoadedRun, ranges: Ranges, side: int, t: float) -> np.ndarray:
-    """p_t on a grid, averaged over labels by their share in training, for display."""
+def grid_density(
+    loaded: LoadedRun, ranges: Ranges, side: int, log_p: Callable[[Tensor, Tensor | None], Tensor]
+) -> np.ndarray:
+    """A density on a grid, averaged over labels by their share in training, for display.
+
+    log_p: its logarithm ``(n,)``, of points and the labels of these or None.
+    """
     axes = [torch.linspace(low, high, side, dtype=torch.float64) for low, high in ranges]
     y, x = torch.meshgrid(axes[1], axes[0], indexing="ij")
     points = torch.stack([x, y], -1)[..., order(loaded)].reshape(-1, *loaded.event)
     points = points.to(loaded.train.x.dtype)
-    solver = Tsit5(rtol=1e-2, atol=1e-2)
-
-    def at(condition: Tensor | None) -> Tensor:
-        return log_prob(loaded, points, condition, t, "grid", solver=solver, strict=False)[0]
-
     labels = loaded.labels(loaded.train)
     if labels is None:
-        value = at(None)
+        value = log_p(points, None)
     else:
         value = torch.full((len(points),), -torch.inf, dtype=torch.float64)
         for label, count in zip(*labels.unique(return_counts=True)):
             share = math.log(float(count) / len(labels))
-            value = value.logaddexp(share + at(torch.full((len(points),), int(label))).nan_to_num(-1e9))
+            found = log_p(points, torch.full((len(points),), int(label)))
+            value = value.logaddexp(share + found.nan_to_num(-1e9))
     return _fine(value.reshape(side, side).numpy())
+
+
+def of_velocity(loaded: LoadedRun, t: float) -> Callable[[Tensor, Tensor | None], Tensor]:
+    """log p_t along the velocity field, roughly, for :func:`grid_density`."""
+    solver = Tsit5(rtol=1e-2, atol=1e-2)
+    return lambda x, labels: log_prob(loaded, x, labels, t, "grid", solver=solver, strict=False)[0]
 
 
 def _fine(log_p: np.ndarray) -> np.ndarray:
@@ -183,12 +192,12 @@ def _fine(log_p: np.ndarray) -> np.ndarray:
 def _moving_density(loaded: LoadedRun, ranges: Ranges) -> Picture:
     """The density at five times, from the source to the data."""
     frames = _frames(loaded, ranges)
-    side = _side(loaded, "density at five times", 0.04, 36)
-    grids = [grid_density(loaded, frame, side, t) for frame, t in zip(frames, TIMES)]
+    side = grid_side(loaded, "density at five times", 0.04, 36)
+    grids = [grid_density(loaded, frame, side, of_velocity(loaded, t)) for frame, t in zip(frames, TIMES)]
 
     def panel(ax: Axes, index: int) -> None:
         dress(ax, f"t = {TIMES[index]:g}", *axis_names(loaded), grid=False)
-        _heat(ax, grids[index], frames[index])
+        heat(ax, grids[index], frames[index])
 
     text = (
         "The distribution that the flow moves, from the source at t = 0 to the data at t = 1, in data units; "

@@ -51,6 +51,9 @@ NAME, PEER = "few_step_cost", "few_step_peer"
 NETWORKS: dict[str, tuple[Callable[[bool], nn.Module], tuple[int, ...], int, int]] = {
     "MLP 4 x 256": (lambda spans: MLP(2, width=256, depth=4, spans=spans), (2,), 2048, 8),
     "MLP 3 x 64": (lambda spans: MLP(2, width=64, depth=3, spans=spans), (2,), 512, 20),
+    "ResidualMLP 3 x 128": (
+        lambda spans: ResidualMLP(2, width=128, depth=3, frequencies=3, spans=spans), (2,), 512, 10,
+    ),
     "U-Net 16 x 16": (lambda spans: UNet((1, 16, 16), spans=spans), (1, 16, 16), 64, 1),
     "U-Net with attention": (
         lambda spans: UNet((1, 16, 16), attention=True, spans=spans), (1, 16, 16), 64, 1,
@@ -66,6 +69,7 @@ OBJECTIVES: dict[str, Callable[[], Objective]] = {
 }
 ROUNDS = 5
 #: Of the comparison with the peer.
+PACKAGE, COMPARED = "rectified-flow-pytorch", "ResidualMLP 3 x 128"
 SYSTEM, STEPS, BATCH, POINTS, DRAWS = "N-8g", 5_000, 512, 4_000, 2
 
 
@@ -75,7 +79,8 @@ def cost(name: str) -> None:
     generator = torch.Generator().manual_seed(0)
     batch = Batch(tuple(Rows(torch.randn(rows, *event, generator=generator)) for _ in range(2)))
     take: dict[str, Callable[[], None]] = {}
-    for key, build in OBJECTIVES.items():
+    objectives = OBJECTIVES | ({PACKAGE: PeerMeanFlow} if name == COMPARED else {})
+    for key, build in objectives.items():
         torch.manual_seed(0)
         network = make(key != "fm")
         models = nn.ModuleDict({"field": network if key == "fm" else TwoTimes(cast(Any, network))})
@@ -152,7 +157,7 @@ def peer(seed: int) -> None:
     _, targets, test = data(SYSTEM, seed)
     sources = [x[:POINTS] for x in fresh_sources(SYSTEM, seed)[:DRAWS]]
     for name, objective in {
-        "rectified-flow-pytorch": PeerMeanFlow(),
+        PACKAGE: PeerMeanFlow(),
         "mean-flow": FlowMapMatching(MeanFlow()),
         "improved-mean-flow": FlowMapMatching(ImprovedMeanFlow()),
         "lagrangian": FlowMapMatching(Lagrangian()),
@@ -165,9 +170,7 @@ def peer(seed: int) -> None:
         optim = OptimConfig(steps=STEPS, batch=BATCH, lr=2e-3, ema=0.999)
         batches = pairs(Normal(2), Rows(targets), size=BATCH, seed=seed)
         trainer = Trainer(objective, network, batches, optim, seed=seed)
-        began = time.process_time()
         trainer.fit(title=None)
-        seconds = time.process_time() - began
         assert trainer.ema is not None
         flow = FlowMapFlow(cast(Any, trainer.ema.models["field"]), Normal(2))
         with torch.inference_mode():
@@ -177,7 +180,7 @@ def peer(seed: int) -> None:
                 )
                 for k in (1, 2, 4)
             }
-        keep(PEER, {"seed": seed, "method": name, "seconds": seconds, "W2": w2})
+        keep(PEER, {"seed": seed, "method": name, "W2": w2})
 
 
 def page() -> None:
@@ -206,17 +209,16 @@ def page() -> None:
     rows = read(PEER)
     if not rows:
         return
-    base = {r["seed"]: r for r in rows if r["method"] == "rectified-flow-pytorch"}
+    step = {r["objective"]: r["time"] for r in read(NAME) if r["network"] == COMPARED}
     compared = []
     for method in dict.fromkeys(r["method"] for r in rows):
         found = [r for r in rows if r["method"] == method]
-        seconds = [r["seconds"] / base[r["seed"]]["seconds"] for r in found]
         compared.append(
             {
                 "method": method,
                 "seeds": len(found),
                 **{f"W2, {k}": spread([r["W2"][str(k)] for r in found], error=False) for k in (1, 2, 4)},
-                "seconds": f"{statistics.fmean(seconds):.2f}",
+                "time": f"{step[method] / step[PACKAGE]:.2f}",
             }
         )
     write_page(
@@ -224,7 +226,7 @@ def page() -> None:
         "MeanFlow beside rectified-flow-pytorch",
         f"{SYSTEM}, the same network, pairs, optimiser, average of the weights and {STEPS:,} steps of "
         f"{BATCH}; W2 to {POINTS:,} test points in 1, 2 and 4 steps, mean and deviation over seeds; "
-        "processor seconds of training over the peer's.",
+        "processor time of a step over the peer's, measured in turn.",
         "python benchmarks/few_step_cost.py peer && python benchmarks/few_step_cost.py page",
         compared,
     )

@@ -15,6 +15,9 @@ from ...tensors import expand_time
 from ..base import Step
 from .forward_mode import derivative
 
+#: the time at which the distribution function of times has a value
+At = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Maps:
@@ -95,9 +98,14 @@ class MapLoss(ABC):
     #: whether its targets are better built from the moving average of the weights
     averaged: bool = False
 
-    def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The times s and t of rows, from two draws of the distribution of times in any order."""
-        return torch.minimum(a, b), torch.maximum(a, b)
+    def times(self, a: Tensor, b: Tensor, at: At, step: Step) -> tuple[Tensor, Tensor]:
+        """The times s and t of rows, from draws ``a`` and ``b`` of U[0, 1]; ``at`` is the time at a quantile.
+
+        The span in quantiles is uniform on [0, 1], and its place on what is left.  Two draws in rising order
+        would hardly ever leap from end to end, which is what one step does.
+        """
+        start = a * (1 - b)
+        return at(start), at(start + b)
 
     @abstractmethod
     def errors(self, rows: MapRows) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ...tensors import expand_time
 from ..base import Step
 from ..flow_matching import pseudo_huber
-from .base import MapLoss, MapRows
+from .base import At, MapLoss, MapRows
 
 #: Noise levels of Karras et al. 2022, arXiv 2206.00364: the least and the largest, and their power.
 LEAST, LARGEST, RHO = 0.002, 80.0, 7.0
@@ -66,7 +66,7 @@ class Consistency(MapLoss):
         times[0], times[-1] = 0.0, 1.0
         return sigma, times.to(like)
 
-    def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def times(self, a: Tensor, b: Tensor, at: At, step: Step) -> tuple[Tensor, Tensor]:
         """``a`` is where in the distribution of levels a row is."""
         sigma, times = self.levels(step, a)
         if self.improved:

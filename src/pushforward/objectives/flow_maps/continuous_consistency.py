@@ -7,7 +7,7 @@ from torch import Tensor
 
 from ...tensors import expand_time, sum_event
 from ..base import Step
-from .base import MapLoss, MapRows, check_between
+from .base import At, MapLoss, MapRows, check_between
 
 #: What is added to the norm of a tangent before it is divided by that (arXiv 2410.11081, section 4.1).
 ADDED = 0.1
@@ -44,8 +44,8 @@ class ContinuousConsistency(MapLoss):
         """r after ``index`` of ``total`` steps."""
         return min(1.0, index / (self.warmup * total)) if self.warmup > 0 else 1.0
 
-    def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        return a, torch.ones_like(a)
+    def times(self, a: Tensor, b: Tensor, at: At, step: Step) -> tuple[Tensor, Tensor]:
+        return at(a), torch.ones_like(a)
 
     def errors(self, rows: MapRows) -> Tensor:
         value, change = rows.moved(rows.slope)

@@ -28,8 +28,8 @@ class FlowMapMatching(Objective):
     what a leap from s to t should be.  ``models`` holds ``"field"``, a
     :class:`~pushforward.fields.FlowMap`.
 
-    loss: a :class:`MapLoss`, by default :class:`Lagrangian`.  path, times: as those of flow matching; s and
-    t are two draws of ``times`` in rising order.
+    loss: a :class:`MapLoss`, by default :class:`Lagrangian`, which says between what times rows leap.
+    path, times: as those of flow matching.
     teacher: a velocity field that takes the place of the velocities of pairs.
     drop_condition: the share of rows whose condition is hidden.
     two_sided: whether s > t is trained too, so that the map runs backwards.
@@ -162,20 +162,24 @@ class FlowMapMatching(Objective):
         wherever it is, and every stratum of times its share.
         """
         like = batch.target.x
-        s = self.times.draw(like, step, self.margin, self.path.open_ends)
+        place = Uniform().draw(like, step)  # in strata, which the other place is drawn without
         still, leaps = (rows.to(like.device) for rows in self._divided(len(like), step))
-        # the second time without strata, which would tie it to the first
-        other = self.alone(like, step)
-        first, second = self.rule.times(s[leaps], other[leaps], step)
+        other = uniform(like, step)[leaps]
+        first, second = self.rule.times(place[leaps], other, self._at, step)
         if self.two_sided:
             back = uniform(like, step)[leaps] < 0.5
             first, second = torch.where(back, second, first), torch.where(back, first, second)
+        s = self._at(place)
         t = s.index_copy(0, leaps, second)
         return s.index_copy(0, leaps, first), t, still, leaps
 
     def alone(self, like: Tensor, step: Step) -> Tensor:
         """A time for each row ``(B,)``, of the distribution of times but without strata."""
-        return self.times.inside(self.times.quantile(uniform(like, step)), self.margin, self.path.open_ends)
+        return self._at(uniform(like, step))
+
+    def _at(self, u: Tensor) -> Tensor:
+        """The times at which the distribution function of times is ``u``, away from open ends."""
+        return self.times.inside(self.times.quantile(u), self.margin, self.path.open_ends)
 
     def _divided(self, count: int, step: Step) -> tuple[Tensor, Tensor]:
         """The places of rows that stay, and of those that leap; their numbers are known without looking."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..base import Step
-from .base import MapLoss, MapRows, check_between
+from .base import At, MapLoss, MapRows, check_between
 from .semigroup import Semigroup
 
 #: Halvings of the shortest leap that is composed: from 1 / 128 come leaps of 1 / 64, and so on up to 1.
@@ -38,7 +38,7 @@ class Shortcut(MapLoss):
         self.diagonal = check_between("diagonal", diagonal)
         self.halves = Semigroup(self.diagonal)
 
-    def times(self, a: Tensor, b: Tensor, step: Step) -> tuple[Tensor, Tensor]:
+    def times(self, a: Tensor, b: Tensor, at: At, step: Step) -> tuple[Tensor, Tensor]:
         """``a`` says in which cell a leap is, ``b`` how long it is."""
         cells = 2 ** (b * HALVINGS).floor().clamp(max=HALVINGS - 1)
         cell = (a * cells).floor().minimum(cells - 1)

@@ -20,7 +20,7 @@ from systems import SYSTEMS, data, files, fresh_sources
 
 import pushforward
 from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
-from pushforward.flows import FlowMapFlow
+from pushforward.flows import FlowMapFlow, Transformed
 from pushforward.metrics import composition_error, wasserstein
 from pushforward.random import seeded
 from pushforward.solvers import Euler
@@ -109,9 +109,10 @@ def run(system: str, seed: int, methods: list[str], pairs: str, teachers: Path) 
 @torch.inference_mode()
 def composition(flow: Any, x0: torch.Tensor) -> float | None:
     """The composition error of a flow map; None for one that leaps to the data alone."""
-    if not isinstance(flow, FlowMapFlow):
+    inner = flow.flow if isinstance(flow, Transformed) else flow  # which no preprocessing leaves as it is
+    if not isinstance(inner, FlowMapFlow):
         return None
-    return composition_error(flow.jump, x0, generator=seeded("times", 0))
+    return composition_error(inner.jump, x0, generator=seeded("times", 0))
 
 
 def page() -> None:

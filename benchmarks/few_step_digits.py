@@ -80,7 +80,7 @@ class Judge:
 
     def __init__(self) -> None:
         images, labels = load_digits(return_X_y=True)
-        self.classifier = SVC(gamma=0.001, C=10).fit(images, labels)
+        self.classifier = SVC(C=10).set_params(gamma=0.001).fit(images, labels)
         self.images = torch.tensor(images, dtype=torch.float32)
         #: as many as there are images, each class equally often
         self.labels = torch.arange(len(labels)) % 10

@@ -72,6 +72,8 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/few_step.py run --pairs ot
 	@$(BIN)/python benchmarks/few_step.py page
 	@$(PIP) --no-deps rectified-flow-pytorch einops
+	@$(BIN)/python benchmarks/few_step_digits.py run
+	@$(BIN)/python benchmarks/few_step_digits.py page
 	@$(BIN)/python benchmarks/few_step_cost.py cost
 	@$(BIN)/python benchmarks/few_step_cost.py peer
 	@$(BIN)/python benchmarks/few_step_cost.py page

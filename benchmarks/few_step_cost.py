@@ -200,9 +200,9 @@ def page() -> None:
         NAME,
         "Flow maps: a step of training",
         "Processor time and peak memory of an optimiser step over those of flow matching, in turn, median "
-        f"of {ROUNDS} rounds, of {MORE} for {COMPARED}; three quarters of the rows regress the velocity.  Attention is "
-        "computed from plain products where there are derivatives.  Losses with derivatives cost more on small networks, "
-        "whose time is that of calls, not of arithmetic.",
+        f"of {ROUNDS} rounds, of {MORE} for {COMPARED}; three quarters of the rows regress the velocity.  "
+        "Attention is computed from plain products where there are derivatives.  Losses with derivatives "
+        "cost more on small networks, whose time is that of calls, not of arithmetic.",
         "python benchmarks/few_step_cost.py cost && python benchmarks/few_step_cost.py page",
         table,
     )

@@ -83,14 +83,18 @@ class MapLoss(ABC):
     """How a flow map learns to leap: errors of rows with two times s and t.
 
     diagonal: the share of rows that have s = t and regress the velocity v(t, t, x) itself, where a loss is
-    not told another.  derivative: whether it differentiates the network in forward mode.  two_sided: whether
-    it can train s > t too.  needs_two_sided: whether it has to.  to_data: whether all its leaps end at t = 1,
-    so that of the map X_{s,1} alone is known, see :class:`~pushforward.flows.ConsistencyFlow`.
+    not told another.  derivative: whether it differentiates the network in forward mode.
+    all_spans: whether leaps of all lengths are trained equally often; of two draws of times hardly any leaps
+    from end to end, which is what one step does.
+    two_sided: whether it can train s > t too.  needs_two_sided: whether it has to.  to_data: whether all its
+    leaps end at t = 1, so that of the map X_{s,1} alone is known, see
+    :class:`~pushforward.flows.ConsistencyFlow`.
     steps: the numbers of equal steps whose leaps it trains; None for any.
     """
 
     diagonal: float = 0.75
     derivative: ClassVar[bool] = True
+    all_spans: ClassVar[bool] = False
     two_sided: ClassVar[bool] = True
     needs_two_sided: ClassVar[bool] = False
     to_data: ClassVar[bool] = False
@@ -101,11 +105,13 @@ class MapLoss(ABC):
     def times(self, a: Tensor, b: Tensor, at: At, step: Step) -> tuple[Tensor, Tensor]:
         """The times s and t of rows, from draws ``a`` and ``b`` of U[0, 1]; ``at`` is the time at a quantile.
 
-        The span in quantiles is uniform on [0, 1], and its place on what is left.  Two draws in rising order
-        would hardly ever leap from end to end, which is what one step does.
+        They are two draws in rising order, or, with ``all_spans``, the span in quantiles is uniform on
+        [0, 1], and its place on what is left.
         """
-        start = a * (1 - b)
-        return at(start), at(start + b)
+        if self.all_spans:
+            start = a * (1 - b)
+            return at(start), at(start + b)
+        return at(torch.minimum(a, b)), at(torch.maximum(a, b))
 
     @abstractmethod
     def errors(self, rows: MapRows) -> Tensor:

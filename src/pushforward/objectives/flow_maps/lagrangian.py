@@ -27,6 +27,8 @@ class Lagrangian(MapLoss):
     0.5
     """
 
+    all_spans = True
+
     def __init__(self, diagonal: float = 0.75):
         self.diagonal = check_between("diagonal", diagonal)
 

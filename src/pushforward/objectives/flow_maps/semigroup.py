@@ -31,7 +31,7 @@ class Semigroup(MapLoss):
     False
     """
 
-    derivative = False
+    derivative, all_spans = False, True
 
     def __init__(self, diagonal: float = 0.75, between: Between = "midpoint"):
         self.diagonal = check_between("diagonal", diagonal)

@@ -135,7 +135,9 @@ def test_sharded_weights_are_refused_with_a_way_out() -> None:
     def recipe(method: str) -> Any:
         return recipe_of(by_method(RunConfig.of("moons", method=method, strategy="fsdp")))
 
-    with pytest.raises(ValueError, match=r"--strategy fsdp: --loss lagrangian .*; take --loss alpha-flow"):
+    with pytest.raises(
+        ValueError, match=r"--strategy fsdp: --loss lagrangian .*; take --loss semigroup, alpha"
+    ):
         recipe("flow-map")
     assert not recipe("shortcut").loss.derivative
 

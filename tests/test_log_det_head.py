@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import pushforward
 from pushforward import Rows
+from pushforward.config import RunConfig
 from pushforward.fields import LogDetHead, TwoTimes, WithLogDet
 from pushforward.flows import Exact, FlowMapFlow, Hutchinson
 from pushforward.inference import defect, defect_sentence, density_name, score
@@ -30,6 +31,7 @@ from pushforward.oracles import FlowMapOracle, GaussianMixtureOracle, TwoMoons
 from pushforward.paths import Interpolant, Trigonometric
 from pushforward.random import seeded
 from pushforward.recipes import open_run
+from pushforward.recipes.defaults import by_method, recipe_of
 from pushforward.report.figures import few
 from pushforward.report.heads import head_density
 from pushforward.report.loaded_run import LoadedRun
@@ -318,6 +320,38 @@ def test_a_penalty_lowers_in_training_what_it_penalises(name):
         terms = Penalised(volume=1.0, curvature=1.0).loss(models, rows, Step(generator=seeded(7))).terms
         found.append(terms[name].item())
     assert found[1] < 0.5 * found[0]
+
+
+def test_a_head_beside_penalties_has_the_terms_of_both():
+    oracle, rows = FlowMapOracle(NORMAL), batch(NORMAL, 64)
+    models = nn.ModuleDict({"field": oracle, "head": ExactHead(oracle, 0.5)})
+    within = Penalised(FlowMapMatching(two_sided=True), 0.1, 0.2)
+    both = LogDetMatching(within, weight=3.0).loss(models, rows, Step(generator=seeded(0)))
+    alone = within.loss(models, rows, Step(generator=seeded(0)))
+    assert set(both.terms) == {*alone.terms, "log_det"}
+    assert both.value.item() == pytest.approx((alone.value + 3.0 * both.terms["log_det"]).item(), rel=1e-9)
+
+
+def test_the_command_line_trains_with_penalties(tmp_path):
+    """A strong penalty on volume leaves leaps that keep it."""
+    short: dict[str, Any] = {"rows": 200, "steps": 60, "folds": 0, "source": "normal", "show_progress": False}
+    short |= {"method": "flow-map", "network": "mlp,width=32,depth=1", "preprocess": "none"}
+    found = []
+    for volume in (0.0, 10.0):
+        run = pushforward.train("moons", tmp_path / str(volume), volume=volume, curvature=0.1, **short)
+        core: Any = run.flow.core
+        leap = lambda y, core=core: core.jump(0.0, 1.0, y)  # noqa: E731
+        found.append(log_determinant(leap, torch.randn(200, 2, generator=seeded(0))).square().mean().item())
+        terms = (tmp_path / str(volume) / "metrics.jsonl").read_text()
+        assert "curvature" in terms and ("volume" in terms) == bool(volume)
+    assert found[1] < 0.5 * found[0]
+    with pytest.raises(ValueError, match=r"volume: loss consistency leaps to the data alone; leave it out"):
+        pushforward.train("moons", tmp_path / "a", **(short | {"method": "consistency", "volume": 1.0}))
+    divided = RunConfig.of("moons", method="shortcut", strategy="fsdp", curvature=1.0)
+    with pytest.raises(ValueError, match=r"--strategy fsdp: --curvature takes derivatives, which divided"):
+        recipe_of(by_method(divided))
+    with pytest.raises(ValueError, match=r"volume"):
+        pushforward.train("moons", tmp_path / "c", **(short | {"method": "fm", "volume": 1.0}))
 
 
 @pytest.mark.thorough

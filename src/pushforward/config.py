@@ -49,6 +49,8 @@ LATER = (
     "loss",
     "two_sided",
     "head",
+    "volume",
+    "curvature",
 )
 
 
@@ -167,6 +169,12 @@ class ModelConfig:
     head: bool = False
     """Train a head for the log-determinants of a flow map, and the map in both directions: densities and
     samples in 8 evaluations."""
+    volume: float = 0.0
+    """Weight of the squared log-determinants of a flow map's leaps in training, for one that keeps volumes;
+    takes a derivative for each number of a row."""
+    curvature: float = 0.0
+    """Weight of the squared accelerations along a flow map's trajectories in training, which straightens
+    them."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""

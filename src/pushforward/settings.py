@@ -102,6 +102,8 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "drop_condition": Number(0, 1, open_high=True),
     "kinetic": Number(0, 1e6),
     "jacobian": Number(0, 1e6),
+    "volume": Number(0, 1e6),
+    "curvature": Number(0, 1e6),
     "blocks": Whole(1, 100),
     "horizon": Number(0, 1e6, open_low=True),
     "growth": Number(0.01, 100),

@@ -22,6 +22,7 @@ from .flow_maps import ImprovedMeanFlow as ImprovedMeanFlow
 from .flow_maps import Lagrangian as Lagrangian
 from .flow_maps import LogDetMatching as LogDetMatching
 from .flow_maps import MapLoss as MapLoss
+from .flow_maps import MapObjective as MapObjective
 from .flow_maps import MapRows as MapRows
 from .flow_maps import MeanFlow as MeanFlow
 from .flow_maps import Penalised as Penalised
@@ -80,6 +81,7 @@ __all__ = [
     "LogitNormal",
     "Loss",
     "MapLoss",
+    "MapObjective",
     "MapRows",
     "MaximumLikelihood",
     "MeanFlow",

@@ -35,7 +35,7 @@ OF_PATHS = ("coupling", "path", "gamma", "times", "weighting", "prediction", "ar
 SPECIAL = (
     *("train_solver", "gradient", "kinetic", "jacobian"),
     *("blocks", "horizon", "growth"),
-    *("loss", "two_sided", "head"),
+    *("loss", "two_sided", "head", "volume", "curvature"),
     *("latent", "beta", "encoder", "prior"),
 )
 #: Why a flow cannot start from baselines.

@@ -13,7 +13,8 @@ from ..entries import METHODS
 from ..fields import LogDetHead, TwoTimes, WithLogDet
 from ..flows import ConsistencyFlow, Exact, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
-from ..objectives import FlowMapMatching, LogDetMatching, MapLoss, Objective
+from ..objectives import FlowMapMatching, LogDetMatching, MapLoss, MapObjective, Objective, Penalised
+from ..objectives.flow_maps.forward_mode import without_derivatives
 from ..paths import Path
 from ..settings import spelt
 from ..tensors import event_size
@@ -38,7 +39,7 @@ class FlowMaps(Matching):
 
     needs = (*Matching.needs, "loss")
     ignores = ("solver", "divergence", "weighting", "prediction", "around", "reflow", "distil")
-    takes = ("loss", "two_sided", "head")
+    takes = ("loss", "two_sided", "head", "volume", "curvature")
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
@@ -58,7 +59,14 @@ class FlowMaps(Matching):
         if self.loss.derivative and parts.compute.strategy == "fsdp":
             raise ValueError(
                 f"--strategy fsdp: --loss {self.model.loss} takes forward-mode derivatives, which divided "
-                "weights do not have; take --loss alpha-flow, semigroup, shortcut or consistency"
+                f"weights do not have; take --loss {without_derivatives()}"
+            )
+        penalty = next((key for key in ("volume", "curvature") if getattr(self.model, key)), "")
+        if penalty and self.loss.to_data:
+            raise ValueError(f"--{penalty}: --loss {self.model.loss} leaps to the data alone; leave it out")
+        if penalty and parts.compute.strategy == "fsdp":
+            raise ValueError(
+                f"--strategy fsdp: --{penalty} takes derivatives, which divided weights do not have"
             )
         if self.ends[0].target_scale != 0:
             raise ValueError(
@@ -139,7 +147,7 @@ class MapStage(MatchingStage):
 
     def objective(self, start: Start) -> Objective:
         recipe = self.recipe
-        objective = FlowMapMatching(
+        objective: MapObjective = FlowMapMatching(
             recipe.loss,
             recipe.path,
             recipe.times,
@@ -149,6 +157,8 @@ class MapStage(MatchingStage):
             MARGIN,
             recipe.weight,
         )
+        if recipe.model.volume or recipe.model.curvature:
+            objective = Penalised(objective, recipe.model.volume, recipe.model.curvature)
         if not recipe.model.head:
             return objective
         assert start.initial is not None

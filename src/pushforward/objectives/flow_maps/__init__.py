@@ -10,6 +10,7 @@ from .improved_mean_flow import ImprovedMeanFlow as ImprovedMeanFlow
 from .lagrangian import Lagrangian as Lagrangian
 from .log_det import LogDetMatching as LogDetMatching
 from .matching import FlowMapMatching as FlowMapMatching
+from .matching import MapObjective as MapObjective
 from .mean_flow import MeanFlow as MeanFlow
 from .penalties import Penalised as Penalised
 from .semigroup import Semigroup as Semigroup
@@ -26,6 +27,7 @@ __all__ = [
     "Lagrangian",
     "LogDetMatching",
     "MapLoss",
+    "MapObjective",
     "MapRows",
     "MeanFlow",
     "Penalised",

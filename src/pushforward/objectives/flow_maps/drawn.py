@@ -6,18 +6,19 @@ import torch
 from torch import Tensor
 
 from ..base import Batch, Step
-from .matching import FlowMapMatching
+from .matching import FlowMapMatching, MapObjective
 
 
-def with_leaps(objective: FlowMapMatching | None, two_sided: bool = False) -> FlowMapMatching:
+def with_leaps(objective: MapObjective | None, two_sided: bool = False) -> MapObjective:
     """``objective``, by default one that trains one direction or two.
 
     Raises ValueError for one that trains leaps to the data alone, of whose map others are not known.
     """
     objective = objective or FlowMapMatching(two_sided=two_sided)
-    if objective.rule.to_data:
+    rule = objective.matching.rule
+    if rule.to_data:
         raise ValueError(
-            f"objective: {type(objective.rule).__name__} leaps to the data alone; expected a loss of leaps "
+            f"objective: {type(rule).__name__} leaps to the data alone; expected a loss of leaps "
             "between any two times"
         )
     return objective

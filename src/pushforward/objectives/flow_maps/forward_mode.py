@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
+from ... import registry
+from ...entries import LOSSES
 from ...flows.divergence import plain_attention
 
 #: How PyTorch says that an operation has no forward-mode derivative.
 _LACKING = re.compile(r"forward AD|forward.mode|functorch transforms|jvp|tangent", re.I)
-#: What is possible without one.
-_INSTEAD = "take a loss without derivatives: alpha-flow, semigroup, shortcut or consistency"
 
 
 def derivative(
@@ -41,7 +41,7 @@ def derivative(
             raise
         raise ValueError(
             f"field: {_layer(error.__traceback__)} has no forward-mode derivative, which this loss takes; "
-            f"{_INSTEAD}"
+            f"{_instead()}"
         ) from error
     return both[0], both[1]
 
@@ -57,8 +57,23 @@ def check_dropout(model: nn.Module, what: str = "field") -> None:
         if module.training and rate > 0:
             raise ValueError(
                 f"{what}: {_called(name, module)} drops out {rate:g} of its inputs, and this loss takes "
-                f"derivatives; set dropout to 0, or {_INSTEAD}"
+                f"derivatives; set dropout to 0, or {_instead()}"
             )
+
+
+def without_derivatives() -> str:
+    """The names of the losses of flow maps that take no derivatives, as text.
+
+    >>> without_derivatives()
+    'semigroup, alpha-flow, shortcut or consistency'
+    """
+    names = [name for name in LOSSES if not getattr(registry.found("loss", name), "derivative", True)]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+def _instead() -> str:
+    """What is possible without forward-mode derivatives."""
+    return f"take a loss without derivatives: {without_derivatives()}"
 
 
 def _layer(trace: TracebackType | None) -> str:

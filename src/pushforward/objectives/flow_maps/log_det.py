@@ -9,10 +9,10 @@ from ...fields import Diagonal, FlowMap, as_flow_map, jump, log_det_of
 from ...flows.divergences import Divergence
 from ...nn.checks import check_number
 from ...tensors import Condition, event_size
-from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
+from ..base import Batch, Loss, Step, model_of, partly_hidden
 from .drawn import leaps, with_leaps
 from .forward_mode import check_dropout, derivative
-from .matching import FlowMapMatching
+from .matching import FlowMapMatching, MapObjective
 from .penalties import log_determinant
 
 #: Spans below this are taken for it where a log-determinant is divided by one, against rounding.
@@ -21,7 +21,7 @@ LEAST = 1e-3
 MOST = 20.0
 
 
-class LogDetMatching(Objective):
+class LogDetMatching(MapObjective):
     r"""A flow map and a head D for its log-determinants, learnt together:
 
     .. math:: L + \lambda \operatorname{E} \frac1d \big| D(s, t, x) - \operatorname{sg} \frac{1}{t - s}
@@ -44,7 +44,8 @@ class LogDetMatching(Objective):
     ``models`` holds ``"field"``, the flow map, and ``"head"``, see :class:`~pushforward.fields.LogDetHead`.
     Its targets give the field no gradients.
 
-    objective: by default a two-sided :class:`FlowMapMatching`, with whose path and times rows are drawn.
+    objective: by default a two-sided :class:`FlowMapMatching`, with whose path and times rows are drawn; it
+    may be :class:`Penalised`.
     divergence: None for the leaps themselves; :class:`~pushforward.flows.Hutchinson`, for large events, takes
     one vector-Jacobian product, and gives a target that is right on average.
     weight: lambda.
@@ -63,7 +64,7 @@ class LogDetMatching(Objective):
 
     def __init__(
         self,
-        objective: FlowMapMatching | None = None,
+        objective: MapObjective | None = None,
         divergence: Divergence | None = None,
         weight: float = 1.0,
     ):
@@ -71,10 +72,14 @@ class LogDetMatching(Objective):
         self.divergence = divergence
         self.weight = check_number("weight", weight, 0)
 
+    @property
+    def matching(self) -> FlowMapMatching:
+        return self.objective.matching
+
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         loss = self.objective.loss(models, batch, step)
-        s, t, x = leaps(self.objective, batch, step)
-        condition = partly_hidden(batch, self.objective.drop_condition, step)
+        s, t, x = leaps(self.matching, batch, step)
+        condition = partly_hidden(batch, self.matching.drop_condition, step)
         head, flow_map = model_of(models, "head"), as_flow_map(model_of(models, "field"))
         if self.divergence is None:
             errors = _of_leaps(flow_map, head, (s, t, x), condition)

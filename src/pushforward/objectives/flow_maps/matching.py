@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import cast
 
@@ -20,7 +21,16 @@ from .forward_mode import check_dropout
 from .lagrangian import Lagrangian
 
 
-class FlowMapMatching(Objective):
+class MapObjective(Objective):
+    """An objective of a flow map, whose rows are those of a :class:`FlowMapMatching`."""
+
+    @property
+    @abstractmethod
+    def matching(self) -> FlowMapMatching:
+        """What draws the rows and trains the leaps."""
+
+
+class FlowMapMatching(MapObjective):
     r"""A flow map from data, or distilled from a teacher's velocity field.
 
     A share of the rows has s = t and regresses v(t, t, x_t) on the velocity of the pair, as
@@ -79,6 +89,10 @@ class FlowMapMatching(Objective):
             raise ValueError(f"guidance: expected 1 where no condition is hidden, got {guidance}")
         self.guidance = guidance
         self._sample = plain(self.path.sample)
+
+    @property
+    def matching(self) -> FlowMapMatching:
+        return self
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         if batch.target.mask is not None:

@@ -11,13 +11,13 @@ from ...fields import Diagonal, as_flow_map, jump
 from ...flows.divergence import CACHED, plain_attention
 from ...nn.checks import check_number
 from ...tensors import event_size, sum_event
-from ..base import Batch, Loss, Objective, Step, model_of, partly_hidden
+from ..base import Batch, Loss, Step, model_of, partly_hidden
 from .drawn import leaps, points, with_leaps
 from .forward_mode import derivative
-from .matching import FlowMapMatching
+from .matching import FlowMapMatching, MapObjective
 
 
-class Penalised(Objective):
+class Penalised(MapObjective):
     r"""The loss of a flow map plus penalties on its volume and on the curvature of its trajectories:
 
     .. math:: L + \lambda_v \operatorname{E} \frac{1}{d} \log^2 |\det \partial X_{s,t} / \partial x|
@@ -44,26 +44,31 @@ class Penalised(Objective):
     ['curvature', 'diagonal', 'leaps', 'volume']
     """
 
-    def __init__(self, objective: FlowMapMatching | None = None, volume: float = 0.0, curvature: float = 0.0):
+    def __init__(self, objective: MapObjective | None = None, volume: float = 0.0, curvature: float = 0.0):
         self.objective = with_leaps(objective)
         self.volume = check_number("volume", volume, 0) if volume else 0.0
         self.curvature = check_number("curvature", curvature, 0) if curvature else 0.0
+
+    @property
+    def matching(self) -> FlowMapMatching:
+        return self.objective.matching
 
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         loss = self.objective.loss(models, batch, step)
         if not self.volume and not self.curvature:
             return loss
         flow_map = as_flow_map(model_of(models, "field"))
-        condition = partly_hidden(batch, self.objective.drop_condition, step)
+        matching = self.matching
+        condition = partly_hidden(batch, matching.drop_condition, step)
         value, errors, terms = loss.value, loss.per_sample, dict(loss.terms)
         found: dict[str, tuple[float, Tensor]] = {}
         if self.volume:
-            s, t, x = leaps(self.objective, batch, step)
+            s, t, x = leaps(matching, batch, step)
             log_det = log_determinant(lambda y: jump(flow_map, s, t, y, condition), x)
             found["volume"] = self.volume, log_det.square() / event_size(x.shape[1:])
         if self.curvature:
-            t = self.objective.alone(batch.target.x, step)
-            x = points(self.objective, t, batch, step)
+            t = matching.alone(batch.target.x, step)
+            x = points(matching, t, batch, step)
             bent = acceleration(lambda t, y: Diagonal(flow_map)(t, y, condition), t, x)
             found["curvature"] = self.curvature, sum_event(bent.square()) / event_size(x.shape[1:])
         for name, (weight, squares) in found.items():

@@ -177,7 +177,8 @@ class ModelConfig:
     them."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
-    `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`."""
+    `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`.  A flow map learns it, and
+    takes the weight as an input where it is a range such as `1:4`: `sample --guidance 2` chooses."""
     drop_condition: float = 0.1
     """Share of training rows whose condition is hidden, which guidance needs."""
 

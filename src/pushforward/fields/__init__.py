@@ -37,12 +37,14 @@ from .flow_map import Straight as Straight
 from .flow_map import TwoTimes as TwoTimes
 from .flow_map import as_flow_map as as_flow_map
 from .flow_map import jump as jump
+from .guidance import AtWeight as AtWeight
 from .guidance import Autoguidance as Autoguidance
 from .guidance import CFGZeroStar as CFGZeroStar
 from .guidance import ClassifierFree as ClassifierFree
 from .guidance import ClassifierGuidance as ClassifierGuidance
 from .guidance import Guidance as Guidance
 from .guidance import Guided as Guided
+from .guidance import GuidedByInput as GuidedByInput
 from .guidance import KnownElements as KnownElements
 from .guidance import LinearMeasurement as LinearMeasurement
 from .guidance import Measurement as Measurement
@@ -50,7 +52,10 @@ from .guidance import MomentMatching as MomentMatching
 from .guidance import PosteriorGuidance as PosteriorGuidance
 from .guidance import PseudoInverse as PseudoInverse
 from .guidance import as_guidance as as_guidance
+from .guidance import hidden_rows as hidden_rows
+from .guidance import weight_spec as weight_spec
 from .guidance import with_and_without as with_and_without
+from .guidance import with_weight as with_weight
 from .latent import AtLatent as AtLatent
 from .latent import latent_spec as latent_spec
 from .latent import with_latent as with_latent
@@ -69,6 +74,11 @@ from .schedule_change import ScheduleChange as ScheduleChange
 from .tokens import TokenPosterior as TokenPosterior
 
 __all__ = [
+    "AtWeight",
+    "GuidedByInput",
+    "hidden_rows",
+    "weight_spec",
+    "with_weight",
     "AnyField",
     "AtLatent",
     "AnyFlowMap",

@@ -23,10 +23,7 @@ def with_latent(condition: Condition | None, latent: Tensor) -> dict[str, Tensor
     >>> sorted(with_latent(torch.tensor([3]), torch.zeros(1, 2)))
     ['condition', 'latent']
     """
-    if condition is None:
-        return {LATENT: latent}
-    named = condition if isinstance(condition, Mapping) else {OTHER: condition}
-    return {**named, LATENT: latent}
+    return {LATENT: latent} if condition is None else joined(condition, LATENT, latent)
 
 
 def latent_spec(condition: ConditionSpec, size: int) -> dict[str, Any]:
@@ -37,12 +34,26 @@ def latent_spec(condition: ConditionSpec, size: int) -> dict[str, Any]:
     >>> latent_spec(10, 2)
     {'condition': 10, 'latent': (2,)}
     """
+    return joined_spec(condition, LATENT, (size,))
+
+
+def joined(condition: Condition, name: str, value: Tensor) -> dict[str, Tensor]:
+    """A condition with one more entry; that of a condition without a name is called ``condition``."""
+    named = condition if isinstance(condition, Mapping) else {OTHER: condition}
+    return {**named, name: value}
+
+
+def joined_spec(condition: ConditionSpec, name: str, shape: tuple[int, ...]) -> dict[str, Any]:
+    """What a network is told of :func:`joined`, for values of ``shape``.
+
+    Raises ValueError for a condition that has an entry of that name.
+    """
     if condition is None:
-        return {LATENT: (size,)}
+        return {name: shape}
     named = dict(condition) if isinstance(condition, Mapping) else {OTHER: condition}
-    if LATENT in named:
-        raise ValueError(f"condition: expected another name than {LATENT!r}, which is that of the latent")
-    return {**named, LATENT: (size,)}
+    if name in named:
+        raise ValueError(f"condition: expected another name than {name!r}, which is that of the {name}")
+    return {**named, name: shape}
 
 
 class AtLatent(nn.Module):

@@ -58,7 +58,7 @@ class Flow(nn.Module, ABC):
     source: Source
     condition_shape: ConditionShape = ()
     equation: ClassVar[type[Problem] | None] = None
-    guided: ClassVar[bool] = False
+    guided: bool = False
     free_source: ClassVar[bool] = False
     unbiased: ClassVar[bool] = False
     #: why its scores and stochastic processes are not known, where it has no path

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -54,6 +54,8 @@ class FlowMapFlow(InvertibleFlow):
     steps: how many equal steps there are.  grid: the times of the steps instead, rising from 0 to 1, or from
     end to end of ``interval``.
     two_sided: whether the map was trained for s > t too, and so runs from the data to the source.
+    guidance: the weight of guidance, of a field that takes it as :class:`~pushforward.fields.AtWeight` does;
+    ``flow.replace(guidance=2.0)``.
     path: that whose distributions its velocity v(t, t, x) has, see :class:`ContinuousFlow`.
     known_steps: the numbers of equal steps that were trained, None for any; another number warns, and the
     nearest of them is taken.
@@ -81,6 +83,8 @@ class FlowMapFlow(InvertibleFlow):
         "two_sided": False,
         "interval": (0.0, 1.0),
         "path": None,
+        "guided": False,
+        "guidance": 1.0,
     }
     #: why it does not run back, and has no density
     one_way, no_density = _ONE_SIDED, _NO_DENSITY
@@ -105,12 +109,17 @@ class FlowMapFlow(InvertibleFlow):
         self.known_steps: tuple[int, ...] | None = None
         self.two_sided = two_sided
         self.interval = interval
+        #: whether the weight of guidance is an input of the field, and that weight
+        self.guided = hasattr(self.field, "at")
+        self.guidance: Any = getattr(self.field, "weight", 1.0)
         if isinstance(path, str):
             self.no_path, path = path, None
         self.path = path
         self.check_parts()
 
     def check_parts(self) -> None:
+        if self.guided:
+            self.field = cast(Any, self.field).at(self.guidance)
         lo, hi = self.interval
         if not 0 <= lo < hi <= 1:
             raise ValueError(f"interval: expected 0 <= start < stop <= 1, got {self.interval}")

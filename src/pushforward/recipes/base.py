@@ -94,6 +94,8 @@ class Recipe(ABC):
     descends_density: ClassVar[bool] = False
     #: whether its networks can be compiled: where a training takes their derivatives, they run as they are
     compiles: ClassVar[bool] = True
+    #: whether its networks take the weight of guidance as an input, where a range is asked for
+    ranged: ClassVar[bool] = False
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
 

@@ -87,9 +87,10 @@ def _check_with_data(config: RunConfig, schema: Schema, known: Parts | None) -> 
             f"--folds {folds}: expected at least {LEAST_HELD} training rows a fold, so at most "
             f"{rows // LEAST_HELD} for {rows:,} rows"
         )
-    guidance, flag = Parts.of(config, known).guidance, f"--guidance {spelt(model.guidance)}"
-    if guidance == 1 or not as_guidance(guidance).compares_absent:
-        return
+    parts, flag = Parts.of(config, known), f"--guidance {spelt(model.guidance)}"
+    if parts.weights is None or not family(model.method).ranged:
+        if parts.guidance == 1 or not as_guidance(parts.guidance).compares_absent:
+            return
     if schema.condition is None:
         raise ValueError(f"{flag}: guidance needs a condition; give --condition")
     if model.drop_condition == 0:

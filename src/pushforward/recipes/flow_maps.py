@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..data import Schema
 from ..entries import METHODS
-from ..fields import LogDetHead, TwoTimes, WithLogDet
+from ..fields import AtWeight, LogDetHead, TwoTimes, WithLogDet, weight_spec
 from ..flows import ConsistencyFlow, Exact, Flow, FlowMapFlow
 from ..flows.shapes import condition_shape
 from ..objectives import FlowMapMatching, LogDetMatching, MapLoss, MapObjective, Objective, Penalised
@@ -39,6 +39,7 @@ class FlowMaps(Matching):
 
     needs = (*Matching.needs, "loss")
     ignores = ("solver", "divergence", "weighting", "prediction", "around", "reflow", "distil")
+    ranged = True
     takes = ("loss", "two_sided", "head", "volume", "curvature")
 
     def __init__(self, parts: Parts) -> None:
@@ -51,6 +52,10 @@ class FlowMaps(Matching):
             raise ValueError(f"{flag}: --loss {self.model.loss} leaps to the data alone; leave it out")
         if self.loss.needs_two_sided and not self.two_sided:
             raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
+        if self.loss.to_data and parts.weights is not None:
+            raise ValueError(
+                f"--guidance {self.model.guidance}: --loss {self.model.loss} takes one weight, from a teacher"
+            )
         if self.loss.to_data and self.weight != 1:
             flag = f"--guidance {spelt(self.model.guidance)}"
             raise ValueError(f"{flag}: --loss {self.model.loss} takes it from a teacher alone")
@@ -77,7 +82,9 @@ class FlowMaps(Matching):
     @property
     def weight(self) -> float:
         """The weight of guidance that is learnt from data; a teacher is guided by itself."""
-        guidance = 1.0 if self.model.teacher is not None else self.parts.guidance
+        if self.model.teacher is not None or self.parts.weights is not None:
+            return 1.0
+        guidance = self.parts.guidance
         return float(guidance) if isinstance(guidance, int | float) else 1.0
 
     @property
@@ -93,6 +100,10 @@ class FlowMaps(Matching):
             return "it learnt the velocity of a teacher, and not that of the path; ask the teacher"
         return self.marginals
 
+    def network_spec(self, schema: Schema) -> Any:
+        spec = schema.network_spec
+        return spec if self.parts.weights is None else weight_spec(spec)
+
     @classmethod
     def uses_teacher(cls, model: ModelConfig) -> bool:
         return True
@@ -101,6 +112,8 @@ class FlowMaps(Matching):
     def refuse(cls, parts: Parts) -> None:
         super().refuse(parts)
         model = parts.model
+        if parts.weights is not None:
+            return
         if model.teacher is None and not isinstance(parts.guidance, int | float):
             raise ValueError(
                 f"--guidance {spelt(model.guidance)}: expected a weight, or a teacher (pushforward distil)"
@@ -108,7 +121,8 @@ class FlowMaps(Matching):
 
     def taught_by(self, teacher: Flow) -> Flow:
         try:
-            return teach(teacher.to(self.dtype), self.path, self.parts.guidance)
+            guidance = 1.0 if self.parts.weights is not None else self.parts.guidance
+            return teach(teacher.to(self.dtype), self.path, guidance)
         except ValueError as error:
             text = str(error).removeprefix("guidance: ")
             flag = f"--guidance {spelt(self.model.guidance)}" if "guidance" in str(error) else "--teacher"
@@ -155,7 +169,7 @@ class MapStage(MatchingStage):
             recipe.model.drop_condition,
             recipe.two_sided,
             MARGIN,
-            recipe.weight,
+            recipe.weight if recipe.parts.weights is None else recipe.parts.weights,
         )
         if recipe.model.volume or recipe.model.curvature:
             objective = Penalised(objective, recipe.model.volume, recipe.model.curvature)
@@ -173,8 +187,9 @@ class MapStage(MatchingStage):
             field, path = models["field"], recipe.path
             return ConsistencyFlow(field, start.initial, path=path, condition_shape=shape)
         open_start, open_end = recipe.path.open_ends
+        field = WithLogDet(models["field"], models["head"]) if recipe.model.head else models["field"]
         flow = FlowMapFlow(
-            WithLogDet(models["field"], models["head"]) if recipe.model.head else models["field"],
+            field if recipe.parts.weights is None else AtWeight(field, recipe.parts.weights),
             start.initial,
             HEAD_STEPS if recipe.model.head else 1,
             two_sided=recipe.two_sided,

@@ -45,6 +45,8 @@ def _named(model: ModelConfig) -> dict[str, str]:
     """The texts that name components, by setting; a number is a gamma or a weight of guidance as it is."""
     texts = {key: getattr(model, key) for key in COMPONENTS}
     numbers = [key for key in ("gamma", "guidance") if is_plain(texts[key])]
+    if weights_of(model) is not None:
+        numbers.append("guidance")
     return {
         key: text
         for key, text in texts.items()
@@ -55,6 +57,22 @@ def _named(model: ModelConfig) -> dict[str, str]:
 def is_plain(value: float | str | None) -> bool:
     """Whether a setting that may name a component is a number."""
     return isinstance(value, int | float) or registry.is_number(value)
+
+
+def weights_of(model: ModelConfig) -> tuple[float, float] | None:
+    """The ends of a range of weights of guidance, such as ``1:4``; None where there is no range.
+
+    Raises ValueError for one that does not rise.
+
+    >>> weights_of(ModelConfig(guidance="1:4"))
+    (1.0, 4.0)
+    """
+    low, colon, high = str(model.guidance).partition(":")
+    if not (colon and registry.is_number(low) and registry.is_number(high)):
+        return None
+    if not float(low) < float(high):
+        raise ValueError(f"--guidance {model.guidance}: expected a range that rises, such as 1:4")
+    return float(low), float(high)
 
 
 def hint(error: ValueError) -> str:
@@ -210,8 +228,20 @@ class Parts:
         return None if self.model.weighting == "uniform" else self.build("weighting")
 
     @cached_property
+    def weights(self) -> tuple[float, float] | None:
+        """The range of weights of guidance that a flow map takes as an input, None for one guidance."""
+        return weights_of(self.model)
+
+    @cached_property
     def guidance(self) -> float | Guidance:
-        """What samples are drawn with: the weight of classifier-free guidance, or a guidance as it is."""
+        """What samples are drawn with: the weight of classifier-free guidance, or a guidance as it is.
+
+        Raises ValueError for a range of weights.
+        """
+        if self.weights is not None:
+            raise ValueError(
+                f"--guidance {self.model.guidance}: a range is for flow maps, where it is an input"
+            )
         made = self.build("guidance")
         return float(self.model.guidance) if made is None else made
 

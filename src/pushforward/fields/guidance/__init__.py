@@ -1,5 +1,10 @@
 """Guidance: how the field that samples are drawn with is made of the one that was trained."""
 
+from .as_input import AtWeight as AtWeight
+from .as_input import GuidedByInput as GuidedByInput
+from .as_input import hidden_rows as hidden_rows
+from .as_input import weight_spec as weight_spec
+from .as_input import with_weight as with_weight
 from .autoguidance import Autoguidance as Autoguidance
 from .base import Guidance as Guidance
 from .base import with_and_without as with_and_without
@@ -16,12 +21,14 @@ from .posterior import PseudoInverse as PseudoInverse
 from .zero_star import CFGZeroStar as CFGZeroStar
 
 __all__ = [
+    "AtWeight",
     "Autoguidance",
     "CFGZeroStar",
     "ClassifierFree",
     "ClassifierGuidance",
     "Guidance",
     "Guided",
+    "GuidedByInput",
     "KnownElements",
     "LinearMeasurement",
     "Measurement",
@@ -29,5 +36,8 @@ __all__ = [
     "PosteriorGuidance",
     "PseudoInverse",
     "as_guidance",
+    "hidden_rows",
+    "weight_spec",
     "with_and_without",
+    "with_weight",
 ]

@@ -9,7 +9,7 @@ from ...fields import Diagonal, FlowMap, as_flow_map, jump, log_det_of
 from ...flows.divergences import Divergence
 from ...nn.checks import check_number
 from ...tensors import Condition, event_size
-from ..base import Batch, Loss, Step, model_of, partly_hidden
+from ..base import Batch, Loss, Step, model_of
 from .drawn import leaps, with_leaps
 from .forward_mode import check_dropout, derivative
 from .matching import FlowMapMatching, MapObjective
@@ -79,7 +79,7 @@ class LogDetMatching(MapObjective):
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         loss = self.objective.loss(models, batch, step)
         s, t, x = leaps(self.matching, batch, step)
-        condition = partly_hidden(batch, self.matching.drop_condition, step)
+        condition = self.matching.conditions(batch, step)
         head, flow_map = model_of(models, "head"), as_flow_map(model_of(models, "field"))
         if self.divergence is None:
             errors = _of_leaps(flow_map, head, (s, t, x), condition)

@@ -10,7 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from ...fields import Diagonal, Field, FlowMap, as_flow_map
+from ...fields import Diagonal, Field, FlowMap, GuidedByInput, as_flow_map, hidden_rows, with_weight
+from ...fields.guidance.as_input import WEIGHT
 from ...paths import Interpolant, Path, PathPoint
 from ...rows import row_mean
 from ...tensors import Condition, drop_condition, expand_time, map_condition, plain
@@ -47,7 +48,9 @@ class FlowMapMatching(MapObjective):
     guidance: the weight w of classifier-free guidance that the map has in it, where it learns from data: the
     velocity of a pair becomes w dx/dt + (1 - w) v(t, t, x) without the condition, so that v(t, t, x) is w
     times the conditional velocity and 1 - w times that without condition (Geng et al. 2025, section 4.2).  A
-    teacher is guided by itself, see :class:`~pushforward.fields.Guided`.
+    teacher is guided by itself, see :class:`~pushforward.fields.Guided`.  Two weights are a range, of which
+    each row draws one, also with a teacher; the map is told it in its condition, see
+    :class:`~pushforward.fields.AtWeight`.
 
     Raises ValueError for a loss that cannot train both directions, and the path and times that flow matching
     refuses; of a loss with derivatives also for a layer that drops out in training mode, or has no
@@ -71,7 +74,7 @@ class FlowMapMatching(MapObjective):
         drop_condition: float = 0.0,
         two_sided: bool = False,
         margin: float = 1e-3,
-        guidance: float = 1.0,
+        guidance: float | tuple[float, float] = 1.0,
     ):
         check_kinds(path, times)
         loss = loss or Lagrangian()
@@ -87,7 +90,10 @@ class FlowMapMatching(MapObjective):
         self.two_sided, self.margin = two_sided, margin
         if guidance != 1 and not drop_condition:
             raise ValueError(f"guidance: expected 1 where no condition is hidden, got {guidance}")
-        self.guidance = guidance
+        self.weights = guidance if isinstance(guidance, tuple) else None
+        self.guidance = 1.0 if isinstance(guidance, tuple) else guidance
+        if self.weights is not None and self.teacher is not None:
+            self.teacher = GuidedByInput(self.teacher)
         self._sample = plain(self.path.sample)
 
     @property
@@ -97,9 +103,7 @@ class FlowMapMatching(MapObjective):
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         if batch.target.mask is not None:
             raise ValueError("mask: flow maps cannot leave out elements; a velocity field can")
-        condition = batch.target.condition
-        if condition is not None:
-            condition = partly_hidden(batch, self.drop_condition, step)
+        condition = self.conditions(batch, step)
         model = model_of(models, "field")
         if self.rule.derivative and not torch.compiler.is_compiling():
             check_dropout(model)
@@ -146,15 +150,26 @@ class FlowMapMatching(MapObjective):
         terms = {"diagonal": found[: len(still)], "leaps": found[len(still) :]}
         return Loss(value, weighted, s, {name: part.mean() for name, part in terms.items() if len(part)})
 
+    def conditions(self, batch: Batch, step: Step) -> Condition | None:
+        """Those of the target, a share of them hidden, with a weight of guidance where it is an input."""
+        condition = partly_hidden(batch, self.drop_condition, step)
+        if condition is None or self.weights is None:
+            return condition
+        low, high = self.weights
+        return with_weight(condition, low + (high - low) * uniform(batch.target.x, step))
+
     def _guided(
         self, slope: Tensor, velocity: _Constant, s: Tensor, x: Tensor, condition: Condition | None
     ) -> Tensor:
         """The velocities of pairs under guidance; as they are where the condition is hidden."""
-        if self.guidance == 1 or condition is None:
+        if condition is None or (self.guidance == 1 and self.weights is None):
             return slope
         absent = velocity(s, x, drop_condition(condition))
-        guided = absent + self.guidance * (slope - absent)
-        return torch.where(expand_time(_hidden(condition), x), slope, guided)
+        weight: float | Tensor = self.guidance
+        if self.weights is not None and isinstance(condition, dict):
+            weight = expand_time(condition[WEIGHT].nan_to_num(1.0), x)
+        guided = absent + weight * (slope - absent)
+        return torch.where(expand_time(hidden_rows(condition), x), slope, guided)
 
     def _along(self, point: PathPoint, chosen: Tensor) -> Callable[[Tensor], Tensor]:
         """Where ``chosen`` pairs of ``point`` are at other times."""
@@ -215,13 +230,6 @@ class _Constant:
     def __call__(self, t: Tensor, x: Tensor, condition: Condition | None = None) -> Tensor:
         with torch.no_grad():
             return self.field(t, x, condition)
-
-
-def _hidden(condition: Condition) -> Tensor:
-    """Which rows ``(B,)`` have no condition: all parts of one are hidden together."""
-    value = condition if isinstance(condition, Tensor) else next(iter(condition.values()))
-    first = value.flatten(1)[:, 0] if value.ndim > 1 else value
-    return first.isnan() if first.is_floating_point() else first < 0
 
 
 def _over_events(losses: Tensor, x: Tensor) -> Tensor:

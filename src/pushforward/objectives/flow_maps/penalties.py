@@ -11,7 +11,7 @@ from ...fields import Diagonal, as_flow_map, jump
 from ...flows.divergence import CACHED, plain_attention
 from ...nn.checks import check_number
 from ...tensors import event_size, sum_event
-from ..base import Batch, Loss, Step, model_of, partly_hidden
+from ..base import Batch, Loss, Step, model_of
 from .drawn import leaps, points, with_leaps
 from .forward_mode import derivative
 from .matching import FlowMapMatching, MapObjective
@@ -59,7 +59,7 @@ class Penalised(MapObjective):
             return loss
         flow_map = as_flow_map(model_of(models, "field"))
         matching = self.matching
-        condition = partly_hidden(batch, matching.drop_condition, step)
+        condition = matching.conditions(batch, step)
         value, errors, terms = loss.value, loss.per_sample, dict(loss.terms)
         found: dict[str, tuple[float, Tensor]] = {}
         if self.volume:

@@ -209,9 +209,10 @@ def test_an_example_is_short(name: str) -> None:
 
 
 def test_every_kind_has_an_example(parts: None) -> None:
-    """Weights and noise levels are as short as times, and methods are named by recipes and flows."""
+    """Weights and noise levels are as short as times, methods are named by recipes and flows, and a path of
+    tokens is a path."""
     for kind, table in KINDS.items():
         own = [
             e for e in table.entries.values() if not getattr(e, "target", "pushforward.").startswith("push")
         ]
-        assert own or kind in ("gamma", "weighting", "method"), kind
+        assert own or kind in ("gamma", "weighting", "method", "tokens"), kind

@@ -35,7 +35,9 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 }
 MIXED = {"kind": 3, "weight": (), "place": (2,)}
 B = 6
-names = pytest.mark.parametrize("name", list(NETWORKS))
+#: Networks of tokens, which have tests of their own.
+TOKENS = ("transformer",)
+names = pytest.mark.parametrize("name", [name for name in NETWORKS if name not in TOKENS])
 
 
 def network(name: str) -> type[Network]:
@@ -71,7 +73,7 @@ def mixed_condition() -> dict[str, Tensor]:
 
 
 def test_every_registered_network_is_tested():
-    complete("network", SMALL)
+    complete("network", [*SMALL, *TOKENS])
 
 
 @names

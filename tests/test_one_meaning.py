@@ -26,6 +26,8 @@ SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 
 def settings_of(method: str) -> tuple[str, dict[str, Any]]:
     if method in IMAGES:
         return "digits", {"steps": 2, "batch": 32, "flow": IMAGES[method]}
+    if method == "dfm":
+        return "digits", {"steps": 2, "batch": 32, "network": "transformer,width=8,depth=1"}
     # a recipe of stages without folds says so
     folds = 0 if method == "jko-iflow" else SMALL["folds"]
     return "moons", {**SMALL, "rows": 120, "folds": folds}

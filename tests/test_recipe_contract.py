@@ -36,18 +36,28 @@ CASES = {
     "continuous-likelihood": ("ffjord", {"kinetic": 0.1, "jacobian": 0.1, "gradient": "checkpoint"}),
     "flow-maps": ("flow-map", {"head": True}),
     "blocks": ("jko-iflow", {"blocks": 3}),
+    "discrete": ("dfm", {}),
 }
+#: Data of the families that do not take tables of numbers, and how many rows of a batch are looked at.
+DATA = {"discrete": "digits"}
+
+
+def data_of(name: str) -> dict[str, Any]:
+    """The data of a family, as settings."""
+    return {"target": DATA[name]} if name in DATA else {"target": "moons", "rows": 60}
 
 
 def network(method: str) -> dict[str, str]:
     """A small network, for methods that have one."""
+    if family(method).takes_tokens:
+        return {"network": "transformer,width=4,depth=1,heads=1"}
     return {} if "flow" in family(method).needs else {"network": "mlp,width=4,depth=1"}
 
 
 def made(name: str) -> tuple[Recipe, Dataset]:
     """A recipe with small networks, and data."""
     method, settings = CASES[name]
-    config = RunConfig.of("moons", method=method, rows=60, **network(method), **settings)
+    config = RunConfig.of(**data_of(name), method=method, **network(method), **settings)
     dataset = load_dataset(config)
     return recipe_of(resolve(config, dataset.schema)), dataset
 
@@ -75,7 +85,7 @@ def test_stages(name):
             assert torch.equal(value, other), key
         assert all(p.dtype == recipe.dtype for p in models.parameters())
         flow = stage.flow(models, dataset.schema, start)
-        assert isinstance(flow, Flow) and flow.sample(3).shape == (3, 2)
+        assert isinstance(flow, Flow) and flow.sample(3).shape == (3, *dataset.schema.event_shape)
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -118,6 +128,7 @@ OTHERS = {
     "flow": "nice",
     "base": "student-t",
     "drop_condition": 0.9,
+    "tokens": "uniform",
 }
 
 
@@ -131,7 +142,11 @@ def behaviour(config: RunConfig) -> Tensor:
     with torch.no_grad():
         for number, parameter in enumerate(parameters):
             parameter += 0.1 * torch.randn(parameter.shape, generator=seeded("weights", number))
-    x0, x1 = (torch.randn(16, 2, generator=seeded("rows", k)) for k in range(2))
+    if family(config.model.method).takes_tokens:
+        x1 = dataset.preprocess.inverse(dataset.train.x[:16])
+        x0 = torch.full_like(x1, 17 if config.model.tokens is None else 0)
+    else:
+        x0, x1 = (torch.randn(16, 2, generator=seeded("rows", k)) for k in range(2))
     if recipe.coupling is not None:
         x0, x1 = recipe.coupling(x0, x1, generator=seeded("pairs"))
     batch = Batch((Rows(x0), Rows(x1, torch.arange(16) % 2)))
@@ -149,13 +164,13 @@ def behaviour(config: RunConfig) -> Tensor:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_setting_is_used_or_refused(name):
     """Nothing is accepted and ignored: it changes a loss, gradient, draw or density, or is refused."""
-    short: dict[str, Any] = {"rows": 60, "condition": "label", "source": "normal", "folds": 0}
+    short: dict[str, Any] = {**data_of(name), "condition": "label", "source": "normal", "folds": 0}
     method, usual = CASES[name][0], None
     for key, value in OTHERS.items():
-        plain = RunConfig.of("moons", method=method, **short)
+        plain = RunConfig.of(method=method, **short)
         usual = behaviour(plain) if usual is None else usual
         try:
-            other = behaviour(RunConfig.of("moons", method=method, **short, **{key: value}))
+            other = behaviour(RunConfig.of(method=method, **short, **{key: value}))
         except ValueError as error:
             assert key.replace("_", "-") in str(error) and "\n" not in str(error)
             continue
@@ -165,11 +180,18 @@ def test_a_setting_is_used_or_refused(name):
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_stopped_run_goes_on_as_if_it_had_not_been(name, tmp_path, monkeypatch):
     """Bit for bit, in the last weights, their average and every loss."""
-    short: dict[str, Any] = {"rows": 60, "steps": 12, "folds": 0, "log_every": 1, "checkpoint_every": 5}
+    target, *rest = data_of(name).values()
+    short: dict[str, Any] = {
+        **({"rows": 60} if rest else {}),
+        "steps": 12,
+        "folds": 0,
+        "log_every": 1,
+        "checkpoint_every": 5,
+    }
     short |= {"source": "normal", "ema": 0.9, "show_progress": False, **network(CASES[name][0])}
 
     def train(out: str) -> Run:
-        return pushforward.train("moons", tmp_path / out, method=CASES[name][0], **short, **CASES[name][1])
+        return pushforward.train(target, tmp_path / out, method=CASES[name][0], **short, **CASES[name][1])
 
     whole = train("whole")
     with monkeypatch.context() as patch:
@@ -199,9 +221,11 @@ def test_networks_are_compiled_or_compiling_is_refused(name, monkeypatch):
     plain = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module: plain(module, backend=backend))
     torch._dynamo.reset()
-    settings: dict[str, Any] = {"rows": 60, "steps": 1, "folds": 0, "source": "normal", "compile": True}
+    target, *rest = data_of(name).values()
+    settings: dict[str, Any] = {"steps": 1, "folds": 0, "source": "normal", "compile": True}
+    settings |= {"rows": 60} if rest else {}
     if family(CASES[name][0]).compiles:
-        pushforward.train("moons", method=CASES[name][0], **settings, show_progress=False)
+        pushforward.train(target, method=CASES[name][0], **settings, show_progress=False)
         assert graphs
         return
     with pytest.raises(ValueError, match=r"compile: method .* trains by derivatives"):

@@ -51,6 +51,7 @@ LATER = (
     "head",
     "volume",
     "curvature",
+    "tokens",
 )
 
 
@@ -77,7 +78,7 @@ class DataConfig:
     """Share of the training rows that choose the weights instead of being trained on; 0 with `--folds`."""
     deduplicate: bool = False
     """Drop exact repeats before splitting."""
-    preprocess: Literal["auto", "whiten", "standardise", "logit", "histogram", "none"] = "auto"
+    preprocess: Literal["auto", "whiten", "standardise", "logit", "histogram", "tokens", "none"] = "auto"
     """Map between data units and the space of the model; densities stay in data units."""
     noise: str = "auto"
     """Normal noise added to a table's training rows, in deviations of each column: a number, `scott`
@@ -175,6 +176,9 @@ class ModelConfig:
     curvature: float = 0.0
     """Weight of the squared accelerations along a flow map's trajectories in training, which straightens
     them."""
+    tokens: str | None = None
+    """Path of tokens, for `dfm`: from a mask, `masked`; from noise, `uniform`; or nearer by a distance,
+    `metric,scale=60`."""
     guidance: float | str = 1.0
     """Guidance when sampling: the weight of classifier-free guidance, of which 1 is none, or with options:
     `classifier-free,weight=2,interval=(0.2,0.8)`, `zero-star,weight=2`.  A flow map learns it, and

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import tyro
 
 from .common import Drawing, Opening, Reading, say
+
+if TYPE_CHECKING:
+    from ..recipes import Run
 
 T = TypeVar("T")
 
@@ -228,9 +232,21 @@ def score(args: Score, command: str) -> int:
             f"flagged {flagged} of {count} rows: {name} below {limit:.4f}, "
             f"the {share:.4g} quantile of {held_out} held-out rows"
         )
-    say(f"mean {name} of {count} rows: {total / count:.4f} nats")
+    say(f"mean {name} of {count} rows: {total / count:.4f} nats{_bits(run, total / count)}")
     told = defect_sentence(run, first[0], seed=args.drawing.seed, **how)
     if told:
         say(told)
     print(args.out)
     return 0
+
+
+def _bits(run: Run, mean: float) -> str:
+    """A mean log-density of whole levels in bits, as far as it says."""
+    levels = run.schema.levels
+    if levels is None or not math.isfinite(mean):
+        return ""
+    from ..metrics import bits_per_dim
+
+    most = "at most " if run.flow.density == "bound" else ""
+    bits = bits_per_dim(mean, math.prod(run.schema.event_shape), levels[2])
+    return f", {most}{bits:.4f} bits per dimension"

@@ -14,7 +14,7 @@ from ..rows import Rows
 from .noise import resolution
 from .schema import Schema
 
-Preprocess = Literal["auto", "whiten", "standardise", "logit", "histogram", "none"]
+Preprocess = Literal["auto", "whiten", "standardise", "logit", "histogram", "tokens", "none"]
 
 #: A table of more columns is standardised, not whitened.
 MOST_WHITENED = 256
@@ -45,12 +45,13 @@ def fit_preprocess(
     2017, arXiv 1605.08803, section 4.1).
     histogram: for whole pixels, the line by their histogram, with more space for frequent levels, see
     :meth:`~pushforward.bijections.PiecewiseLinear.of_levels`; for normalizing flows of drawings.
+    tokens: for whole pixels, their levels counted from 0, for flows of tokens.
     auto: [-1, 1] for whole pixels, whiten for tables, else standardise.
 
-    Whole pixels are dequantised under all but ``none``.  noise: the noise added to a table in training, see
-    :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated values.
-    weight: of the rows ``(B,)``.  Raises ValueError for an unknown ``kind``, one that does not go with the
-    data, for a constant column, and for points that are not finite or of another shape.
+    Whole pixels are dequantised under all but ``none`` and ``tokens``.  noise: the noise added to a table in
+    training, see :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated
+    values.  weight: of the rows ``(B,)``.  Raises ValueError for an unknown ``kind``, one that does not go
+    with the data, for a constant column, and for points that are not finite or of another shape.
     """
     if kind not in get_args(Preprocess):
         raise ValueError(f"preprocess: expected one of {', '.join(get_args(Preprocess))}, got {kind!r}")
@@ -60,6 +61,10 @@ def fit_preprocess(
     if not bool(x.isfinite().all()):
         raise ValueError("x: expected finite numbers")
     table = schema.kind == "table"
+    if kind == "tokens" and schema.levels is None:
+        raise ValueError(
+            f"preprocess: tokens are whole levels, such as those of images; {schema.source} has none"
+        )
     if kind == "whiten" and not table:
         raise ValueError(f"preprocess: whiten is for tables, got an {schema.kind}")
     if table:
@@ -71,6 +76,8 @@ def fit_preprocess(
             raise ValueError(f"preprocess: {kind} is for images of whole pixels, whose limits are known")
         return Affine.standardise(x, per_element=False)
     low, high, step = schema.levels
+    if kind == "tokens":
+        return Affine(x.new_tensor(low), x.new_tensor(step))
     # Dequantised values fill [low, high + step).
     dequantise, centre, half = Dequantise(low, high, step), (low + high + step) / 2, (high + step - low) / 2
     if kind == "logit":

@@ -8,7 +8,7 @@ from .data import DATASETS
 from .matching import COUPLINGS, GAMMAS, GUIDANCES, LOSSES, SCHEDULES, TIMES, WEIGHTINGS
 from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
-from .models import BASES, DIVERGENCES, FLOWS, NETWORKS
+from .models import BASES, DIVERGENCES, FLOWS, NETWORKS, TOKENS
 from .solvers import DIFFUSIONS, SOLVERS
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "SCHEDULES",
     "SOLVERS",
     "TIMES",
+    "TOKENS",
     "WEIGHTINGS",
     "by_likelihood",
 ]
@@ -46,6 +47,7 @@ KINDS = {
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
+    "tokens": Kind(TOKENS, "pushforward.paths:TokenPath", "--tokens", given=1),
     "loss": Kind(LOSSES, "pushforward.objectives:MapLoss", "--loss"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "guidance": Kind(GUIDANCES, "pushforward.fields:Guidance", "--guidance"),

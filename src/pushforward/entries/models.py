@@ -2,7 +2,7 @@
 
 from .base import table
 
-__all__ = ["BASES", "DIVERGENCES", "FLOWS", "NETWORKS"]
+__all__ = ["BASES", "DIVERGENCES", "FLOWS", "NETWORKS", "TOKENS"]
 
 # fmt: off
 NETWORKS = table(
@@ -10,6 +10,18 @@ NETWORKS = table(
     ("mlp", "MLP", "plain multilayer perceptron on (t, x)"),
     ("resmlp", "ResidualMLP", "residual perceptron, Fourier features of x and t"),
     ("unet", "UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
+    ("transformer", "TokenTransformer", "transformer over tokens, for `dfm`",
+     "Vaswani et al. 2017, arXiv 1706.03762"),
+)
+
+TOKENS = table(
+    "pushforward.paths",
+    ("masked", "MaskedTokens", "from a mask, tokens appear one by one",
+     "Campbell et al. 2024, arXiv 2402.04997"),
+    ("uniform", "UniformTokens", "from uniform noise, tokens are drawn again and again",
+     "Gat et al. 2024, arXiv 2407.15595"),
+    ("metric", "MetricTokens", "from uniform noise, levels come nearer by a distance",
+     "Shaul et al. 2024, arXiv 2412.03487"),
 )
 
 FLOWS = {

@@ -38,6 +38,12 @@ SOLVERS = table(
      "Lu et al. 2022, arXiv 2211.01095"),
     ("edm", "EDMStochastic", "denoising with noise: Heun's method with churn, two evaluations a step",
      "Karras et al. 2022, arXiv 2206.00364"),
+    ("tau-leaping", "TauLeaping", "tokens: a jump with probability 1 - exp(-h rate), corrector, temperature",
+     "Gillespie 2001, doi 10.1063/1.1378322"),
+    ("jump-euler", "JumpEuler", "tokens: a jump with probability h rate, corrector, temperature",
+     "Campbell et al. 2024, arXiv 2402.04997"),
+    ("single-jumps", "SingleJumps", "tokens: one at a time, each at its own moment",
+     "Zheng et al. 2024, arXiv 2409.02908"),
 )
 
 DIFFUSIONS = table(

@@ -48,6 +48,7 @@ class Flow(nn.Module, ABC):
     guided: whether it has ``guidance``.
     invertible: whether it also runs from the data to the source, see :class:`InvertibleFlow`.
     free_source: whether any distribution with a density may take the place of its ``source``.
+    discrete: whether its points are tokens, of which log_prob is the log-probability.
     unbiased: whether exp(log_prob) is right on average over draws where log_prob itself is a bound.
     density: what ``log_prob`` gives: "exact"; "bound" where a surjection (dequantisation) or hidden variables
         make it a lower bound; "estimate" where it is right on average over draws, which residual layers may
@@ -60,6 +61,7 @@ class Flow(nn.Module, ABC):
     equation: ClassVar[type[Problem] | None] = None
     guided: bool = False
     free_source: ClassVar[bool] = False
+    discrete: ClassVar[bool] = False
     unbiased: ClassVar[bool] = False
     #: why its scores and stochastic processes are not known, where it has no path
     no_path: str = "it does not follow a velocity field"

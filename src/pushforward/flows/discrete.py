@@ -64,7 +64,7 @@ class DiscreteFlow(DensityFlow):
     ('exact', tensor([0.2000], dtype=torch.float64))
     """
 
-    equation, guided = Jump, True
+    equation, guided, discrete = Jump, True, True
     no_path = "it jumps between tokens, which have no velocity"
     #: attributes that flows in files of older versions lack
     later: ClassVar[dict[str, Any]] = {}

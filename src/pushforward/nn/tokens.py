@@ -18,8 +18,9 @@ from .embeddings import ConditionSpec, TimeEmbedding
 class TokenTransformer(Network):
     """Scores ``(B, *event_shape, size)`` of tokens ``x`` ``(B, *event_shape)``, int64 below ``values``.
 
-    Every token sees all others; each place of the event has a learnt embedding.  Time and condition scale and
-    shift what every layer sees.  The scores are zero before training.
+    Every token sees all others, by attention and by a perceptron over places beside it: on events of a fixed
+    shape the latter learns at once who is whose neighbour, which attention takes long to find.  Time and
+    condition scale and shift what every layer sees.  The scores are zero before training.
 
     event_shape, condition: see :class:`Network`.
     size, values: K, the values of a token of the data, and those of one of x, K + 1 with a mask; None for K.
@@ -27,7 +28,8 @@ class TokenTransformer(Network):
     dropout: rate of the output of each layer in training mode, drawn from PyTorch's global generator.
 
     Raises ValueError for sizes out of range and a width that the heads do not divide.  Vaswani et al. 2017,
-    arXiv 1706.03762; modulation as in Peebles & Xie 2023, arXiv 2212.09748.
+    arXiv 1706.03762; perceptrons over places: Tolstikhin et al. 2021, arXiv 2105.01601; modulation as in
+    Peebles & Xie 2023, arXiv 2212.09748.
 
     >>> net = TokenTransformer((3, 3), size=4, values=5, width=16)
     >>> net(0.5, torch.zeros(2, 3, 3, dtype=torch.int64)).shape
@@ -56,9 +58,10 @@ class TokenTransformer(Network):
         check_rate("dropout", dropout)
         self.embed_time = TimeEmbedding(width)
         self.enter = nn.Embedding(self.values, width)
-        self.place = nn.Parameter(0.02 * torch.randn(self.event_size, width))
+        nn.init.normal_(self.enter.weight, std=0.5)
+        self.place = nn.Parameter(0.5 * torch.randn(self.event_size, width))
         self.modulate = nn.Sequential(nn.SiLU(), nn.Linear(width, 4 * depth * width))
-        self.layers = nn.ModuleList(_Layer(width, heads, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(_Layer(self.event_size, width, heads, dropout) for _ in range(depth))
         self.leave = nn.Linear(width, size)
         for module in (self.modulate[1], self.leave):
             nn.init.zeros_(cast(nn.Linear, module).weight)
@@ -89,21 +92,27 @@ class TokenTransformer(Network):
 
 
 class _Layer(nn.Module):
-    """Attention, then a perceptron, each on what is normalised, scaled and shifted."""
+    """Attention and a perceptron over places, then one over units; on what is normalised, scaled and shifted.
 
-    def __init__(self, width: int, heads: int, dropout: float):
+    places: of an event.
+    """
+
+    def __init__(self, places: int, width: int, heads: int, dropout: float):
         super().__init__()
         self.heads = heads
         self.inputs, self.output = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.places = nn.Sequential(nn.Linear(places, 2 * places), nn.GELU(), nn.Linear(2 * places, places))
         self.perceptron = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
         self.drop = nn.Dropout(dropout)
 
     def forward(self, h: Tensor, changes: Sequence[Tensor]) -> Tensor:
         rows, count, width = h.shape
-        inputs = self.inputs(_unit(h) * (1 + changes[0]) + changes[1])
+        unit = _unit(h) * (1 + changes[0]) + changes[1]
+        inputs = self.inputs(unit)
         q, k, v = inputs.reshape(rows, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         seen = scaled_dot_product_attention(q, k, v)
-        h = h + self.drop(self.output(seen.transpose(1, 2).reshape(rows, count, width)))
+        beside = self.places(unit.transpose(1, 2)).transpose(1, 2)
+        h = h + self.drop(self.output(seen.transpose(1, 2).reshape(rows, count, width)) + beside)
         return h + self.drop(self.perceptron(_unit(h) * (1 + changes[2]) + changes[3]))
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 import torch
 from torch import nn
 
 from ..paths import LateTimes, TokenPath
 from ..tensors import expand_time
-from .base import Batch, Loss, Objective, Step, check_share, field_of, partly_hidden
+from .base import Batch, Loss, Objective, Step, check_share, field_of, model_of, partly_hidden
 from .times import Times, Uniform, check_kinds
 
 #: What a posterior of tokens is trained by.
@@ -29,6 +29,8 @@ class DiscreteMatching(Objective):
     of the cross entropy, uniform by default; the bound has its own, :class:`~pushforward.paths.LateTimes`.
     Each row's condition is hidden with probability ``drop_condition``.
 
+    Without a ``path`` it is that of the field.
+
     Raises ValueError for an unknown loss, times beside the bound, and values that are no tokens.
 
     >>> from pushforward import Rows
@@ -43,7 +45,7 @@ class DiscreteMatching(Objective):
 
     def __init__(
         self,
-        path: TokenPath,
+        path: TokenPath | None = None,
         loss: TokenLoss = "elbo",
         drop_condition: float = 0.0,
         times: Times | None = None,
@@ -60,19 +62,20 @@ class DiscreteMatching(Objective):
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         rows = tuple(part.x for part in batch.marginals)
         like = rows[-1].new_zeros(len(rows[-1]), dtype=torch.float32)
-        late = LateTimes(rows[-1][0].numel(), self.path.last)
+        path = self.path or cast(TokenPath, model_of(models, "field").path)
+        late = LateTimes(rows[-1][0].numel(), path.last)
         if self.kind == "elbo":
             t = late.quantile(Uniform().draw(like, step))
         else:
-            t = (self.times or Uniform()).draw(like, step, 1 - self.path.last)
-        point = self.path.sample(t, *rows, generator=step.generator)
+            t = (self.times or Uniform()).draw(like, step, 1 - path.last)
+        point = path.sample(t, *rows, generator=step.generator)
         x1 = rows[-1].long()
         condition = partly_hidden(batch, self.drop_condition, step)
         found = field_of(models)(t, point.x, condition)
         if self.kind == "cross-entropy":
             each = -found.gather(-1, x1[..., None])[..., 0]
         else:
-            each = self.path.divergence(t, point.x, x1, found)
+            each = path.divergence(t, point.x, x1, found)
             each = each * expand_time(late.weight(t), each)
         value, errors = batch.reduce(each)
         return Loss(value, errors, t)

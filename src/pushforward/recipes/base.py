@@ -37,6 +37,7 @@ SPECIAL = (
     *("blocks", "horizon", "growth"),
     *("loss", "two_sided", "head", "volume", "curvature"),
     *("latent", "beta", "encoder", "prior"),
+    "tokens",
 )
 #: Why a flow cannot start from baselines.
 NO_START = "--source baseline: a network of your own that starts there has a method start_at_zero"
@@ -98,6 +99,10 @@ class Recipe(ABC):
     ranged: ClassVar[bool] = False
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
+    #: what ``--preprocess auto`` stands for
+    preprocess: ClassVar[str] = "auto"
+    #: whether its networks take tokens
+    takes_tokens: ClassVar[bool] = False
 
     def __init__(self, parts: Parts) -> None:
         self.parts, self.seed, self.dtype = parts, parts.seed, parts.dtype
@@ -176,9 +181,19 @@ class Recipe(ABC):
 
     def network(self, schema: Schema, seed: str = "network", **options: Any) -> Network:
         """A network for events and conditions of ``schema``, its weights drawn from both seeds."""
+        self._check_network()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(self.seed, seed))
             return self.parts.module("network", schema.event_shape, self.network_spec(schema), **options)
+
+    def _check_network(self) -> None:
+        """Raise ValueError for a network of tokens where there are none, and for another where there are."""
+        given, named = self.parts.given.network, self.parts.components.get("network")
+        made = given if named is None else named.make
+        # a network of the user's own may be any module
+        if getattr(made, "takes_tokens", self.takes_tokens) != self.takes_tokens:
+            kind = "is not for tokens" if self.takes_tokens else "is for tokens alone"
+            raise ValueError(f"--network {self.model.network}: {kind}, got --method {self.model.method}")
 
     def network_spec(self, schema: Schema) -> Any:
         """The specification of the conditions that the network sees."""

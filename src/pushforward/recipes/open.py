@@ -105,6 +105,8 @@ def load_dataset(config: RunConfig, target: Any = None) -> Dataset:
     # where the source is data too, distances between the two are in deviations of the columns
     if config.data.preprocess == "auto" and moves(config):
         options["preprocess"] = "standardise"
+    elif config.data.preprocess == "auto":
+        options["preprocess"] = family(config.model.method).preprocess
     return load_data(config.target if target is None else target, **options)
 
 

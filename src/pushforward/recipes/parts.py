@@ -28,6 +28,7 @@ __all__ = ["COMPONENTS", "Given", "Parts", "hint", "own_classes"]
 #: Settings of a model that name a component, and the kind that it has in the registry.
 COMPONENTS = {
     **{key: key for key in ("flow", "base", "network", "coupling", "path", "gamma", "times", "weighting")},
+    "tokens": "tokens",
     "guidance": "guidance",
     "loss": "loss",
     "solver": "solver",

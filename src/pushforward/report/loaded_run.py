@@ -119,8 +119,10 @@ class LoadedRun:
 
     @property
     def dequantised(self) -> bool:
-        """Whether the data are whole levels that the model sees with noise added."""
-        return self.outer is not None and self.outer.bijection.stochastic and bool(self.schema.levels)
+        """Whether the data are whole levels that the model sees as tokens, or with noise added."""
+        if self.outer is None or not self.schema.levels:
+            return False
+        return self.outer.bijection.stochastic or self.core.discrete
 
     @cached_property
     def device(self) -> torch.device:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,8 @@ class TokenPath(Path):
     """
 
     open_ends = (False, True)
+    #: whether it follows a ``schedule``
+    scheduled: ClassVar[bool] = False
     last: float = 1 - 1e-6
 
     def __init__(self, size: int, values: int):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -26,6 +26,8 @@ class MixturePath(TokenPath):
     A token is redrawn from the posterior at the rate kappa' / (1 - kappa).  ``schedule`` gives kappa as its
     alpha.  Raises ValueError for one that does not rise from 0 to 1.
     """
+
+    scheduled: ClassVar[bool] = True
 
     def __init__(self, size: int, values: int, schedule: Schedule | None = None):
         super().__init__(size, values)

@@ -1,0 +1,123 @@
+"""Discrete flow matching: tokens that jump from masks or noise to the data."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import nn
+
+from ..config import ModelConfig
+from ..data import Schema
+from ..fields import TokenPosterior
+from ..flows import DiscreteFlow, Flow
+from ..flows.shapes import condition_shape
+from ..objectives import Batch, DiscreteMatching, Objective
+from ..paths import TokenPath
+from ..solvers import Jump
+from ..training import Batches
+from .base import OF_PATHS, Recipe, Stage
+from .likelihood import unpaired
+from .parts import Parts
+
+if TYPE_CHECKING:
+    from .job import Job
+    from .start import Start
+
+#: What follows the rates where nothing else is said, and what a configuration says then.
+SOLVER, UNSAID = "tau-leaping,steps=64", ModelConfig().solver
+
+
+class Discrete(Recipe):
+    """Discrete flow matching (Campbell et al. 2024, arXiv 2402.04997; Gat et al. 2024, arXiv 2407.15595)."""
+
+    needs = ("network", "tokens")
+    ignores = ("flow", "base", *(key for key in OF_PATHS if key != "path"), "divergence", "reflow", "distil")
+    takes = ("tokens",)
+    takes_tokens: ClassVar[bool] = True
+    preprocess: ClassVar[str] = "tokens"
+    own_source = True
+
+    @property
+    def stages(self) -> tuple[Stage, ...]:
+        return (DiscreteStage(self),)
+
+    @classmethod
+    def refuse(cls, parts: Parts) -> None:
+        model, data = parts.model, parts.data
+        if data.preprocess != "auto":
+            raise ValueError(
+                f"--preprocess {data.preprocess}: --method {model.method} takes levels as tokens"
+            )
+        if data.source not in (None, "normal"):
+            raise ValueError(f"--source {data.source}: --method {model.method} has its own; see --tokens")
+        if model.teacher is not None:
+            raise ValueError(f"--teacher: does not go with --method {model.method}; leave it out")
+        solver = parts.build("solver")
+        if solver.solves is not Jump and model.solver != UNSAID:
+            raise ValueError(
+                f"--solver {model.solver}: tokens jump; take tau-leaping, jump-euler or single-jumps"
+            )
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        """A transformer, of the size that it has by default."""
+        return {"network": "transformer", "steps": 3000, "batch": 64, "lr": 2e-3, "weight_decay": 0.01}
+
+    @classmethod
+    def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
+        return dataclasses.replace(model, solver=SOLVER) if model.solver == UNSAID else model
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        tokens = (model.tokens or "masked").partition(",")[0]
+        return model.method if tokens == "masked" else f"{model.method} ({tokens})"
+
+    def path(self, schema: Schema) -> TokenPath:
+        """The path of the tokens.  Raises ValueError for a schedule that it cannot follow."""
+        assert schema.levels is not None
+        low, high, step = schema.levels
+        component, path = self.parts.components["tokens"], self.model.path
+        if path != "linear" and not getattr(component.make, "scheduled", True):
+            raise ValueError(f"--path {path}: --tokens {self.model.tokens} follows no schedule; leave it out")
+        try:
+            schedule = {} if path == "linear" else {"schedule": self.parts.build("path")}
+            return component.build(round((high - low) / step) + 1, **schedule)
+        except ValueError as error:
+            raise ValueError(f"--path {path}: {error}" if path != "linear" else str(error)) from None
+
+
+class DiscreteStage(Stage):
+    """Training from data."""
+
+    name, from_data = "train", True
+
+    def __init__(self, recipe: Discrete) -> None:
+        self.recipe = recipe
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        path = self.recipe.path(schema)
+        sizes: dict[str, Any] = (
+            {} if self.recipe.parts.given.network else {"size": path.size, "values": path.values}
+        )
+        network = self.recipe.network(schema, **sizes)
+        return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(self.recipe.dtype)
+
+    def objective(self, start: Start) -> Objective:
+        return DiscreteMatching(drop_condition=self.recipe.model.drop_condition)
+
+    def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
+        return unpaired(job)
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        field = models["field"]
+        assert isinstance(field, TokenPosterior)
+        flow = DiscreteFlow(
+            field,
+            field.path,
+            schema.event_shape,
+            self.recipe.parts.solver,
+            condition_shape=condition_shape(schema.network_spec),
+        )
+        hides = schema.condition is not None and self.recipe.model.drop_condition > 0
+        return flow.replace(knows_absent=hides, guidance=self.recipe.parts.guidance)

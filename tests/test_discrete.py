@@ -28,6 +28,7 @@ from pushforward.paths import (
 )
 from pushforward.rows import Rows
 from pushforward.solvers import Heun, Jump, JumpEuler, SingleJumps, TauLeaping
+from pushforward.sources import TokenSource
 
 GRID = torch.tensor([[4.0, 1, 2], [1, 6, 1], [3, 1, 9]], dtype=torch.float64) / 28
 LINE = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
@@ -313,6 +314,17 @@ def test_loss_is_the_bound_of_the_flow():
     bound, error = DiscreteFlow(field, path, 2).elbo(x[:2], 2000, generator=random.seeded("bound"))
     # per token; the error of the loss, over as many draws, is no larger
     assert abs(2 * float(loss.value) + float(bound.mean())) < 4 * 2**0.5 * float(error.max())
+
+
+def test_source_draws_its_probabilities():
+    source = TokenSource((2,), [1.0, 3.0, 0.0, 6.0])
+    x = source.sample(20_000, generator=random.seeded("source"))
+    share = torch.bincount(x.flatten(), minlength=4) / 40_000
+    # four standard errors of 40,000 draws
+    assert (
+        bool(((share - torch.tensor([0.1, 0.3, 0.0, 0.6])).abs() < 0.01).all()) and int((x == 2).sum()) == 0
+    )
+    torch.testing.assert_close(source.log_prob(torch.tensor([[0, 3]])).exp(), torch.tensor([0.06]))
 
 
 def test_saved_flows_are_the_same(tmp_path):

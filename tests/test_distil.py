@@ -15,7 +15,7 @@ from pushforward import ContinuousFlow, GaussianMixture, GaussianMixtureOracle, 
 from pushforward.cli.entry import main
 from pushforward.flows import BijectiveFlow
 from pushforward.paths import Trigonometric, VarianceExploding, VariancePreserving
-from pushforward.recipes import open_run
+from pushforward.recipes import distil, open_run
 from pushforward.recipes.teachers import teach
 
 DOUBLE = torch.float64
@@ -225,3 +225,9 @@ def test_a_teacher_that_is_damaged_or_has_not_ended_is_refused(
     weights.write_bytes(weights.read_bytes()[:-10])
     refused(capsys, "distil", copy, *out, says="ema.safetensors")
     assert not (tmp_path / "map").exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_map_does_not_take_the_place_of_its_teacher(tmp_path: Path, overwrite: bool) -> None:
+    with pytest.raises(ValueError, match=r"--out .*: is the folder of the teacher; take another one"):
+        distil(tmp_path, tmp_path / ".", overwrite=overwrite)

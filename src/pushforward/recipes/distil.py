@@ -47,6 +47,8 @@ def distil(
     >>> run.flow.sample(3).shape
     torch.Size([3, 2])
     """
+    if out is not None and Path(out).resolve() == Path(teacher).resolve():
+        raise ValueError(f"--out {out}: is the folder of the teacher; take another one")
     known = reopen(teacher, trust=trust)
     try:
         _ = known.flow.core.velocity

@@ -37,6 +37,7 @@ CASES = {
     "flow-maps": ("flow-map", {"head": True}),
     "blocks": ("jko-iflow", {"blocks": 3}),
     "discrete": ("dfm", {}),
+    "manifolds": ("rfm", {}),
 }
 #: Data of the families that do not take tables of numbers, and how many rows of a batch are looked at.
 DATA = {"discrete": "digits"}

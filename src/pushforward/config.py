@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import typing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .typed import as_type, shown
+from .typed import as_told, as_type, shown
 
 __all__ = [
     "ComputeConfig",
@@ -53,6 +52,8 @@ LATER = (
     "curvature",
     "tokens",
 )
+#: What methods for vectors are called where rows are points of a manifold.
+ON_SPACES = {"fm": "rfm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +77,9 @@ class DataConfig:
     """Share of rows held out for the report; training does not use them."""
     validation: float | None = None
     """Share of the training rows that choose the weights instead of being trained on; 0 with `--folds`."""
+    space: str | None = None
+    """Manifold of which rows are points, with options: `sphere`, `sphere,lat=0,lon=1` (places in degrees),
+    `torus` or `torus,unit=degrees` (angles), `simplex`, ...; the method is then `rfm`."""
     deduplicate: bool = False
     """Drop exact repeats before splitting."""
     preprocess: Literal["auto", "whiten", "standardise", "logit", "histogram", "tokens", "none"] = "auto"
@@ -258,6 +262,11 @@ class RunConfig:
     objective: str | None = None
     """The class of an objective that was given in Python, `<MyObjective>`; None for the method's."""
 
+    def __post_init__(self) -> None:
+        method = self.model.method
+        if self.data.space is not None and method in ON_SPACES:
+            object.__setattr__(self, "model", dataclasses.replace(self.model, method=ON_SPACES[method]))
+
     @classmethod
     def of(cls, target: str, **settings: Any) -> RunConfig:
         """A configuration from flat settings, named as on the command line.
@@ -277,7 +286,7 @@ class RunConfig:
                 near = difflib.get_close_matches(name, known, 1, 0.5)
                 hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}"
                 raise ValueError(f"unknown setting {name!r}{hint}")
-            parts.setdefault(where[name], {})[name] = _as_told(PARTS[where[name]], name, value)
+            parts.setdefault(where[name], {})[name] = as_told(PARTS[where[name]], name, value)
         built = {name: PARTS[name](**values) for name, values in parts.items()}
         return cls(target=target, seed=settings.get("seed", 0), **built)
 
@@ -315,19 +324,6 @@ PARTS: dict[str, Any] = {
     "optim": OptimConfig,
     "compute": ComputeConfig,
 }
-
-
-def _as_told(part: type, name: str, value: Any) -> Any:
-    """``value`` as the command line would read it: a text where several may be given, a number as a text."""
-    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
-        value = value.item()
-    hint = typing.get_type_hints(part)[name]
-    if typing.get_origin(hint) is tuple:
-        return (value,) if isinstance(value, str) else tuple(value)
-    takes = {hint, *typing.get_args(hint)}
-    if str in takes and float not in takes and isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    return value
 
 
 def changes(old: RunConfig, new: RunConfig) -> dict[str, tuple[Any, Any]]:

@@ -284,7 +284,7 @@ def carry_pieces(
 
     Errors in the arguments are raised before the first piece.
     """
-    given = run.config.data.source != "normal"
+    given = run.config.data.source != "normal" or run.recipe.on_manifolds
     if not given and run.schema.kind == "image":
         raise ValueError(
             f"{run.path}: the latent points of images are not images; use flow.pull and flow.push"

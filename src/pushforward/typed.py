@@ -17,6 +17,7 @@ import msgspec
 __all__ = [
     "AnyNumber",
     "Count",
+    "as_told",
     "as_type",
     "shown",
 ]
@@ -244,3 +245,16 @@ def _words(hint: Any, nullable: bool = False) -> str:
             text += "" if note.gt is None else f" above {note.gt:g}"
             text += "" if note.le is None else f" of at most {note.le:g}"
     return text + " or null" * nullable
+
+
+def as_told(part: type, name: str, value: Any) -> Any:
+    """``value`` as the command line would read it: a text where several may be given, a number as a text."""
+    if type(value).__module__ == "numpy" and getattr(value, "shape", None) == ():
+        value = value.item()
+    hint = typing.get_type_hints(part)[name]
+    if typing.get_origin(hint) is tuple:
+        return (value,) if isinstance(value, str) else tuple(value)
+    takes = {hint, *typing.get_args(hint)}
+    if str in takes and float not in takes and isinstance(value, int | float) and not isinstance(value, bool):
+        return str(value)
+    return value

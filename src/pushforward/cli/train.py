@@ -49,7 +49,7 @@ def train(args: Train, command: str) -> int:
         optim=args.optim,
         compute=args.compute,
     )
-    out = args.out or default_out(args.target, args.model.method)
+    out = args.out or default_out(args.target, config.model.method)
     run = train(config, out, overwrite=args.overwrite, command=command, say=say, trust=args.trust)
     return ended(run, args.report)
 

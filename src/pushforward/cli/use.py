@@ -232,7 +232,8 @@ def score(args: Score, command: str) -> int:
             f"flagged {flagged} of {count} rows: {name} below {limit:.4f}, "
             f"the {share:.4g} quantile of {held_out} held-out rows"
         )
-    say(f"mean {name} of {count} rows: {total / count:.4f} nats{_bits(run, total / count)}")
+    per = f" per {run.recipe.per}" if run.recipe.per else _bits(run, total / count)
+    say(f"mean {name} of {count} rows: {total / count:.4f} nats{per}")
     told = defect_sentence(run, first[0], seed=args.drawing.seed, **how)
     if told:
         say(told)

@@ -12,6 +12,7 @@ from torch import Tensor
 from .. import random
 from ..rows import Rows
 from ..tensors import Condition
+from .charts import check_alone, fit_chart
 from .columns import choose, warn_of_identifiers
 from .conditions import fit_condition, pair_columns
 from .dataset import Dataset, fit_preprocess
@@ -45,7 +46,7 @@ def load(source: Source, **options: Any) -> Dataset:
     weight = _weights(raw, settings, names)
     taken = (*taken, *(() if settings.sample_weight is None else (settings.sample_weight,)))
     kept, left_out = choose(raw, settings.columns, settings.exclude, taken)
-    check_columns(raw, kept, names, settings.exclude)
+    check_columns(raw, kept, names, settings.exclude, free=settings.space is None)
     warn_of_identifiers(raw, kept, settings.exclude)
     given = {name: raw.known(name, "condition") for name in names}
     spec = fit_condition(raw.source, given, settings.condition_kind) if given else None
@@ -76,6 +77,9 @@ def load(source: Source, **options: Any) -> Dataset:
         rows_test=len(test),
         duplicates=int(again.sum()),
     )
+    if settings.space is not None:
+        check_alone(settings.preprocess, settings.noise)
+        return Dataset(schema, rows, whole.take(test), fit_chart(whole, train, schema, settings.space))
     preprocess = fit_preprocess(rows.x, schema, settings.preprocess, settings.noise, rows.weight)
     return Dataset(schema, rows, whole.take(test), preprocess)
 

@@ -66,8 +66,12 @@ class Problem:
         return f" ({text})" if text else ""
 
 
-def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str], exclude: Sequence[str]) -> None:
+def check_columns(
+    raw: Raw, kept: Sequence[str], condition: Sequence[str], exclude: Sequence[str], free: bool = True
+) -> None:
     """Look at the columns that are data and at those of the condition; ``exclude`` are left out already.
+
+    free: whether no column may follow from others, as it may for points of a manifold.
 
     Raises one ValueError that names every column that cannot be used, by kind, and flags that mend it.
     """
@@ -81,7 +85,7 @@ def check_columns(raw: Raw, kept: Sequence[str], condition: Sequence[str], exclu
         else:
             good.append(seen)
             names.append(name)
-    if len(good) > 1:
+    if free and len(good) > 1:
         found += _dependences(np.stack(good, 1), names)
     leave = [name for name in kept if any(problem.column == name for problem in found)]
     found += [problem for name in condition if (problem := _of_condition(raw, name)) is not None]

@@ -30,6 +30,7 @@ class LoadSettings:
     holdout: share of rows to test on, drawn by ``seed`` label by label.  A toy draws test rows afresh, as
         many as training rows, unless the share is 0.
     deduplicate: drop rows that repeat an earlier row exactly.
+    space: the manifold of which rows are points, see :mod:`pushforward.spaces`; it is then the preprocessing.
     preprocess, noise: see :func:`pushforward.data.dataset.fit_preprocess`.
     rows: how many rows a toy draws, 10,000 by default.
     resize: pixels of the shorter side of a folder's images, of which the central square is kept.
@@ -47,6 +48,7 @@ class LoadSettings:
     holdout: float = 0.2
     seed: int = 0
     deduplicate: bool = False
+    space: str | None = None
     preprocess: Preprocess = "auto"
     noise: str | None = None
     rows: int | None = None

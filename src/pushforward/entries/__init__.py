@@ -10,6 +10,7 @@ from .methods import METHODS, RECIPES, by_likelihood
 from .metrics import METRICS
 from .models import BASES, DIVERGENCES, FLOWS, NETWORKS, TOKENS
 from .solvers import DIFFUSIONS, SOLVERS
+from .spaces import SPACES
 
 __all__ = [
     "BASES",
@@ -31,6 +32,7 @@ __all__ = [
     "RECIPES",
     "SCHEDULES",
     "SOLVERS",
+    "SPACES",
     "TIMES",
     "TOKENS",
     "WEIGHTINGS",
@@ -56,5 +58,6 @@ KINDS = {
     "method": Kind(METHODS, "", "--method", entry=Method),
     "recipe": Kind(RECIPES, "pushforward.recipes:Recipe", "--recipe"),
     "data": Kind(DATASETS, "", "DATA"),
+    "space": Kind(SPACES, "pushforward.spaces:Space", "--space"),
     "metric": Kind(METRICS, "pushforward.metrics:Metric", "metric"),
 }

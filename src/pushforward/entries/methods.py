@@ -15,6 +15,7 @@ _XU = "Xu, Cheng & Xie 2023, arXiv 2212.14424"
 _VRF = "Guo & Schwing 2025, arXiv 2502.09616"
 _DINH = "Dinh et al. 2017, arXiv 1605.08803"
 _FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
+_RFM = "Chen & Lipman 2024, arXiv 2302.03660"
 _BOFFI = "Boffi et al. 2025, arXiv 2505.18825"
 _CAMPBELL = "Campbell et al. 2024, arXiv 2402.04997"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
@@ -39,6 +40,8 @@ RECIPES = {
                        "training of a map between any two times, for one step or a few", _BOFFI),
     "discrete": Entry("pushforward.recipes.discrete:Discrete",
                       "posteriors of tokens that jump from masks or noise to the data", _CAMPBELL),
+    "manifolds": Entry("pushforward.recipes.manifolds:Manifolds",
+                       "flow matching along geodesics of a manifold", _RFM),
     "blocks": Entry("pushforward.recipes.blocks:Blocks",
                     "training of a continuous flow block by block, as steps of a gradient flow", _XU),
 }
@@ -108,6 +111,8 @@ METHODS = {
                           {"loss": "consistency"}, "flow-maps", False),
     "dfm": Method("discrete flow matching: levels as tokens, from masks by default", _CAMPBELL,
                   {"tokens": "masked"}, "discrete", False),
+    "rfm": Method("Riemannian flow matching on the manifold that --space names", _RFM, {},
+                  "manifolds", False),
     "jko-iflow": Method("continuous normalizing flow trained block by block, as JKO steps to noise", _XU,
                         {}, "blocks", False),
     **{name: by_likelihood(name, flow) for name, flow in FLOWS.items()},

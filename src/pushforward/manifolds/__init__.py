@@ -10,6 +10,7 @@ from .rotations import SpecialOrthogonal as SpecialOrthogonal
 from .simplex import Simplex as Simplex
 from .spd import SPD as SPD
 from .sphere import Sphere as Sphere
+from .texts import manifold_of as manifold_of
 from .torus import Torus as Torus
 
 __all__ = [
@@ -24,4 +25,5 @@ __all__ = [
     "SpecialOrthogonal",
     "Sphere",
     "Torus",
+    "manifold_of",
 ]

@@ -128,6 +128,14 @@ class Manifold(ABC):
         normal = -0.5 * square - d * (0.5 * math.log(2 * math.pi) + math.log(scale))
         return normal - self.exp_log_det(v)
 
+    def log_bump(self, width: float) -> float | None:
+        """log of the integral of exp(-|embed(x) - embed(y)|^2 / (2 width^2)) over y; None where not known."""
+        return None
+
+    def draw_bump(self, centres: Tensor, width: float, generator: torch.Generator | None) -> Tensor:
+        """A draw about each of ``centres``, of the density that is proportional to it."""
+        raise NotImplementedError
+
     def cut(self, x: Tensor, y: Tensor) -> Tensor:
         """Which pairs are joined by no single shortest geodesic, up to rounding: booleans ``(B,)``."""
         return torch.zeros(len(x), dtype=torch.bool, device=x.device)

@@ -97,6 +97,15 @@ class Product(Manifold):
     def log_scale(self, x: Tensor) -> Tensor:
         return torch.stack(self._each(lambda part, a: part.log_scale(a), x)).sum(0)
 
+    def log_bump(self, width: float) -> float | None:
+        each = [part.log_bump(width) for part in self.parts]
+        known = [one for one in each if one is not None]
+        return sum(known) if len(known) == len(each) else None
+
+    def draw_bump(self, centres: Tensor, width: float, generator: torch.Generator | None) -> Tensor:
+        drawn = [part.draw_bump(one, width, generator) for part, one in zip(self.parts, self.split(centres))]
+        return self.join(drawn)
+
     def cut(self, x: Tensor, y: Tensor) -> Tensor:
         return torch.stack(self._each(lambda part, a, b: part.cut(a, b), x, y)).any(0)
 

@@ -62,5 +62,20 @@ class Sphere(Manifold):
     def origin(self, like: Tensor) -> Tensor:
         return torch.nn.functional.pad(like.new_ones(1, 1), (self.dim, 0))
 
+    def log_bump(self, width: float) -> float | None:
+        """That of von Mises and Fisher, of concentration 1 / width^2; in closed form on the sphere of R^3."""
+        if self.dim != 2:
+            return None
+        return math.log(2 * math.pi * width**2) + math.log(-math.expm1(-2 / width**2))
+
+    def draw_bump(self, centres: Tensor, width: float, generator: torch.Generator | None) -> Tensor:
+        # the cosine of the angle to the centre has a distribution function that is inverted in closed form
+        u = random.uniform((len(centres),), generator, centres.dtype, centres.device)
+        fall = width**2 * torch.log(u + (1 - u) * math.exp(-2 / width**2))
+        aside = random.normal(centres.shape, generator, centres.dtype, centres.device)
+        aside = self.project(self.project_tangent(centres, aside))
+        cosine = (1 + fall).clamp(-1, 1)[:, None]
+        return self.project(cosine * centres + (1 - cosine.square()).sqrt() * aside)
+
     def cut(self, x: Tensor, y: Tensor) -> Tensor:
         return length(x + y) < torch.finfo(x.dtype).eps ** 0.5

@@ -67,6 +67,25 @@ class Torus(Manifold):
         across, up = w.chunk(2, 1)
         return x.cos() * up - x.sin() * across
 
+    def log_bump(self, width: float) -> float | None:
+        """That of von Mises in every angle, of concentration 1 / width^2."""
+        k = torch.tensor(width**-2, dtype=torch.float64)
+        return self.dim * (math.log(2 * math.pi) + float(torch.special.i0e(k).log()))
+
+    def draw_bump(self, centres: Tensor, width: float, generator: torch.Generator | None) -> Tensor:
+        # by the distribution function on a grid that is fine about the centre
+        ends = torch.linspace(-1, 1, 4001, dtype=torch.float64)
+        spread = min(math.pi, 10 * width)
+        angle = spread * ends
+        mass = torch.cumulative_trapezoid((-(1 - angle.cos()) / width**2).exp(), angle)
+        mass = torch.cat([mass.new_zeros(1), mass]) / mass[-1]
+        u = random.uniform(centres.shape, generator, torch.float64).to(mass)
+        place = torch.searchsorted(mass, u).clamp(1, len(mass) - 1)
+        low, high = mass[place - 1], mass[place]
+        share = (u - low) / (high - low).clamp(min=1e-300)
+        turn = angle[place - 1] + share * (angle[place] - angle[place - 1])
+        return self.project(centres + turn.to(centres))
+
     def cut(self, x: Tensor, y: Tensor) -> Tensor:
         near = torch.finfo(x.dtype).eps ** 0.5
         return ((self.log(x, y).abs() - math.pi).abs() < near).any(1)

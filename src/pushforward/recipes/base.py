@@ -18,6 +18,7 @@ from ..objectives import Batch, Objective
 from ..paths import End
 from ..random import derive_seed
 from ..rows import Rows
+from ..sources import Normal, Source
 from ..training import Batches
 from .parts import Parts
 
@@ -97,6 +98,8 @@ class Recipe(ABC):
     compiles: ClassVar[bool] = True
     #: whether its networks take the weight of guidance as an input, where a range is asked for
     ranged: ClassVar[bool] = False
+    #: whether rows are points of the manifold that --space names
+    on_manifolds: ClassVar[bool] = False
     #: whether flows have a source of their own, and take none
     own_source: ClassVar[bool] = False
     #: what ``--preprocess auto`` stands for
@@ -144,6 +147,19 @@ class Recipe(ABC):
     def ends(self) -> tuple[End, End] | None:
         """The distributions at both ends of the path; None without a path."""
         return None
+
+    def source(self, event_shape: tuple[int, ...]) -> Source:
+        """What `--source normal` is for rows of this shape, in the space of the model."""
+        return Normal(event_shape).to(self.dtype)
+
+    @property
+    def per(self) -> str:
+        """What densities are per, in words, where it is not the unit of each column."""
+        return ""
+
+    def start_note(self, source: Source) -> str:
+        """What a flow begins as where a network that is nothing leaves its source as it is, as a baseline."""
+        return ""
 
     @classmethod
     def refused(cls) -> tuple[str, ...]:

@@ -190,6 +190,12 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
     if optim.folds and data.validation:
         raise ValueError("--folds and --validation: expected one of them, got both")
     recipe = family(model.method)
+    if data.space is not None:
+        registry.component("space", data.space).build()
+        if not recipe.on_manifolds:
+            raise ValueError(
+                f"--space {data.space}: --method {model.method} is for vectors; take --method rfm"
+            )
     recipe.refuse(parts)
     if compute.compile and not recipe.compiles:
         raise ValueError(

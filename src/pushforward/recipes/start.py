@@ -77,7 +77,7 @@ def build_start(recipe: Recipe, target: Rows, preprocess: Bijection) -> Start:
         start = Start(None, None)
     else:
         source = _given_source(recipe, target, preprocess)
-        start = Start(source, _initial(recipe, source, target, preprocess))
+        start = Start(source, _initial(recipe, source, target, preprocess), note=recipe.start_note(source))
     return _folded(recipe, start, target, preprocess)
 
 
@@ -194,7 +194,7 @@ def _given_source(recipe: Recipe, target: Rows, preprocess: Bijection) -> Source
     """
     dtype, d = recipe.dtype, recipe.data
     if d.source == "normal":
-        return Normal(target.x.shape[1:]).to(dtype)
+        return recipe.source(tuple(target.x.shape[1:]))
     assert d.source is not None, "resolve the configuration first"
     if recipe.normal_source:
         raise ValueError(

@@ -9,10 +9,12 @@ import torch
 from torch import Tensor
 
 from .. import random
+from ..manifolds import Manifold
 from ..metrics import KernelDensity, fit_gaussian, fit_mixture
+from ..metrics.baselines.bumps import Bumps, OnChart
 from ..metrics.baselines.kernel import Kernel
 from ..rows import Rows
-from ..sources import Source
+from ..sources import ManifoldBase, Source
 from ..tensors import Condition
 from .loaded_run import LoadedRun
 
@@ -37,7 +39,7 @@ class Baseline:
     key: str
     name: str
     label: str
-    source: Source | KernelDensity
+    source: Source | KernelDensity | OnChart
     note: str = ""
 
     def log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
@@ -72,6 +74,8 @@ def spread(loaded: LoadedRun, x: Tensor, *parts: str) -> Tensor:
 
 def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
     """The Gaussian and, for tables, a mixture and kernel densities; and which do not go with the data."""
+    if loaded.manifold is not None:
+        return _on_manifold(loaded, loaded.manifold)
     found, missing = [], []
     kind = ", full covariance"
     if loaded.spec is not None:
@@ -109,6 +113,23 @@ def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
             notes.append(f"fitted to {len(rows):,} of {len(loaded.train):,} rows")
         found.append(Baseline(key, name, label, source, ", ".join(notes)))
     return found, missing
+
+
+def _on_manifold(loaded: LoadedRun, manifold: Manifold) -> tuple[list[Baseline], list[str]]:
+    """The base distribution of a manifold, and kernel densities where these are known."""
+    assert loaded.outer is not None
+    chart, base = loaded.outer.bijection, ManifoldBase(manifold).double()
+    kind = "wrapped normal distribution" if manifold.log_volume is None else "uniform distribution"
+    found, missing = [Baseline("base", kind, kind.capitalize(), OnChart(base, chart))], []
+    rows = loaded.subset(loaded.train, min(MOST, len(loaded.train)), "baselines")
+    try:
+        bumps = Bumps(manifold, chart.inverse(rows.x.double()), generator=loaded.generator("kernel"))
+    except ValueError as error:
+        missing.append(f"No kernel density: {error}.")
+        return found, missing
+    note = f"width {bumps.width:.2g}, left-out rows"
+    kernel = "von Mises kernel density"
+    return [*found, Baseline("kernel", kernel, kernel, OnChart(bumps, chart), note)], missing
 
 
 def _mixture_of(seed: int) -> Fit:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..data.noise import notable
 from ..flows import Exact, Hutchinson, InvertibleFlow
+from ..flows.landing import landed_log_det
 from ..metrics import bits_per_dim
 from ..rows import Rows
 from ..solvers import Euler, Solver
@@ -134,6 +135,7 @@ def log_prob(
             start, change = (solution.check() if strict else solution).x
             change = torch.where(solution.status == 0, change, torch.nan)
             total += float(solution.nfe.double().sum())
+        start, change = landed_log_det(inner.source.manifold, y, start, change)
         out.append((inner.source.log_prob(start, given) + change).double().cpu() + log_det.double().cpu())
     return torch.cat(out), total / len(x)
 

@@ -208,7 +208,7 @@ def trajectory(
 
 def to_data(loaded: LoadedRun, path: Tensor) -> Tensor:
     """States ``(T, B, *event)`` of the model's space in data units."""
-    return loaded.sampler.outwards(path.flatten(0, 1).to(loaded.device)).reshape(path.shape)
+    return loaded.sampler.outwards(path.flatten(0, 1).to(loaded.device)).unflatten(0, path.shape[:2])
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..flows import ContinuousFlow, Flow, FlowMapFlow, Transformed
+from ..manifolds import Manifold
 from ..metrics import energy_distance
 from ..random import seeded, uniform
 from ..recipes import Run
@@ -19,7 +20,7 @@ from ..tensors import Condition, condition_length, event_size, join_conditions, 
 from .budget import Budget
 from .left_out import LeftOut
 from .sampler import Drawn, Sampler
-from .scale import Scale
+from .scale import Chords, Scale
 
 #: What is drawn: a scatter, columns, lines over positions, or pictures.
 Look = Literal["plane", "table", "series", "image"]
@@ -113,6 +114,16 @@ class LoadedRun:
         return (self.flow if self.map is None else self.flow.replace(flow=self.inner)).density
 
     @property
+    def manifold(self) -> Manifold | None:
+        """The manifold of which rows are points; None for vectors."""
+        return None if self.run.config.data.space is None else self.core.source.manifold
+
+    @property
+    def box(self) -> list[tuple[float, float]] | None:
+        """The whole range of every column, where the space has one."""
+        return getattr(self.flow.preprocess, "box", None)
+
+    @property
     def invertible(self) -> bool:
         """Whether the flow also runs backwards."""
         return self.flow.invertible
@@ -165,13 +176,17 @@ class LoadedRun:
         return len(self.event) == 1
 
     @cached_property
-    def scale(self) -> Scale:
+    def scale(self) -> Scale | Chords:
         """What puts rows into the units of distances."""
+        if self.manifold is not None and self.outer is not None:
+            return Chords(self.train.x, self.manifold, self.outer.bijection)
         return Scale(self.train.x)
 
     @property
     def distance_unit(self) -> str:
         """In what distances are measured."""
+        if self.manifold is not None:
+            return "straight distance"
         return "deviations" if self.tabular else self.unit
 
     def energy(self, x: Tensor, y: Tensor) -> float:

@@ -8,6 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..bijections import Bijection
+from ..manifolds import Manifold
+
 #: Deviations from the median beyond which values of a table count as if they were there.
 OUT = 20.0
 
@@ -53,3 +56,23 @@ class Scale:
     def __call__(self, x: Tensor) -> Tensor:
         """Rows in float64, columns of tables in their deviations and values clamped to :attr:`span`."""
         return x.double() if self.deviation is None else x.double().clamp(*self.span) / self.deviation
+
+
+class Chords:
+    """Puts points of a ``manifold`` into coordinates whose distances have no seam: chords on a sphere.
+
+    train: the training rows ``(n, d)``.  chart: from points to rows.
+    """
+
+    def __init__(self, train: Tensor, manifold: Manifold, chart: Bijection):
+        self.train, self.manifold, self.chart = train, manifold, chart
+
+    @property
+    def span(self) -> tuple[Tensor, Tensor]:
+        """No bounds: no row is far out."""
+        low = torch.full(self.train.shape[1:], -torch.inf, dtype=torch.float64)
+        return low, -low
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Rows in float64, in embedded coordinates."""
+        return self.manifold.embed(self.chart.inverse(x.double())).flatten(1)

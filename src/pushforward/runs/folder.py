@@ -24,7 +24,7 @@ from ..training import has_state, read_facts, read_metrics
 from ..training.lock import LOCK
 from ..typed import as_type
 from .preprocessing import FLOATS, bijection_from_json, takes_shape
-from .sources import source_from_json
+from .sources import PLAIN, source_from_json
 
 __all__ = ["RunFolder", "planned"]
 
@@ -89,9 +89,9 @@ class RunFolder:
         if data is None:
             return None
         file = self.path / "source.safetensors"
-        # a normal distribution is numbers alone, and has no file
-        tensors = {} if data.get("distribution", data.get("law")) == "normal" else read_tensors(file)
-        shape = self.schema().event_shape
+        # some distributions are numbers alone, and have no file
+        tensors = {} if data.get("distribution", data.get("law")) in PLAIN else read_tensors(file)
+        shape = self.preprocess().inverse_event_shape(self.schema().event_shape)
         found = source_from_json(data, tensors, f"{name}.", f"{self.data_file}: {name}", str(file))
         numbers = [t for key, t in tensors.items() if t.is_floating_point() and key.startswith(f"{name}.")]
         kinds = {str(each.dtype) for each in numbers}

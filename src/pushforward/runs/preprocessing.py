@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..bijections import Affine, Bijection, Blur, Chain, Dequantise, PiecewiseLinear, Sigmoid, Whiten
+from ..spaces import LatLon, Points, Turns
 from ..typed import as_type, shown
 
 __all__ = ["FLOATS", "Float", "bijection_from_json", "bijection_to_json", "entry_of", "made", "takes_shape"]
@@ -27,7 +28,7 @@ Float = Literal["float16", "bfloat16", "float32", "float64"]
 
 @dataclass(frozen=True)
 class _Form:
-    """How preprocessing is stored: by what its constructor takes, tensors or plain numbers.
+    """How preprocessing is stored: by what its constructor takes, tensors, plain numbers or texts.
 
     broadcast: tensors that rows are broadcast with.  whole: those of the shape of a row.
     """
@@ -37,6 +38,7 @@ class _Form:
     options: tuple[str, ...] = ()
     broadcast: tuple[str, ...] = ()
     whole: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
 
 
 #: Preprocessing that a run can store, besides a chain of such.
@@ -49,6 +51,9 @@ _FORMS = {
         _Form(PiecewiseLinear, ("x", "y")),
         _Form(Sigmoid, options=("low", "high", "margin")),
         _Form(Dequantise, options=("low", "high", "step")),
+        _Form(LatLon, options=("lat", "low")),
+        _Form(Turns, options=("period", "low")),
+        _Form(Points, texts=("manifold",)),
     )
 }
 
@@ -61,7 +66,7 @@ def bijection_to_json(bijection: Bijection) -> dict[str, Any]:
     form = _FORMS.get(name)
     if form is None:
         raise ValueError(f"a {name} is no preprocessing that a run can store")
-    told = {"class": name, **{key: getattr(bijection, key) for key in form.options}}
+    told = {"class": name, **{key: getattr(bijection, key) for key in (*form.options, *form.texts)}}
     if form.tensors:
         told["dtype"] = str(getattr(bijection, form.tensors[0]).dtype).removeprefix("torch.")
     return told | {key: getattr(bijection, key).tolist() for key in form.tensors}
@@ -81,10 +86,12 @@ def bijection_from_json(data: Mapping[str, Any], where: str = "preprocess") -> B
     if form is None:
         known = ", ".join((Chain.__name__, *_FORMS))
         raise ValueError(f"{where}.class: expected one of {known}, got {shown(name)}")
-    _no_others(data, ("class", *(["dtype"] if form.tensors else []), *form.tensors, *form.options), where)
+    plain = (*form.options, *form.texts)
+    _no_others(data, ("class", *(["dtype"] if form.tensors else []), *form.tensors, *plain), where)
     dtype = FLOATS[entry_of(data, "dtype", Float, where)] if form.tensors else None
     tensors = [_numbers(data, key, dtype, where) for key in form.tensors]
-    options = {key: entry_of(data, key, float, where) for key in form.options if key in data}
+    hints = {**dict.fromkeys(form.options, float), **dict.fromkeys(form.texts, str)}
+    options = {key: entry_of(data, key, hint, where) for key, hint in hints.items() if key in data}
     return made(where, form.make, *tensors, **options)
 
 
@@ -95,7 +102,8 @@ def takes_shape(bijection: Bijection, shape: tuple[int, ...]) -> bool:
     form = _FORMS[type(bijection).__name__]
     sizes = [getattr(bijection, key).shape for key in form.broadcast]
     try:
-        fits = all(torch.broadcast_shapes(size, shape) == shape for size in sizes)
+        fits = bijection.event_shape(bijection.inverse_event_shape(shape)) == shape
+        fits = fits and all(torch.broadcast_shapes(size, shape) == shape for size in sizes)
     except RuntimeError:
         return False
     return fits and all(getattr(bijection, key).shape == shape for key in form.whole)

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ..inputs import check_finite
-from ..sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, Normal, Source
+from ..manifolds import manifold_of
+from ..sources import Blend, Empirical, GaussianMixture, Kernels, LinearShift, ManifoldBase, Normal, Source
 from ..tensors import event_size
 from ..typed import Count, shown
 from .preprocessing import FLOATS, Float, entry_of, made
@@ -213,6 +214,19 @@ def _read_shift(stored: _Stored) -> Source:
     return LinearShift(noise, slope, classes, known)
 
 
+def _write_base(source: ManifoldBase, writing: _Writing) -> dict[str, Any]:
+    dtype = str(source.like.dtype).removeprefix("torch.")
+    return {"manifold": repr(source.space), "scale": source.scale, "dtype": dtype}
+
+
+def _read_base(stored: _Stored) -> Source:
+    manifold = stored.made(manifold_of, stored.entry("manifold", str))
+    source = stored.made(ManifoldBase, manifold, stored.entry("scale", float))
+    return source.to(FLOATS[stored.entry("dtype", Float)])
+
+
+#: Those without large arrays.
+PLAIN = ("normal", "manifold")
 #: By the name that a source is stored under: its class, how it is written, and how it is read.
 _FORMS: dict[str, tuple[type, Callable[[Any, _Writing], dict[str, Any]], Callable[[_Stored], Source]]] = {
     "normal": (Normal, _write_normal, _read_normal),
@@ -221,4 +235,5 @@ _FORMS: dict[str, tuple[type, Callable[[Any, _Writing], dict[str, Any]], Callabl
     "kernels": (Kernels, _write_kernels, _read_kernels),
     "blend": (Blend, _write_blend, _read_blend),
     "shift": (LinearShift, _write_shift, _read_shift),
+    "manifold": (ManifoldBase, _write_base, _read_base),
 }

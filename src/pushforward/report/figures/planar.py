@@ -32,6 +32,9 @@ Ranges = list[tuple[float, float]]
 
 def order(loaded: LoadedRun) -> list[int]:
     """Which column is drawn along which axis: as they come, but longitude always from left to right."""
+    told = getattr(loaded.flow.preprocess, "axes", None)
+    if told is not None:
+        return told
     first, second = (name.strip().lower() for name in loaded.names)
     return [1, 0] if first.startswith("lat") and second.startswith("lon") else [0, 1]
 
@@ -44,6 +47,13 @@ def axis_names(loaded: LoadedRun) -> tuple[str, str]:
 def in_plane(loaded: LoadedRun, x: Tensor) -> np.ndarray:
     """Rows ``(n, 2)`` in the order of the axes."""
     return x.double().reshape(len(x), 2).numpy()[:, order(loaded)]
+
+
+def ranges_of(loaded: LoadedRun, *clouds: np.ndarray, margin: float = 0.06) -> Ranges:
+    """The ranges of both axes: the whole of a space that has an end, else those of the points."""
+    if loaded.box is not None:
+        return [loaded.box[i] for i in order(loaded)]
+    return [limits(*(cloud[:, i] for cloud in clouds), margin=margin) for i in (0, 1)]
 
 
 def _colours(labels: Tensor | None, count: int, plain: str) -> list[str] | str:
@@ -78,7 +88,7 @@ def scatter(loaded: LoadedRun) -> list[Picture]:
     """Held-out rows and samples side by side, on equal axes."""
     count = min(loaded.rows, 1000)
     data, model = in_plane(loaded, loaded.reference.x[:count]), in_plane(loaded, loaded.drawn.x[:count])
-    ranges = [limits(data[:, i], model[:, i]) for i in (0, 1)]
+    ranges = ranges_of(loaded, data, model)
     labels = loaded.labels(loaded.reference)
     pictures = []
     for name, title, cloud, colour in (
@@ -104,7 +114,7 @@ def density(loaded: LoadedRun) -> list[Picture]:
         return [_moving_points(loaded)]
     names = axis_names(loaded)
     data = in_plane(loaded, loaded.test.x)
-    ranges = [limits(data[:, i], margin=0.12) for i in (0, 1)]
+    ranges = ranges_of(loaded, data, margin=0.12)
     side = grid_side(loaded, "density", 0.2, 60)
     z = grid_density(loaded, ranges, side, of_velocity(loaded, 1.0))
     figure, axes = canvas(HALF, plane_height(ranges, 3.3))
@@ -117,7 +127,8 @@ def density(loaded: LoadedRun) -> list[Picture]:
     shown = data[:1000]
     ax.scatter(*shown.T, s=1.5, c=DATA, alpha=0.5, linewidths=0)
     square(ax, ranges[0], ranges[1])
-    text = f"Per unit of {names[0]} and {names[1]}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
+    per = loaded.run.recipe.per or f"unit of {names[0]} and {names[1]}"
+    text = f"Per {per}: exp(log_prob) on a grid of {side} × {side}, smoothed. "
     text += f"Dots are {len(shown):,} held-out rows. Colours follow the square root, which shows the tails."
     first = Picture("density", figure, text, "Heat map of the model's density with held-out rows as dots.")
     return [first, _moving_density(loaded, ranges)]
@@ -230,6 +241,8 @@ def _times(frames: list[Ranges], panel: Callable[[Axes, int], None], text: str, 
 
 def _frames(loaded: LoadedRun, ranges: Ranges) -> list[Ranges]:
     """The axes of the five panels: one for all, or of each its own where the source is far wider."""
+    if loaded.box is not None:
+        return [ranges] * len(TIMES)
     wide = _wide(loaded, ranges)
     if not _far(wide, ranges):
         return [wide] * len(TIMES)
@@ -280,17 +293,31 @@ def _moving_points(loaded: LoadedRun) -> Picture:
     return _times(frames, panel, text, "Five scatter plots of points from source to data.")
 
 
+def unbroken(loaded: LoadedRun, x: np.ndarray) -> np.ndarray:
+    """Lines ``(times, n, 2)`` with gaps where they leave one side of a map and enter at the other."""
+    if loaded.box is None:
+        return x
+    sizes = np.array([high - low for low, high in ranges_of(loaded)])
+    leaps = (np.abs(np.diff(x, axis=0)) > sizes / 2).any(-1)
+    broken = x.copy()
+    broken[1:][leaps] = np.nan
+    return broken
+
+
 def trajectories(loaded: LoadedRun) -> Picture:
     """The trajectories of a hundred points."""
     path, _, _ = trajectory(loaded, 120, torch.linspace(0, 1, 41), "ways", leap=True)
     x = to_data(loaded, path).double().reshape(41, -1, 2).numpy()[..., order(loaded)]
     ranges, ends = ([limits(part[..., i], tails=0) for i in (0, 1)] for part in (x, x[-1]))
+    if loaded.box is not None:
+        ranges = ends = ranges_of(loaded)
     outside = _far(ranges, ends)
     if outside:  # what is there of the trajectories about the data
         ranges = [(low - (high - low), high + (high - low)) for low, high in ends]
     figure, axes = canvas(HALF, plane_height(ranges, 4.0))
     ax = dress(axes[0, 0], "Trajectories", *axis_names(loaded))
-    ax.plot(x[..., 0], x[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
+    lines = unbroken(loaded, x)
+    ax.plot(lines[..., 0], lines[..., 1], color="#9aa5b1", linewidth=0.7, alpha=0.7)
     if not outside:
         look = {"facecolors": "white", "edgecolors": INK, "linewidths": 0.8, "label": "source, t = 0"}
         ax.scatter(*x[0].T, s=14, zorder=3, **look)

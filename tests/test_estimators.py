@@ -351,6 +351,8 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
         ({"method": "nfs"}, "did you mean 'nsf'"),
         ({"method": "fm,layers=3"}, "only normalizing flows take options"),
         ({"options": {"wight": 1}}, "options: .*wight"),
+        ({"method": "rfm", "options": {"space": "torus"}}, "options: expected none for space"),
+        ({"method": "dfm"}, "tokens are whole levels"),
         (
             {"method": "rectified-flow", "options": {"distil": True, "pairs": 32, "network": "mlp,width=4"}},
             "no density",

@@ -99,7 +99,7 @@ def learn(
 def configuration(method: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
     """What :func:`pushforward.train` is asked for; what is None is left to it.
 
-    Raises ValueError for an unknown method or option.
+    Raises ValueError for an unknown method or option, and for a space.
     """
     name, _, rest = method.partition(",")
     known, given = registry.lookup("method", name), {"method": name, "noise": "auto", **settings}
@@ -111,9 +111,12 @@ def configuration(method: str, settings: Mapping[str, Any], options: Mapping[str
             )
         given["flow"] = method
     try:
-        return RunConfig.of("table", **{**given, **options})
+        config = RunConfig.of("table", **{**given, **options})
     except ValueError as error:
         raise ValueError(f"options: {error}") from None
+    if config.data.space is not None:
+        raise ValueError("options: expected none for space; pushforward.train(x, out, space=...) takes it")
+    return config
 
 
 def by_chunks(function: Any, x: np.ndarray) -> np.ndarray:

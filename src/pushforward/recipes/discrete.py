@@ -74,8 +74,15 @@ class Discrete(Recipe):
         return model.method if tokens == "masked" else f"{model.method} ({tokens})"
 
     def path(self, schema: Schema) -> TokenPath:
-        """The path of the tokens.  Raises ValueError for a schedule that it cannot follow."""
-        assert schema.levels is not None
+        """The path of the tokens.
+
+        Raises ValueError for data without levels, and for a schedule that it cannot follow.
+        """
+        if schema.levels is None:
+            raise ValueError(
+                f"--method {self.model.method}: tokens are whole levels, such as those of images; "
+                f"{schema.name} has none"
+            )
         low, high, step = schema.levels
         component, path = self.parts.components["tokens"], self.model.path
         if path != "linear" and not getattr(component.make, "scheduled", True):

@@ -39,7 +39,7 @@ def make_run(path: Path, flow, schema: Schema | None, train: Rows, test: Rows, *
         "history": HISTORY,
         "summary": {"step": 100, "seconds": 1.5, "parameters": 7, "versions": {"torch": "2"}},
         "trust": (),
-        "recipe": SimpleNamespace(parts=SimpleNamespace(given=Given())),
+        "recipe": SimpleNamespace(parts=SimpleNamespace(given=Given()), per=""),
     }
     path.mkdir(parents=True, exist_ok=True)
     return SimpleNamespace(**(values | changes))

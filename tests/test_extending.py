@@ -30,6 +30,7 @@ import test_path_contract
 import test_recipe_contract
 import test_solver_contract
 import test_source_contract
+import test_spaces
 from pushforward.entries import KINDS
 from pushforward.plugins import load_plugin
 from pushforward.registry import create, found
@@ -113,6 +114,7 @@ ADDED: dict[str, tuple[ModuleType, str, str, Callable[[], Any]]] = {
         "early-noise",
         lambda: ("until=0.4", lambda t: np.sqrt(2 * (1 - t) * np.clip(1 - t / 0.4, 0, None))),
     ),
+    "space": (test_spaces, "CASES", "hours", lambda: ("hours", 2)),
     "data": (test_dataset_contract, "CASES", "walks", lambda: test_dataset_contract.Case((2,), 400, "side")),
     "recipe": (test_recipe_contract, "CASES", "energy-matching", lambda: ("one-step", {})),
 }

@@ -14,12 +14,13 @@ import marginal_cases
 from contract import classes
 from pushforward.paths import ConstantDiffusion, DiffusionCoefficient, Memoryless, Proportional
 from pushforward.random import seeded
-from pushforward.solvers import SDE, EulerMaruyama, Solver, StochasticHeun
+from pushforward.solvers import SDE, EulerMaruyama, Jump, Solver, StochasticHeun
 
-#: Every registered solver that draws noise, with 100 steps, or as many more as bring its bias below about a
-#: standard error of 20,000 draws: with 100, first-order ones have 2.7 of them, and the churn of EDM 2.4.
+#: Every registered solver that draws noise and not tokens, with 100 steps, or as many more as bring its bias
+#: below about a standard error of 20,000 draws: with 100, first-order ones have 2.7 of them, and the churn of
+#: EDM 2.4.
 STEPS = {"edm": 200}
-SAMPLERS = {name: cls for name, cls in classes("solver").items() if cls.draws}
+SAMPLERS = {name: cls for name, cls in classes("solver").items() if cls.draws and cls.solves is not Jump}
 LEVELS: dict[str, DiffusionCoefficient] = {
     **{f"g={g}": ConstantDiffusion(g) for g in (0.0, 0.5, 1.0, 2.0)},
     "proportional": Proportional(),

@@ -133,8 +133,11 @@ class Manifold(ABC):
         return None
 
     def draw_bump(self, centres: Tensor, width: float, generator: torch.Generator | None) -> Tensor:
-        """A draw about each of ``centres``, of the density that is proportional to it."""
-        raise NotImplementedError
+        """A draw about each of ``centres``, of the density that is proportional to it.
+
+        Raises ValueError where :meth:`log_bump` is not known.
+        """
+        raise ValueError(f"manifold: no kernel is known on {self!r}")
 
     def cut(self, x: Tensor, y: Tensor) -> Tensor:
         """Which pairs are joined by no single shortest geodesic, up to rounding: booleans ``(B,)``."""

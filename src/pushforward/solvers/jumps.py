@@ -21,8 +21,8 @@ from .state import stack_states
 class JumpSolver(Gridded):
     """Steps over a grid of times, in each of which a token jumps at most once.
 
-    The law of a step is :meth:`chances`.  A problem with a ``finish`` ends with that draw instead, where
-    rates are infinite.  A time of ``save_at`` inside a step has the state at its beginning.
+    The chance of a jump in a step is :meth:`chances`.  A problem with a ``finish`` ends with that draw
+    instead, where rates are infinite.  A time of ``save_at`` inside a step has the state at its beginning.
 
     corrector: how many more jumps a token makes, about, back and forth, which mends what earlier steps have
         spoilt.  temperature: below 1 predictions are sharper, and samples less varied.

@@ -12,8 +12,8 @@ class TauLeaping(JumpSolver):
     its jumps.
 
     Jumps of a token are a Poisson process whose rates are those at the beginning of the step, and the token
-    goes where the first one leads.  For processes of redraws this is the exact law of a step in which the
-    prediction stays as it is (Gillespie 2001, doi 10.1063/1.1378322; Campbell et al. 2022, arXiv 2205.14987;
+    goes where the first one leads.  For processes of redraws a step is exact where the prediction stays as
+    it is (Gillespie 2001, doi 10.1063/1.1378322; Campbell et al. 2022, arXiv 2205.14987;
     Gat et al. 2024, arXiv 2407.15595).
 
     >>> import torch

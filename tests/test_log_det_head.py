@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -292,6 +293,9 @@ def test_the_report_has_the_density_of_the_head_beside_that_of_the_velocity(tmp_
     # the leaps back have the log-determinants (0 - 1)(-0.3)
     assert found.defect.value == pytest.approx(0.3, abs=1e-5) and found.apart == pytest.approx(0.3, abs=1e-5)
     assert "The head's defect, the mean of their differences, is 0.300" in head_sentence(found)
+    assert "random direction" not in head_sentence(found)
+    estimated = dataclasses.replace(found, divergence="one random direction per row")
+    assert "its divergence from one random direction per row, it is" in head_sentence(estimated)
     picture = few.head_density(loaded, found)
     shown = [np.asarray(ax.images[0].get_array()) for ax in picture.figure.axes]
     ratio = shown[1].max() / shown[0].max()
@@ -350,6 +354,9 @@ def test_the_command_line_trains_with_penalties(tmp_path):
     divided = RunConfig.of("moons", method="shortcut", strategy="fsdp", curvature=1.0)
     with pytest.raises(ValueError, match=r"--strategy fsdp: --curvature takes derivatives, which divided"):
         recipe_of(by_method(divided))
+    headed = RunConfig.of("moons", method="shortcut", strategy="fsdp", head=True)
+    with pytest.raises(ValueError, match=r"--strategy fsdp: --head takes derivatives, which divided"):
+        recipe_of(by_method(headed))
     with pytest.raises(ValueError, match=r"volume"):
         pushforward.train("moons", tmp_path / "c", **(short | {"method": "fm", "volume": 1.0}))
 

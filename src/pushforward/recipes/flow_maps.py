@@ -69,9 +69,10 @@ class FlowMaps(Matching):
         penalty = next((key for key in ("volume", "curvature") if getattr(self.model, key)), "")
         if penalty and self.loss.to_data:
             raise ValueError(f"--{penalty}: --loss {self.model.loss} leaps to the data alone; leave it out")
-        if penalty and parts.compute.strategy == "fsdp":
+        derived = penalty or ("head" if self.model.head else "")
+        if derived and parts.compute.strategy == "fsdp":
             raise ValueError(
-                f"--strategy fsdp: --{penalty} takes derivatives, which divided weights do not have"
+                f"--strategy fsdp: --{derived} takes derivatives, which divided weights do not have"
             )
         if self.ends[0].target_scale != 0:
             raise ValueError(

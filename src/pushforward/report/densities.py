@@ -145,6 +145,11 @@ def is_exact(loaded: LoadedRun) -> bool:
     return loaded.inner is None or loaded.size <= EXACT_SIZE
 
 
+def how(loaded: LoadedRun) -> str:
+    """How divergences are found."""
+    return "exact" if is_exact(loaded) else "one random direction per row"
+
+
 def has_density(loaded: LoadedRun) -> str:
     """Why the flow has no density, or nothing where it has one."""
     x = loaded.reference.take(torch.arange(1))
@@ -183,13 +188,12 @@ def evaluate(loaded: LoadedRun, baselines: list[Baseline]) -> Densities:
         if each.key in under and each.key in before:
             values = (under[each.key][: len(mine)], before[each.key])
             table.append(_density(loaded, (each.key, each.label, each.note), values, (mine, learnt)))
-    divergence = "exact" if is_exact(loaded) else "one random direction per row"
     facts = {
         "rows": len(held),
         "bound": loaded.density == "bound",
         "best": key,
         "atoms": repeated(loaded),
-        "divergence": None if loaded.inner is None else divergence,
+        "divergence": None if loaded.inner is None else how(loaded),
         "solver": repr(budget.density_solver),
         "nfe": evaluations,
     }

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ..tensors import Condition, condition_to, take_condition
-from .densities import CHUNK, cost, has_density, log_prob
+from .densities import CHUNK, cost, has_density, how, log_prob
 from .formatting import Value
 from .loaded_run import LoadedRun
 
@@ -20,6 +20,7 @@ class HeadDensity:
 
     steps: evaluations of the head for a row.  head, velocity: the means in nats and data units.  defect: the
     mean of head less velocity.  apart: the root mean square of their differences, row by row.
+    divergence: how that of the velocity was found.
     """
 
     rows: int
@@ -28,6 +29,7 @@ class HeadDensity:
     velocity: Value
     defect: Value
     apart: float
+    divergence: str
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
@@ -76,4 +78,5 @@ def head_density(loaded: LoadedRun) -> HeadDensity | None:
         Value.mean(other),
         Value.mean(apart),
         float(apart.square().mean().sqrt()),
+        how(loaded),
     )

@@ -90,9 +90,10 @@ def map_sentences(dynamics: Dynamics) -> list[str]:
 
 def head_sentence(head: HeadDensity) -> str:
     """How far the density of a head is from that of the velocity, in numbers."""
+    estimated = "" if head.divergence == "exact" else f", its divergence from {head.divergence},"
     return (
         f"By its head the mean log-density of {head.rows:,} held-out rows is {pair(head.head)} nats, an "
-        f"estimate in {head.steps} step{'s' * (head.steps != 1)}; along the velocity it is "
+        f"estimate in {head.steps} step{'s' * (head.steps != 1)}; along the velocity{estimated} it is "
         f"{pair(head.velocity)}. The head's defect, the mean of their differences, is {pair(head.defect)} "
         f"nats; one row differs by {number(head.apart)} (root mean square)."
     )

@@ -188,6 +188,15 @@ def test_single_jumps_from_a_mask_take_as_many_evaluations_as_tokens():
     assert found.ok and found.calls <= 5 and bool((found.nfe <= 5).all()) and bool((found.x < 2).all())
 
 
+@pytest.mark.parametrize("solver", [TauLeaping(corrector=2.0), JumpEuler(temperature=0.5)], ids=repr)
+def test_a_flow_takes_as_many_evaluations_as_it_is_told(solver):
+    few: Any = flow_of(UniformTokens(3), solver=solver).in_evaluations(7)
+    assert few.solver.options == {**solver.options, "steps": 7}
+    assert few.trajectory(few.source.sample(4), [1.0]).calls == 7
+    with pytest.raises(ValueError, match="a SingleJumps chooses its own steps"):
+        flow_of(UniformTokens(3), solver=SingleJumps()).in_evaluations(7)
+
+
 def test_states_on_the_way_are_those_of_the_path():
     for path, solver in ((PATHS[0], SingleJumps()), (PATHS[1], TauLeaping(steps=200))):
         flow = flow_of(path, solver=solver)

@@ -113,7 +113,7 @@ def test_what_a_map_cannot_do_is_refused(
     refused(capsys, "score", run, "moons", *out, says="(--solver dopri5)")
     refused(capsys, "score", run, "moons", "--nfe", 2, *out, says="has no density of its own: train a head")
     refused(capsys, "score", run, "moons", "--nfe", 0, *out, says="--nfe: expected at least 1, got 0")
-    refused(capsys, "tune", run, says="a flow map takes any number of steps; sample --nfe needs nothing else")
+    refused(capsys, "tune", run, says="takes steps of its own; sample --nfe needs nothing else")
     assert not (tmp_path / "a.csv").exists()
 
 

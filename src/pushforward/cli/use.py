@@ -31,8 +31,8 @@ class Leading:
     """Noise g(t) of a stochastic solver: a number, `proportional`, `memoryless`, with options:
     `constant,g=0.5,taper=2`; default `proportional`."""
     nfe: int | None = None
-    """Evaluations of the network for a draw: steps of a flow map, or those that `pushforward tune` has found
-    a solver for."""
+    """Evaluations of the network for a draw: steps of a flow map or of jumps, or those for which
+    `pushforward tune` has found a solver."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from ..bijections import Bijection
 from ..fields import Field
 from ..inputs import check_device, check_finite, check_rows, to_condition
 from ..paths import DiffusionCoefficient, Path
-from ..solvers import Diffusion, Problem, Solver
+from ..solvers import Diffusion, Problem, Solver, named_kind
 from ..sources import Source
 from ..tensors import (
     Condition,
@@ -187,11 +187,17 @@ class Flow(nn.Module, ABC):
         ways = self._ways()
         if solver.solves in ways:
             return ways[solver.solves](solver)
-        name, got = type(self).__name__, solver.solves.__name__
+        name = type(self).__name__
         if not ways:
             raise ValueError(f"solver: a {name} needs none")
-        wanted = " or an ".join(problem.__name__ for problem in ways)
-        raise ValueError(f"solver: {solver!r} solves an {got}, and this flow follows an {wanted}")
+        got, wanted = named_kind(solver.solves), " or ".join(map(named_kind, ways))
+        raise ValueError(f"solver: {solver!r} solves {got}, and this flow follows {wanted}")
+
+    def in_evaluations(self, nfe: int) -> Flow | None:
+        """The flow whose draws take ``nfe`` evaluations in steps of its own; None where a solver is fitted
+        for that, see :func:`~pushforward.flows.tune_sampler`.  Raises ValueError for one that it has not.
+        """
+        return None
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
         """grad_x log p_t(x) ``(B, *event)``, see :meth:`ContinuousFlow.score`, or a ValueError."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -75,6 +75,9 @@ class ConsistencyFlow(Flow):
             raise ValueError(f"grid: expected times that rise from 0 and end before 1, got {list(grid)}")
         if self.steps != len(grid):
             raise ValueError(f"steps: expected {len(grid)} as the grid has, or grid=None, got {self.steps}")
+
+    def in_evaluations(self, nfe: int) -> Self:
+        return self.replace(steps=nfe, grid=None)
 
     @property
     def times(self) -> tuple[float, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor
@@ -147,6 +147,9 @@ class DiscreteFlow(DensityFlow):
             path.redraws(posterior),
             lambda corrector, temperature: self._process(condition, corrector, temperature),
         )
+
+    def in_evaluations(self, nfe: int) -> Self:
+        return self.replace(solver=self.solver.in_steps(nfe))
 
     def push(
         self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
 from torch import Tensor
@@ -166,6 +166,11 @@ class FlowMapFlow(InvertibleFlow):
     @property
     def velocity(self) -> Field:
         return Diagonal(self.field)
+
+    def in_evaluations(self, nfe: int) -> Self:
+        if nfe > 1 and getattr(self.field, "straight", False):
+            raise ValueError("this map was trained for one step; pushforward distil trains others")
+        return self.replace(steps=nfe, grid=None)
 
     def continuous(self, solver: Solver | None = None) -> ContinuousFlow:
         """The flow of the map's own velocity v(t, t, x), with a density; by default with Dopri5."""

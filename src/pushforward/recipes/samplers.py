@@ -57,17 +57,16 @@ def tune(run: Run, nfe: int, seed: int = 0) -> Tuned:
 def few_steps(run: Run, nfe: int, guidance: Asked = None) -> Transformed:
     """The flow of ``run`` that takes ``nfe`` evaluations for a draw.
 
-    A flow map takes as many equal steps; a velocity field is followed by the sampler that :func:`tune` has
-    written.  Raises ValueError for fewer than one evaluation, and as :func:`tuned`.
+    A flow map and jumps of tokens take as many equal steps; a velocity field is followed by the sampler that
+    :func:`tune` has written.  Raises ValueError for fewer than one evaluation, and as :func:`tuned`.
     """
     BOUNDS["nfe"].check("--nfe", nfe)
-    if hasattr(run.flow.core, "steps"):
-        if nfe > 1 and getattr(run.flow.core.field, "straight", False):
-            raise ValueError(
-                f"--nfe {nfe}: this map was trained for one step; pushforward distil trains others"
-            )
-        grid = {"grid": None} if hasattr(run.flow.core, "grid") else {}
-        return run.flow.replace(steps=nfe, **grid)
+    try:
+        core = run.flow.core.in_evaluations(nfe)
+    except ValueError as error:
+        raise ValueError(f"--nfe {nfe}: {error}") from None
+    if core is not None:
+        return run.flow.replace(flow=core)
     return run.flow.following(tuned(run, nfe, guidance))
 
 
@@ -103,8 +102,9 @@ def kept(run: Run) -> dict[int, Solver]:
 
 def _check_field(run: Run, where: str) -> None:
     """Raise ValueError, which says ``where``, for a flow that evaluates no field step by step."""
-    if hasattr(run.flow.core, "steps"):
-        raise ValueError(f"{where}: a flow map takes any number of steps; sample --nfe needs nothing else")
+    if run.flow.core.in_evaluations(1) is not None:
+        kind = type(run.flow.core).__name__
+        raise ValueError(f"{where}: a {kind} takes steps of its own; sample --nfe needs nothing else")
     if run.flow.core.equation is not ODE:
         kind = type(run.flow.core).__name__
         raise ValueError(f"{where}: samplers of few evaluations follow a velocity field, got a {kind}")

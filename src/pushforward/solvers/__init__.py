@@ -5,6 +5,7 @@ from .adaptive import Adaptive as Adaptive
 from .adjoint import Adjoint as Adjoint
 from .base import Solver as Solver
 from .base import Task as Task
+from .base import named_kind as named_kind
 from .bosh3 import Bosh3 as Bosh3
 from .checkpointed import Checkpointed as Checkpointed
 from .ddim import DDIM as DDIM
@@ -114,4 +115,5 @@ __all__ = [
     "WithIntegrals",
     "Work",
     "level",
+    "named_kind",
 ]

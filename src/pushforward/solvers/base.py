@@ -73,6 +73,11 @@ _KINDS: dict[type[Problem], tuple[str, str]] = {
 }
 
 
+def named_kind(problem: type[Problem]) -> str:
+    """A kind of problem in words, such as "an ODE"."""
+    return _KINDS[problem][0].partition("(")[0]
+
+
 class Solver(ABC):
     """Integrates a problem from ``t0`` to ``t1``, forwards or backwards in time.
 
@@ -138,6 +143,10 @@ class Solver(ABC):
         dtype = torch.float32 if whole else entries[0].dtype
         times, tolerance = check_save_at(save_at, t0, t1, dtype)
         return self.integrate(Task(problem, x, entries, t0, t1, times, tolerance, generator))
+
+    def in_steps(self, steps: int) -> Solver:
+        """This solver with another number of steps.  Raises ValueError for one that chooses its own."""
+        raise ValueError(f"a {type(self).__name__} chooses its own steps; take one with a number")
 
     @abstractmethod
     def integrate(self, task: Task[StateT]) -> Solution[StateT]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from torch import Tensor
 
@@ -44,6 +44,10 @@ class Gridded(Solver):
     def options(self) -> dict[str, Any]:
         """The arguments of the constructor that make this solver, as plain data."""
         return {"steps": self.steps, "grid": self.name or self.grid}
+
+    def in_steps(self, steps: int) -> Self:
+        """This solver with another number of steps; a grid of its own, which has no name, becomes uniform."""
+        return type(self)(**{**self.options, "steps": steps, "grid": self.name or None})
 
     def nodes(self, t0: float, t1: float) -> list[float]:
         """The times of the grid from ``t0`` to ``t1``, one alone where these are equal."""

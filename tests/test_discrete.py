@@ -12,6 +12,7 @@ from torch import nn
 
 from effort import first
 from pushforward import random
+from pushforward.couplings import MinibatchOT
 from pushforward.fields import TokenPosterior
 from pushforward.flows import DiscreteFlow, load_flow, save
 from pushforward.nn import TokenTransformer
@@ -26,6 +27,7 @@ from pushforward.paths import (
     UniformTokens,
     VariancePreserving,
 )
+from pushforward.plans.cost import hamming_distances
 from pushforward.rows import Rows
 from pushforward.solvers import Heun, Jump, JumpEuler, SingleJumps, TauLeaping
 from pushforward.sources import TokenSource
@@ -122,12 +124,20 @@ def bound_of(path, table=LINE):
         found = path.divergence(moment, x[:, None], k[:, None], oracle(moment, x[:, None]))[:, 0]
         return float((weight * torch.where(weight > 0, found, 0.0)).sum())
 
-    return quad(integrand, 0, path.last, limit=400, epsabs=1e-9)[0]
+    # what is left at the last time is drawn from the posterior, and costs its cross entropy
+    last = torch.tensor(path.last, dtype=torch.float64)
+    drawn = (1 - path.kappa(last)[0]) * path.start if hasattr(path, "kappa") else path.kernel(last).exp()
+    if hasattr(path, "kappa"):
+        drawn = drawn + path.kappa(last)[0] * torch.eye(path.size, path.values, dtype=torch.float64)
+    own = oracle(last, torch.arange(path.values)[:, None])[:, 0].T
+    chances = table[:, None] * drawn
+    tail = -float((chances * torch.where(chances > 0, own, 0.0)).sum())
+    return tail + quad(integrand, 0, path.last, limit=400, epsabs=1e-10)[0]
 
 
 def test_bound_of_a_mask_is_the_entropy_whatever_the_schedule():
     for schedule in (None, Polynomial(2.0), Trigonometric()):
-        assert bound_of(MaskedTokens(4, schedule)) == pytest.approx(entropy(LINE.numpy()), abs=3e-6)
+        assert bound_of(MaskedTokens(4, schedule)) == pytest.approx(entropy(LINE.numpy()), abs=1e-6)
 
 
 def test_bound_of_uniform_noise_stays_above_the_entropy():
@@ -159,9 +169,9 @@ def test_divergence_is_that_of_another_library(path):
 
 SOLVERS = [
     (TauLeaping(steps=256, corrector=3.0), PATHS[0]),
-    (TauLeaping(steps=256), PATHS[1]),
-    (JumpEuler(steps=256), PATHS[2]),
     (SingleJumps(), MaskedTokens(3, Polynomial(2.0))),
+    (JumpEuler(steps=256), PATHS[2]),
+    (TauLeaping(steps=256), PATHS[1]),
     (SingleJumps(), PATHS[1]),
     (TauLeaping(steps=256), PATHS[0]),
     (JumpEuler(steps=256, corrector=3.0), PATHS[1]),
@@ -169,7 +179,7 @@ SOLVERS = [
 ]
 
 
-@pytest.mark.parametrize("solver, path", first(SOLVERS, 5), ids=repr)
+@pytest.mark.parametrize("solver, path", first(SOLVERS, 2), ids=repr)
 def test_samples_have_the_probabilities_of_the_table(solver, path):
     n = 20_000
     x = flow_of(path, solver=solver).sample(n, generator=random.seeded("samples"))
@@ -197,21 +207,19 @@ def test_a_flow_takes_as_many_evaluations_as_it_is_told(solver):
         flow_of(UniformTokens(3), solver=SingleJumps()).in_evaluations(7)
 
 
-def test_states_on_the_way_are_those_of_the_path():
-    for path, solver in ((PATHS[0], SingleJumps()), (PATHS[1], TauLeaping(steps=200))):
-        flow = flow_of(path, solver=solver)
-        x0 = flow.source.sample(20_000, generator=random.seeded("start"))
-        found = flow.trajectory(x0, [0.0, 0.5, 1.0], generator=random.seeded("way"))
-        assert found.path is not None
-        torch.testing.assert_close(found.path[0], x0)
-        torch.testing.assert_close(found.path[2], found.x)
-        share = torch.bincount(
-            found.path[1][:, 0] * path.values + found.path[1][:, 1], minlength=path.values**2
-        )
-        wanted = all_probs(path, 0.5).flatten()
-        # four standard errors of each share, and the error of a step of 1/200
-        error = 4 * (wanted * (1 - wanted) / 20_000).sqrt() + 2e-3
-        assert bool(((share / 20_000 - wanted).abs() < error).all())
+@pytest.mark.parametrize("path, solver", [(PATHS[0], SingleJumps()), (PATHS[1], TauLeaping(steps=100))])
+def test_states_on_the_way_are_those_of_the_path(path, solver):
+    flow = flow_of(path, solver=solver)
+    x0 = flow.source.sample(10_000, generator=random.seeded("start"))
+    found = flow.trajectory(x0, [0.0, 0.5, 1.0], generator=random.seeded("way"))
+    assert found.path is not None
+    torch.testing.assert_close(found.path[0], x0)
+    torch.testing.assert_close(found.path[2], found.x)
+    share = torch.bincount(found.path[1][:, 0] * path.values + found.path[1][:, 1], minlength=path.values**2)
+    wanted = all_probs(path, 0.5).flatten()
+    # four standard errors of each share, and the error of a step of 1/100
+    error = 4 * (wanted * (1 - wanted) / 10_000).sqrt() + 4e-3
+    assert bool(((share / 10_000 - wanted).abs() < error).all())
 
 
 def test_low_temperature_takes_the_likeliest():
@@ -245,7 +253,7 @@ def test_elbo_is_below_the_exact_log_likelihood(path, states):
     x = torch.tensor([[0, 0], [2, 2], [0, 1], [1, 2]])
     exact = flow.log_prob(x)
     assert float(exact.exp().sum()) < 1
-    bound, error = flow.elbo(x, 2000, generator=random.seeded("elbo"))
+    bound, error = flow.elbo(x, 500, generator=random.seeded("elbo"))
     assert bool((bound < exact + 4 * error).all())
     if isinstance(path, MaskedTokens):  # and not far below
         assert bool((bound > exact - 0.5).all())
@@ -260,7 +268,9 @@ def test_bound_of_a_mask_averages_over_orders():
         flow.posterior(torch.tensor(0.5), torch.tensor([row])) for row in ([3, 3], [0, 3], [3, 1])
     )
     orders = none[0, 0, 0] + first[0, 1, 1], none[0, 1, 1] + second[0, 0, 0]
-    bound, error = flow.elbo(x, 4000, generator=random.seeded("orders"))
+    # a thousand rows of four draws each: 4,000 draws at the price of few evaluations
+    bounds, _ = flow.elbo(x.expand(1000, -1), 4, generator=random.seeded("orders"))
+    bound, error = bounds.mean(), bounds.std() / 1000**0.5
     assert abs(float(bound) - 0.5 * float(sum(orders))) < 4 * float(error)
 
 
@@ -283,7 +293,7 @@ def test_conditions_have_probabilities_of_their_own():
     assert abs(share - wanted) < 4 * (wanted * (1 - wanted) / 20_000) ** 0.5
 
 
-@pytest.mark.parametrize("kind", ["elbo", "cross-entropy"])
+@pytest.mark.parametrize("kind", first(["elbo", "cross-entropy"]))
 def test_training_finds_the_posterior(kind):
     path = MaskedTokens(3)
     torch.manual_seed(0)
@@ -304,6 +314,67 @@ def test_training_finds_the_posterior(kind):
     assert float((table.double() - GRID).abs().max()) < 0.04
 
 
+def test_minibatch_plans_of_tokens_are_those_of_another_library():
+    ot = pytest.importorskip("ot")
+    g = random.seeded("hamming")
+    for n, m in ((40, 40), (30, 50)):
+        x, y = torch.randint(4, (n, 2, 3), generator=g), torch.randint(4, (m, 2, 3), generator=g)
+        cost = (x[:, None] != y).sum((2, 3)).double()
+        torch.testing.assert_close(hamming_distances(x, y.float()), cost)
+        wanted = ot.emd2([], [], cost.numpy())
+        pairing = MinibatchOT("hamming").pair(x, y, g)
+        assert pairing.info["cost"] == pytest.approx(wanted, rel=1e-9)
+        if n == m:
+            rows, columns = pairing.indices.T
+            assert torch.equal(columns.sort().values, torch.arange(n))
+            assert float(cost[rows, columns].mean()) == pytest.approx(wanted, rel=1e-9)
+    seen = torch.tensor([[[True, True, False], [True, False, False]]]).expand(40, -1, -1)
+    found = hamming_distances(x[:30], y[:40], None, seen)
+    torch.testing.assert_close(found, ((x[:30, None] != y[:40]) & seen).sum((2, 3)).double())
+
+
+def test_pairs_of_tokens_keep_the_marginals_and_are_learnt():
+    """A posterior of coupled pairs, counted from draws, leads from the noise to the table at its rates."""
+    path, n = UniformTokens(3), 1024
+    drawn = torch.multinomial(GRID.flatten(), 16 * n, True, generator=random.seeded("coupled"))
+    x1 = torch.stack([drawn // 3, drawn % 3], 1)
+    x0 = torch.randint(3, (16 * n, 2), generator=random.seeded("noise"))
+    pairs = [MinibatchOT("hamming")(a, b) for a, b in zip(x0.split(n), x1.split(n))]
+    first, second = (torch.cat(side) for side in zip(*pairs))
+    for side, given in ((first, x0), (second, x1)):
+        assert torch.equal(
+            torch.bincount(side @ torch.tensor([3, 1])), torch.bincount(given @ torch.tensor([3, 1]))
+        )
+    # half of the tokens of independent pairs differ by far more
+    assert float((first != second).double().mean()) < 0.5 * float((x0 != x1).double().mean())
+
+    class Counted(nn.Module):
+        """p(x1^i = k | x_t) of the pairs, whose tokens are those of x1 with probability t."""
+
+        def forward(self, t, x, condition=None):
+            found = torch.zeros(len(x), 2, 3, dtype=torch.float64)
+            states, joint = torch.cartesian_prod(torch.arange(3), torch.arange(3)), counts
+            time = torch.as_tensor(t, dtype=torch.float64).reshape(-1)[0]
+            kept = [(states[:, None] == end).double() for end in ends]
+            chance = (1 - time) * kept[0] + time * kept[1]  # (9 states, pairs, 2)
+            weight = chance.prod(-1) * joint
+            for i in range(2):
+                for k in range(3):
+                    found[:, i, k] = (weight * (ends[1][:, i] == k)).sum(1)[x @ torch.tensor([3, 1])]
+            return found.log()
+
+    both = torch.cat([first, second], 1).unique(dim=0, return_counts=True)
+    ends, counts = (both[0][:, :2], both[0][:, 2:]), both[1].double()
+    flow = DiscreteFlow(Counted(), path, 2).replace(coupled=True)
+    share = torch.bincount(x1 @ torch.tensor([3, 1]), minlength=9).double() / len(x1)
+    start = torch.bincount(x0 @ torch.tensor([3, 1]), minlength=9).double() / len(x0)
+    found = flow.log_prob(torch.cartesian_prod(torch.arange(3), torch.arange(3))).exp()
+    # the noise of 16,384 draws is uniform up to this
+    torch.testing.assert_close(found, share, rtol=0, atol=3 * float((start - 1 / 9).abs().max()))
+    with pytest.raises(ValueError, match=r"^corrector: jumps back to the source"):
+        flow.replace(solver=TauLeaping(4, corrector=1.0)).sample(2)
+
+
 def test_late_times_have_their_density():
     times = LateTimes(16, 0.99)
     grid = torch.linspace(0, 1, 2001, dtype=torch.float64)
@@ -320,9 +391,9 @@ def test_loss_is_the_bound_of_the_flow():
     step = Step(generator=random.seeded("loss"))
     batch = Batch((Rows(x),))
     loss = DiscreteMatching(path).loss(nn.ModuleDict({"field": field}), batch, step)
-    bound, error = DiscreteFlow(field, path, 2).elbo(x[:2], 2000, generator=random.seeded("bound"))
-    # per token; the error of the loss, over as many draws, is no larger
-    assert abs(2 * float(loss.value) + float(bound.mean())) < 4 * 2**0.5 * float(error.max())
+    bound, _ = DiscreteFlow(field, path, 2).elbo(x, 2, generator=random.seeded("bound"))
+    # per token; the error of the loss, over half as many draws, is that of the bound times 2^(1/2)
+    assert abs(2 * float(loss.value) + float(bound.mean())) < 4 * 3**0.5 * float(bound.std() / len(x) ** 0.5)
 
 
 def test_source_draws_its_probabilities():
@@ -367,6 +438,13 @@ def test_samples_of_a_larger_table(seed):
     assert 0.5 * float((counts / n - table.flatten()).abs().sum()) < 3 * floor
 
 
+def trained(rows):
+    """The loss of these rows."""
+    path = MaskedTokens(3)
+    models, batch = nn.ModuleDict({"field": TokenOracle(GRID, path)}), Batch((Rows(torch.tensor(rows)),))
+    return DiscreteMatching(path).loss(models, batch, Step())
+
+
 def test_refuses():
     flow = flow_of(MaskedTokens(3))
     rates = Jump(lambda t, x: torch.ones(*x.shape, 3))
@@ -376,6 +454,12 @@ def test_refuses():
         (lambda: flow.log_prob([[0, 1, 1]]), "x: expected shape"),
         (lambda: flow.push(torch.tensor([[0, 4]])), "x0: expected whole numbers from 0 to 3, got 4"),
         (lambda: flow.trajectory(torch.tensor([[3, 3]]), [1.0, 0.0]), "times: expected increasing times"),
+        (lambda: flow.trajectory(torch.tensor([[3, 4]]), [0.0, 1.0]), "x0: expected whole numbers from 0"),
+        (lambda: flow.log_prob([[0, -1]]), "x: expected whole numbers from 0 to 2, got -1"),
+        (lambda: flow.elbo([[0, 3]]), "x: expected whole numbers from 0 to 2, got 3"),
+        (lambda: flow.elbo([[0, 1, 1]]), r"x: expected shape \(B, 2\)"),
+        (lambda: trained([[0, -1]]), "x1: expected whole numbers from 0 to 2, got -1"),
+        (lambda: trained([[0, 1.5]]), "x1: expected whole numbers from 0 to 2, got 1.5"),
         (lambda: flow.elbo([[0, 1]], 1), "draws: expected an integer of at least 2"),
         (lambda: flow_of(MaskedTokens(3), solver=Heun()), "solver: Heun"),
         (

@@ -18,6 +18,7 @@ from pushforward.cli import main
 from pushforward.config import ModelConfig, OptimConfig, RunConfig
 from pushforward.entries import METHODS
 from pushforward.recipes import by_method, check, label, recipe_of
+from pushforward.recipes.base import family
 
 IMAGES = {"glow": "glow,levels=1,steps=1,width=8", "tarflow": "tarflow,blocks=2,layers=1,width=16,heads=2"}
 SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 2}
@@ -26,7 +27,7 @@ SMALL = {"steps": 2, "batch": 32, "pairs": 64, "plan": 32, "reuse": 2, "folds": 
 def settings_of(method: str) -> tuple[str, dict[str, Any]]:
     if method in IMAGES:
         return "digits", {"steps": 2, "batch": 32, "flow": IMAGES[method]}
-    if method == "dfm":
+    if family(method).takes_tokens:
         return "digits", {"steps": 2, "batch": 32, "network": "transformer,width=8,depth=1"}
     # a recipe of stages without folds says so
     folds = 0 if method == "jko-iflow" else SMALL["folds"]

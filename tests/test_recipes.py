@@ -15,6 +15,7 @@ from pushforward.couplings import SinkhornOT
 from pushforward.entries import METHODS
 from pushforward.flows import ConsistencyFlow, ContinuousFlow, DiffusionFlow
 from pushforward.metrics import energy_distance, transport_cost
+from pushforward.recipes.base import family
 from pushforward.sources import Empirical
 
 SMALL = [
@@ -41,7 +42,7 @@ SMALL = [
 def small(*flags: str) -> list[str]:
     """:data:`SMALL`, with a small network for methods that have one."""
     method = flags[flags.index("--method") + 1] if "--method" in flags else "fm"
-    if method == "dfm":
+    if family(method).takes_tokens:
         return [*SMALL, "--network", "transformer,width=8,depth=1", "--steps", "5"]
     return SMALL if "flow" in METHODS[method].defaults else [*SMALL, "--network", "mlp,width=16,depth=2"]
 
@@ -66,7 +67,11 @@ FOR_IMAGES = {
 }
 
 
-@pytest.mark.parametrize("method", sorted(METHODS.keys() - FOR_IMAGES.keys() - {"dfm"}))
+#: methods of tokens
+TOKENS = {method for method in METHODS if family(method).takes_tokens}
+
+
+@pytest.mark.parametrize("method", sorted(METHODS.keys() - FOR_IMAGES.keys() - TOKENS))
 def test_every_recipe_trains_and_samples(method, tmp_path):
     flow = train(tmp_path / "run", "--method", method, "--condition", "label")
     x = flow.sample(50, torch.tensor([0, 1]))
@@ -87,23 +92,27 @@ def test_every_recipe_for_images_trains_and_samples(method, tmp_path):
     assert x.shape == (3, 2, 1, 8, 8) and bool(x.isfinite().all())
 
 
-@pytest.mark.parametrize("tokens", ["masked", "uniform", "metric,scale=30"])
+@pytest.mark.parametrize("tokens", ["masked", "uniform --coupling ot --plan 128", "metric,scale=30"])
 def test_levels_are_trained_sampled_and_scored_as_tokens(tokens, tmp_path, capsys):
     run = str(tmp_path / "run")
     network = ("--network", "transformer,width=8,depth=1")
-    flags = ("--method", "dfm", "--tokens", tokens, "--steps", "5", *network, "--condition", "label")
+    flags = ("--method", "dfm", "--tokens", *tokens.split(), "--steps", "5", *network, "--condition", "label")
     assert main(["train", "digits", "--out", run, "--no-report", *flags]) == 0
     flow = pushforward.load(run)
     x = flow.sample(3, torch.tensor([0, 1]))
     assert x.shape == (3, 2, 1, 8, 8) and bool(((x >= 0) & (x <= 16) & (x == x.round())).all())
     assert flow.density == "bound" and flow.log_prob(x[:, 0], torch.tensor([0, 0, 0])).shape == (3,)
     drawn = str(tmp_path / "x.npz")
-    guided = ("--guidance", "2", "--solver", "jump-euler,steps=4,corrector=2,temperature=0.8")
+    mended = "0" if "coupling" in tokens else "2"
+    guided = ("--guidance", "2", "--solver", f"jump-euler,steps=4,corrector={mended},temperature=0.8")
     assert main(["sample", run, "-n", "20", *guided, "-o", drawn]) == 0
     capsys.readouterr()
     assert main(["score", run, drawn, "-o", str(tmp_path / "scores.csv")]) == 0
     told = capsys.readouterr().err
     assert "mean log_prob_bound of 20 rows" in told and "at most" in told and "bits per dimension" in told
+    drawn_bounds = str(tmp_path / "bounds.csv")
+    assert main(["score", run, drawn, "--probes", "3", "-o", drawn_bounds]) == 0
+    assert (tmp_path / "bounds.csv").read_text().startswith("log_prob_bound,log_prob_bound_error\n")
     # 17 levels that are all equally likely are 4.09 bits, but the bound from uniform noise is not tight
     assert 3 < float(told.partition("at most ")[2].partition(" ")[0]) < 6
 
@@ -124,7 +133,9 @@ def test_what_tokens_refuse(tmp_path, capsys):
             "--path trig: --tokens metric follows no schedule",
         ),
         ((*digits, "--preprocess", "logit"), "--preprocess logit: --method dfm takes levels as tokens"),
-        ((*digits, "--coupling", "ot"), "--coupling ot: does not go with --method dfm"),
+        ((*digits, "--coupling", "ot"), "--coupling ot: along --tokens masked it changes nothing"),
+        ((*digits, "--coupling", "ot", "--tokens", "metric"), "--coupling ot: along --tokens metric it"),
+        ((*digits, "--coupling", "sinkhorn", "--tokens", "uniform"), "--coupling sinkhorn: compares numbers"),
         ((*digits, "--source", "moons"), "--source moons: --method dfm has its own"),
         (("train", "moons", "--tokens", "masked"), "--tokens masked: does not go with --method fm"),
     ):

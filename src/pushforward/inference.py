@@ -162,10 +162,11 @@ def _scoring(run: Run, solver: str | None, nfe: int | None) -> Transformed:
 def _estimating(run: Run, flow: Transformed, divergence: str | None, probes: int | None) -> Transformed:
     """``flow`` with another divergence, by Hutchinson where it is exact and several estimates are asked for.
 
-    Raises ValueError for a flow that has none.
+    A model whose log_prob is a bound, by noise that it draws, is taken as it is.  Raises ValueError for
+    another flow that has none.
     """
     flag = "--divergence" if divergence is not None else "--probes"
-    if divergence is None and probes is None:
+    if divergence is None and (probes is None or flow.core.density == "bound"):
         return flow
     if not hasattr(flow.core, "divergence"):
         raise ValueError(f"{flag}: a {type(flow.core).__name__} follows no velocity field; leave it out")
@@ -224,10 +225,9 @@ def score(run: Run, rows: Rows, **options: Any) -> tuple[str, list[float]]:
 
     ``options``: ``solver``, ``seed`` and ``bound_samples``, draws of noise over which the bound averages the
     density; ``divergence`` of a continuous flow in place of its own, and ``probes``, with which the values
-    are means of so many estimates; ``nfe``, the evaluations of the head of a flow map.  The noise of a row
-    does not depend on how many rows follow.  Raises
-    ValueError for fewer than one sample, for more than one if the density is no bound or the model itself has
-    only a bound, and for a divergence of a flow that has none.
+    are means of so many estimates or bounds; ``nfe``, the evaluations of the head of a flow map.  The noise
+    of a row does not depend on how many rows follow.  Raises ValueError for fewer than one sample, for more
+    if the density is no bound or the model itself has only a bound, and for a divergence of a flow without.
     """
     pieces = score_pieces(run, [rows], **options)
     named = {key: options[key] for key in ("divergence", "probes", "solver", "nfe") if key in options}

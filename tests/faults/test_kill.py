@@ -18,6 +18,7 @@ from PIL import Image
 
 from effort import among
 from pushforward.entries import METHODS
+from pushforward.recipes.base import family
 
 ALL = os.environ.get("FAULTS") == "all"
 #: Operations at which each recipe is killed in a quick run.
@@ -43,7 +44,7 @@ def flags(method: str) -> list[str]:
     """A training of a method that takes a fraction of a second."""
     if method in FLOWS:
         return ["--method", method, "--flow", f"{method},{FLOWS[method]}", *PLAIN]
-    if method == "dfm":  # of tokens
+    if family(method).takes_tokens:
         return ["--method", method, "--network", "transformer,width=8,depth=1", *PLAIN]
     several = ["--distil", "--pairs", "64"] if method == "rectified-flow" else []
     return ["--method", method, "--source", "normal", *TINY, *PLAIN, *several]
@@ -111,7 +112,8 @@ def killed(
 
 @pytest.mark.parametrize("name", among(CASES, ["fm", "rectified-flow", "sf2m", "maf"]))
 def test_a_killed_training_goes_on_to_the_same_weights(name, server, pictures, tmp_path):
-    data = [str(pictures)] if name in ("glow", "tarflow", "dfm") else ["moons", "--rows", "64"]
+    tokens = name in METHODS and family(name).takes_tokens
+    data = [str(pictures)] if tokens or name in ("glow", "tarflow") else ["moons", "--rows", "64"]
     out = tmp_path / "run"
     command = ["train", *data, *CASES[name], "--no-report", "--out", str(out)]
     expected, kills = killed(server, command, out, tmp_path / "copies", name, FEW)

@@ -161,7 +161,8 @@ class Density:
     divergence: str | None = None
     """Divergence of a continuous flow: `exact`, `hutchinson,probes=4`, `hutchpp`; default that of the run."""
     probes: int | None = None
-    """Estimate the log-density so many times, from random directions, and write the standard error too."""
+    """Estimate the log-density so many times, from random directions, and write the standard error too; for
+    tokens and autoencoders, the bound."""
     nfe: int | None = None
     """Evaluations of the head of a flow map for a log-density; default 8."""
 

@@ -51,6 +51,11 @@ class Coupling(ABC):
         """Options, beside those ``given``, for pairs of the Schroedinger bridge of ``sigma`` dW."""
         return {}
 
+    @classmethod
+    def of_tokens(cls) -> dict[str, Any] | None:
+        """Options for pairs of tokens; None for a coupling that compares numbers."""
+        return None
+
     @abstractmethod
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,10 @@ class Independent(Coupling):
     """
 
     looks = False
+
+    @classmethod
+    def of_tokens(cls) -> dict[str, Any] | None:
+        return {}
 
     def pair(
         self, source: Rows | Tensor, target: Rows | Tensor, generator: torch.Generator | None = None

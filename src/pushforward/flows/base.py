@@ -37,6 +37,14 @@ Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
 _UNKNOWN = "this flow has no score, data prediction or noise"
 
 
+def moments_of(times: Sequence[float] | Tensor) -> tuple[Tensor, bool]:
+    """Times as a tensor, and whether they run from the source to the data, see :meth:`Flow.start`."""
+    moments = to_tensor(times, "times", torch.float64)
+    if moments.ndim != 1:
+        raise ValueError(f"times: expected one dimension, got shape {tuple(moments.shape)}")
+    return moments, len(moments) < 2 or bool(moments[-1] > moments[0])
+
+
 class Flow(nn.Module, ABC):
     """Carries draws of ``source`` to the data.
 
@@ -92,13 +100,12 @@ class Flow(nn.Module, ABC):
         Increasing times start from points of the source, decreasing ones from the data.  Raises ValueError as
         :meth:`rows`, and for times that are not one-dimensional.
         """
-        moments = to_tensor(times, "times", torch.float64)
-        if moments.ndim != 1:
-            raise ValueError(f"times: expected one dimension, got shape {tuple(moments.shape)}")
-        forwards = len(moments) < 2 or bool(moments[-1] > moments[0])
+        moments, forwards = moments_of(times)
         space: Space = "source" if forwards else "data"
         rows = check_rows(self.rows(x, space), self.space_shape(space))
-        return rows, moments.to(rows), forwards
+        # tokens are whole numbers, which times are not
+        like = rows if rows.is_floating_point() else moments.to(rows.device)
+        return rows, moments.to(like), forwards
 
     def conditions(self, condition: Any) -> Condition | None:
         """A condition as tensors: numbers in the dtype of the model, labels as integers."""

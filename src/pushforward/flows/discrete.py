@@ -11,10 +11,10 @@ from torch import Tensor
 
 from .. import random
 from ..fields import AnyField, Guidance, as_field, as_guidance
-from ..inputs import check_device
+from ..inputs import check_device, check_rows
 from ..nn.checks import check_count, check_sizes
 from ..paths import LateTimes, TokenPath, check_tokens
-from ..solvers import Jump, Solution, Solver, TauLeaping
+from ..solvers import Jump, Solver, TauLeaping
 from ..sources import TokenSource
 from ..tensors import (
     Condition,
@@ -31,6 +31,7 @@ from .base import DensityFlow
 from .carrying import Space
 from .distribution import FlowDistribution
 from .kolmogorov import MOST_STATES, count_states, state_probs
+from .one_way import OneWayFlow
 from .shapes import ConditionShape
 
 #: A log-probability that stands for that of what is impossible, where differences are taken.
@@ -39,7 +40,7 @@ NEVER = -1e4
 DRAWS = 16
 
 
-class DiscreteFlow(DensityFlow):
+class DiscreteFlow(OneWayFlow, DensityFlow):
     """Tokens that jump from the source to the data at the rates of a posterior, along a ``path`` of tokens.
 
     field: log p(x1^i = k | x_t = x) ``(B, *event, K)`` of tokens ``(B, *event)``, up to a constant a token,
@@ -51,7 +52,8 @@ class DiscreteFlow(DensityFlow):
     Points are int64, from 0 to K - 1; whole floats are taken too.  ``log_prob`` is the log-probability
     of an event in nats, without corrector, temperature and guidance.  Up to 4,096 states of x_t it is exact,
     by the Kolmogorov equation on all of them, one solve for each condition.  Beyond it is a lower bound, the
-    mean of :meth:`elbo` over 16 times.
+    mean of :meth:`elbo` over 16 times.  A field that was trained on coupled pairs says so by ``coupled``; it
+    has the same samples and log-probabilities, with a bound that is less tight, and no corrector.
 
     Raises ValueError for values that are no tokens, and a solver of another problem.  Campbell et al. 2024,
     arXiv 2402.04997; Gat et al. 2024, arXiv 2407.15595; the bound: Shaul et al. 2024, arXiv 2412.03487.
@@ -64,12 +66,14 @@ class DiscreteFlow(DensityFlow):
     ('exact', tensor([0.2000], dtype=torch.float64))
     """
 
-    equation, guided, discrete = Jump, True, True
+    equation, guided, discrete, interval = Jump, True, True, (0.0, 1.0)
     no_path = "it jumps between tokens, which have no velocity"
     #: attributes that flows in files of older versions lack
     later: ClassVar[dict[str, Any]] = {}
     #: whether the field knows what it is without its condition, as training with hidden conditions teaches
     knows_absent: bool = True
+    #: whether the field was trained on pairs, so that tokens of the source say something of the data
+    coupled: bool = False
 
     def __init__(
         self,
@@ -136,6 +140,11 @@ class DiscreteFlow(DensityFlow):
 
     def _process(self, condition: Condition | None, corrector: float, temperature: float) -> Jump:
         path = self.tokens
+        if corrector and self.coupled:
+            raise ValueError(
+                "corrector: jumps back to the source are known for tokens that are independent of the data, "
+                "and this flow was trained on pairs (--coupling)"
+            )
 
         def posterior(t: Tensor, x: Tensor) -> Tensor:
             return self._guided(t, x, condition, temperature)
@@ -150,30 +159,6 @@ class DiscreteFlow(DensityFlow):
 
     def in_evaluations(self, nfe: int) -> Self:
         return self.replace(solver=self.solver.in_steps(nfe))
-
-    def push(
-        self, x0: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
-    ) -> Tensor:
-        return self.solver.solve(self.problem(condition), x0, 0.0, 1.0, generator=generator).check().x
-
-    def trajectory(
-        self,
-        x0: Tensor,
-        times: Sequence[float] | Tensor,
-        condition: Condition | None = None,
-        generator: torch.Generator | None = None,
-    ) -> Solution[Tensor]:
-        """States at increasing ``times``, ``path`` of shape ``(len(times), B, *event)``.
-
-        With an equal generator its final state is that of :meth:`push`.  Raises ValueError for times that
-        fall.
-        """
-        x0 = self.rows(x0, "source")
-        moments = to_tensor(times, "times", torch.float64).double()
-        if moments.ndim != 1 or bool((moments.diff() < 0).any()):
-            raise ValueError("times: expected increasing times, tokens jump one way")
-        problem = self.problem(self.conditions(condition))
-        return self.solver.solve(problem, x0, 0.0, 1.0, save_at=moments, generator=generator).check()
 
     def forward(
         self, x: Tensor, condition: Condition | None = None, generator: torch.Generator | None = None
@@ -229,7 +214,8 @@ class DiscreteFlow(DensityFlow):
         True
         """
         check_count("draws", draws, 2)
-        rows, given, path = self.rows(x), self.conditions(condition), self.tokens
+        rows = check_rows(self.rows(x), self.event_shape)
+        given, path = self.conditions(condition), self.tokens
         late = LateTimes(event_size(self.event_shape), path.last)
         found = []
         for i in range(draws):

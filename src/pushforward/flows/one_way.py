@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..solvers import Problem, Solution, Solver
 from ..tensors import Condition
-from .base import Flow
+from .base import Flow, moments_of
 
 
 class OneWayFlow(Flow):
-    """A flow whose ``solver`` carries points from the source to the data, with noise or in steps of its own.
+    """A flow whose ``solver`` carries points from the source to the data: with noise, by jumps, in steps.
 
-    There is no inverse and no density.
+    There is no inverse.
     """
 
     solver: Solver
@@ -44,8 +44,9 @@ class OneWayFlow(Flow):
         With an equal generator its final state is that of :meth:`push`.  Raises ValueError for times that
         fall, and SolverFailure if the solver fails on a row.
         """
-        x0, times, forwards = self.start(x0, times)
-        if not forwards:
+        # first, for a start of other times would be a point of the data
+        if not moments_of(times)[1]:
             raise ValueError(f"times: expected increasing times, a {type(self).__name__} runs one way")
+        x0, times, _ = self.start(x0, times)
         problem, times = self.problem(self.conditions(condition)), times.clamp(*self.interval)
         return self.solver.solve(problem, x0, *self.interval, save_at=times, generator=generator).check()

@@ -61,6 +61,29 @@ def squared_distances(
     return cost
 
 
+def hamming_distances(
+    x: Tensor, y: Tensor, x_mask: Tensor | None = None, y_mask: Tensor | None = None
+) -> Tensor:
+    """How many elements of x_i and y_j differ, ``(n, *event), (m, *event) -> (n, m)``, in float64.
+
+    Elements that one of the rows lacks do not count; masks and errors are as in :func:`squared_distances`.
+
+    >>> hamming_distances(torch.tensor([[0, 1, 2]]), torch.tensor([[0, 2, 1], [0, 1, 2]]))
+    tensor([[2., 0.]], dtype=torch.float64)
+    """
+    if x.ndim == 0 or x.shape[1:] != y.shape[1:]:
+        raise ValueError(f"x, y: expected equal events, got shapes {tuple(x.shape)} and {tuple(y.shape)}")
+    if len(x) == 0 or len(y) == 0:
+        raise ValueError(f"x, y: expected at least one row each, got {len(x)} and {len(y)}")
+    p, q = _expanded("x_mask", x, x_mask).float(), _expanded("y_mask", y, y_mask).float()
+    first, second = x.reshape(len(x), -1), y.reshape(len(y), -1)
+    # whole numbers below 2^24, which single precision holds
+    differ = p @ q.T
+    for value in first.unique():
+        differ -= ((first == value) * p) @ ((second == value) * q).T
+    return differ.double()
+
+
 def moved_together(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Rows ``(n, d)`` and ``(m, d)`` less their own means, if the two sides lie far apart.
 

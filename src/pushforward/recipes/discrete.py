@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import nn
 
 from ..config import ModelConfig
+from ..couplings import Coupling
 from ..data import Schema
 from ..fields import TokenPosterior
 from ..flows import DiscreteFlow, Flow
@@ -15,7 +16,8 @@ from ..flows.shapes import condition_shape
 from ..objectives import Batch, DiscreteMatching, Objective
 from ..paths import TokenPath
 from ..solvers import Jump
-from ..training import Batches
+from ..sources import TokenSource
+from ..training import Batches, Plans, gather_objects, pairs
 from .base import OF_PATHS, Recipe, Stage
 from .likelihood import unpaired
 from .parts import Parts
@@ -32,7 +34,10 @@ class Discrete(Recipe):
     """Discrete flow matching (Campbell et al. 2024, arXiv 2402.04997; Gat et al. 2024, arXiv 2407.15595)."""
 
     needs = ("network", "tokens")
-    ignores = ("flow", "base", *(key for key in OF_PATHS if key != "path"), "divergence", "reflow", "distil")
+    ignores = (
+        *("flow", "base", "divergence", "reflow", "distil"),
+        *(key for key in OF_PATHS if key not in ("path", "coupling")),
+    )
     takes = ("tokens",)
     takes_tokens: ClassVar[bool] = True
     preprocess: ClassVar[str] = "tokens"
@@ -53,6 +58,7 @@ class Discrete(Recipe):
             raise ValueError(f"--source {data.source}: --method {model.method} has its own; see --tokens")
         if model.teacher is not None:
             raise ValueError(f"--teacher: does not go with --method {model.method}; leave it out")
+        _check_coupling(parts)
         solver = parts.build("solver")
         if solver.solves is not Jump and model.solver != UNSAID:
             raise ValueError(
@@ -71,7 +77,14 @@ class Discrete(Recipe):
     @classmethod
     def label(cls, model: ModelConfig) -> str | None:
         tokens = (model.tokens or "masked").partition(",")[0]
-        return model.method if tokens == "masked" else f"{model.method} ({tokens})"
+        told = [] if tokens == "masked" else [tokens]
+        if model.coupling not in (None, "independent"):
+            told.append(f"coupling {model.coupling}")
+        return f"{model.method} ({', '.join(told)})" if told else model.method
+
+    @property
+    def coupling(self) -> Coupling:
+        return _coupling(self.parts)
 
     def path(self, schema: Schema) -> TokenPath:
         """The path of the tokens.
@@ -114,7 +127,26 @@ class DiscreteStage(Stage):
         return DiscreteMatching(drop_condition=self.recipe.model.drop_condition)
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
-        return unpaired(job)
+        recipe, coupling = self.recipe, self.recipe.coupling
+        if not coupling.looks:
+            return unpaired(job)
+        schema, optim = job.dataset.schema, recipe.optim
+        if schema.condition is not None:
+            job.say(f"note: --coupling {recipe.model.coupling} ignores the condition, which biases it")
+        source = TokenSource(schema.event_shape, recipe.path(schema).start)
+        assert optim.steps is not None and recipe.model.reuse is not None
+        plans = Plans(recipe.model.plan, recipe.model.reuse, optim.steps, gather_objects(job.fabric))
+        batches = pairs(
+            source,
+            job.dataset.train,
+            coupling,
+            size=job.size,
+            seed=recipe.seed,
+            space=job.space(),
+            plans=plans,
+        )
+        # the bound of held-out rows is that of the flow, whose source is independent of them
+        return batches, unpaired(job)[1]
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         field = models["field"]
@@ -127,4 +159,28 @@ class DiscreteStage(Stage):
             condition_shape=condition_shape(schema.network_spec),
         )
         hides = schema.condition is not None and self.recipe.model.drop_condition > 0
-        return flow.replace(knows_absent=hides, guidance=self.recipe.parts.guidance)
+        coupled = self.recipe.coupling.looks
+        return flow.replace(knows_absent=hides, coupled=coupled, guidance=self.recipe.parts.guidance)
+
+
+def _coupling(parts: Parts) -> Coupling:
+    """How tokens of source and data are paired.  Raises ValueError for a coupling that compares numbers."""
+    component = parts.components["coupling"]
+    of_tokens = getattr(component.make, "of_tokens", None)  # a function of the user's own has none
+    options = None if of_tokens is None else of_tokens()
+    if options is None:
+        raise ValueError(
+            f"--coupling {parts.model.coupling}: compares numbers; tokens take independent or ot"
+        )
+    return component.build(**options)
+
+
+def _check_coupling(parts: Parts) -> None:
+    """Raise ValueError for pairs that would change nothing, or that tokens do not have."""
+    tokens = parts.components["tokens"]
+    if not _coupling(parts).looks or getattr(tokens.make, "starts_differ", True):
+        return
+    raise ValueError(
+        f"--coupling {parts.model.coupling}: along --tokens {parts.model.tokens} it changes nothing, as x_t "
+        "depends on the data alone; take --tokens uniform"
+    )

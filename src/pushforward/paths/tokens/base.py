@@ -33,6 +33,8 @@ class TokenPath(Path):
     open_ends = (False, True)
     #: whether it follows a ``schedule``
     scheduled: ClassVar[bool] = False
+    #: whether x_t depends on the point of the source, so that it matters how this is coupled with the data
+    starts_differ: ClassVar[bool] = False
     last: float = 1 - 1e-6
 
     def __init__(self, size: int, values: int):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
@@ -21,6 +23,8 @@ class UniformTokens(MixturePath):
     >>> path.sample(torch.tensor(1.0), torch.tensor([[0, 1, 2, 1]])).x
     tensor([[0, 1, 2, 1]])
     """
+
+    starts_differ: ClassVar[bool] = True
 
     def __init__(self, size: int, schedule: Schedule | None = None):
         super().__init__(size, size, schedule)

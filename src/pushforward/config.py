@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .entries import METHODS
 from .typed import as_told, as_type, shown
 
 __all__ = [
@@ -52,8 +53,6 @@ LATER = (
     "curvature",
     "tokens",
 )
-#: What methods for vectors are called where rows are points of a manifold.
-ON_SPACES = {"fm": "rfm"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,9 +262,9 @@ class RunConfig:
     """The class of an objective that was given in Python, `<MyObjective>`; None for the method's."""
 
     def __post_init__(self) -> None:
-        method = self.model.method
-        if self.data.space is not None and method in ON_SPACES:
-            object.__setattr__(self, "model", dataclasses.replace(self.model, method=ON_SPACES[method]))
+        method = METHODS.get(self.model.method)
+        if self.data.space is not None and method is not None and method.on_spaces:
+            object.__setattr__(self, "model", dataclasses.replace(self.model, method=method.on_spaces))
 
     @classmethod
     def of(cls, target: str, **settings: Any) -> RunConfig:

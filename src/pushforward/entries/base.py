@@ -32,7 +32,7 @@ class Method:
     """A name for a set of defaults of a recipe, with the paper it comes from.
 
     recipe: the family to which it belongs, which trains it.  starts_anywhere: whether its flow may start from
-    any distribution of data points.
+    any distribution of data points.  on_spaces: the method that it is where rows are points of a manifold.
     """
 
     summary: str
@@ -40,6 +40,7 @@ class Method:
     defaults: dict[str, Any] = field(default_factory=dict)
     recipe: str = "flow-matching"
     starts_anywhere: bool = True
+    on_spaces: str = ""
 
 
 @dataclass(frozen=True)

@@ -193,8 +193,9 @@ def check(config: RunConfig, given: Given | None = None) -> Parts:
     if data.space is not None:
         registry.component("space", data.space).build()
         if not recipe.on_manifolds:
+            others = " or ".join(method.on_spaces for method in METHODS.values() if method.on_spaces)
             raise ValueError(
-                f"--space {data.space}: --method {model.method} is for vectors; take --method rfm"
+                f"--space {data.space}: --method {model.method} is for vectors; take --method {others}"
             )
     recipe.refuse(parts)
     if compute.compile and not recipe.compiles:

@@ -41,7 +41,7 @@ from .carrying import Space
 from .denoising import DenoisingFlow
 from .divergences import Divergence, Exact
 from .invertible import InvertibleFlow
-from .landing import check_points, landed, landed_log_det, landed_path
+from .landing import check_points, landed, landed_log_det, landed_path, retraction
 from .shapes import ConditionShape
 from .stochastic import DiffusionFlow
 
@@ -141,7 +141,8 @@ class ContinuousFlow(InvertibleFlow):
     def problem(self, condition: Condition | None = None) -> ODE:
         """The guided ODE under ``condition``."""
         field = self.velocity
-        return ODE(lambda t, x: field(t, x, condition), breaks=self._breaks)
+        retract = retraction(self.source.manifold)
+        return ODE(lambda t, x: field(t, x, condition), breaks=self._breaks, retract=retract)
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
         """grad_x log p_t(x) ``(B, *event)`` at the time ``t``, a number or ``(B,)``, in [0, 1].
@@ -290,7 +291,8 @@ class ContinuousFlow(InvertibleFlow):
             lambda t, state: (self.field(t, state[0], condition),),
         )
         # the steps heed the log-determinant too, without which a density would not integrate to 1
-        return ODE(velocity, controlled=2, breaks=self._breaks)
+        retract = retraction(self.source.manifold)
+        return ODE(velocity, controlled=2, breaks=self._breaks, retract=retract)
 
     def _solve_and_log_det(
         self,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
@@ -15,6 +17,19 @@ def check_points(manifold: Manifold | None, rows: Tensor, event: tuple[int, ...]
     if manifold is not None and tuple(rows.shape[rows.ndim - len(event) :]) == tuple(event):
         manifold.check(rows.reshape(-1, *event), name)
     return rows
+
+
+def retraction(manifold: Manifold | None) -> Callable[[Any], Any] | None:
+    """What puts states back after each step: points, or points and what is integrated along with them."""
+    if manifold is None:
+        return None
+
+    def back(state: Any) -> Any:
+        if isinstance(state, Tensor):
+            return manifold.project(state)
+        return manifold.project(state[0]), *state[1:]
+
+    return back
 
 
 def landed(manifold: Manifold | None, x: Tensor) -> Tensor:

@@ -11,15 +11,14 @@ from ..data.dataset import sharp
 from ..flows import DensityFlow, Exact, Flow, LatentFlow
 from ..random import seeded
 from ..rows import Rows
-from ..solvers import ODE, RK4
+from ..solvers import ODE
 from ..training import JUDGINGS, Judge, affordable
 from .base import Recipe, Stage
 from .job import Job
 
-#: Steps of the solver of densities that rank weights: a field gone wild costs no more than another.  Each is
-#: four field evaluations, and as many directional derivatives for every column; in large batches they take
-#: the time of three of a training's.
-STEPS = 6
+#: Time of a step of the solver of densities that rank weights, in evaluations of a training: four of the
+#: field, and as many directional derivatives for every column; in large batches these take the time of three.
+STEP = 3
 #: Rows judged at most, and directional derivatives of one divergence of all rows together.
 ROWS, DERIVATIVES = 1000, 4000
 #: Rows judged at least, however many columns they have; and rows that it takes to rank weights better than a
@@ -59,7 +58,7 @@ def build_judge(
         return None
     each, solves = 1, _solves(flow)
     if solves:
-        each = 3 * STEPS * (1 + job.dataset.train.x.shape[1]) * solves
+        each = STEP * job.recipe.ranks_by.steps * (1 + job.dataset.train.x.shape[1]) * solves
         most = max(LEAST, DERIVATIVES // (job.dataset.train.x.shape[1] * solves))
         kept = min(len(rows), most, ROWS)
         if often:
@@ -75,7 +74,7 @@ def build_judge(
         device = next(models.parameters()).device
         flow = cast(DensityFlow, stage.flow(models, schema, start))
         if solves:
-            flow = flow.replace(solver=RK4(steps=STEPS), divergence=Exact())
+            flow = flow.replace(solver=job.recipe.ranks_by, divergence=Exact())
         moved = Rows(z, rows.condition).to(device)
         # a bound draws the same latents for all weights, which compare the better
         drawn = seeded(job.recipe.seed, "judge", device=device) if flow.unbiased else None

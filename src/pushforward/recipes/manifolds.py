@@ -16,6 +16,7 @@ from ..flows import Flow
 from ..manifolds import Euclidean, Manifold
 from ..objectives import GeodesicMatching, Objective
 from ..paths import End
+from ..solvers import RK4
 from ..sources import ManifoldBase, Source
 from ..spaces import Space
 from ..tensors import event_size
@@ -34,6 +35,10 @@ class Manifolds(Matching):
     needs = ("network",)
     ignores = (*FIXED, "flow", "base", "teacher", "reflow", "distil")
     on_manifolds = True
+    #: places lie on lines and in spots, whose fields are steep near the data: from there steps grow from
+    #: 1/1728 on, which is four times as exact as as many equal ones, that ranked weights of 1,000 steps above
+    #: those of 5,000
+    ranks_by = RK4(grid=[(i / 12) ** 3 for i in range(13)])
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)

@@ -11,7 +11,7 @@ from .base import Task
 from .grid import Gridded
 from .problems import StateT
 from .solution import Solution
-from .state import Entries, Evaluation, stack_states
+from .state import Entries, Evaluation, as_entries, like, stack_states
 
 
 class FixedStep(Gridded):
@@ -46,7 +46,9 @@ class FixedStep(Gridded):
         nodes = self.nodes(task.t0, task.t1)
         wanted = self.places(task, nodes)
         saved: list[Entries] = [entries] * len(task.times or [])
+        retract = task.problem.retract
         memory, behind = None, None
+        reached = entries  # the end of a step before it is put back, to which interpolation leads
         for n, t in enumerate(nodes):
             last = n == len(nodes) - 1
             waiting = [(i, theta) for i, theta in wanted[n - 1] if theta] if n else []
@@ -57,14 +59,15 @@ class FixedStep(Gridded):
                 slope = velocity(t, entries, leading=self.passes_first and not between_nodes)
             for i, theta in waiting:
                 assert behind is not None
-                saved[i] = between(theta, t - nodes[n - 1], *behind, entries, slope if self.hermite else None)
+                saved[i] = between(theta, t - nodes[n - 1], *behind, reached, slope if self.hermite else None)
             for i, theta in wanted[n]:
                 if not theta:
                     saved[i] = entries
             if not last:
                 assert slope is not None
                 behind = entries, slope
-                entries, memory = self.step(velocity, t, nodes[n + 1], entries, slope, memory)
+                reached, memory = self.step(velocity, t, nodes[n + 1], entries, slope, memory)
+                entries = reached if retract is None else as_entries(retract(like(task.x, reached)))
 
         return task.solution(entries, velocity.calls, stack_states(saved, entries))
 

@@ -44,7 +44,9 @@ class OneRow:
 
 def as_one_row(problem: Any) -> ODE:
     """The problem of a state that has one row."""
-    return replace(problem, velocity=OneRow(problem.velocity), batched=True)
+    retract = problem.retract
+    back = None if retract is None else lambda x: one_row(retract(each(lambda part: part[0], x)))
+    return replace(problem, velocity=OneRow(problem.velocity), batched=True, retract=back)
 
 
 def without_rows(solution: Solution[StateT]) -> Solution[StateT]:

@@ -26,6 +26,8 @@ class ODE:
         element has the same step, and ``nfe`` and ``status`` of the solution are scalars.
     breaks: times at which the velocity jumps.  Solvers stop there and start again, those of fixed steps with
         all of their steps; no evaluation of a step sees what is on the other side.
+    retract: the state, as the velocity takes it, put back onto the manifold on which it should be; solvers of
+        fixed steps, whose errors lead off it, call this after each of them.  None where there is none.
 
     >>> import torch
     >>> from pushforward.solvers import Dopri5
@@ -38,6 +40,7 @@ class ODE:
     controlled: int = 1
     batched: bool = True
     breaks: tuple[float, ...] = ()
+    retract: Callable[[Any], Any] | None = None
 
 
 #: The noise level of an SDE: a number, a tensor, or a function of the time; see :class:`SDE`.

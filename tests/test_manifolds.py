@@ -14,6 +14,7 @@ from scipy.linalg import eigvalsh, expm
 from scipy.spatial.transform import Rotation
 from torch import Tensor, nn
 
+from manifold_cases import CASES, DOUBLE, ENDS, ZERO, points, tangents
 from pushforward import ContinuousFlow, Dopri5, Euler, Rows, load, save
 from pushforward.fields import OnManifold
 from pushforward.manifolds import (
@@ -24,44 +25,19 @@ from pushforward.manifolds import (
     Poincare,
     Product,
     Simplex,
-    SpecialEuclidean,
     SpecialOrthogonal,
     Sphere,
     Torus,
 )
+from pushforward.manifolds.texts import MANIFOLDS
 from pushforward.nn import MLP
 from pushforward.objectives import Batch, GeodesicMatching, Step
 from pushforward.paths import GeodesicPath
 from pushforward.random import seeded
 from pushforward.sources import ManifoldBase
 
-DOUBLE = torch.float64
-ZERO = torch.zeros((), dtype=DOUBLE)
-CASES: dict[str, Manifold] = {
-    "euclidean": Euclidean(3),
-    "sphere": Sphere(2),
-    "sphere-4": Sphere(4),
-    "torus": Torus(2),
-    "poincare": Poincare(3),
-    "lorentz": Lorentz(3),
-    "rotations": SpecialOrthogonal(),
-    "rigid": SpecialEuclidean(),
-    "spd": SPD(3),
-    "simplex": Simplex(3),
-    "product": Product(Sphere(2), Poincare(2), SPD(2), Torus(1)),
-}
 everywhere = pytest.mark.parametrize("space", CASES.values(), ids=CASES.keys())
 COMPACT = {name: space for name, space in CASES.items() if space.log_volume is not None}
-
-
-def points(space: Manifold, n: int = 200, seed: int = 0, like: Tensor = ZERO) -> Tensor:
-    return space.draw(n, seeded(seed, "points"), like)
-
-
-def tangents(space: Manifold, x: Tensor, seed: int = 1) -> Tensor:
-    """Tangent vectors of length 0.5, short of every cut locus."""
-    v = space.project_tangent(x, torch.randn(x.shape, generator=seeded(seed, "v"), dtype=x.dtype))
-    return 0.5 * v / space.norm(x, v).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def close(a: Tensor, b: Any, atol: float = 1e-10, rtol: float = 1e-10) -> None:
@@ -126,6 +102,31 @@ def test_the_velocity_of_a_path_is_its_derivative(space: Manifold) -> None:
     close(one.x, x1, 1e-9)
     assert one.velocity is not None
     close(space.norm(x1, one.velocity), space.distance(x0, x1), 1e-8)
+
+
+def concrete(cls: type[Manifold]) -> set[type[Manifold]]:
+    """The classes of manifolds below ``cls``."""
+    return {cls} if not cls.__subclasses__() else set().union(*map(concrete, cls.__subclasses__()))
+
+
+def test_every_manifold_has_a_text_a_case_and_pairs_at_its_ends() -> None:
+    made = {cls.__name__ for cls in concrete(Manifold)}
+    assert made == set(MANIFOLDS) == {type(space).__name__ for space in CASES.values()} == set(ENDS)
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_near_antipodes_half_turns_and_boundaries(name: str) -> None:
+    """Against 50 digits, or what the pairs are made of."""
+    space, pairs = ENDS[name]
+    x, y, distance = pairs()
+    space.check(x), space.check(y)
+    close(space.distance(x, y), distance)
+    v = space.log(x, y)
+    close(space.norm(x, v), distance)
+    # a double at a radius of 1e4 on the hyperboloid has no more digits than this, nor the length of a vector
+    close(space.exp(x, v), y, 1e-7 if name == "Lorentz" else 1e-10)
+    close(space.norm(y, space.transport(x, y, v)), distance, 1e-10, 1e-7 if name == "Lorentz" else 1e-10)
+    close(space.transport(x, y, v), -space.log(y, x), 1e-7, 1e-7)
 
 
 def test_against_geoopt() -> None:
@@ -330,6 +331,7 @@ def test_fixed_steps_are_put_back_onto_the_manifold() -> None:
     ring = ContinuousFlow(lambda t, x: 0 * x + 4.0, Euler(steps=3), ManifoldBase(Torus(1)).double())
     angles, times = torch.tensor([[0.0], [3.0], [6.2]], dtype=DOUBLE), torch.linspace(0, 1, 8, dtype=DOUBLE)
     path = ring.trajectory(angles, times).path
+    assert path is not None
     close(path, (angles + 4 * times[:, None, None]) % (2 * math.pi), 1e-12)
 
 

@@ -226,6 +226,7 @@ def test_places_from_a_file_to_a_report(tmp_path: Path, capsys: pytest.CaptureFi
     assert not told["left_out"]
     assert {"data", "samples", "density", "trajectories"} <= {Path(name).stem for name in told["figures"]}
     assert [row["key"] for row in told["density"]] == ["model", "base", "kernel"]
+    assert told["mass"]["told"] and abs(told["mass"]["value"] - 1) < 4 * told["mass"]["error"]
     assert told["density"][1]["mean"] == pytest.approx(-math.log(4 * math.pi))
     assert main(["score", str(run), str(tmp_path / "s.csv"), "-o", str(tmp_path / "q.csv")]) == 0
     (tmp_path / "bad.csv").write_text("Latitude,Longitude\n10,20\n95,20\n")

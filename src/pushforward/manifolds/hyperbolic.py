@@ -6,13 +6,7 @@ import torch
 from torch import Tensor
 
 from ..nn.checks import check_count
-from .base import Manifold, column, dot, length, ratio
-
-
-def _add(x: Tensor, y: Tensor) -> Tensor:
-    """Moebius addition of points of the ball."""
-    xy, xx, yy = dot(x, y)[:, None], dot(x, x)[:, None], dot(y, y)[:, None]
-    return ((1 + 2 * xy + yy) * x + (1 - xx) * y) / (1 + 2 * xy + xx * yy)
+from .base import Manifold, dot, length, ratio
 
 
 def _log_sinhc(r: Tensor) -> Tensor:
@@ -57,13 +51,18 @@ class Poincare(Manifold):
         return self._factor(x).square() * dot(u, v)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        size = length(v)
-        far = torch.tanh(self._factor(x) * size / 2)
-        return self.project(_add(x, column(ratio(far, size, 0.0), v) * v))
+        # Moebius addition in terms of tanh and cosh of the whole length: near the boundary that of a half
+        # would be squared, and with it what is lost in its difference from 1
+        factor, size = self._factor(x), length(v)
+        far = factor * size
+        scale = ratio(far.tanh(), size, factor)
+        ahead = factor * (1 + scale * dot(x, v))
+        return self.project((ahead[:, None] * x + scale[:, None] * v) / (ahead - 1 + 1 / far.cosh())[:, None])
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        apart = _add(-x, y)
-        return column(ratio(self.distance(x, y) / self._factor(x), length(apart), 0.0), x) * apart
+        factor, apart = self._factor(x), y - x
+        towards = apart - (factor / 2 * dot(apart, apart))[:, None] * x
+        return ratio(self.distance(x, y) / factor, length(towards), 0.0)[:, None] * towards
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """2 asinh(|x - y| / sqrt((1 - |x|^2) (1 - |y|^2))), which keeps its digits near the boundary."""

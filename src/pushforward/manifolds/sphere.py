@@ -54,7 +54,9 @@ class Sphere(Manifold):
         return 2 * torch.atan2(length(x - y), length(x + y))
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        return v - ratio(dot(y, v), 1 + dot(x, y), 0.0)[:, None] * (x + y)
+        # a reflection, which keeps lengths however near y is to the antipode
+        middle = x + y
+        return v - ratio(2 * dot(middle, v), dot(middle, middle), 0.0)[:, None] * middle
 
     def uniform(self, n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
         return self.project(random.normal((n, *self.event_shape), generator, like.dtype, like.device))

@@ -14,7 +14,8 @@ from .spd import SPD
 from .sphere import Sphere
 from .torus import Torus
 
-_KNOWN = {
+#: The classes by their names; each has a case in the contract test.
+MANIFOLDS = {
     made.__name__: made
     for made in (Euclidean, Lorentz, Poincare, Product, SPD, Simplex, SpecialOrthogonal, Sphere, Torus)
 }
@@ -36,7 +37,7 @@ def manifold_of(text: str) -> Manifold:
         return _made(ast.parse(text.strip(), mode="eval").body)
     except (SyntaxError, RecursionError, MemoryError):
         raise ValueError(
-            f"expected a manifold such as Product(Sphere(2), Torus(1)), of {', '.join(_KNOWN)}, "
+            f"expected a manifold such as Product(Sphere(2), Torus(1)), of {', '.join(MANIFOLDS)}, "
             f"got {text[:80]!r}"
         ) from None
 
@@ -44,11 +45,11 @@ def manifold_of(text: str) -> Manifold:
 def _made(node: ast.expr) -> Manifold:
     if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and not node.keywords):
         raise SyntaxError
-    if node.func.id not in _KNOWN:
+    if node.func.id not in MANIFOLDS:
         raise SyntaxError
     numbers = [part.value for part in node.args if isinstance(part, ast.Constant)]
     parts = [_made(part) for part in node.args if not isinstance(part, ast.Constant)]
     try:
-        return _KNOWN[node.func.id](*parts, *numbers)  # pyright: ignore[reportArgumentType]
+        return MANIFOLDS[node.func.id](*parts, *numbers)  # pyright: ignore[reportArgumentType]
     except TypeError:
         raise SyntaxError from None

@@ -58,7 +58,7 @@ def gather(loaded: LoadedRun) -> Evidence:
         near = attempt("nearest training rows", None, measure_memorisation, loaded, clouds)
         if near is not None:
             kernels = attempt("nearness of kernels", None, _kernels, loaded, baselines, near)
-    if densities.table and not densities.bound and loaded.manifold is None:
+    if densities.table and not densities.bound:
         mass = attempt("mass of the density", None, measure_mass, loaded, baselines)
     if clouds and loaded.labelled and loaded.look == "image":
         clouds |= attempt("class means", {}, lambda: {"means": class_means(loaded)})

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..manifolds import Manifold
 from ..metrics import KernelDensity, fit_gaussian, importance
+from ..metrics.baselines.bumps import Bumps, Density, OnChart
 from ..random import uniform
-from ..sources import Source
+from ..sources import ManifoldBase, Source
 from ..tensors import Condition, take_condition
 from .baselines import QUERIES, Baseline, usable
 from .budget import LOOSE_EVALUATIONS
@@ -127,6 +129,8 @@ class Proposal:
 
 def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
     """The baselines, densities of the model's own samples, and Gaussians of the data that are far wider."""
+    if loaded.manifold is not None:
+        return _on_manifold(loaded, loaded.manifold, baselines)
     rows = loaded.subset(loaded.train, FITTED, "proposal")
     x, given = rows.x.double(), loaded.condition(rows)
     if loaded.tabular:
@@ -149,6 +153,24 @@ def _proposal(loaded: LoadedRun, baselines: list[Baseline]) -> Proposal:
     kept = [(part, weight) for part, weight in found if part.key in able]
     weights = torch.tensor([weight for _, weight in kept], dtype=torch.float64)
     return Proposal([part for part, _ in kept], weights)
+
+
+def _on_manifold(loaded: LoadedRun, manifold: Manifold, baselines: list[Baseline]) -> Proposal:
+    """The baselines, kernels about the model's own samples, and a wider base where that is not uniform."""
+    assert loaded.outer is not None
+    chart = loaded.outer.bijection
+    parts, weights = list(baselines), [1.0] * len(baselines)
+
+    def add(weight: float, density: Density) -> None:
+        parts.append(Baseline(f"part {len(parts)}", "", "", OnChart(density, chart)))
+        weights.append(weight)
+
+    if manifold.log_volume is None:
+        add(1.0, ManifoldBase(manifold, 2.0).double())
+    with suppress(ValueError):  # a manifold without a kernel
+        own = chart.inverse(loaded.drawn.x[:FITTED].double())
+        add(2.0, Bumps(manifold, own, generator=loaded.generator("proposal kernels")))
+    return Proposal(parts, torch.tensor(weights, dtype=torch.float64))
 
 
 def _log_weights(loaded: LoadedRun, proposal: Proposal, x: Tensor, given: Condition | None) -> Tensor:

@@ -60,9 +60,12 @@ class Poincare(Manifold):
         return self.project((ahead[:, None] * x + scale[:, None] * v) / (ahead - 1 + 1 / far.cosh())[:, None])
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        factor, apart = self._factor(x), y - x
-        towards = apart - (factor / 2 * dot(apart, apart))[:, None] * x
-        return ratio(self.distance(x, y) / factor, length(towards), 0.0)[:, None] * towards
+        factor, other, apart = self._factor(x), self._factor(y), y - x
+        gap = length(apart)
+        half = gap * (factor * other).sqrt() / 2  # sinh of half of the distance
+        towards = apart - (factor / 2 * gap.square())[:, None] * x
+        size = gap * (factor / other * (1 + half.square())).sqrt()  # of towards
+        return ratio(2 * torch.asinh(half) / factor, size, 0.0)[:, None] * towards
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """2 asinh(|x - y| / sqrt((1 - |x|^2) (1 - |y|^2))), which keeps its digits near the boundary."""
@@ -129,9 +132,11 @@ class Lorentz(Manifold):
         return self.project(size.cosh()[:, None] * x + ratio(size.sinh(), size)[:, None] * v)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        towards = self.project_tangent(x, y - x)
-        far = self.distance(x, y)
-        return ratio(far, far.sinh())[:, None] * towards
+        apart = y - x
+        square = self.inner(x, apart, apart).clamp(min=0)
+        half = square.sqrt() / 2  # sinh of half of the distance
+        scale = ratio(torch.asinh(half), half * (1 + half.square()).sqrt())
+        return scale[:, None] * (apart - (square / 2)[:, None] * x)
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
         """2 asinh(|x - y| / 2) in the length of Minkowski space, which keeps its digits at 0."""

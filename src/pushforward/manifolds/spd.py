@@ -13,14 +13,22 @@ from .base import Manifold
 from .hyperbolic import _log_sinhc
 
 
-def _function(matrix: Tensor, *functions: Callable[[Tensor], Tensor]) -> list[Tensor]:
-    """Functions of symmetric matrices, by their eigenvalues."""
+def _function(matrix: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of symmetric matrices, by their eigenvalues."""
     values, vectors = torch.linalg.eigh(matrix)
-    return [(vectors * function(values)[:, None]) @ vectors.mT for function in functions]
+    return (vectors * function(values)[:, None]) @ vectors.mT
 
 
-def _roots(x: Tensor) -> list[Tensor]:
-    return _function(x, torch.sqrt, torch.rsqrt)
+def _factor(x: Tensor) -> Tensor:
+    """L of x = L L^T, by Cholesky; NaN where x is not positive definite, as trial steps may be."""
+    root, failed = torch.linalg.cholesky_ex(x)
+    return torch.where((failed > 0)[:, None, None], torch.nan, root)
+
+
+def _within(root: Tensor, y: Tensor) -> Tensor:
+    """L^-1 y L^-T."""
+    half = torch.linalg.solve_triangular(root, y, upper=False)
+    return torch.linalg.solve_triangular(root, half.mT, upper=False)
 
 
 class SPD(Manifold):
@@ -59,21 +67,22 @@ class SPD(Manifold):
         return sum_event(torch.linalg.solve(x, u) * torch.linalg.solve(x, v).mT)
 
     def exp(self, x: Tensor, v: Tensor) -> Tensor:
-        root, inverse = _roots(x)
-        return self.project(root @ _function(self.project(inverse @ v @ inverse), torch.exp)[0] @ root)
+        # by L L^T = x in place of the square root, which is the same map and takes no eigenvalues of x
+        root = _factor(x)
+        return self.project(root @ _function(_within(root, v), torch.exp) @ root.mT)
 
     def log(self, x: Tensor, y: Tensor) -> Tensor:
-        root, inverse = _roots(x)
-        return self.project(root @ _function(self.project(inverse @ y @ inverse), torch.log)[0] @ root)
+        root = _factor(x)
+        return self.project(root @ _function(_within(root, y), torch.log) @ root.mT)
 
     def distance(self, x: Tensor, y: Tensor) -> Tensor:
-        _, inverse = _roots(x)
-        values = torch.linalg.eigvalsh(self.project(inverse @ y @ inverse))
+        values = torch.linalg.eigvalsh(_within(_factor(x), y))
         return torch.linalg.vector_norm(values.log(), dim=1)
 
     def transport(self, x: Tensor, y: Tensor, v: Tensor) -> Tensor:
-        root, inverse = _roots(x)
-        carry = root @ _function(self.project(inverse @ y @ inverse), torch.sqrt)[0] @ inverse
+        root = _factor(x)
+        half = _function(_within(root, y), torch.sqrt)
+        carry = torch.linalg.solve_triangular(root, root @ half, upper=False, left=False)
         return carry @ v @ carry.mT
 
     def uniform(self, n: int, generator: torch.Generator | None, like: Tensor) -> Tensor:
@@ -84,9 +93,7 @@ class SPD(Manifold):
 
     def from_embedded(self, x: Tensor, w: Tensor) -> Tensor:
         """L w L^T with x = L L^T, as long by the metric as the symmetric part of ``w``."""
-        root, failed = torch.linalg.cholesky_ex(x)
-        # trial steps of a solver may leave the cone; they are then refused for what is not finite
-        root = torch.where((failed > 0)[:, None, None], torch.nan, root)
+        root = _factor(x)
         return root @ self.project(w) @ root.mT
 
     def log_scale(self, x: Tensor) -> Tensor:

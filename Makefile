@@ -108,6 +108,9 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	$(if $(MNIST),@$(BIN)/python benchmarks/mnist_likelihood.py page)
 	$(if $(TABLES),@$(BIN)/python benchmarks/tabular_density.py run --data $(TABLES))
 	$(if $(TABLES),@$(BIN)/python benchmarks/tabular_density.py page)
+	$(if $(TABLES),@$(BIN)/python benchmarks/earth.py run --data $(TABLES))
+	@$(BIN)/python benchmarks/earth.py page
+	@$(BIN)/python benchmarks/manifold_speed.py
 	@$(MAKE) -s figures
 
 figures:  ## write docs/benchmarks.md from benchmarks/results

@@ -187,7 +187,7 @@ def length(v: Tensor) -> Tensor:
     return torch.linalg.vector_norm(v.flatten(1), dim=1) if event_size(v.shape[1:]) else v.new_zeros(len(v))
 
 
-def ratio(value: Tensor, by: Tensor, at_zero: float = 1.0) -> Tensor:
+def ratio(value: Tensor, by: Tensor, at_zero: float | Tensor = 1.0) -> Tensor:
     """``value / by``, and its limit where ``by`` is 0; derivatives are finite there too."""
     zero = by == 0
     return torch.where(zero, at_zero, value / torch.where(zero, 1.0, by))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cached_property
-from typing import cast
+from typing import Any, cast
 
+import numpy as np
 from torch import nn
 
 from .. import registry
@@ -84,6 +85,14 @@ class Manifolds(Matching):
         space = cast(ManifoldBase, source).space
         kind = "a wrapped normal" if space.log_volume is None else "the uniform"
         return f"{kind} distribution on {space}"
+
+    @classmethod
+    def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
+        """Small tables take longer than from a baseline near the data, and features that draw edges."""
+        if not small:
+            return {}
+        steps = int(np.clip(80 * schema.rows_train**0.5, 100, 8_000))
+        return {"network": "resmlp,width=64,depth=2,frequencies=5", "steps": steps}
 
     @classmethod
     def refuse(cls, parts: Parts) -> None:

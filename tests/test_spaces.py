@@ -222,6 +222,12 @@ def test_places_from_a_file_to_a_report(tmp_path: Path, capsys: pytest.CaptureFi
     places = LatLon().forward(space.uniform(500, seeded(1), DOUBLE))
     mass = 4 * math.pi * flow.log_prob(places).exp()
     assert abs(float(mass.mean()) - 1) < 4 * float(mass.std()) / 500**0.5
+    # points of the source are places too, and lead back to where they came from, but for the solver's 1e-5
+    assert main(["push", str(run), str(file), "--back", "-o", str(tmp_path / "z.csv")]) == 0
+    assert main(["push", str(run), str(tmp_path / "z.csv"), "-o", str(tmp_path / "x.csv")]) == 0
+    again = np.loadtxt(tmp_path / "x.csv", delimiter=",", skiprows=1)
+    ends = (LatLon().inverse(torch.from_numpy(part)) for part in (again, rows))
+    assert float(space.distance(*ends).max()) < 1e-3
     told = json.loads((run / "report.json").read_text())
     assert not told["left_out"]
     assert {"data", "samples", "density", "trajectories"} <= {Path(name).stem for name in told["figures"]}

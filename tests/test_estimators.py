@@ -351,7 +351,7 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
         ({"method": "nfs"}, "did you mean 'nsf'"),
         ({"method": "fm,layers=3"}, "only normalizing flows take options"),
         ({"options": {"wight": 1}}, "options: .*wight"),
-        ({"method": "rfm", "options": {"space": "torus"}}, "options: expected none for space"),
+        ({"method": "rfm", "options": {"space": "torus"}}, "options: FlowOutlierDetector takes no space"),
         ({"method": "dfm"}, "tokens are whole levels"),
         (
             {"method": "rectified-flow", "options": {"distil": True, "pairs": 32, "network": "mlp,width=4"}},
@@ -362,6 +362,25 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
 def test_mistakes(normal: np.ndarray, change: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         FlowOutlierDetector(**{**FAST, "steps": 2, **change}).fit(normal[:40])
+
+
+def test_places_have_a_density_per_area_of_the_globe() -> None:
+    g = np.random.default_rng(0)
+    places = np.column_stack([np.degrees(np.arcsin(g.uniform(0.5, 1, 300))), g.uniform(-180, 180, 300)])
+    options = {"space": "sphere,lat=0,lon=1", "folds": 0, "network": "mlp,width=16,depth=1"}
+    density = FlowDensity(options=options, steps=30, random_state=0).fit(places)
+    # the north is denser than the whole globe, where the log-density would be -log(4 pi)
+    assert density.score(places) > -np.log(4 * np.pi)
+    latent = density.transform(places)
+    assert latent.shape == (300, 3)
+    np.testing.assert_allclose(np.linalg.norm(latent, axis=1), 1, atol=1e-9)
+    # there and back, by the solver's tolerance of 1e-5
+    np.testing.assert_allclose(density.inverse_transform(latent)[:, 0], places[:, 0], atol=0.1)
+    drawn = density.sample(50)
+    assert drawn.shape == (50, 2) and (np.abs(drawn[:, 0]) <= 90).all()
+    for change, told in (({"noise": 0.1}, "noise: 0.1 moves"), ({}, "latitude: expected degrees")):
+        with pytest.raises(ValueError, match=f"options: .*{told}"):
+            FlowDensity(options=options, steps=2, **change).fit(places + (not change) * 20.0)
 
 
 def test_nan_is_refused() -> None:

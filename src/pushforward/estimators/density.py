@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from ..data.split import split
 from ..random import seeded
+from ..tensors import event_size
 from .checks import check_rows, check_table, seed_of
 from .fitting import Learner, by_chunks
 
@@ -34,7 +35,8 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             options as in ``nsf,layers=4``, or flow matching such as ``fm`` and ``ot-cfm``.  For a single
             column ``nsf-ar`` replaces flows of coupling layers, which need two.
         options: more settings by the names of the flags: ``{"solver": "rk4,steps=20", "lr": 1e-3, "batch":
-            64, "patience": 0}``; what is not given is chosen by the numbers of rows and columns.
+            64, "patience": 0}``; what is not given is chosen by the numbers of rows and columns.  With
+            ``{"space": "sphere,lat=0,lon=1"}`` rows are points of a manifold.
         noise: deviations of the normal noise added to rows in training; the density is then that of data with
             noise.  ``auto``: a little noise in columns where one value repeats, see the flag ``--noise``.
         holdout: share of rows held out, for ``held_out_scores_``; none with 0, or below 20 rows.
@@ -55,6 +57,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     """
 
     n_features_in_: int
+    on_spaces = True
 
     def __init__(
         self,
@@ -81,7 +84,7 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
         parts = split(len(x), share, seed)
         self._learn(x, weight, parts, noise=self.noise, seed=seed)
         self.held_out_scores_ = by_chunks(self.flow_.log_prob, x[parts[1].numpy()])
-        self._n_features_out = x.shape[1]
+        self._n_features_out = event_size(self.flow_.flow.event_shape)
         return self
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
@@ -106,13 +109,16 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
             return self.flow_.sample(n_samples, None, generator).numpy()
 
     def transform(self, X: ArrayLike) -> NDArray[np.float64]:
-        """The latent points of the rows, distributed like the flow's source, ``(n, d)``."""
-        return by_chunks(self.flow_.pull, check_table(self, X))
+        """The latent points of the rows, distributed like the flow's source, ``(n, d)``.
+
+        Of places on earth, which are two numbers, these are unit vectors of three.
+        """
+        return by_chunks(lambda x: self.flow_.pull(x).flatten(1), check_table(self, X))
 
     def inverse_transform(self, X: ArrayLike) -> NDArray[np.float64]:
         """Latent points ``(n, d)`` back to rows."""
         check_is_fitted(self)
-        z = np.asarray(X, dtype=np.float64)
-        if z.ndim != 2 or z.shape[1] != self.n_features_in_:
-            raise ValueError(f"X: expected latent points of shape (n, {self.n_features_in_}), got {z.shape}")
-        return by_chunks(self.flow_.push, z)
+        z, event = np.asarray(X, dtype=np.float64), self.flow_.flow.event_shape
+        if z.ndim != 2 or z.shape[1] != self._n_features_out:
+            raise ValueError(f"X: expected latent points of shape (n, {self._n_features_out}), got {z.shape}")
+        return by_chunks(lambda z: self.flow_.push(z.reshape(-1, *event)), z)

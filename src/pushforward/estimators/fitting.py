@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -12,11 +12,14 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from .. import registry
+from ..bijections import Bijection
 from ..config import RunConfig
 from ..data import Dataset, Schema
+from ..data.charts import check_alone, fit_chart
 from ..data.dataset import fit_preprocess
 from ..flows import Transformed
 from ..recipes import Run, train
+from ..recipes.spelling import as_keywords
 from ..rows import Rows
 
 #: Rows scored at once.
@@ -43,12 +46,16 @@ class Learner(BaseEstimator):
     method: str
     options: Mapping[str, Any] | None
     steps: int | None
+    #: whether rows may be points of a manifold
+    on_spaces: ClassVar[bool] = False
 
     def _learn(
         self, x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], **settings: Any
     ) -> Fitted:
         """Fit ``flow_`` to rows as :func:`learn` does; ``options`` override ``settings``."""
         config = configuration(self.method, {"steps": self.steps, **settings}, self.options or {})
+        if config.data.space is not None and not self.on_spaces:
+            raise ValueError(f"options: {type(self).__name__} takes no space; FlowDensity(...) takes it")
         fitted = learn(x, weight, parts, config)
         self.flow_, self.run_ = fitted.flow, fitted.run.summary
         return fitted
@@ -77,7 +84,7 @@ def learn(
         rows_train=len(kept),
         rows_test=len(held),
     )
-    preprocess = fit_preprocess(kept.x, schema, "auto", config.data.noise, kept.weight)
+    preprocess = _preprocess(torch.from_numpy(x), parts[0], schema, config, kept.weight)
     dataset = Dataset(schema, kept, held, preprocess)
     threads = torch.get_num_threads()
     try:
@@ -96,10 +103,25 @@ def learn(
     return Fitted(whole, run, None if scores is None else scores.numpy())
 
 
+def _preprocess(
+    x: Tensor, kept: Tensor, schema: Schema, config: RunConfig, weight: Tensor | None
+) -> Bijection:
+    """From the space of the model to the rows ``x``, chosen by the ``kept`` ones."""
+    space, noise = config.data.space, config.data.noise
+    if space is None:
+        return fit_preprocess(x[kept], schema, "auto", noise, weight)
+    try:
+        with as_keywords():
+            check_alone(config.data.preprocess, noise)
+            return fit_chart(Rows(x), kept, schema, space)
+    except ValueError as error:
+        raise ValueError(f"options: {error}") from None
+
+
 def configuration(method: str, settings: Mapping[str, Any], options: Mapping[str, Any]) -> RunConfig:
     """What :func:`pushforward.train` is asked for; what is None is left to it.
 
-    Raises ValueError for an unknown method or option, and for a space.
+    Raises ValueError for an unknown method or option.
     """
     name, _, rest = method.partition(",")
     known, given = registry.lookup("method", name), {"method": name, "noise": "auto", **settings}
@@ -111,12 +133,9 @@ def configuration(method: str, settings: Mapping[str, Any], options: Mapping[str
             )
         given["flow"] = method
     try:
-        config = RunConfig.of("table", **{**given, **options})
+        return RunConfig.of("table", **{**given, **options})
     except ValueError as error:
         raise ValueError(f"options: {error}") from None
-    if config.data.space is not None:
-        raise ValueError("options: expected none for space; pushforward.train(x, out, space=...) takes it")
-    return config
 
 
 def by_chunks(function: Any, x: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cached_property
 from typing import Any, cast
 
@@ -91,8 +92,11 @@ class Manifolds(Matching):
         """Small tables take longer than from a baseline near the data, and features that draw edges."""
         if not small:
             return {}
-        steps = int(np.clip(80 * schema.rows_train**0.5, 100, 8_000))
-        return {"network": "resmlp,width=64,depth=2,frequencies=5", "steps": steps}
+        n = schema.rows_train
+        # as fine as rows can show: 3 octaves of 100 rows, 5 of 400
+        octaves = min(5, max(0, round(math.log2(n)) - 4))
+        steps = int(np.clip(80 * n**0.5, 100, 8_000))
+        return {"network": f"resmlp,width=64,depth=2,frequencies={octaves}", "steps": steps}
 
     @classmethod
     def refuse(cls, parts: Parts) -> None:

@@ -378,7 +378,8 @@ def test_places_have_a_density_per_area_of_the_globe() -> None:
     np.testing.assert_allclose(density.inverse_transform(latent)[:, 0], places[:, 0], atol=0.1)
     drawn = density.sample(50)
     assert drawn.shape == (50, 2) and (np.abs(drawn[:, 0]) <= 90).all()
-    for change, told in (({"noise": 0.1}, "noise: 0.1 moves"), ({}, "latitude: expected degrees")):
+    noise: dict[str, Any] = {"noise": 0.1}
+    for change, told in ((noise, "noise: 0.1 moves"), ({}, "latitude: expected degrees")):
         with pytest.raises(ValueError, match=f"options: .*{told}"):
             FlowDensity(options=options, steps=2, **change).fit(places + (not change) * 20.0)
 

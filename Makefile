@@ -77,6 +77,10 @@ bench: $(STAMPS)/peers  ## run the benchmarks (hours) and write docs/benchmarks.
 	@$(BIN)/python benchmarks/few_step_cost.py cost
 	@$(BIN)/python benchmarks/few_step_cost.py peer
 	@$(BIN)/python benchmarks/few_step_cost.py page
+	@$(BIN)/python benchmarks/discrete.py digits
+	@$(BIN)/python benchmarks/discrete.py text --seeds 42
+	@$(BIN)/python benchmarks/discrete.py speed
+	@$(BIN)/python benchmarks/discrete.py page
 	@$(BIN)/python benchmarks/semidiscrete.py $(if $(MNIST),--mnist $(MNIST))
 	@$(BIN)/python benchmarks/bridges.py
 	@$(BIN)/python benchmarks/score_agreement.py run

@@ -34,7 +34,7 @@ def make_run(path: Path, flow, schema: Schema | None, train: Rows, test: Rows, *
         "config": RunConfig(target="demo.csv", seed=3),
         "command": "pushforward train demo.csv --name '<b>&'",
         "schema": schema,
-        "dataset": SimpleNamespace(train=train, test=test),
+        "dataset": SimpleNamespace(train=train, test=test, stretches=None),
         "flow": flow,
         "history": HISTORY,
         "summary": {"step": 100, "seconds": 1.5, "parameters": 7, "versions": {"torch": "2"}},

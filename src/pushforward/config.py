@@ -90,6 +90,8 @@ class DataConfig:
     """Rows to draw, for built-in toy data."""
     resize: int | None = None
     """Pixels that the shorter side of images of a folder is scaled to; the central square is kept."""
+    window: int | None = None
+    """Characters of a window of a text, 64 by default."""
     max_size: float = 2.0
     """Gigabytes of memory that the numbers of one file, or of a folder of images, may take."""
 
@@ -251,7 +253,7 @@ class RunConfig:
     """A whole run: `config.json`."""
 
     target: str
-    """Built-in name, or a path: CSV, Parquet, npy, npz, folder of images."""
+    """Built-in name, or a path: CSV, Parquet, npy, npz, txt, folder of images."""
     seed: int = 0
     """Seed of every draw."""
     data: DataConfig = field(default_factory=DataConfig)

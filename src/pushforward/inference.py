@@ -285,9 +285,10 @@ def carry_pieces(
     Errors in the arguments are raised before the first piece.
     """
     given = run.config.data.source != "normal" or run.recipe.on_manifolds
-    if not given and run.schema.kind == "image":
+    kind = run.schema.kind
+    if not given and kind in ("image", "text"):
         raise ValueError(
-            f"{run.path}: the latent points of images are not images; use flow.pull and flow.push"
+            f"{run.path}: the latent points of {kind}s are not {kind}s; use flow.pull and flow.push"
         )
     flow = adjusted(run, solver=solver)
     scale = 1.0 if run.recipe.ends is None else run.recipe.ends[0].source_scale

@@ -92,6 +92,7 @@ BOUNDS: Mapping[str, Whole | Number] = {
     "validation": Number(0, 0.9),
     "rows": Whole(32, 1_000_000),
     "resize": Whole(1, 4096),
+    "window": Whole(2, 4096),
     "max_size": Number(0, 1e6, open_low=True),
     # model
     "plan": Whole(1, 100_000),

@@ -20,7 +20,7 @@ class Train:
     """Flags of ``train``."""
 
     target: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="DATA")]
-    """Built-in name (see `pushforward datasets`) or a path: CSV, Parquet, npy, npz, folder of images."""
+    """Built-in name (see `pushforward datasets`) or a path: CSV, Parquet, npy, npz, txt, folder of images."""
     out: Path | None = None
     """Run folder; default runs/<data>-<method>."""
     seed: int = 0

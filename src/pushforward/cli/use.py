@@ -45,7 +45,7 @@ class Sample:
     n: Annotated[int, tyro.conf.arg(aliases=["-n"])] = 1000
     """Rows to draw."""
     out: Annotated[Path, tyro.conf.arg(aliases=["-o"])] = Path("samples.csv")
-    """File to write: .csv, .tsv, .parquet, .npy, .npz, .png."""
+    """File to write: .csv, .tsv, .parquet, .npy, .npz, .png, of texts .txt."""
     escape: bool = False
     """An apostrophe before texts in .csv and .tsv that spreadsheets take for formulas (=, +, -, @)."""
     condition: tuple[str, ...] = ()
@@ -251,4 +251,5 @@ def _bits(run: Run, mean: float) -> str:
 
     most = "at most " if run.flow.density == "bound" else ""
     bits = bits_per_dim(mean, math.prod(run.schema.event_shape), levels[2])
-    return f", {most}{bits:.4f} bits per dimension"
+    per = "character" if run.schema.kind == "text" else "dimension"
+    return f", {most}{bits:.4f} bits per {per}"

@@ -15,6 +15,7 @@ from ..entries import DATASETS
 from .limits import MAX_SIZE
 from .parquet import open_parquet
 from .pieces import cells_in_pieces
+from .prose import is_prose
 from .sources import OPENERS, open_source
 from .streams import as_table, write_parquet, write_text, writing
 from .stretches import again, at_once, survey
@@ -88,6 +89,8 @@ class _Table:
 def _open(source: str, text: bool, max_size: float) -> _Table:
     file = Path(source).expanduser()
     opener = OPENERS.get(file.suffix.lower()) if file.is_file() and source not in DATASETS else None
+    if is_prose(file):
+        raise ValueError(f"--keep: {source} holds text, which has no columns to keep")
     if opener is open_text and text:
         names, cells = cells_in_pieces(file, ROWS, max_size)
         return _Table(source, names, itertools.chain.from_iterable(cells), iter(()))

@@ -13,6 +13,7 @@ from ..metrics.baselines.coordinates import deviations, drawn_in, shrunk_covaria
 from ..rows import Rows
 from .noise import resolution
 from .schema import Schema
+from .split import Stretches, split
 
 Preprocess = Literal["auto", "whiten", "standardise", "logit", "histogram", "tokens", "none"]
 
@@ -25,12 +26,20 @@ class Dataset:
     """Training and test rows in the units of the data, and the preprocessing fitted on the former.
 
     preprocess: a bijection whose forward runs from the space of the model to the units of the data.
+    stretches: those of which training rows are windows, None where every row stands for itself.
     """
 
     schema: Schema
     train: Rows
     test: Rows
     preprocess: Bijection
+    stretches: Stretches | None = None
+
+    def set_apart(self, share: float, seed: int) -> tuple[Tensor, Tensor]:
+        """The numbers of the training rows that stay, and of those that are set apart to validate with."""
+        if self.stretches is not None:
+            return self.stretches.split(len(self.train), share, seed)
+        return split(len(self.train), share, seed, self.schema.labels(self.train))
 
 
 def fit_preprocess(
@@ -46,7 +55,7 @@ def fit_preprocess(
     histogram: for whole pixels, the line by their histogram, with more space for frequent levels, see
     :meth:`~pushforward.bijections.PiecewiseLinear.of_levels`; for normalizing flows of drawings.
     tokens: for whole pixels, their levels counted from 0, for flows of tokens.
-    auto: [-1, 1] for whole pixels, whiten for tables, else standardise.
+    auto: [-1, 1] for whole pixels, whiten for tables, tokens for text, else standardise.
 
     Whole pixels are dequantised under all but ``none`` and ``tokens``.  noise: the noise added to a table in
     training, see :func:`~pushforward.data.noise.resolution`; None for nothing, without a look at repeated
@@ -60,6 +69,9 @@ def fit_preprocess(
         raise ValueError(f"x: expected at least one row, shape ({expected}), got {tuple(x.shape)}")
     if not bool(x.isfinite().all()):
         raise ValueError("x: expected finite numbers")
+    if schema.kind == "text" and kind not in ("auto", "tokens"):
+        raise ValueError(f"preprocess: {schema.source} is text, which is tokens; got {kind}")
+    kind = "tokens" if schema.kind == "text" else kind
     table = schema.kind == "table"
     if kind == "tokens" and schema.levels is None:
         raise ValueError(

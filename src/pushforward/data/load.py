@@ -18,10 +18,11 @@ from .conditions import fit_condition, pair_columns
 from .dataset import Dataset, fit_preprocess
 from .mixed_condition import AnyConditionSpec
 from .problems import check_columns
+from .prose import is_prose, load_prose
 from .raw import Raw, check_varies
 from .schema import Schema
 from .settings import LEAST, LoadSettings
-from .sources import Source, open_source
+from .sources import Source, find_path, is_path, open_source
 from .split import repeats, split
 
 
@@ -29,8 +30,8 @@ def load(source: Source, **options: Any) -> Dataset:
     """Read data, split off test rows, and fit the preprocessing on the training rows.
 
     source: a built-in name (``pushforward.entries.DATASETS``); the path of a table (CSV, TSV, Parquet), of
-        an array (``.npy``, ``.npz``, ``file.npz:key``) or of a folder of images; a DataFrame, array or
-        tensor; or a pair (x, y) with y the condition.
+        an array (``.npy``, ``.npz``, ``file.npz:key``), of a text (``.txt``) or of a folder of images; a
+        DataFrame, array or tensor; or a pair (x, y) with y the condition.
     options: those of :class:`LoadSettings`, by name.
 
     Points are float64 in tables and wherever they come as float64, else float32.  Labels are int64,
@@ -42,6 +43,10 @@ def load(source: Source, **options: Any) -> Dataset:
     (100, ('0', '1'), torch.Size([100, 2]))
     """
     settings = LoadSettings(**options)
+    if is_path(source) and is_prose(path := find_path(source)[0]):
+        return load_prose(path, settings)
+    if settings.window is not None:
+        raise ValueError("window: only a text has windows; leave it out")
     raw, names, taken = _opened(source, settings)
     weight = _weights(raw, settings, names)
     taken = (*taken, *(() if settings.sample_weight is None else (settings.sample_weight,)))

@@ -52,10 +52,15 @@ def has_condition(source: str, known: Mapping[str, Any], named: bool, schema: Sc
 def events(raw: Raw, schema: Schema) -> np.ndarray:
     """The points of ``raw``, arrays or images.  Raises ValueError for another shape than in ``schema``."""
     x, shape = raw.x, schema.event_shape
+    if x is None and schema.kind == "text":  # numbers of characters, which look like a table
+        x = raw.matrix(tuple(raw.columns))
     if x is not None and (1, *x.shape[1:]) == shape:
         x = x[:, None]
     if x is None or x.shape[1:] != shape:
         got = (len(raw.columns),) if x is None else x.shape[1:]
+        if schema.kind == "text":
+            told = f"{shape[0]} characters that the flow was trained for"
+            raise ValueError(f"{raw.source}: expected windows of the {told}, got shape {tuple(got)}")
         raise ValueError(f"{raw.source}: expected {schema.kind}s of shape {shape}, got {tuple(got)}")
     return x
 
@@ -65,6 +70,7 @@ class LevelTally:
 
     def __init__(self, source: str, schema: Schema):
         self.source, self.levels = source, schema.levels
+        self.noun = "characters by their numbers" if schema.kind == "text" else "pixels"
         self._low, self._high, self._between = math.inf, -math.inf, False
 
     def add(self, x: np.ndarray) -> None:
@@ -81,7 +87,7 @@ class LevelTally:
         low, high, step = self.levels
         if self._low < low or self._high > high or self._between:
             raise ValueError(
-                f"{self.source}: expected pixels from {low:g} to {high:g} in steps of {step:g}, "
+                f"{self.source}: expected {self.noun} from {low:g} to {high:g} in steps of {step:g}, "
                 f"got values from {self._low:g} to {self._high:g}"
             )
 

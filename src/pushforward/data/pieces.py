@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 
 from .. import random
-from ..entries import DATASETS
 from ..rows import Rows, join_rows
 from ..tensors import condition_length, map_condition
+from . import prose
 from .arrays import ArrayTally, as_numpy, raw_array
 from .limits import MAX_SIZE, check_columns, check_size, checked_max_size
 from .matching import ConditionTally, LevelTally, events, has_condition, matched
 from .raw import Tally, repeated_names
 from .schema import Schema
-from .sources import OPENERS, Source, find_path, is_frame, open_source
+from .sources import OPENERS, Source, find_path, is_frame, is_path, open_source
 from .stored_arrays import StoredArray, open_npy
 from .stretches import Stretched, again, at_once, survey
 from .tables import default_names
@@ -85,10 +85,12 @@ def cells_in_pieces(
 
 
 def _pieces(source: Source, how: _How) -> Iterator[Rows]:
-    if isinstance(source, str | Path) and source not in DATASETS:
+    if is_path(source):
         path = find_path(source)[0]
         suffix = "" if path.is_dir() else path.suffix.lower()
         try:
+            if suffix == prose.SUFFIX and how.schema.kind == "text":
+                return _sliced(prose.windows_of(path, how.schema, how.max_size), how.rows)
             if suffix in OPENERS:
                 return _of_table(OPENERS[suffix](path, how.max_size), how)
             if suffix == ".npy":
@@ -230,7 +232,7 @@ def _of_array(stored: StoredArray, how: _How) -> Iterator[Rows]:
         for part in _parts(stored, count):
             tally.add(part)
     tally.check(shape)
-    if len(shape) <= 2:
+    if len(shape) <= 2 and schema.kind != "text":
         return _of_table(_ArrayTable(stored), how)
     first = raw_array(stored.rows(0, 1), source=source)
     if first.levels is not None:

@@ -15,7 +15,7 @@ from ..typed import as_type
 from .mixed_condition import AnyConditionSpec
 from .text import is_whole
 
-Kind = Literal["table", "image", "array"]
+Kind = Literal["table", "image", "array", "text"]
 
 #: Numbers of a row at most.
 LARGEST = 2**28
@@ -30,6 +30,7 @@ class Schema:
     integers: columns, of the data or the condition, that held integers; samples are rounded to them.
     sample_weight: the column of weights that left the data, None without.
     levels: (low, high, step) of data that are whole steps and need dequantising (images), else None.
+    alphabet: the characters of a text, whose numbers in it the data are; empty without.
     resize: pixels of the sides that images of a folder are brought to, None where they are taken as they are.
     source: the name or path it came from.
     duplicates: rows that repeat an earlier row exactly, over the whole table before the split.
@@ -50,6 +51,7 @@ class Schema:
     condition: AnyConditionSpec | None = None
     sample_weight: str | None = None
     levels: tuple[float, float, float] | None = None
+    alphabet: str = ""
     resize: int | None = None
     source: str = ""
     rows_train: int = 0
@@ -77,6 +79,28 @@ class Schema:
             )
         if self.levels is not None and not (self.levels[0] < self.levels[1] and self.levels[2] > 0):
             raise ValueError(f"schema: levels: expected (low, high, step) that rise, got {self.levels}")
+        if self.kind == "text" or self.alphabet:
+            self._check_alphabet()
+
+    def _check_alphabet(self) -> None:
+        count = len(self.alphabet)
+        if self.kind != "text" or len({*self.alphabet}) < count or self.levels != (0, count - 1, 1):
+            raise ValueError(
+                f"schema: alphabet: expected different characters, as many as levels, of a text; got {count} "
+                f"and levels {self.levels}"
+            )
+
+    @property
+    def row(self) -> str:
+        """What a row is, in words.
+
+        >>> Schema(name="demo", kind="table", event_shape=(3,)).row
+        'row of 3 numbers'
+        """
+        count = math.prod(self.event_shape)
+        if self.kind == "text":
+            return f"window of {count:,} characters ({len(self.alphabet)} different)"
+        return f"row of {count:,} numbers"
 
     @property
     def network_spec(self) -> Any:

@@ -34,6 +34,7 @@ class LoadSettings:
     preprocess, noise: see :func:`pushforward.data.dataset.fit_preprocess`.
     rows: how many rows a toy draws, 10,000 by default.
     resize: pixels of the shorter side of a folder's images, of which the central square is kept.
+    window: characters of a window of a text, 64 by default.
     max_size: gigabytes that the numbers of a file or of a folder of images may take; it is checked before
         they take it.
 
@@ -53,6 +54,7 @@ class LoadSettings:
     noise: str | None = None
     rows: int | None = None
     resize: int | None = None
+    window: int | None = None
     max_size: float = MAX_SIZE
 
     def __post_init__(self) -> None:
@@ -67,6 +69,8 @@ class LoadSettings:
             )
         if self.rows is not None and (not is_whole(self.rows) or self.rows < LEAST):
             raise ValueError(f"rows: expected a whole number of at least {LEAST}, got {self.rows!r}")
+        if self.window is not None and (not is_whole(self.window) or self.window < 2):
+            raise ValueError(f"window: expected a whole number of at least 2, got {self.window!r}")
         if not is_whole(self.seed):
             raise ValueError(f"seed: expected a whole number, got {self.seed!r}")
         check_share(self.holdout)

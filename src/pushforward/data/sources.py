@@ -145,6 +145,11 @@ def find_path(source: str | Path) -> tuple[Path, str | None]:
     return path, key
 
 
+def is_path(source: Any) -> TypeGuard[str | Path]:
+    """Whether it is a path, and no built-in name."""
+    return isinstance(source, str | Path) and source not in DATASETS
+
+
 def is_frame(source: Any) -> TypeGuard[pd.DataFrame]:
     pandas = cast("Any", sys.modules.get("pandas"))
     return pandas is not None and isinstance(source, pandas.DataFrame)

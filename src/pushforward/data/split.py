@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -53,6 +55,44 @@ def split(n: int, holdout: float, seed: int, labels: Tensor | None = None) -> tu
     for column in labels[order].reshape(n, -1).T:
         held &= torch.isin(column, column[~held])
     return order[~held], order[held]
+
+
+@dataclass(frozen=True)
+class Stretches:
+    """Rows that are windows of stretches of something long, so many of each, in their order.
+
+    windows: of a stretch.  apart: numbers from the beginning of one to that of the next.
+
+    >>> Stretches(windows=2, apart=1).texts(torch.tensor([[0, 1], [1, 2], [5, 6], [6, 7]]))
+    tensor([[0, 1, 2],
+            [5, 6, 7]])
+    """
+
+    windows: int
+    apart: int
+
+    @staticmethod
+    def parted(count: int, share: float, seed: int) -> tuple[list[int], list[int]]:
+        """The numbers of the stretches that are held out, and of the others, both rising."""
+        rest, held = split(count, share, seed)
+        return sorted(held.tolist()), sorted(rest.tolist())
+
+    def split(self, rows: int, share: float, seed: int) -> tuple[Tensor, Tensor]:
+        """The numbers of the ``rows`` that stay and of those that are held out, by whole stretches."""
+        held, rest = self.parted(rows // self.windows, share, seed)
+        each = torch.arange(self.windows)
+        stay, go = (torch.tensor(part, dtype=torch.int64)[:, None] * self.windows for part in (rest, held))
+        return (stay + each).flatten(), (go + each).flatten()
+
+    def beside(self, rows: int, size: int) -> Tensor:
+        """The numbers of those of the ``rows`` of ``size`` that do not overlap others, each stretch from its
+        beginning."""
+        return torch.arange(rows).reshape(-1, self.windows)[:, :: size // self.apart].flatten()
+
+    def texts(self, x: Tensor) -> Tensor:
+        """The stretches ``(n, length)`` whose windows the rows ``(N, size)`` are."""
+        windows = x.unflatten(0, (-1, self.windows))
+        return torch.cat([windows[:, :-1, : self.apart].flatten(1), windows[:, -1]], 1)
 
 
 def check_share(holdout: float) -> None:

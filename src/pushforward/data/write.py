@@ -24,12 +24,14 @@ from ..tensors import (
     unpack_condition,
 )
 from .pictures import MOST_COLUMNS, check_grid, check_scatter, write_grid, write_scatter
+from .prose import SUFFIX as PROSE
+from .prose import write_prose
 from .schema import Schema
 from .streams import Spool, as_table, stretch, write_npy, write_npz, write_parquet, write_text, writing
 from .tables import default_names
 
 #: What :func:`write_rows` can write.
-SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".png")
+SUFFIXES = (".csv", ".tsv", ".parquet", ".npy", ".npz", ".png", PROSE)
 #: Those of tables, and of these those of text.
 TABLES, TEXTS = SUFFIXES[:3], SUFFIXES[:2]
 
@@ -62,6 +64,10 @@ def check_form(path: Path, schema: Schema, conditioned: bool, rows: int = 1) -> 
     conditioned: whether each has a condition.  rows: how many there are at least.
     """
     suffix, kind = checked_suffix(path, SUFFIXES), schema.kind
+    if kind == "text" and suffix not in (PROSE, ".npy", ".npz"):
+        raise ValueError(f"{path}: texts are written as {PROSE}, .npy or .npz")
+    if suffix == PROSE and kind != "text":
+        raise ValueError(f"{path}: {PROSE} is for texts, and the data are {kind}s")
     if suffix in TABLES and kind != "table":
         raise ValueError(f"{path}: {kind}s are written as .npy, .npz" + " or .png" * (kind == "image"))
     if suffix == ".npy" and conditioned:
@@ -91,6 +97,7 @@ def write_rows(path: Path | str, x: Tensor, schema: Schema, condition: Condition
         Cells of columns of integers are rounded, whole numbers of a condition that was integers are written
         so.  ``.npy``: the points alone.  ``.npz``: the points as ``x``, the condition by its name.  Whole
         pixels that fit are written as bytes.
+    ``.txt``: texts, a line of dashes between two of them.
     ``.png``: a grid of images, or a scatter plot of a table of up to eight columns.
 
     Until everything is written an older file is not changed.  Raises ValueError for another suffix and for a
@@ -126,6 +133,8 @@ def write_pieces(path: Path, pieces: Iterable[Piece], schema: Schema, escape: bo
         if suffix in TEXTS:
             names, cells = _cells(rows, schema)
             write_text(scratch, path, names, cells, escape)
+        elif suffix == PROSE:
+            write_prose(scratch, (x for x, _ in rows), schema.alphabet)
         elif suffix == ".png":
             _write_picture(scratch, list(rows), schema)
         else:

@@ -4,6 +4,7 @@ from .base import DISTANCE as DISTANCE
 from .base import Better as Better
 from .base import Metric as Metric
 from .baselines import KernelDensity as KernelDensity
+from .baselines import NGrams as NGrams
 from .baselines import bits_per_dim as bits_per_dim
 from .baselines import fit_blend as fit_blend
 from .baselines import fit_gaussian as fit_gaussian
@@ -41,6 +42,7 @@ __all__ = [
     "Importance",
     "KernelDensity",
     "Metric",
+    "NGrams",
     "SlicedWasserstein",
     "TwoSampleAccuracy",
     "Wasserstein",

@@ -15,7 +15,6 @@ from ..entries import METHODS
 from ..fields import as_guidance
 from ..settings import Number, check_settings, shown, spelt
 from ..solvers import ODE
-from ..tensors import event_size
 from ..training import check_compute
 from .base import Recipe, family
 from .parts import Given, Parts
@@ -60,6 +59,10 @@ def resolve(config: RunConfig, schema: Schema, known: Parts | None = None) -> Ru
     data do not allow.
     """
     config = by_method(config)
+    if schema.kind == "text" and family(config.model.method).preprocess != "tokens":
+        raise ValueError(
+            f"--method {config.model.method}: {schema.source} is text, which is tokens; take --method dfm"
+        )
     _check_with_data(config, schema, known)
     recipe, small = family(config.model.method), is_small(schema)
     values = by_size(schema) | recipe.by_size(schema, small)
@@ -145,7 +148,7 @@ def told(config: RunConfig, schema: Schema) -> str:
     """The settings that were chosen for the data, in one line."""
     model, optim, data = config.model, config.optim, config.data
     what = model.flow or model.network
-    n, d = schema.rows_train, event_size(schema.event_shape)
+    n, rows = schema.rows_train, schema.row.replace(" ", "s ", 1)
     chosen = f"{optim.folds} folds choose the step" if optim.folds else "the last weights are kept"
     if data.validation and optim.patience:
         held = round(data.validation * n)
@@ -153,7 +156,7 @@ def told(config: RunConfig, schema: Schema) -> str:
     if optim.minutes is not None:
         chosen = f"{optim.minutes:g} minutes at most; {chosen}"
     return (
-        f"{label(config)} for {n:,} rows of {d:,} numbers: {what}, at most {optim.steps:,} steps of "
+        f"{label(config)} for {n:,} {rows}: {what}, at most {optim.steps:,} steps of "
         f"{optim.batch:,}, rate {optim.lr:g}, decay {optim.weight_decay:g}, average {optim.ema:g}; {chosen}"
     )
 

@@ -56,6 +56,10 @@ class Discrete(Recipe):
             )
         if data.source not in (None, "normal"):
             raise ValueError(f"--source {data.source}: --method {model.method} has its own; see --tokens")
+        if parts.optim.jitter:
+            raise ValueError(
+                f"--jitter {parts.optim.jitter:g}: --method {model.method} takes no noise; leave it out"
+            )
         if model.teacher is not None:
             raise ValueError(f"--teacher: does not go with --method {model.method}; leave it out")
         _check_coupling(parts)
@@ -93,8 +97,8 @@ class Discrete(Recipe):
         """
         if schema.levels is None:
             raise ValueError(
-                f"--method {self.model.method}: tokens are whole levels, such as those of images; "
-                f"{schema.name} has none"
+                f"--method {self.model.method}: tokens are whole levels, such as those of images, or the "
+                f"characters of a text; {schema.name} has none"
             )
         low, high, step = schema.levels
         component, path = self.parts.components["tokens"], self.model.path

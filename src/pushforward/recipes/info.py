@@ -51,10 +51,11 @@ def lines(path: str | Path, trust: Sequence[Trust] = ()) -> list[tuple[str, str]
 def commands(run: Run) -> list[str]:
     """Commands for a run, as they are typed: sample, score if there is a density, report."""
     schema, path = run.schema, shlex.quote(str(run.path))
-    samples = {"table": "samples.csv", "image": "samples.png"}.get(schema.kind, "samples.npy")
+    known = {"table": "samples.csv", "image": "samples.png", "text": "samples.txt"}
+    samples = known.get(schema.kind, "samples.npy")
     if schema.condition is not None and schema.kind == "array":
         samples = "samples.npz"
-    found = [f"pushforward sample {path} -n {16 if schema.kind == 'image' else 1000} -o {samples}"]
+    found = [f"pushforward sample {path} -n {16 if schema.kind in ('image', 'text') else 1000} -o {samples}"]
     if run.flow.density != "none" and run.flow.source.atoms is None:
         keep = " --keep" if schema.kind == "table" else ""
         found.append(f"pushforward score {path} {shlex.quote(_again(run))}{keep} -o scores.csv")
@@ -70,6 +71,8 @@ def _again(run: Run) -> str:
 
 
 def _row(schema: Schema) -> str:
+    if schema.kind == "text":
+        return schema.row
     if not schema.columns:
         return f"{schema.kind} of {' x '.join(map(str, schema.event_shape))}"
     count = len(schema.columns)

@@ -83,7 +83,7 @@ class Run:
         if self.loaded is not None:
             return self.loaded
         found = load_dataset(self.config)
-        for name in ("kind", "event_shape", "columns", "condition"):
+        for name in ("kind", "event_shape", "columns", "condition", "alphabet"):
             mine, theirs = getattr(self.schema, name), getattr(found.schema, name)
             if mine != theirs:
                 raise ValueError(

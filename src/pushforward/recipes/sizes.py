@@ -44,7 +44,7 @@ def by_size(schema: Schema) -> dict[str, Any]:
         sized = {"network": "unet", "steps": 3_000, "batch": 64, "lr": 2e-3, "reuse": 4, "pairs": 10_000}
         # the first steps of a short run should not linger in the average
         return {**common, **sized, "ema": 0.999}
-    if schema.kind == "array":
+    if schema.kind in ("array", "text"):
         sized = {"network": "resmlp", "steps": 8_000, "batch": 256, "lr": 1e-3, "reuse": 16, "pairs": 20_000}
         return {**common, **sized, "ema": 0.999}
     table = {

@@ -17,7 +17,6 @@ from torch import nn
 from ..config import RunConfig
 from ..data import Dataset
 from ..data.atoms import check_atoms
-from ..data.split import split
 from ..files import write_json
 from ..flows import Flow, Transformed
 from ..objectives import Objective
@@ -235,7 +234,7 @@ def _set_apart(recipe: Recipe, dataset: Dataset) -> tuple[Dataset, Rows]:
     share, rows = recipe.data.validation, dataset.train
     if not share:
         return dataset, rows.take(torch.arange(0))
-    train, held = split(len(rows), share, derive_seed(recipe.seed, "validation"), dataset.schema.labels(rows))
+    train, held = dataset.set_apart(share, derive_seed(recipe.seed, "validation"))
     return dataclasses.replace(dataset, train=rows.take(train)), rows.take(held)
 
 

@@ -10,12 +10,13 @@ from torch import Tensor
 
 from .. import random
 from ..manifolds import Manifold
-from ..metrics import KernelDensity, fit_gaussian, fit_mixture
+from ..metrics import KernelDensity, NGrams, fit_gaussian, fit_mixture
 from ..metrics.baselines.bumps import Bumps, OnChart
 from ..metrics.baselines.kernel import Kernel
 from ..rows import Rows
 from ..sources import ManifoldBase, Source
 from ..tensors import Condition
+from .letters import Windows
 from .loaded_run import LoadedRun
 
 #: Rows that baselines are fitted to: every one, and a mixture, whose search takes longest.
@@ -23,6 +24,8 @@ MOST, MOST_MIXTURE = 20_000, 5_000
 #: Numbers of a table that kernels look at, and what covariances of so many rows may cost.
 NUMBERS, PRODUCTS = 1_000_000, 10_000_000
 
+#: Lengths of the n-grams of a text.
+ORDERS = (1, 3, 5)
 #: Held-out rows of each fold that a kernel's width is judged by.
 QUERIES = 100
 
@@ -39,7 +42,7 @@ class Baseline:
     key: str
     name: str
     label: str
-    source: Source | KernelDensity | OnChart
+    source: Source | KernelDensity | OnChart | Windows
     note: str = ""
 
     def log_prob(self, x: Tensor, condition: Condition | None) -> Tensor:
@@ -76,6 +79,8 @@ def fit_baselines(loaded: LoadedRun) -> tuple[list[Baseline], list[str]]:
     """The Gaussian and, for tables, a mixture and kernel densities; and which do not go with the data."""
     if loaded.manifold is not None:
         return _on_manifold(loaded, loaded.manifold)
+    if loaded.look == "text":
+        return _of_text(loaded), []
     found, missing = [], []
     kind = ", full covariance"
     if loaded.spec is not None:
@@ -130,6 +135,19 @@ def _on_manifold(loaded: LoadedRun, manifold: Manifold) -> tuple[list[Baseline],
     note = f"width {bumps.width:.2g}, left-out rows"
     kernel = "von Mises kernel density"
     return [*found, Baseline("kernel", kernel, kernel, OnChart(bumps, chart), note)], missing
+
+
+def _of_text(loaded: LoadedRun) -> list[Baseline]:
+    """N-grams of the stretches that the model was trained on."""
+    data, grams = loaded.run.dataset, []
+    assert data.stretches is not None
+    seen = data.stretches.texts(data.train.x)
+    for order in ORDERS:
+        name = "unigram" if order == 1 else f"{order}-gram"
+        source = Windows(NGrams(seen, len(loaded.schema.alphabet), order, loaded.seed), loaded.size)
+        note = "" if order == 1 else "interpolated with shorter ones"
+        grams.append(Baseline(f"grams_{order}", name, name.capitalize(), source, note))
+    return grams
 
 
 def _mixture_of(seed: int) -> Fit:

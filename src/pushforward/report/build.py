@@ -112,7 +112,7 @@ def draw(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[str, l
                 samples += [p for p in found if p.width == "full"]
         elif 3 <= loaded.size <= columns.MOST_PAIRS:
             samples += figures("pairs of columns", columns.pairs)
-        samples += figures("marginals", columns.marginals)
+        samples += figures("marginals", columns.marginals) if look != "text" else []
     if memory is not None:
         beside += figures("distances to training rows", curves.neighbours, memory)
     return {

@@ -232,7 +232,8 @@ def _density(
     """
     (held, seen), (key, label, note) = values, named
     mean, levels, lead = Value.mean(held), loaded.schema.levels, None
-    bits = bits_per_dim(mean.value, loaded.size, levels[2]) if levels and loaded.dequantised else None
+    whole = loaded.dequantised or loaded.look == "text"
+    bits = bits_per_dim(mean.value, loaded.size, levels[2]) if levels and whole else None
     if model is not None:
         lead = Lead(Value.mean(model[0] - held), _gap(model[0] - held, model[1] - seen))
     unlikely = (int((~held.isfinite()).sum()), len(held))

@@ -55,7 +55,8 @@ def gather(loaded: LoadedRun) -> Evidence:
     if clouds:
         for baseline in drawn_from(baselines, densities.best):
             clouds |= attempt(f"draws of the {baseline.name}", {}, _drawn, loaded, baseline)
-        near = attempt("nearest training rows", None, measure_memorisation, loaded, clouds)
+        if loaded.look != "text":  # whose nearest rows are shown beside samples
+            near = attempt("nearest training rows", None, measure_memorisation, loaded, clouds)
         if near is not None:
             kernels = attempt("nearness of kernels", None, _kernels, loaded, baselines, near)
     if densities.table and not densities.bound:

@@ -22,8 +22,8 @@ from .left_out import LeftOut
 from .sampler import Drawn, Sampler
 from .scale import Chords, Scale
 
-#: What is drawn: a scatter, columns, lines over positions, or pictures.
-Look = Literal["plane", "table", "series", "image"]
+#: What is drawn: a scatter, columns, lines over positions, or pictures; text is shown as it is.
+Look = Literal["plane", "table", "series", "image", "text"]
 
 
 class LoadedRun:
@@ -49,6 +49,9 @@ class LoadedRun:
         if have is not None and held is not None:
             # nothing can be said of a label that training has not seen
             self.test = self.test.take(torch.isin(held, have).nonzero()[:, 0])
+        if run.dataset.stretches is not None:  # windows that overlap are no rows of their own
+            beside = run.dataset.stretches.beside(len(self.train), event_size(self.event))
+            self.train = self.train.take(beside)
         self.unseen = len(self.test)
         self.held_out = self.unseen >= 10
         if not self.held_out:
@@ -65,7 +68,7 @@ class LoadedRun:
             raise ValueError("run: a report needs 5 held-out rows and three times as many to train on")
         #: Draws of real rows, for measures that are quick and for measures that take long.
         self.repeats = (8, 5) if self.size <= 100 else (3, 3)
-        wanted = 1000 if self.look == "image" else 2000
+        wanted = {"image": 1000, "text": 400}.get(self.look, 2000)
         self.samples = (
             self.budget.affordable("samples", wanted, 0.4, least=100) if samples is None else samples
         )
@@ -130,8 +133,9 @@ class LoadedRun:
 
     @property
     def dequantised(self) -> bool:
-        """Whether the data are whole levels that the model sees as tokens, or with noise added."""
-        if self.outer is None or not self.schema.levels:
+        """Whether the data are whole levels that the model sees as tokens, or with noise added; characters
+        of a text, whose order means nothing, are no levels."""
+        if self.outer is None or not self.schema.levels or self.look == "text":
             return False
         return self.outer.bijection.stochastic or self.core.discrete
 
@@ -144,6 +148,8 @@ class LoadedRun:
     @cached_property
     def look(self) -> Look:
         """How rows are drawn."""
+        if self.schema.kind == "text":
+            return "text"
         if self.schema.kind == "image" or len(self.event) == 3:
             return "image"
         if len(self.event) > 1:
@@ -173,14 +179,19 @@ class LoadedRun:
     @property
     def tabular(self) -> bool:
         """Whether a row is a list of numbers, each a column of its own."""
-        return len(self.event) == 1
+        return len(self.event) == 1 and self.look != "text"
+
+    @property
+    def element(self) -> str:
+        """What bits are per."""
+        return "character" if self.look == "text" else "dimension"
 
     @cached_property
     def scale(self) -> Scale | Chords:
         """What puts rows into the units of distances."""
         if self.manifold is not None and self.outer is not None:
             return Chords(self.train.x, self.manifold, self.outer.bijection)
-        return Scale(self.train.x)
+        return Scale(self.train.x, self.tabular)
 
     @property
     def distance_unit(self) -> str:

@@ -16,10 +16,13 @@ from ..registry import create
 from .evidence import Evidence
 from .formatting import Value, number, percent
 from .left_out import LeftOut
+from .letters import Pairs
 from .loaded_run import LoadedRun
 
 #: A function that measures the model, baselines and real rows: values by key.
 Values = Callable[[LoadedRun, Evidence], dict[str, Value]]
+#: Whether a measure applies.
+When = Callable[[LoadedRun, Evidence], bool]
 #: How a table says which values are better.
 WAYS: Mapping[Better | Literal[""], str] = {
     "": "",
@@ -128,12 +131,12 @@ class Comparison:
 
     measure: Measure
     of: Values
-    when: Callable[[LoadedRun, Evidence], bool]
+    when: When
     judged: Judged | None = None
 
     def line(self, loaded: LoadedRun, evidence: Evidence) -> Line:
         """The line of a run."""
-        measure = self.measure
+        measure = replace(self.measure, label=self.measure.label.replace("dimension", loaded.element))
         if measure.unit == DISTANCE:
             measure = replace(measure, unit=loaded.distance_unit)
         # accuracies of real rows scatter by chance at least this much, however few draws say otherwise
@@ -153,6 +156,7 @@ def comparisons(left_out: LeftOut) -> list[Comparison]:
         *_by_density(log_density, _log_densities, "at least"),
         *_by_density(bits, _bits, "at most"),
         *(metric for metric in metrics if metric is not None),
+        _compared("pairs", Pairs(), _texts_drawn),
         Comparison(labels, _labels, _several_labels, read),
         Comparison(near, _near, lambda loaded, evidence: evidence.memorisation is not None),
     ]
@@ -169,8 +173,20 @@ def _by_density(measure: Measure, of: Values, bound: str) -> list[Comparison]:
 
 def _by_metric(name: str) -> Comparison:
     """The comparison by a metric of the registry."""
-    metric: Metric = create("metric", name)
-    measure = Measure(name.replace("-", "_"), metric.label, metric.unit, metric.better)
+    return _compared(name.replace("-", "_"), create("metric", name), _rows_drawn)
+
+
+def _rows_drawn(loaded: LoadedRun, evidence: Evidence) -> bool:
+    return bool(evidence.clouds) and loaded.look != "text"
+
+
+def _texts_drawn(loaded: LoadedRun, evidence: Evidence) -> bool:
+    return bool(evidence.clouds) and loaded.look == "text"
+
+
+def _compared(key: str, metric: Metric, when: When) -> Comparison:
+    """The comparison by a metric."""
+    measure = Measure(key, metric.label, metric.unit, metric.better)
     judged = Judged(metric.short) if metric.short and metric.better != "real" else None
 
     def of(loaded: LoadedRun, evidence: Evidence) -> dict[str, Value]:
@@ -186,7 +202,7 @@ def _by_metric(name: str) -> Comparison:
         values = {key: value(x.split(n)[: min(repeats, len(x) // n)]) for key, x in evidence.clouds.items()}
         return {**values, "real": value([loaded.like_reference(i) for i in range(repeats)])}
 
-    return Comparison(measure, of, lambda _, evidence: bool(evidence.clouds), judged)
+    return Comparison(measure, of, when, judged)
 
 
 def _log_densities(loaded: LoadedRun, evidence: Evidence) -> dict[str, Value]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from . import letters
 from .densities import is_exact
 from .formatting import number
 from .loaded_run import LoadedRun
@@ -30,6 +31,8 @@ def verdict_notes(loaded: LoadedRun, verdict: Verdict) -> list[str]:
 
 def _on_comparisons(loaded: LoadedRun, verdict: Verdict) -> list[str]:
     """What is compared with what, and by which measures."""
+    if loaded.look == "text":
+        return letters.notes(loaded)
     n, often, seldom = loaded.rows, *loaded.repeats
     scaled = ", after every column is divided by its standard deviation in training" if loaded.tabular else ""
     notes = [
@@ -100,6 +103,8 @@ def _on_densities(loaded: LoadedRun, verdict: Verdict) -> list[str]:
                 text += "It is that of the map's velocity v(t, t, x), and not of samples in a few steps. "
         elif not densities.bound:
             text = "The log-density is exact, by the change of variables."
+        elif loaded.look == "text":
+            text = "The log-density of text is a lower bound, and bits per character are an upper one."
         elif not loaded.dequantised:
             text = "The model has hidden variables, so the log-density is a lower bound."
         if loaded.dequantised:

@@ -73,6 +73,8 @@ def _may_start(run: Run) -> bool:
 
 def _noise(run: Run) -> dict[str, str]:
     """Noise on training rows, which tables have in their own units; nothing where there is some."""
+    if run.flow.core.discrete:  # tokens take none
+        return {}
     if run.schema.kind == "table" and run.config.data.noise in ("auto", "0"):
         return {"noise": NOISE}
     return {} if run.config.optim.jitter else {"jitter": JITTER}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..recipes import by_method, label
 from .dynamics import Dynamics
 from .figures.style import Picture
+from .letters import beside_nearest
 from .loaded_run import LoadedRun
 from .notes import verdict_notes
 from .page import Section, as_json, page, preformatted, said
@@ -23,10 +24,12 @@ def render(
     """The page."""
     near, curve = verdict.evidence.memorisation, dynamics.curve
     run, schema = loaded.run, loaded.schema
+    attempt, text = loaded.left_out.attempt, loaded.look == "text" and verdict.sampled
+    texts = attempt("samples beside training text", [], beside_nearest, loaded) if text else []
     sections = [
         Section("Verdict", tables=verdict_tables(loaded, verdict), notes=verdict_notes(loaded, verdict)),
         Section("Left out", loaded.left_out.sentences()),
-        Section("Samples", pictures=saved["samples"]),
+        Section("Samples", pictures=saved["samples"], tables=texts),
         Section(
             "Quality with few evaluations",
             [advice(curve)] if curve else [],
@@ -77,6 +80,8 @@ def render(
 def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     summary, schema = loaded.run.summary, loaded.schema
     shape = " × ".join(str(size) for size in loaded.event)
+    row = f"{shape} number{'s' * (loaded.size != 1)}, {loaded.unit}"
+    row = schema.row if loaded.look == "text" else row
     train, test = f"{len(loaded.train):,}", f"{len(loaded.test):,}" if loaded.held_out else "none"
     if schema.sample_weight is not None:
         train = f"{schema.rows_train:,}, of which {train} drawn by {schema.sample_weight}"
@@ -84,7 +89,7 @@ def _facts(loaded: LoadedRun) -> list[tuple[str, str]]:
     facts = [
         ("training rows", train),
         ("held-out rows", test),
-        ("a row", f"{shape} number{'s' * (loaded.size != 1)}, {loaded.unit}"),
+        ("a row", row),
     ]
     if loaded.spec is not None:
         kind = f"{len(loaded.classes)} labels" if loaded.labelled else ", ".join(loaded.spec.columns)

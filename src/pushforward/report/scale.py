@@ -18,15 +18,15 @@ OUT = 20.0
 class Scale:
     """Puts rows into the units of distances: columns of tables are divided by their deviation.
 
-    train: the training rows ``(n, *event)``, of which deviations are taken.  Rows that are no lists of
-    numbers, such as images, keep their units.
+    train: the training rows ``(n, *event)``, of which deviations are taken.  columns: whether numbers of a
+    row are columns, each of a unit of its own; those of images keep theirs.
 
     >>> Scale(torch.tensor([[0.0, 5.0], [2.0, 5.0]]))(torch.tensor([[1.0, 5.0]]))
     tensor([[0.7071, 5.0000]], dtype=torch.float64)
     """
 
-    def __init__(self, train: Tensor):
-        self.train = train
+    def __init__(self, train: Tensor, columns: bool = True):
+        self.train, self.columns = train, columns
 
     @cached_property
     def span(self) -> tuple[Tensor, Tensor]:
@@ -44,7 +44,7 @@ class Scale:
     @cached_property
     def deviation(self) -> Tensor | None:
         """Deviations of the columns of a table, 1 for constant columns; None for other rows."""
-        if self.train.ndim != 2:
+        if self.train.ndim != 2 or not self.columns:
             return None
         x = self.train.double().clamp(*self.span)
         # powers of two round nothing, and squares of what is left do not overflow

@@ -39,14 +39,14 @@ def verdict_tables(loaded: LoadedRun, verdict: Verdict) -> list[Table]:
     head = ["measure", *(heads[name] for name in names)]
     found = [Table(head, rows, f"Against {loaded.rows:,} held-out rows", small, marks)] if rows else []
     densities = verdict.evidence.densities
-    return [*found, _density_table(densities)] if densities.table else found
+    return [*found, _density_table(densities, loaded.element)] if densities.table else found
 
 
-def _density_table(densities: Densities) -> Table:
+def _density_table(densities: Densities, element: str) -> Table:
     table = densities.table
     bits = any(density.bits is not None for density in table)
     head = ["density", "nats per row", "model minus baseline", "training minus held-out rows"]
-    head += ["bits per dimension"] if bits else []
+    head += [f"bits per {element}"] if bits else []
     rows, marks = [], {(0, 1): "model"}
     for i, density in enumerate(table):
         gain = density.lead.gain if density.lead else None

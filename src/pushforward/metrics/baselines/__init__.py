@@ -10,9 +10,11 @@ from .gaussian import fit_gaussian as fit_gaussian
 from .gaussian import linear_gaussian as linear_gaussian
 from .kernel import KernelDensity as KernelDensity
 from .mixture import fit_mixture as fit_mixture
+from .ngrams import NGrams as NGrams
 
 __all__ = [
     "KernelDensity",
+    "NGrams",
     "bits_per_dim",
     "fit_blend",
     "fit_gaussian",

@@ -53,8 +53,12 @@ def text(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def run(text, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("runs") / "animals"
-    assert main(["train", str(text), "--method", "dfm", *TINY, "--out", str(out)]) == 0
+    assert main(["train", str(text), *TINY, "--out", str(out)]) == 0
     return out
+
+
+def test_the_method_of_text_needs_no_name(run):
+    assert open_run(run).config.model.method == "dfm"
 
 
 def test_windows_are_those_of_the_text(text):
@@ -192,7 +196,7 @@ def test_the_same_command_resumes_and_other_text_is_told(text, tmp_path, capsys)
 @pytest.mark.parametrize(
     "content, flags, says",
     [
-        (words(800), [], "animals.txt is text, which is tokens; take --method dfm"),
+        (words(800), ["--method", "nsf"], "animals.txt is text, which is tokens; take dfm"),
         (words(400), ["--method", "dfm", "--condition", "label"], "condition: "),
         (words(400), ["--method", "dfm", "--resize", "8"], "resize: "),
         (words(400), ["--method", "dfm", "--preprocess", "whiten"], "--preprocess whiten"),

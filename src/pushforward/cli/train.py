@@ -40,6 +40,7 @@ class Train:
 def train(args: Train, command: str) -> int:
     """Learn a flow from data and write its report: pushforward train data.csv"""
     from ..recipes import train
+    from ..recipes.defaults import by_target
 
     config = RunConfig(
         target=args.target,
@@ -49,6 +50,7 @@ def train(args: Train, command: str) -> int:
         optim=args.optim,
         compute=args.compute,
     )
+    config = by_target(config)
     out = args.out or default_out(args.target, config.model.method)
     run = train(config, out, overwrite=args.overwrite, command=command, say=say, trust=args.trust)
     return ended(run, args.report)

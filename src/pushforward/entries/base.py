@@ -33,6 +33,7 @@ class Method:
 
     recipe: the family to which it belongs, which trains it.  starts_anywhere: whether its flow may start from
     any distribution of data points.  on_spaces: the method that it is where rows are points of a manifold.
+    on_text: the same of text.
     """
 
     summary: str
@@ -41,6 +42,7 @@ class Method:
     recipe: str = "flow-matching"
     starts_anywhere: bool = True
     on_spaces: str = ""
+    on_text: str = ""
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def by_likelihood(name: str, flow: Entry) -> Method:
 
 # fmt: off
 METHODS = {
-    "fm": Method("flow matching on straight paths", _LIPMAN, on_spaces="rfm"),
+    "fm": Method("flow matching on straight paths", _LIPMAN, on_spaces="rfm", on_text="dfm"),
     "i-cfm": Method("conditional flow matching, independent coupling, noise 0.1", _TONG,
                     {"coupling": "independent", "gamma": "0.1"}),
     "ot-cfm": Method("conditional flow matching, minibatch optimal transport", _TONG, {"coupling": "ot"}),

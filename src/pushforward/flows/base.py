@@ -201,9 +201,8 @@ class Flow(nn.Module, ABC):
         raise ValueError(f"solver: {solver!r} solves {got}, and this flow follows {wanted}")
 
     def in_evaluations(self, nfe: int) -> Flow | None:
-        """The flow whose draws take ``nfe`` evaluations in steps of its own; None where a solver is fitted
-        for that, see :func:`~pushforward.flows.tune_sampler`.  Raises ValueError for one that it has not.
-        """
+        """The flow that draws in ``nfe`` evaluations by its own steps, or a ValueError; None where a solver
+        is fitted for that."""
         return None
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,6 +12,8 @@ import torch
 from .. import registry
 from ..config import ModelConfig, RunConfig
 from ..data import Schema
+from ..data.prose import is_prose
+from ..data.sources import is_path
 from ..entries import METHODS
 from ..fields import as_guidance
 from ..settings import Number, check_settings, shown, spelt
@@ -41,6 +44,16 @@ def recipe_of(config: RunConfig, known: Parts | None = None) -> Recipe:
     return family(config.model.method)(Parts.of(config, known))
 
 
+def by_target(config: RunConfig) -> RunConfig:
+    """The configuration with the method that its own is on text, where its target is some."""
+    method = METHODS.get(config.model.method)
+    if method is None or not method.on_text or not is_path(config.target):
+        return config
+    if not is_prose(Path(config.target).expanduser()):
+        return config
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, method=method.on_text))
+
+
 def by_method(config: RunConfig) -> RunConfig:
     """Fill in what follows from the method alone: its own defaults, then :data:`GENERIC`.
 
@@ -60,8 +73,9 @@ def resolve(config: RunConfig, schema: Schema, known: Parts | None = None) -> Ru
     """
     config = by_method(config)
     if schema.kind == "text" and family(config.model.method).preprocess != "tokens":
+        others = " or ".join(method.on_text for method in METHODS.values() if method.on_text)
         raise ValueError(
-            f"--method {config.model.method}: {schema.source} is text, which is tokens; take --method dfm"
+            f"--method {config.model.method}: {schema.source} is text, which is tokens; take {others}"
         )
     _check_with_data(config, schema, known)
     recipe, small = family(config.model.method), is_small(schema)

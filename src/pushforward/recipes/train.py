@@ -29,7 +29,7 @@ from ..sources import Source
 from ..training import is_first_process, launch, make_fabric, together
 from ..training.lock import locked
 from .base import Recipe
-from .defaults import check, recipe_of, resolve, told
+from .defaults import by_target, check, recipe_of, resolve, told
 from .job import Job, Telling
 from .open import Run, load_dataset, reopen
 from .parts import Given, own_classes
@@ -94,7 +94,7 @@ def train(
             raise ValueError(f"{next(iter(settings))}: a configuration holds all settings, got both")
         config = data
     elif isinstance(data, str | Path):
-        config = RunConfig.of(str(data), **settings)
+        config = by_target(RunConfig.of(str(data), **settings))
     else:
         if target is not None:
             raise ValueError("target: goes with a configuration or a name, got data as well")

@@ -38,9 +38,10 @@ CASES = {
     "blocks": ("jko-iflow", {"blocks": 3}),
     "discrete": ("dfm", {}),
     "manifolds": ("rfm", {}),
+    "points": ("embedding-flow", {}),
 }
 #: Data of the families that do not take tables of numbers, and how many rows of a batch are looked at.
-DATA = {"discrete": "digits"}
+DATA = {"discrete": "digits", "points": "digits"}
 
 
 def data_of(name: str) -> dict[str, Any]:
@@ -150,7 +151,9 @@ def behaviour(config: RunConfig) -> Tensor:
         x0, x1 = (torch.randn(16, 2, generator=seeded("rows", k)) for k in range(2))
     if recipe.coupling is not None:
         x0, x1 = recipe.coupling(x0, x1, generator=seeded("pairs"))
-    batch = Batch((Rows(x0), Rows(x1, torch.arange(16) % 2)))
+    ends = Rows(x0), Rows(x1, torch.arange(16) % 2)
+    # vectors that move to the points of tokens draw their noise
+    batch = Batch(ends if getattr(recipe, "jumps", True) else ends[1:])
     value = recipe.objective(stage, start).loss(models, batch, Step(generator=seeded("loss"))).value
     slopes = torch.autograd.grad(value, parameters, allow_unused=True, materialize_grads=True)
     flow: Any = stage.flow(models, dataset.schema, start)

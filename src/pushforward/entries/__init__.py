@@ -49,7 +49,7 @@ KINDS = {
     "gamma": Kind(GAMMAS, "pushforward.paths:Gamma", "--gamma"),
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
-    "tokens": Kind(TOKENS, "pushforward.paths:TokenPath", "--tokens", given=1),
+    "tokens": Kind(TOKENS, "pushforward.paths:TokenPath|pushforward.paths:TokenPoints", "--tokens", given=1),
     "loss": Kind(LOSSES, "pushforward.objectives:MapLoss", "--loss"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "guidance": Kind(GUIDANCES, "pushforward.fields:Guidance", "--guidance"),

@@ -18,6 +18,7 @@ _FFJORD = "Grathwohl et al. 2019, arXiv 1810.01367"
 _RFM = "Chen & Lipman 2024, arXiv 2302.03660"
 _BOFFI = "Boffi et al. 2025, arXiv 2505.18825"
 _CAMPBELL = "Campbell et al. 2024, arXiv 2402.04997"
+_VFM = "Eijkelboom et al. 2024, arXiv 2406.04843"
 _REFLOW = "Liu et al. 2023, arXiv 2209.03003, and Lee et al. 2024, arXiv 2405.20320"
 
 # fmt: off
@@ -40,6 +41,8 @@ RECIPES = {
                        "training of a map between any two times, for one step or a few", _BOFFI),
     "discrete": Entry("pushforward.recipes.discrete:Discrete",
                       "posteriors of tokens that jump from masks or noise to the data", _CAMPBELL),
+    "points": Entry("pushforward.recipes.points:Points",
+                    "posteriors of tokens whose points vectors move to", _VFM),
     "manifolds": Entry("pushforward.recipes.manifolds:Manifolds",
                        "flow matching along geodesics of a manifold", _RFM),
     "blocks": Entry("pushforward.recipes.blocks:Blocks",
@@ -111,6 +114,11 @@ METHODS = {
                           {"loss": "consistency"}, "flow-maps", False),
     "dfm": Method("discrete flow matching: levels as tokens, from masks by default", _CAMPBELL,
                   {"tokens": "masked"}, "discrete", False),
+    "embedding-flow": Method("flow matching of tokens as learnt vectors, rounded to the nearest",
+                             "Li et al. 2022, arXiv 2205.14217, and Dieleman et al. 2022, arXiv 2211.15089",
+                             {"tokens": "embedded"}, "points", False),
+    "fisher-flow": Method("flow matching of tokens over the simplex, Fisher-Rao metric",
+                          "Davis et al. 2024, arXiv 2405.14664", {"tokens": "simplex"}, "points", False),
     "rfm": Method("Riemannian flow matching on the manifold that --space names", _RFM, {},
                   "manifolds", False),
     "jko-iflow": Method("continuous normalizing flow trained block by block, as JKO steps to noise", _XU,

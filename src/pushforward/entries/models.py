@@ -10,7 +10,7 @@ NETWORKS = table(
     ("mlp", "MLP", "plain multilayer perceptron on (t, x)"),
     ("resmlp", "ResidualMLP", "residual perceptron, Fourier features of x and t"),
     ("unet", "UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
-    ("transformer", "TokenTransformer", "transformer over tokens, for `dfm`",
+    ("transformer", "TokenTransformer", "transformer over tokens",
      "Vaswani et al. 2017, arXiv 1706.03762"),
 )
 
@@ -22,6 +22,10 @@ TOKENS = table(
      "Gat et al. 2024, arXiv 2407.15595"),
     ("metric", "MetricTokens", "from uniform noise, levels come nearer by a distance",
      "Shaul et al. 2024, arXiv 2412.03487"),
+    ("embedded", "EmbeddedTokens", "from normal noise to unit vectors that are learnt, and to the nearest",
+     "Dieleman et al. 2022, arXiv 2211.15089"),
+    ("simplex", "SimplexTokens", "from the simplex to its corners, along geodesics of Fisher and Rao",
+     "Davis et al. 2024, arXiv 2405.14664"),
 )
 
 FLOWS = {

@@ -71,6 +71,7 @@ from .piecewise import Piecewise as Piecewise
 from .preconditioned import Preconditioned as Preconditioned
 from .scaled import Scaled as Scaled
 from .schedule_change import ScheduleChange as ScheduleChange
+from .tokens import PosteriorVelocity as PosteriorVelocity
 from .tokens import TokenPosterior as TokenPosterior
 
 __all__ = [
@@ -114,6 +115,7 @@ __all__ = [
     "PathDrift",
     "Piecewise",
     "PosteriorGuidance",
+    "PosteriorVelocity",
     "Prediction",
     "PseudoInverse",
     "Preconditioned",

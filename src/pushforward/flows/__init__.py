@@ -29,6 +29,8 @@ from .normalizing import nsf as nsf
 from .normalizing import nsf_ar as nsf_ar
 from .normalizing import realnvp as realnvp
 from .residual_flow import residual as residual
+from .rounded import RoundedFlow as RoundedFlow
+from .rounded import RoundingError as RoundingError
 from .saving import load_flow as load_flow
 from .saving import save as save
 from .score_bound import nll_bound as nll_bound
@@ -58,6 +60,8 @@ __all__ = [
     "Hutchinson",
     "InvertibleFlow",
     "LatentFlow",
+    "RoundedFlow",
+    "RoundingError",
     "Transformed",
     "Tuned",
     "VAE",

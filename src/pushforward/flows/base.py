@@ -27,7 +27,7 @@ from ..tensors import (
     to_tensor,
     valid_elements,
 )
-from .carrying import CARRIES, Space, checked
+from .carrying import CARRIES, Space, checked, moments_of
 from .shapes import ConditionShape, sample_shape
 
 #: Carries source points under row conditions: ``(x0, conditions, generator) -> x``.
@@ -35,14 +35,6 @@ Carry = Callable[[Tensor, "Condition | None", "torch.Generator | None"], Tensor]
 
 #: What a flow without a path lacks.
 _UNKNOWN = "this flow has no score, data prediction or noise"
-
-
-def moments_of(times: Sequence[float] | Tensor) -> tuple[Tensor, bool]:
-    """Times as a tensor, and whether they run from the source to the data, see :meth:`Flow.start`."""
-    moments = to_tensor(times, "times", torch.float64)
-    if moments.ndim != 1:
-        raise ValueError(f"times: expected one dimension, got shape {tuple(moments.shape)}")
-    return moments, len(moments) < 2 or bool(moments[-1] > moments[0])
 
 
 class Flow(nn.Module, ABC):
@@ -204,6 +196,10 @@ class Flow(nn.Module, ABC):
         """The flow that draws in ``nfe`` evaluations by its own steps, or a ValueError; None where a solver
         is fitted for that."""
         return None
+
+    def remark(self, condition: ConditionLike | None, generator: torch.Generator | None) -> str:
+        """What a report says of its draws under ``condition``, beside what it says of all flows."""
+        return ""
 
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
         """grad_x log p_t(x) ``(B, *event)``, see :meth:`ContinuousFlow.score`, or a ValueError."""

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import torch
+from torch import Tensor
+
 from ..inputs import check_rows
+from ..tensors import to_tensor
 
 #: Where a flow's points lie.
 Space = Literal["source", "data"]
@@ -28,3 +32,14 @@ def checked(method: Callable[..., Any], space: Space) -> Callable[..., Any]:
         return method(self, x, self.conditions(condition), *rest, **options)
 
     return carries
+
+
+def moments_of(times: Sequence[float] | Tensor) -> tuple[Tensor, bool]:
+    """Times as a tensor, and whether they run from the source to the data, increasing, or not.
+
+    Raises ValueError for times that are not one-dimensional.
+    """
+    moments = to_tensor(times, "times", torch.float64)
+    if moments.ndim != 1:
+        raise ValueError(f"times: expected one dimension, got shape {tuple(moments.shape)}")
+    return moments, len(moments) < 2 or bool(moments[-1] > moments[0])

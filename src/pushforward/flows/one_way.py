@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ..solvers import Problem, Solution, Solver
 from ..tensors import Condition
-from .base import Flow, moments_of
+from .base import Flow
+from .carrying import moments_of
 
 
 class OneWayFlow(Flow):

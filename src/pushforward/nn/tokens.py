@@ -18,6 +18,8 @@ from .embeddings import ConditionSpec, TimeEmbedding
 class TokenTransformer(Network):
     """Scores ``(B, *event_shape, size)`` of tokens ``x`` ``(B, *event_shape)``, int64 below ``values``.
 
+    In place of tokens it takes their probabilities, ``(B, *event_shape, values)``.
+
     Every token sees all others, by attention and by a perceptron over places beside it: on events of a fixed
     shape the latter learns at once who is whose neighbour, which attention takes long to find.  Time and
     condition scale and shift what every layer sees.  The scores are zero before training.
@@ -74,10 +76,11 @@ class TokenTransformer(Network):
         condition: Condition | None = None,
         span: Tensor | float | None = None,
     ) -> Tensor:
-        if x.is_floating_point() or tuple(x.shape[1:]) != self.event_shape:
+        soft = x.is_floating_point()
+        if tuple(x.shape[1:]) != (*self.event_shape, *([self.values] if soft else [])):
             raise ValueError(
-                f"x: expected tokens of int64, (B, {str(self.event_shape)[1:-1]}), got {x.dtype} of shape "
-                f"{tuple(x.shape)}"
+                f"x: expected tokens of int64, (B, {str(self.event_shape)[1:-1]}), or probabilities of "
+                f"{self.values} values, got {x.dtype} of shape {tuple(x.shape)}"
             )
         if span is not None:
             self.span_rows(span, x)  # which refuses it
@@ -85,10 +88,12 @@ class TokenTransformer(Network):
         embedding, c = self.embed_time(time), self.condition_rows(condition, x)
         embedding = embedding if c is None else embedding + c
         changes = self.modulate(embedding)[:, None].chunk(4 * len(self.layers), -1)
-        h = self.enter(flatten_event(x)) + self.place
+        # of probabilities the mean
+        mean = x.reshape(len(x), -1, self.values) @ self.enter.weight if soft else None
+        h = (self.enter(flatten_event(x)) if mean is None else mean) + self.place
         for number, layer in enumerate(self.layers):
             h = layer(h, changes[4 * number : 4 * number + 4])
-        return self.leave(_unit(h)).reshape(*x.shape, -1)
+        return self.leave(_unit(h)).reshape(len(x), *self.event_shape, -1)
 
 
 class _Layer(nn.Module):

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..paths import TokenPath
+from ..paths import TokenPath, TokenPoints
 from ..tensors import Condition
 
 #: States of which all quantities are computed, at most.
@@ -131,7 +131,7 @@ class TokenTable:
 
 
 class TokenOracle(nn.Module):
-    """The exact posterior of a table of tokens along any path of tokens, as a field.
+    """The exact posterior of a table of tokens along any path of tokens or to their points, as a field.
 
     ``oracle(t, x)`` is log p(x1^i = k | x_t = x) ``(B, n, K)``, in float64, at a scalar ``t`` or ``(B,)``.
 
@@ -148,7 +148,7 @@ class TokenOracle(nn.Module):
 
     table: Tensor
 
-    def __init__(self, table: Any, path: TokenPath):
+    def __init__(self, table: Any, path: TokenPath | TokenPoints):
         super().__init__()
         self.register_buffer("table", TokenTable(table).table)
         self.path = path

@@ -24,6 +24,9 @@ from .gammas import SineSquared as SineSquared
 from .geodesic import GeodesicPath as GeodesicPath
 from .interpolant import Interpolant as Interpolant
 from .map_path import MapPath as MapPath
+from .points import EmbeddedTokens as EmbeddedTokens
+from .points import SimplexTokens as SimplexTokens
+from .points import TokenPoints as TokenPoints
 from .schedules import Follmer as Follmer
 from .schedules import Linear as Linear
 from .schedules import LipmanOT as LipmanOT
@@ -53,6 +56,7 @@ __all__ = [
     "DiffusionCoefficient",
     "Cosine",
     "DDPM",
+    "EmbeddedTokens",
     "End",
     "Follmer",
     "Gamma",
@@ -73,10 +77,12 @@ __all__ = [
     "Proportional",
     "Quadratic",
     "Schedule",
+    "SimplexTokens",
     "SineSquared",
     "SubVariancePreserving",
     "Tabulated",
     "TokenPath",
+    "TokenPoints",
     "Trigonometric",
     "UniformTokens",
     "VarianceExploding",

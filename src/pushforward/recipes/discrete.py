@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import nn
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from .job import Job
     from .start import Start
 
-#: What follows the rates where nothing else is said, and what a configuration says then.
-SOLVER, UNSAID = "tau-leaping,steps=64", ModelConfig().solver
+#: What a configuration says where it says nothing of the solver.
+UNSAID = ModelConfig().solver
 
 
 class Discrete(Recipe):
@@ -42,10 +42,19 @@ class Discrete(Recipe):
     takes_tokens: ClassVar[bool] = True
     preprocess: ClassVar[str] = "tokens"
     own_source = True
+    #: what follows the flow where nothing else is said
+    solver: ClassVar[str] = "tau-leaping,steps=64"
+    #: whether tokens jump along its paths
+    jumps: ClassVar[bool] = True
 
     @property
     def stages(self) -> tuple[Stage, ...]:
-        return (DiscreteStage(self),)
+        return (self.first,)
+
+    @property
+    def first(self) -> Stage:
+        """The stage that is trained on data."""
+        return DiscreteStage(self)
 
     @classmethod
     def refuse(cls, parts: Parts) -> None:
@@ -62,11 +71,17 @@ class Discrete(Recipe):
             )
         if model.teacher is not None:
             raise ValueError(f"--teacher: does not go with --method {model.method}; leave it out")
+        _check_path(parts, cls.jumps)
         _check_coupling(parts)
-        solver = parts.build("solver")
-        if solver.solves is not Jump and model.solver != UNSAID:
+        if model.solver != UNSAID:
+            cls.refuse_solver(parts)
+
+    @classmethod
+    def refuse_solver(cls, parts: Parts) -> None:
+        """Raise ValueError for a solver of another problem."""
+        if parts.build("solver").solves is not Jump:
             raise ValueError(
-                f"--solver {model.solver}: tokens jump; take tau-leaping, jump-euler or single-jumps"
+                f"--solver {parts.model.solver}: tokens jump; take tau-leaping, jump-euler or single-jumps"
             )
 
     @classmethod
@@ -76,7 +91,7 @@ class Discrete(Recipe):
 
     @classmethod
     def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
-        return dataclasses.replace(model, solver=SOLVER) if model.solver == UNSAID else model
+        return dataclasses.replace(model, solver=cls.solver) if model.solver == UNSAID else model
 
     @classmethod
     def label(cls, model: ModelConfig) -> str | None:
@@ -90,7 +105,7 @@ class Discrete(Recipe):
     def coupling(self) -> Coupling:
         return _coupling(self.parts)
 
-    def path(self, schema: Schema) -> TokenPath:
+    def path(self, schema: Schema) -> Any:
         """The path of the tokens.
 
         Raises ValueError for data without levels, and for a schedule that it cannot follow.
@@ -153,11 +168,10 @@ class DiscreteStage(Stage):
         return batches, unpaired(job)[1]
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        field = models["field"]
-        assert isinstance(field, TokenPosterior)
+        field = cast(TokenPosterior, models["field"])
         flow = DiscreteFlow(
             field,
-            field.path,
+            cast(TokenPath, field.path),
             schema.event_shape,
             self.recipe.parts.solver,
             condition_shape=condition_shape(schema.network_spec),
@@ -177,6 +191,14 @@ def _coupling(parts: Parts) -> Coupling:
             f"--coupling {parts.model.coupling}: compares numbers; tokens take independent or ot"
         )
     return component.build(**options)
+
+
+def _check_path(parts: Parts, jumps: bool) -> None:
+    """Raise ValueError for paths along which tokens jump, where vectors move, or the other way round."""
+    tokens = parts.components["tokens"]
+    if getattr(tokens.make, "jumps", jumps) != jumps:
+        names = "masked, uniform or metric" if jumps else "embedded or simplex"
+        raise ValueError(f"--tokens {parts.model.tokens}: --method {parts.model.method} takes {names}")
 
 
 def _check_coupling(parts: Parts) -> None:

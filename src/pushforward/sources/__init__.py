@@ -10,6 +10,7 @@ from .mapped import Mapped as Mapped
 from .mixture import GaussianMixture as GaussianMixture
 from .normal import Normal as Normal
 from .on_manifold import ManifoldBase as ManifoldBase
+from .positive_sphere import PositiveSphere as PositiveSphere
 from .student_t import StudentT as StudentT
 from .tokens import TokenSource as TokenSource
 
@@ -23,6 +24,7 @@ __all__ = [
     "ManifoldBase",
     "Mapped",
     "Normal",
+    "PositiveSphere",
     "Source",
     "StudentT",
     "TokenSource",

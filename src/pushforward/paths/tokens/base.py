@@ -31,6 +31,8 @@ class TokenPath(Path):
     """
 
     open_ends = (False, True)
+    #: whether tokens jump along it
+    jumps: ClassVar[bool] = True
     #: whether it follows a ``schedule``
     scheduled: ClassVar[bool] = False
     #: whether x_t depends on the point of the source, so that it matters how this is coupled with the data
@@ -85,6 +87,10 @@ class TokenPath(Path):
     @abstractmethod
     def redraws(self, posterior: Rates) -> Redraws | None:
         """Its jumps as redraws, given ``posterior(t, x)``, log-probabilities; None where they are not."""
+
+    def seen(self, x: Tensor, log_likelihood: Tensor) -> Tensor:
+        """What a network sees of x."""
+        return x
 
     def draw_start(self, shape: tuple[int, ...], u: Tensor) -> Tensor:
         """Tokens of the source of ``shape``, by uniform numbers ``u`` of that shape."""

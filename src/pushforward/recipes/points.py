@@ -1,0 +1,75 @@
+"""Flows of vectors to the points of tokens: embeddings that are learnt, or the corners of the simplex."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import nn
+
+from ..config import ModelConfig
+from ..data import Schema
+from ..fields import TokenPosterior
+from ..flows import Flow, RoundedFlow
+from ..flows.shapes import condition_shape
+from ..objectives import DiscreteMatching, Objective
+from ..paths import TokenPoints
+from ..random import derive_seed
+from ..solvers import ODE
+from .base import OF_PATHS, Stage
+from .discrete import Discrete, DiscreteStage
+from .parts import Parts
+from .start import Start
+
+
+class Points(Discrete):
+    """The posterior of tokens along paths of vectors to their points, by its cross entropy."""
+
+    ignores = (*Discrete.ignores, *(key for key in OF_PATHS if key == "coupling"))
+    solver: ClassVar[str] = "euler,steps=64"
+    jumps: ClassVar[bool] = False
+
+    @property
+    def first(self) -> Stage:
+        return PointsStage(self)
+
+    @classmethod
+    def refuse_solver(cls, parts: Parts) -> None:
+        if parts.build("solver").solves is not ODE:
+            raise ValueError(
+                f"--solver {parts.model.solver}: vectors follow velocities; take euler, midpoint or heun"
+            )
+
+    @classmethod
+    def label(cls, model: ModelConfig) -> str | None:
+        return model.method
+
+
+class PointsStage(DiscreteStage):
+    """Training from data."""
+
+    recipe: Points
+
+    def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
+        recipe = self.recipe
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(derive_seed(recipe.seed, "points"))
+            path = recipe.path(schema)
+        sizes: dict[str, Any] = {} if recipe.parts.given.network else {"size": path.size}
+        network = recipe.network(schema, **sizes)
+        return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(recipe.dtype)
+
+    def objective(self, start: Start) -> Objective:
+        return DiscreteMatching(None, "cross-entropy", self.recipe.model.drop_condition)
+
+    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
+        field = cast(TokenPosterior, models["field"])
+        flow = RoundedFlow(
+            field,
+            cast(TokenPoints, field.path),
+            schema.event_shape,
+            self.recipe.parts.solver,
+            condition_shape=condition_shape(schema.network_spec),
+        )
+        hides = schema.condition is not None and self.recipe.model.drop_condition > 0
+        return flow.replace(knows_absent=hides, guidance=self.recipe.parts.guidance)

@@ -58,7 +58,7 @@ OFFER = {
     "resmlp-plain": lambda event, condition: ResidualMLP(event, condition, width=9, depth=2, frequencies=0),
     "resmlp-dropout": lambda event, condition: ResidualMLP(event, condition, 9, 1, dropout=0.3).eval(),
 }
-GENERAL = {"unet", "transformer"}
+GENERAL = {"unet", "transformer", "text-transformer"}
 #: few elements, for which tangents are pushed; more than the width, for which units are; no dimension at all
 EVENTS = [(), (1,), (3,), (30,), (2, 3, 2)]
 #: a mapping, whose embeddings are summed

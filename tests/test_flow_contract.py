@@ -52,6 +52,7 @@ from pushforward.sources import (
     LinearShift,
     ManifoldBase,
     Mapped,
+    PositiveSphere,
     Source,
     StudentT,
 )
@@ -86,6 +87,7 @@ SOURCES: dict[str, Callable[[], Source]] = {
     "LinearShift": lambda: LinearShift(Normal(2), torch.ones(2, 1), (0,), torch.ones(3, 1)),
     "Empirical": lambda: Empirical(torch.eye(2)),
     "ManifoldBase": lambda: ManifoldBase(Torus(2)),
+    "PositiveSphere": lambda: PositiveSphere(2),
 }
 
 

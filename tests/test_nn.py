@@ -36,7 +36,7 @@ SMALL: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {
 MIXED = {"kind": 3, "weight": (), "place": (2,)}
 B = 6
 #: Networks of tokens, which have tests of their own.
-TOKENS = ("transformer",)
+TOKENS = ("transformer", "text-transformer")
 names = pytest.mark.parametrize("name", [name for name in NETWORKS if name not in TOKENS])
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from pushforward.cli import main
 from pushforward.data import Schema, load, read_rows
 from pushforward.data.prose import BETWEEN, NUMBERS, as_texts, is_prose
 from pushforward.metrics import NGrams
+from pushforward.nn import TextTransformer
 from pushforward.random import seeded
 from pushforward.recipes import open_run
 
@@ -297,3 +299,22 @@ def test_report_shows_samples_beside_training_text(run, text):
     near = [cell.partition(">")[2] for cell in shown.split("<td")[1::2]]
     near = [cell.partition("<span>")[2].partition("</span>")[0].replace("↵", "\n") for cell in near]
     assert len(near) == 12 and all(window in text.read_text() for window in near)
+
+
+def test_attention_over_text_depends_on_distances():
+    layer: Any = TextTransformer(40, size=7, width=16, heads=2).double().layers[0]
+    q, k = (torch.randn(8, dtype=torch.float64, generator=seeded("turns", i)).expand(40, 8) for i in range(2))
+    scores = layer._turned(q) @ layer._turned(k).T
+    # angles are in single precision
+    torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1], rtol=0, atol=1e-5)
+    assert scores[0].std() > 0.1 and (scores - scores.T).abs().max() > 0.1
+    torch.testing.assert_close(scores.diag(), (q * k).sum(1))  # no turn at distance 0
+
+
+def test_windows_of_text_have_a_network_of_their_own(run):
+    opened = open_run(run)
+    assert opened.config.model.network == "text-transformer,width=8,depth=1"
+    assert isinstance(cast(Any, opened.flow.core).field.network, TextTransformer)
+    for event, width in (((4, 4), 16), (8, 12)):
+        with pytest.raises(ValueError, match="event_shape, heads: expected one dimension and an even"):
+            TextTransformer(event, width=width, heads=4)

@@ -12,6 +12,8 @@ NETWORKS = table(
     ("unet", "UNet", "compact U-Net for (C, H, W)", "Ronneberger et al. 2015, arXiv 1505.04597"),
     ("transformer", "TokenTransformer", "transformer over tokens",
      "Vaswani et al. 2017, arXiv 1706.03762"),
+    ("text-transformer", "TextTransformer", "the same for text, by distances",
+     "Su et al. 2021, arXiv 2104.09864"),
 )
 
 TOKENS = table(

@@ -15,6 +15,7 @@ from .lipschitz import LipschitzPerceptron as LipschitzPerceptron
 from .mlp import MLP as MLP
 from .pair_encoder import PairEncoder as PairEncoder
 from .residual import ResidualMLP as ResidualMLP
+from .tokens import TextTransformer as TextTransformer
 from .tokens import TokenTransformer as TokenTransformer
 from .unet import UNet as UNet
 
@@ -34,6 +35,7 @@ __all__ = [
     "Perceptron",
     "ResidualMLP",
     "TimeEmbedding",
+    "TextTransformer",
     "TokenTransformer",
     "UNet",
 ]

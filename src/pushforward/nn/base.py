@@ -58,6 +58,8 @@ class Network(nn.Module, ABC):
     embed_condition: ConditionEmbedding | None
     #: whether it takes tokens and returns scores of their values, ``(B, *event, K)``
     takes_tokens: ClassVar[bool] = False
+    #: the registered network that takes its place for windows of text, which begin anywhere
+    of_text: ClassVar[str | None] = None
     #: attributes that networks in files of older versions lack
     later: ClassVar[Mapping[str, Any]] = {"spans": False, "embed_span": None}
 

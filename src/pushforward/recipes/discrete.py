@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from torch import nn
 
+from .. import registry
 from ..config import ModelConfig
 from ..couplings import Coupling
 from ..data import Schema
 from ..fields import TokenPosterior
 from ..flows import DiscreteFlow, Flow
 from ..flows.shapes import condition_shape
+from ..nn import Network
 from ..objectives import Batch, DiscreteMatching, Objective
 from ..paths import TokenPath
 from ..solvers import Jump
@@ -20,7 +22,7 @@ from ..sources import TokenSource
 from ..training import Batches, Plans, gather_objects, pairs
 from .base import OF_PATHS, Recipe, Stage
 from .likelihood import unpaired
-from .parts import Parts
+from .parts import Parts, is_given
 
 if TYPE_CHECKING:
     from .job import Job
@@ -87,11 +89,18 @@ class Discrete(Recipe):
     @classmethod
     def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
         """A transformer, of the size that it has by default."""
-        return {"network": "transformer", "steps": 3000, "batch": 64, "lr": 2e-3, "weight_decay": 0.01}
+        network = "text-transformer" if schema.kind == "text" else "transformer"
+        return {"network": network, "steps": 3000, "batch": 64, "lr": 2e-3, "weight_decay": 0.01}
 
     @classmethod
     def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
-        return dataclasses.replace(model, solver=cls.solver) if model.solver == UNSAID else model
+        changes = {"solver": cls.solver} if model.solver == UNSAID else {}
+        if schema.kind == "text" and model.network is not None and not is_given(model.network):
+            component = registry.component("network", model.network)
+            if component.make.of_text is not None:
+                _, comma, options = model.network.partition(",")
+                changes["network"] = f"{component.make.of_text}{comma}{options}"
+        return dataclasses.replace(model, **changes)
 
     @classmethod
     def label(cls, model: ModelConfig) -> str | None:
@@ -100,6 +109,9 @@ class Discrete(Recipe):
         if model.coupling not in (None, "independent"):
             told.append(f"coupling {model.coupling}")
         return f"{model.method} ({', '.join(told)})" if told else model.method
+
+    def network(self, schema: Schema, seed: str = "network", **options: Any) -> Network:
+        return super().network(schema, seed, **({} if self.parts.given.network else options))
 
     @property
     def coupling(self) -> Coupling:
@@ -136,10 +148,7 @@ class DiscreteStage(Stage):
 
     def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
         path = self.recipe.path(schema)
-        sizes: dict[str, Any] = (
-            {} if self.recipe.parts.given.network else {"size": path.size, "values": path.values}
-        )
-        network = self.recipe.network(schema, **sizes)
+        network = self.recipe.network(schema, size=path.size, values=path.values)
         return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(self.recipe.dtype)
 
     def objective(self, start: Start) -> Objective:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, cast
+from typing import ClassVar, cast
 
 import torch
 from torch import nn
@@ -55,8 +55,7 @@ class PointsStage(DiscreteStage):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(derive_seed(recipe.seed, "points"))
             path = recipe.path(schema)
-        sizes: dict[str, Any] = {} if recipe.parts.given.network else {"size": path.size}
-        network = recipe.network(schema, **sizes)
+        network = recipe.network(schema, size=path.size)
         return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(recipe.dtype)
 
     def objective(self, start: Start) -> Objective:

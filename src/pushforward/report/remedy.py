@@ -12,6 +12,7 @@ from .. import registry
 from ..config import ModelConfig, flatten
 from ..entries import DATASETS, METHODS
 from ..recipes import Run, by_method, recipe_of
+from ..recipes.base import family
 from .headline import Kind
 from .rules import ROWS
 from .validation import ValidationLoss
@@ -73,7 +74,7 @@ def _may_start(run: Run) -> bool:
 
 def _noise(run: Run) -> dict[str, str]:
     """Noise on training rows, which tables have in their own units; nothing where there is some."""
-    if run.flow.core.discrete:  # tokens take none
+    if family(run.config.model.method).preprocess == "tokens":  # which take none
         return {}
     if run.schema.kind == "table" and run.config.data.noise in ("auto", "0"):
         return {"noise": NOISE}

@@ -20,7 +20,7 @@ class PositiveSphere(Source):
     Their squares are probabilities of the distribution Dirichlet(1/2).  ``log_prob`` is per area of each
     sphere.
 
-    >>> PositiveSphere(3).log_prob(torch.tensor([[0.6, 0.8, 0.0]])).exp() * 4 * math.pi
+    >>> (PositiveSphere(3).log_prob(torch.tensor([[0.6, 0.8, 0.0]])).exp() * 4 * math.pi).round()
     tensor([8.])
     """
 

@@ -20,13 +20,14 @@ from typing import Any, cast
 import torch
 from keeping import keep, known, read, spread, write_page
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, layer_norm, linear, pad, scaled_dot_product_attention
+from torch.nn.functional import conv1d, cross_entropy, layer_norm, linear, pad, scaled_dot_product_attention
 
 import pushforward
+from pushforward import registry
 from pushforward.config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from pushforward.data import load
 from pushforward.metrics import NGrams, bits_per_dim, energy_distance, wasserstein
-from pushforward.nn import TokenTransformer
+from pushforward.nn import TextTransformer, TokenTransformer
 from pushforward.objectives import Batch, Loss, Objective, Step
 from pushforward.paths import MaskedTokens, TokenPath, UniformTokens
 from pushforward.random import seeded
@@ -37,16 +38,18 @@ DIGITS, TEXT, SPEED = "discrete_digits", "discrete_text", "discrete_speed"
 STEPS, IMAGES, WINDOWS, DRAWS = (4, 8, 16, 64, 256), 180, 200, 32
 PATHS = ("masked", "uniform", "metric")
 AUTOREGRESSIVE = "autoregressive"
-WIDTH, DEPTH = 64, 2
+#: The networks of digits and of text.
+IMAGE, WINDOW = "transformer,width=64,depth=2", "text-transformer,width=128,depth=3"
 
 
 class Causal(nn.Module):
-    """The blocks of a :class:`TokenTransformer` where each token sees those before it alone.
+    """The blocks of a transformer over tokens where each token sees those before it alone.
 
-    Perceptrons over places are masked like attention; the token before the first is one more value.
+    Perceptrons over places are masked like attention, and convolutions end at the token itself; the token
+    before the first is one more value.
     """
 
-    def __init__(self, net: TokenTransformer):
+    def __init__(self, net: Any):
         super().__init__()
         self.net = net
         n = net.event_size
@@ -70,11 +73,19 @@ class Causal(nn.Module):
     def _layer(self, layer: Any, h: Tensor, changes: Any) -> Tensor:
         rows, count, width = h.shape
         unit = layer_norm(h, h.shape[-1:]) * (1 + changes[0]) + changes[1]
+        turned, beside = getattr(layer, "turned", lambda x: x), torch.zeros(())
+        if isinstance(self.net, TextTransformer):
+            size = layer.beside.kernel_size[0]
+            earlier = pad(unit.transpose(1, 2), (size - 1, 0))
+            unit = unit + conv1d(earlier, layer.beside.weight, layer.beside.bias, groups=width).transpose(
+                1, 2
+            )
+        else:
+            first, act, last = layer.places
+            wide = act(linear(unit.transpose(1, 2), first.weight * self.wide, first.bias))
+            beside = linear(wide, last.weight * self.narrow, last.bias).transpose(1, 2)
         q, k, v = layer.inputs(unit).reshape(rows, count, 3, layer.heads, -1).permute(2, 0, 3, 1, 4)
-        seen = scaled_dot_product_attention(q, k, v, is_causal=True)
-        first, act, last = layer.places
-        wide = act(linear(unit.transpose(1, 2), first.weight * self.wide, first.bias))
-        beside = linear(wide, last.weight * self.narrow, last.bias).transpose(1, 2)
+        seen = scaled_dot_product_attention(turned(q), turned(k), v, is_causal=True)
         h = h + layer.output(seen.transpose(1, 2).reshape(rows, count, width)) + beside
         return h + layer.perceptron(layer_norm(h, h.shape[-1:]) * (1 + changes[2]) + changes[3])
 
@@ -103,7 +114,9 @@ class NextToken(Objective):
         return Loss(value, errors)
 
 
-def trained(target: str, seed: int, out: Path, name: str, optim: dict[str, Any]) -> tuple[Any, float]:
+def trained(
+    target: str, network: str, seed: int, out: Path, name: str, optim: dict[str, Any]
+) -> tuple[Any, float]:
     """The run of a training, and its seconds; ``name`` is a path of tokens, or that of autoregression."""
     alone = name == AUTOREGRESSIVE
     config = RunConfig(
@@ -113,7 +126,7 @@ def trained(target: str, seed: int, out: Path, name: str, optim: dict[str, Any])
         model=ModelConfig(
             method="dfm",
             tokens="masked" if alone else name,
-            network=None if alone else f"transformer,width={WIDTH},depth={DEPTH}",
+            network=None if alone else network,
         ),
         optim=OptimConfig(checkpoint_every=10**6, log_every=500, **optim),
         compute=ComputeConfig(threads=1),
@@ -125,7 +138,7 @@ def trained(target: str, seed: int, out: Path, name: str, optim: dict[str, Any])
         size, shape = round(data.schema.levels[1]) + 1, data.schema.event_shape
         torch.manual_seed(seed)
         more["network"] = Causal(
-            TokenTransformer(shape, size=size, values=size + 1, width=WIDTH, depth=DEPTH)
+            registry.component("network", network).build(shape, size=size, values=size + 1)
         )
         settings = {**vars_of(config), "objective": NextToken(), **more}
         run = pushforward.train(target, out, show_progress=False, **settings)
@@ -186,6 +199,7 @@ def drawn(run: Any, name: str, n: int, steps: int, seed: int) -> Tensor:
 def each_run(
     page: str,
     target: str,
+    network: str,
     seed: int,
     names: tuple[str, ...],
     optim: dict[str, Any],
@@ -196,7 +210,7 @@ def each_run(
         if known(page, seed=seed, method=name):
             continue
         with tempfile.TemporaryDirectory() as folder:
-            run, seconds = trained(target, seed, Path(folder), name, optim)
+            run, seconds = trained(target, network, seed, Path(folder), name, optim)
             mean, error = bits(run, name, seed)
             count = sum(p.numel() for p in run.flow.parameters())
             row = {"seed": seed, "method": name, "bits": mean, "error": error}
@@ -223,7 +237,7 @@ def digits(seed: int, methods: tuple[str, ...], optim: dict[str, Any]) -> None:
         floor = {"W2": float(wasserstein(x, held)), "energy": float(energy_distance(x, held))}
         row = {"seed": seed, "method": "factorised", "bits": float(torch.as_tensor(found).mean())}
         keep(DIGITS, {**row, "samples": {}, "real": floor})
-    each_run(DIGITS, "digits", seed, methods or (*PATHS, AUTOREGRESSIVE), optim, judge)
+    each_run(DIGITS, "digits", IMAGE, seed, methods or (*PATHS, AUTOREGRESSIVE), optim, judge)
 
 
 def pairs(x: Tensor, size: int) -> Tensor:
@@ -263,7 +277,7 @@ def text(seed: int, methods: tuple[str, ...], optim: dict[str, Any]) -> None:
         def judge(run: Any, name: str, steps: int) -> dict[str, float]:
             return about(drawn(run, name, WINDOWS, steps, seed))
 
-        each_run(TEXT, str(path), seed, methods or ("masked", AUTOREGRESSIVE), optim, judge)
+        each_run(TEXT, str(path), WINDOW, seed, methods or ("masked", AUTOREGRESSIVE), optim, judge)
 
 
 def speed(rounds: int) -> None:
@@ -281,7 +295,7 @@ def speed(rounds: int) -> None:
     ):
         path: TokenPath = (UniformTokens if source == "uniform" else MaskedTokens)(size)
         torch.manual_seed(0)
-        net = TokenTransformer(length, size=path.values, values=path.values, width=WIDTH, depth=DEPTH).eval()
+        net = TokenTransformer(length, size=path.values, values=path.values, width=64, depth=2).eval()
         for network, called in ((net, "transformer"), (Constant(length, path.values), "none")):
 
             class Wrapped(wrapper):
@@ -359,8 +373,8 @@ def digits_page() -> None:
     write_page(
         DIGITS,
         "Digits as tokens",
-        f"Digits of 8 x 8 with 17 levels, {first['steps']:,} steps of training each, networks of {WIDTH} "
-        f"units and {DEPTH} layers, weights chosen by validation.  Bits per pixel of held-out images: an "
+        f"Digits of 8 x 8 with 17 levels, {first['steps']:,} steps of training each, network {IMAGE}, "
+        f"weights chosen by validation.  Bits per pixel of held-out images: an "
         f"upper bound from {DRAWS} times of paths of tokens, exact of others.  W2 of {IMAGES} samples to as "
         "many held-out images, over that of training images; autoregression takes 64 steps always.  Mean and "
         "standard error over seeds.",
@@ -396,7 +410,7 @@ def text_page() -> None:
         TEXT,
         "Text as tokens",
         "The topics of Python's help, 465,000 characters, in windows of 64 of which nothing before is known; "
-        f"{first['steps']:,} steps of training, networks of {WIDTH} units and {DEPTH} layers.  Bits per "
+        f"{first['steps']:,} steps of training of 32 windows, network {WINDOW}.  Bits per "
         "character of held-out windows: an upper bound for the path of tokens, exact for the others.  "
         f"{WINDOWS} samples: their bits under the 5-gram, which are {under} of held-out windows, and the "
         f"total variation of their pairs of characters to held-out ones, which is "

@@ -304,7 +304,7 @@ def test_report_shows_samples_beside_training_text(run, text):
 def test_attention_over_text_depends_on_distances():
     layer: Any = TextTransformer(40, size=7, width=16, heads=2).double().layers[0]
     q, k = (torch.randn(8, dtype=torch.float64, generator=seeded("turns", i)).expand(40, 8) for i in range(2))
-    scores = layer._turned(q) @ layer._turned(k).T
+    scores = layer.turned(q) @ layer.turned(k).T
     # angles are in single precision
     torch.testing.assert_close(scores[1:, 1:], scores[:-1, :-1], rtol=0, atol=1e-5)
     assert scores[0].std() > 0.1 and (scores - scores.T).abs().max() > 0.1

@@ -78,9 +78,10 @@ class _RelativeLayer(_Block):
 
     def mixed(self, unit: Tensor) -> Tensor:
         beside = self.beside(unit.transpose(1, 2)).transpose(1, 2)
-        return self.attended(unit + beside, self._turned)
+        return self.attended(unit + beside, self.turned)
 
-    def _turned(self, x: Tensor) -> Tensor:
+    def turned(self, x: Tensor) -> Tensor:
+        """Queries or keys ``(B, heads, places, units)``, their pairs turned."""
         cos, sin = cast(Tensor, self.turns)
         a, b = x.chunk(2, -1)
         return torch.cat([a * cos - b * sin, a * sin + b * cos], -1)

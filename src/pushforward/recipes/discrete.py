@@ -96,10 +96,10 @@ class Discrete(Recipe):
     def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
         changes = {"solver": cls.solver} if model.solver == UNSAID else {}
         if schema.kind == "text" and model.network is not None and not is_given(model.network):
-            component = registry.component("network", model.network)
-            if component.make.of_text is not None:
+            other = getattr(registry.component("network", model.network).make, "of_text", None)
+            if other is not None:
                 _, comma, options = model.network.partition(",")
-                changes["network"] = f"{component.make.of_text}{comma}{options}"
+                changes["network"] = f"{other}{comma}{options}"
         return dataclasses.replace(model, **changes)
 
     @classmethod

@@ -22,7 +22,7 @@ from keeping import keep, known, read, spread, write_page
 
 import pushforward
 from pushforward.manifolds import Sphere
-from pushforward.metrics.baselines.bumps import Bumps
+from pushforward.metrics.baselines.manifold_kernels import ManifoldKernels
 from pushforward.random import seeded
 
 NAME = "earth"
@@ -75,7 +75,7 @@ def run(table: str, rows: str, seed: int, file: Path, longer: float) -> dict[str
     seconds = round(time.process_time() - began, 1)
     # the kernel is given what chose the weights of the flow, too
     train, test = (data.preprocess.inverse(part.x.double()) for part in (data.train, data.test))
-    kernel = Bumps(Sphere(2), train, generator=seeded(seed, "kernel"))
+    kernel = ManifoldKernels(Sphere(2), train, generator=seeded(seed, "kernel"))
     gain = scores - kernel.log_prob(test)
     return {
         **{"table": table, "rows": rows, "seed": seed, "steps": steps, "batch": batch},

@@ -19,7 +19,7 @@ from pushforward.config import RunConfig
 from pushforward.data import load
 from pushforward.entries import SPACES
 from pushforward.manifolds import Manifold, Product, Sphere, Torus, manifold_of
-from pushforward.metrics.baselines.bumps import Bumps
+from pushforward.metrics.baselines.manifold_kernels import ManifoldKernels
 from pushforward.random import seeded
 from pushforward.runs.preprocessing import bijection_from_json, bijection_to_json
 from pushforward.runs.sources import source_from_json, source_to_json
@@ -125,7 +125,7 @@ def test_longitudes_and_angles_come_back_in_the_range_of_the_data() -> None:
 
 @pytest.mark.parametrize("manifold", [Sphere(2), Torus(2), Product(Sphere(2), Torus(1))], ids=repr)
 @pytest.mark.parametrize("width", [0.15, 0.8])
-def test_bumps_have_mass_1_and_their_draws_are_theirs(manifold: Manifold, width: float) -> None:
+def test_kernels_have_mass_1_and_their_draws_are_theirs(manifold: Manifold, width: float) -> None:
     n = 40_000
     log_bump = manifold.log_bump(width)
     assert log_bump is not None and manifold.log_volume is not None
@@ -147,10 +147,10 @@ def test_bumps_have_mass_1_and_their_draws_are_theirs(manifold: Manifold, width:
     assert abs(float(direct.mean() - weighed.mean())) < 4 * error
 
 
-def test_a_kernel_density_finds_the_width_of_bumps() -> None:
+def test_a_kernel_density_finds_the_width_of_kernels() -> None:
     north = torch.tensor([[0.0, 0.0, 1.0]]).double().expand(1000, 3)
     points = Sphere(2).draw_bump(north, 0.3, seeded(0))
-    found = Bumps(Sphere(2), points, generator=seeded(1))
+    found = ManifoldKernels(Sphere(2), points, generator=seeded(1))
     held = Sphere(2).draw_bump(north, 0.3, seeded(2))
     log_bump = Sphere(2).log_bump(0.3)
     assert log_bump is not None
@@ -159,7 +159,7 @@ def test_a_kernel_density_finds_the_width_of_bumps() -> None:
     # a kernel estimate of 1,000 points is near the truth, and no better than it
     assert -2 * float(gap.std()) / 1000**0.5 < float(gap.mean()) < 0.1
     with pytest.raises(ValueError, match=r"no kernel of Simplex\(2\) is known in closed form"):
-        Bumps(manifold_of("Simplex(2)"), torch.full((4, 3), 1 / 3).double())
+        ManifoldKernels(manifold_of("Simplex(2)"), torch.full((4, 3), 1 / 3).double())
 
 
 @pytest.mark.parametrize(

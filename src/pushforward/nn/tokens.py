@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import ClassVar, cast
 
@@ -19,7 +19,7 @@ from .embeddings import ConditionSpec, TimeEmbedding
 NEIGHBOURS, SLOWEST = 5, 100.0
 
 
-class _Block(nn.Module):
+class _Block(nn.Module, ABC):
     """Attention and what is beside it, then a perceptron over units, on what is normalised and modulated.
 
     places: of an event.
@@ -128,6 +128,7 @@ class Transformer(Network):
             nn.init.zeros_(cast(nn.Linear, module).weight)
             nn.init.zeros_(cast(nn.Linear, module).bias)
 
+    @abstractmethod
     def check_event(self, units: int) -> None:
         """Raise ValueError for events, and numbers of units of a head, that it cannot take."""
 
@@ -183,6 +184,9 @@ class TokenTransformer(Transformer):
 
     layer, placed = _Layer, 0.5
     of_text = "text-transformer"
+
+    def check_event(self, units: int) -> None:
+        """It takes all."""
 
 
 class TextTransformer(Transformer):

@@ -12,14 +12,13 @@ from ..config import ModelConfig
 from ..couplings import Coupling
 from ..data import Schema
 from ..fields import TokenPosterior
-from ..flows import DiscreteFlow, Flow
+from ..flows import DiscreteFlow, Flow, RoundedFlow
 from ..flows.shapes import condition_shape
 from ..nn import Network
 from ..objectives import Batch, DiscreteMatching, Objective
-from ..paths import TokenPath
 from ..solvers import Jump
 from ..sources import TokenSource
-from ..training import Batches, Plans, gather_objects, pairs
+from ..training import Batches
 from .base import OF_PATHS, Recipe, Stage
 from .likelihood import unpaired
 from .parts import Parts, is_given
@@ -89,17 +88,14 @@ class Discrete(Recipe):
     @classmethod
     def by_size(cls, schema: Schema, small: bool) -> dict[str, Any]:
         """A transformer, of the size that it has by default."""
-        network = "text-transformer" if schema.kind == "text" else "transformer"
+        network = _seeing(schema, "transformer")
         return {"network": network, "steps": 3000, "batch": 64, "lr": 2e-3, "weight_decay": 0.01}
 
     @classmethod
     def adapted(cls, model: ModelConfig, schema: Schema, small: bool) -> ModelConfig:
         changes = {"solver": cls.solver} if model.solver == UNSAID else {}
-        if schema.kind == "text" and model.network is not None and not is_given(model.network):
-            other = getattr(registry.component("network", model.network).make, "of_text", None)
-            if other is not None:
-                _, comma, options = model.network.partition(",")
-                changes["network"] = f"{other}{comma}{options}"
+        if model.network is not None and not is_given(model.network):
+            changes["network"] = _seeing(schema, model.network)
         return dataclasses.replace(model, **changes)
 
     @classmethod
@@ -142,6 +138,8 @@ class DiscreteStage(Stage):
     """Training from data."""
 
     name, from_data = "train", True
+    #: the flow along its paths
+    carries: ClassVar[type[DiscreteFlow | RoundedFlow]] = DiscreteFlow
 
     def __init__(self, recipe: Discrete) -> None:
         self.recipe = recipe
@@ -158,36 +156,36 @@ class DiscreteStage(Stage):
         recipe, coupling = self.recipe, self.recipe.coupling
         if not coupling.looks:
             return unpaired(job)
-        schema, optim = job.dataset.schema, recipe.optim
+        schema = job.dataset.schema
         if schema.condition is not None:
             job.say(f"note: --coupling {recipe.model.coupling} ignores the condition, which biases it")
         source = TokenSource(schema.event_shape, recipe.path(schema).start)
-        assert optim.steps is not None and recipe.model.reuse is not None
-        plans = Plans(recipe.model.plan, recipe.model.reuse, optim.steps, gather_objects(job.fabric))
-        batches = pairs(
-            source,
-            job.dataset.train,
-            coupling,
-            size=job.size,
-            seed=recipe.seed,
-            space=job.space(),
-            plans=plans,
-        )
         # the bound of held-out rows is that of the flow, whose source is independent of them
-        return batches, unpaired(job)[1]
+        return job.pairs(source, coupling), unpaired(job)[1]
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         field = cast(TokenPosterior, models["field"])
-        flow = DiscreteFlow(
+        flow = self.carries(
             field,
-            cast(TokenPath, field.path),
+            cast(Any, field.path),
             schema.event_shape,
             self.recipe.parts.solver,
             condition_shape=condition_shape(schema.network_spec),
         )
         hides = schema.condition is not None and self.recipe.model.drop_condition > 0
-        coupled = self.recipe.coupling.looks
-        return flow.replace(knows_absent=hides, coupled=coupled, guidance=self.recipe.parts.guidance)
+        coupled = {"coupled": True} if self.recipe.coupling.looks else {}
+        return flow.replace(knows_absent=hides, guidance=self.recipe.parts.guidance, **coupled)
+
+
+def _seeing(schema: Schema, network: str) -> str:
+    """The network as it is told, or of text that which takes its place there, with the same options."""
+    if schema.kind != "text":
+        return network
+    other = getattr(registry.component("network", network).make, "of_text", None)
+    if other is None:
+        return network
+    _, comma, options = network.partition(",")
+    return f"{other}{comma}{options}"
 
 
 def _coupling(parts: Parts) -> Coupling:

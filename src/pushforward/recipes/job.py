@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ..couplings import Coupling
 from ..data import Dataset
 from ..rows import Rows
 from ..runs import RunFolder
-from ..training import ModelSpace
+from ..sources import Source
+from ..training import Batches, ModelSpace, Plans, gather_objects, pairs
 from .base import Recipe
 from .start import Start
 
@@ -76,3 +78,18 @@ class Job:
     def space(self, jitter: float | None = None) -> ModelSpace:
         """That of the model, in which rows of batches have normal noise of the deviation ``jitter``."""
         return ModelSpace(self.dataset.preprocess, self.recipe.dtype, self.fabric.device, jitter or 0.0)
+
+    def pairs(self, source: Source | Rows, coupling: Coupling, jitter: float | None = None) -> Batches:
+        """Batches of rows of ``source`` and training rows, paired by ``coupling`` with the plans that the
+        configuration asks for; ``jitter`` as of :meth:`space`."""
+        model, optim = self.recipe.model, self.recipe.optim
+        assert optim.steps is not None and model.reuse is not None, "resolve the configuration first"
+        return pairs(
+            source,
+            self.dataset.train,
+            coupling,
+            size=self.size,
+            seed=self.recipe.seed,
+            space=self.space(jitter),
+            plans=Plans(model.plan, model.reuse, optim.steps, gather_objects(self.fabric)),
+        )

@@ -22,7 +22,7 @@ from ..paths import End, Path, check_rising
 from ..random import seeded
 from ..rows import Rows
 from ..solvers import ODE, Problem, Solver
-from ..training import Batches, Plans, gather_objects, pairs
+from ..training import Batches, Plans, pairs
 from .base import NO_START, VALIDATION_ROWS, Recipe, Stage
 from .parts import Parts
 from .reflow import Distil, Reflow
@@ -263,23 +263,15 @@ class MatchingStage(Stage):
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
         recipe, start = self.recipe, job.start.source
-        model, optim = recipe.model, recipe.optim
-        assert optim.steps is not None and model.reuse is not None and start is not None
+        assert start is not None
         rows = job.space().rows(job.dataset.train, recipe.seed)
         coupling = fitted(job, recipe.coupling, rows)
         if rows.condition is not None and coupling.looks and not coupling.keeps_condition:
-            job.say(f"note: --coupling {model.coupling} ignores the condition, which biases it; see c2ot")
+            job.say(
+                f"note: --coupling {recipe.model.coupling} ignores the condition, which biases it; see c2ot"
+            )
         source = start if coupling.pairing is None or start.atoms is None else Rows(start.atoms)
-        batches = pairs(
-            source,
-            job.dataset.train,
-            coupling,
-            size=job.size,
-            seed=recipe.seed,
-            space=job.space(optim.jitter),
-            plans=Plans(model.plan, model.reuse, optim.steps, gather_objects(job.fabric)),
-        )
-        return batches, _held_out(job, coupling)
+        return job.pairs(source, coupling, recipe.optim.jitter), _held_out(job, coupling)
 
 
 def _held_out(job: Job, coupling: Coupling) -> Batch | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, cast
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -10,10 +10,8 @@ from torch import nn
 from ..config import ModelConfig
 from ..data import Schema
 from ..fields import TokenPosterior
-from ..flows import Flow, RoundedFlow
-from ..flows.shapes import condition_shape
+from ..flows import RoundedFlow
 from ..objectives import DiscreteMatching, Objective
-from ..paths import TokenPoints
 from ..random import derive_seed
 from ..solvers import ODE
 from .base import OF_PATHS, Stage
@@ -49,6 +47,7 @@ class PointsStage(DiscreteStage):
     """Training from data."""
 
     recipe: Points
+    carries = RoundedFlow
 
     def models(self, schema: Schema, start: Start) -> nn.ModuleDict:
         recipe = self.recipe
@@ -60,15 +59,3 @@ class PointsStage(DiscreteStage):
 
     def objective(self, start: Start) -> Objective:
         return DiscreteMatching(None, "cross-entropy", self.recipe.model.drop_condition)
-
-    def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
-        field = cast(TokenPosterior, models["field"])
-        flow = RoundedFlow(
-            field,
-            cast(TokenPoints, field.path),
-            schema.event_shape,
-            self.recipe.parts.solver,
-            condition_shape=condition_shape(schema.network_spec),
-        )
-        hides = schema.condition is not None and self.recipe.model.drop_condition > 0
-        return flow.replace(knows_absent=hides, guidance=self.recipe.parts.guidance)

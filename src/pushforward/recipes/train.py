@@ -94,12 +94,12 @@ def train(
             raise ValueError(f"{next(iter(settings))}: a configuration holds all settings, got both")
         config = data
     elif isinstance(data, str | Path):
-        config = by_target(RunConfig.of(str(data), **settings))
+        config = RunConfig.of(str(data), **settings)
     else:
         if target is not None:
             raise ValueError("target: goes with a configuration or a name, got data as well")
         config, target = RunConfig.of(type(data).__name__, **settings), data
-    config, telling = given.named(config), Telling(command or "", say, show_progress)
+    config, telling = by_target(given.named(config)), Telling(command or "", say, show_progress)
     with as_keywords() if command is None else nullcontext(), trusting((*own_classes(config.model), *trust)):
         began, folder = time.monotonic(), _folder(out)
         known = check(config, given)

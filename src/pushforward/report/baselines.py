@@ -11,13 +11,13 @@ from torch import Tensor
 from .. import random
 from ..manifolds import Manifold
 from ..metrics import KernelDensity, NGrams, fit_gaussian, fit_mixture
-from ..metrics.baselines.bumps import Bumps, OnChart
 from ..metrics.baselines.kernel import Kernel
+from ..metrics.baselines.manifold_kernels import ManifoldKernels, OnChart
 from ..rows import Rows
 from ..sources import ManifoldBase, Source
 from ..tensors import Condition
-from .letters import Windows
 from .loaded_run import LoadedRun
+from .text_samples import Windows
 
 #: Rows that baselines are fitted to: every one, and a mixture, whose search takes longest.
 MOST, MOST_MIXTURE = 20_000, 5_000
@@ -128,13 +128,15 @@ def _on_manifold(loaded: LoadedRun, manifold: Manifold) -> tuple[list[Baseline],
     found, missing = [Baseline("base", kind, kind.capitalize(), OnChart(base, chart))], []
     rows = loaded.subset(loaded.train, min(MOST, len(loaded.train)), "baselines")
     try:
-        bumps = Bumps(manifold, chart.inverse(rows.x.double()), generator=loaded.generator("kernel"))
+        kernels = ManifoldKernels(
+            manifold, chart.inverse(rows.x.double()), generator=loaded.generator("kernel")
+        )
     except ValueError as error:
         missing.append(f"No kernel density: {error}.")
         return found, missing
-    note = f"width {bumps.width:.2g}, left-out rows"
+    note = f"width {kernels.width:.2g}, left-out rows"
     kernel = "von Mises kernel density"
-    return [*found, Baseline("kernel", kernel, kernel, OnChart(bumps, chart), note)], missing
+    return [*found, Baseline("kernel", kernel, kernel, OnChart(kernels, chart), note)], missing
 
 
 def _of_text(loaded: LoadedRun) -> list[Baseline]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..manifolds import Manifold
 from ..metrics import KernelDensity, fit_gaussian, importance
-from ..metrics.baselines.bumps import Bumps, Density, OnChart
+from ..metrics.baselines.manifold_kernels import Density, ManifoldKernels, OnChart
 from ..random import uniform
 from ..sources import ManifoldBase, Source
 from ..tensors import Condition, take_condition
@@ -169,7 +169,7 @@ def _on_manifold(loaded: LoadedRun, manifold: Manifold, baselines: list[Baseline
         add(1.0, ManifoldBase(manifold, 2.0).double())
     with suppress(ValueError):  # a manifold without a kernel
         own = chart.inverse(loaded.drawn.x[:FITTED].double())
-        add(2.0, Bumps(manifold, own, generator=loaded.generator("proposal kernels")))
+        add(2.0, ManifoldKernels(manifold, own, generator=loaded.generator("proposal kernels")))
     return Proposal(parts, torch.tensor(weights, dtype=torch.float64))
 
 

@@ -16,8 +16,8 @@ from ..registry import create
 from .evidence import Evidence
 from .formatting import Value, number, percent
 from .left_out import LeftOut
-from .letters import Pairs
 from .loaded_run import LoadedRun
+from .text_samples import Pairs
 
 #: A function that measures the model, baselines and real rows: values by key.
 Values = Callable[[LoadedRun, Evidence], dict[str, Value]]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from . import letters
+from . import text_samples
 from .densities import is_exact
 from .formatting import number
 from .loaded_run import LoadedRun
@@ -34,7 +34,7 @@ def verdict_notes(loaded: LoadedRun, verdict: Verdict) -> list[str]:
 def _on_comparisons(loaded: LoadedRun, verdict: Verdict) -> list[str]:
     """What is compared with what, and by which measures."""
     if loaded.look == "text":
-        return letters.notes(loaded)
+        return text_samples.notes(loaded)
     n, often, seldom = loaded.rows, *loaded.repeats
     scaled = ", after every column is divided by its standard deviation in training" if loaded.tabular else ""
     notes = [

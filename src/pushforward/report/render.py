@@ -5,12 +5,12 @@ from __future__ import annotations
 from ..recipes import by_method, label
 from .dynamics import Dynamics
 from .figures.style import Picture
-from .letters import beside_nearest
 from .loaded_run import LoadedRun
 from .notes import verdict_notes
 from .page import Section, as_json, page, preformatted, said
 from .player import Player
 from .tables import advice, few_table, map_sentences, memory_table, motion_tables, verdict_tables
+from .text_samples import beside_nearest
 from .verdict import Verdict
 
 

@@ -30,17 +30,17 @@ class Density(Protocol):
         ...
 
 
-class Bumps:
-    """The mean of bumps about ``points`` ``(n, *event)``: a kernel density estimate on a manifold.
+class ManifoldKernels:
+    """The mean of kernels about ``points`` ``(n, *event)``: a kernel density estimate on a manifold.
 
     A bump is proportional to exp(-|embed(x) - embed(y)|^2 / (2 width^2)): that of von Mises and Fisher on the
     sphere, of von Mises in every angle on a torus.  The ``width`` is that of :data:`WIDTHS` under which
     points are likeliest that are left out one by one, at most ``queries`` of them.  Raises ValueError for a
-    manifold whose bumps are not known in closed form.
+    manifold whose kernels are not known in closed form.
 
     >>> from pushforward.manifolds import Sphere
     >>> north = Sphere(2).project(torch.tensor([0.0, 0.0, 1.0]) + 0.1 * torch.randn(200, 3))
-    >>> 0.03 < Bumps(Sphere(2), north).width < 0.2
+    >>> 0.03 < ManifoldKernels(Sphere(2), north).width < 0.2
     True
     """
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -19,6 +20,7 @@ from pushforward.nn import TokenTransformer
 from pushforward.objectives import Batch, DiscreteMatching, Step
 from pushforward.oracles import TokenOracle, TokenTable
 from pushforward.paths import (
+    DiffusedTokens,
     LateTimes,
     MaskedTokens,
     MetricTokens,
@@ -34,11 +36,13 @@ from pushforward.sources import TokenSource
 
 GRID = torch.tensor([[4.0, 1, 2], [1, 6, 1], [3, 1, 9]], dtype=torch.float64) / 28
 LINE = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-PATHS = [MaskedTokens(3), UniformTokens(3), MetricTokens(3, scale=2.0)]
+PATHS = [MaskedTokens(3), UniformTokens(3), MetricTokens(3, scale=2.0), DiffusedTokens(3)]
 #: What no type checker lets through.
 WRONG: Any = "mse"
 STATES = [torch.cartesian_prod(torch.arange(p.values), torch.arange(p.values)) for p in PATHS]
-each_path = pytest.mark.parametrize("path, states", [*zip(PATHS, STATES)], ids=["mask", "uniform", "metric"])
+each_path = pytest.mark.parametrize(
+    "path, states", [*zip(PATHS, STATES)], ids=["mask", "uniform", "metric", "diffused"]
+)
 
 
 def flow_of(path, table=GRID, **options):
@@ -132,7 +136,8 @@ def bound_of(path, table=LINE):
     own = oracle(last, torch.arange(path.values)[:, None])[:, 0].T
     chances = table[:, None] * drawn
     tail = -float((chances * torch.where(chances > 0, own, 0.0)).sum())
-    return tail + quad(integrand, 0, path.last, limit=400, epsabs=1e-10)[0]
+    parts = [0.0, *(10.0**k for k in range(-6, 0)), path.last]
+    return tail + sum(quad(integrand, a, b, limit=400, epsabs=1e-10)[0] for a, b in pairwise(parts))
 
 
 def test_bound_of_a_mask_is_the_entropy_whatever_the_schedule():
@@ -147,6 +152,12 @@ def test_bound_of_uniform_noise_stays_above_the_entropy():
     assert bound_of(UniformTokens(4)) == pytest.approx(wanted, abs=2e-5)
     assert wanted > entropy(LINE.numpy()) + 0.3
     assert bound_of(MetricTokens(4)) > entropy(LINE.numpy()) + 0.01
+
+
+@pytest.mark.parametrize("schedule", [None, Polynomial(2.0), Trigonometric()], ids=repr)
+def test_bound_of_diffused_noise_is_the_entropy(schedule):
+    # 1e-5 for the first times, and what is left after the last
+    assert bound_of(DiffusedTokens(4, schedule)) == pytest.approx(entropy(LINE.numpy()), abs=5e-5)
 
 
 @pytest.mark.parametrize("path", [MaskedTokens(4), UniformTokens(4)], ids=["mask", "uniform"])
@@ -176,6 +187,8 @@ SOLVERS = [
     (TauLeaping(steps=256), PATHS[0]),
     (JumpEuler(steps=256, corrector=3.0), PATHS[1]),
     (TauLeaping(steps=256, corrector=1.0), PATHS[2]),
+    (TauLeaping(steps=256), PATHS[3]),
+    (JumpEuler(steps=256), PATHS[3]),
 ]
 
 

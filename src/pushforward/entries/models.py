@@ -22,6 +22,8 @@ TOKENS = table(
      "Campbell et al. 2024, arXiv 2402.04997"),
     ("uniform", "UniformTokens", "from uniform noise, tokens are drawn again and again",
      "Gat et al. 2024, arXiv 2407.15595"),
+    ("diffused", "DiffusedTokens", "the same, by the reversal of noising: a tight bound",
+     "Austin et al. 2021, arXiv 2107.03006"),
     ("metric", "MetricTokens", "from uniform noise, levels come nearer by a distance",
      "Shaul et al. 2024, arXiv 2412.03487"),
     ("embedded", "EmbeddedTokens", "from normal noise to unit vectors that are learnt, and to the nearest",

@@ -38,6 +38,7 @@ from .schedules import VariancePreserving as VariancePreserving
 from .signal import log_snr as log_snr
 from .signal import time_of_log_snr as time_of_log_snr
 from .tabulated import Tabulated as Tabulated
+from .tokens import DiffusedTokens as DiffusedTokens
 from .tokens import LateTimes as LateTimes
 from .tokens import MaskedTokens as MaskedTokens
 from .tokens import MetricTokens as MetricTokens
@@ -63,6 +64,7 @@ __all__ = [
     "GeodesicPath",
     "Interpolant",
     "Karras",
+    "DiffusedTokens",
     "LateTimes",
     "Linear",
     "LipmanOT",

@@ -2,6 +2,7 @@
 
 from .base import TokenPath as TokenPath
 from .base import check_tokens as check_tokens
+from .diffused import DiffusedTokens as DiffusedTokens
 from .late import LateTimes as LateTimes
 from .masked import MaskedTokens as MaskedTokens
 from .metric import MetricTokens as MetricTokens
@@ -9,6 +10,7 @@ from .mixture import MixturePath as MixturePath
 from .uniform import UniformTokens as UniformTokens
 
 __all__ = [
+    "DiffusedTokens",
     "LateTimes",
     "MaskedTokens",
     "MetricTokens",

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from ...nn.checks import check_count
 from ...solvers import Redraws
@@ -74,7 +75,6 @@ class TokenPath(Path):
     ) -> Tensor:
         """The integral of :meth:`rates` from ``t`` to ``t_next`` while the posterior stays as it is."""
 
-    @abstractmethod
     def divergence(self, t: Tensor, x: Tensor, x1: Tensor, log_posterior: Tensor) -> Tensor:
         r"""The generalised KL divergence of the rates given x1 from those of the posterior, ``(B, *event)``.
 
@@ -83,6 +83,12 @@ class TokenPath(Path):
         Its expectation, integrated over t and summed over tokens, bounds -log p(x1) from above (Shaul et al.
         2024, arXiv 2412.03487, eq. 24).
         """
+        own = one_hot(x1, self.size).to(log_posterior).log()
+        given, learnt = self.rates(t, x, own), self.rates(t, x, log_posterior)
+        # a rate that is needed is never taken for zero
+        ratio = torch.where(given > 0, given / learnt.clamp(min=torch.finfo(learnt.dtype).tiny), 1.0)
+        each = learnt - given + given * ratio.log()
+        return each.scatter(-1, x[..., None], 0.0).sum(-1)
 
     @abstractmethod
     def redraws(self, posterior: Rates) -> Redraws | None:

@@ -117,16 +117,6 @@ class MetricTokens(TokenPath):
         """d(x, k) - d(y, k), ``(B, *event, K, K)``, k first."""
         return self.distance[x][..., None] - self.distance
 
-    def divergence(self, t: Tensor, x: Tensor, x1: Tensor, log_posterior: Tensor) -> Tensor:
-        own = torch.nn.functional.one_hot(x1, self.size).to(log_posterior)
-        slope = by_token(self.beta(t)[1], x).to(log_posterior)
-        given = slope * self._moves(t, x, own.log(), 0.0)
-        learnt = slope * self._moves(t, x, log_posterior, 0.0)
-        # a rate that is needed is never taken for zero
-        tiny = torch.finfo(learnt.dtype).tiny
-        ratio = torch.where(given > 0, given / learnt.clamp(min=tiny), 1.0)
-        return (learnt - given + given * ratio.log()).sum(-1)
-
     def redraws(self, posterior: Rates) -> Redraws | None:
         return None
 

@@ -36,7 +36,7 @@ from pushforward.solvers import Jump, JumpEuler, Solver, TauLeaping
 DIGITS, TEXT, SPEED = "discrete_digits", "discrete_text", "discrete_speed"
 #: Steps of sampling, images compared, windows drawn, and draws of a bound.
 STEPS, IMAGES, WINDOWS, DRAWS = (4, 8, 16, 64, 256), 180, 200, 32
-PATHS = ("masked", "uniform", "diffused", "metric")
+PATHS = ("masked", "uniform", "diffused", "metric", "walk")
 AUTOREGRESSIVE = "autoregressive"
 #: The networks of digits and of text.
 IMAGE, WINDOW = "transformer,width=64,depth=2", "text-transformer,width=128,depth=3"

@@ -28,6 +28,7 @@ from pushforward.paths import (
     Trigonometric,
     UniformTokens,
     VariancePreserving,
+    WalkTokens,
 )
 from pushforward.plans.cost import hamming_distances
 from pushforward.rows import Rows
@@ -36,12 +37,12 @@ from pushforward.sources import TokenSource
 
 GRID = torch.tensor([[4.0, 1, 2], [1, 6, 1], [3, 1, 9]], dtype=torch.float64) / 28
 LINE = torch.tensor([0.1, 0.2, 0.3, 0.4], dtype=torch.float64)
-PATHS = [MaskedTokens(3), UniformTokens(3), MetricTokens(3, scale=2.0), DiffusedTokens(3)]
+PATHS = [MaskedTokens(3), UniformTokens(3), MetricTokens(3, scale=2.0), DiffusedTokens(3), WalkTokens(3)]
 #: What no type checker lets through.
 WRONG: Any = "mse"
 STATES = [torch.cartesian_prod(torch.arange(p.values), torch.arange(p.values)) for p in PATHS]
 each_path = pytest.mark.parametrize(
-    "path, states", [*zip(PATHS, STATES)], ids=["mask", "uniform", "metric", "diffused"]
+    "path, states", [*zip(PATHS, STATES)], ids=["mask", "uniform", "metric", "diffused", "walk"]
 )
 
 
@@ -137,7 +138,7 @@ def bound_of(path, table=LINE):
     chances = table[:, None] * drawn
     tail = -float((chances * torch.where(chances > 0, own, 0.0)).sum())
     parts = [0.0, *(10.0**k for k in range(-6, 0)), path.last]
-    return tail + sum(quad(integrand, a, b, limit=400, epsabs=1e-10)[0] for a, b in pairwise(parts))
+    return tail + sum(quad(integrand, a, b, limit=60, epsabs=1e-8)[0] for a, b in pairwise(parts))
 
 
 def test_bound_of_a_mask_is_the_entropy_whatever_the_schedule():
@@ -158,6 +159,11 @@ def test_bound_of_uniform_noise_stays_above_the_entropy():
 def test_bound_of_diffused_noise_is_the_entropy(schedule):
     # 1e-5 for the first times, and what is left after the last
     assert bound_of(DiffusedTokens(4, schedule)) == pytest.approx(entropy(LINE.numpy()), abs=5e-5)
+
+
+@pytest.mark.parametrize("path", [WalkTokens(4), WalkTokens(4, scale=20.0, power=2.0)], ids=repr)
+def test_bound_of_a_walk_is_the_entropy(path):
+    assert bound_of(path) == pytest.approx(entropy(LINE.numpy()), abs=1e-4)
 
 
 @pytest.mark.parametrize("path", [MaskedTokens(4), UniformTokens(4)], ids=["mask", "uniform"])
@@ -189,6 +195,8 @@ SOLVERS = [
     (TauLeaping(steps=256, corrector=1.0), PATHS[2]),
     (TauLeaping(steps=256), PATHS[3]),
     (JumpEuler(steps=256), PATHS[3]),
+    (TauLeaping(steps=256), PATHS[4]),
+    (JumpEuler(steps=256, corrector=1.0), PATHS[4]),
 ]
 
 

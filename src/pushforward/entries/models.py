@@ -26,6 +26,8 @@ TOKENS = table(
      "Austin et al. 2021, arXiv 2107.03006"),
     ("metric", "MetricTokens", "from uniform noise, levels come nearer by a distance",
      "Shaul et al. 2024, arXiv 2412.03487"),
+    ("walk", "WalkTokens", "the same for levels, by the reversal of a walk: a tight bound",
+     "Austin et al. 2021, arXiv 2107.03006"),
     ("embedded", "EmbeddedTokens", "from normal noise to unit vectors that are learnt, and to the nearest",
      "Dieleman et al. 2022, arXiv 2211.15089"),
     ("simplex", "SimplexTokens", "from the simplex to its corners, along geodesics of Fisher and Rao",

@@ -45,6 +45,7 @@ from .tokens import MetricTokens as MetricTokens
 from .tokens import MixturePath as MixturePath
 from .tokens import TokenPath as TokenPath
 from .tokens import UniformTokens as UniformTokens
+from .tokens import WalkTokens as WalkTokens
 from .tokens import check_tokens as check_tokens
 
 __all__ = [
@@ -87,6 +88,7 @@ __all__ = [
     "TokenPoints",
     "Trigonometric",
     "UniformTokens",
+    "WalkTokens",
     "VarianceExploding",
     "VariancePreserving",
     "check_affine",

@@ -8,6 +8,7 @@ from .masked import MaskedTokens as MaskedTokens
 from .metric import MetricTokens as MetricTokens
 from .mixture import MixturePath as MixturePath
 from .uniform import UniformTokens as UniformTokens
+from .walk import WalkTokens as WalkTokens
 
 __all__ = [
     "DiffusedTokens",
@@ -17,5 +18,6 @@ __all__ = [
     "MixturePath",
     "TokenPath",
     "UniformTokens",
+    "WalkTokens",
     "check_tokens",
 ]

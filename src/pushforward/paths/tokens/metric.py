@@ -77,17 +77,19 @@ class MetricTokens(TokenPath):
         """x_t given x1, the last of the points; a point of the source plays no part."""
         x1 = check_tokens(points[-1], self.size, "x1")
         moments = torch.as_tensor(t, dtype=torch.float64, device=x1.device)
-        probs = self.kernel(moments).exp().expand(len(x1), -1, -1)
-        rows = torch.arange(len(x1), device=x1.device).reshape(-1, *[1] * (x1.ndim - 1))
         u = random.uniform(x1.shape, generator, torch.float64, x1.device)
-        return PathPoint(t, draw(probs[rows.expand_as(x1), x1], u), points, None)
+        return PathPoint(t, draw(self._from(x1, self.kernel(moments).exp()), u), points, None)
 
     def log_likelihood(self, t: Tensor, x: Tensor) -> Tensor:
-        kernel = self.kernel(t)
-        if t.ndim == 0:
-            return kernel.T[x]
+        return self._from(x, self.kernel(t).mT)
+
+    @staticmethod
+    def _from(x: Tensor, matrix: Tensor) -> Tensor:
+        """The rows ``(B, *event, K)`` of a matrix, one for all or ``(B, K, K)``, that x stands for."""
+        if matrix.ndim == 2:
+            return matrix[x]
         rows = torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.ndim - 1))
-        return kernel.transpose(-1, -2)[rows.expand_as(x), x]
+        return matrix[rows.expand_as(x), x]
 
     def rates(self, t: Tensor, x: Tensor, log_posterior: Tensor, corrector: float = 0.0) -> Tensor:
         slope = by_token(self.beta(t)[1], x).to(log_posterior)

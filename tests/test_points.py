@@ -214,7 +214,7 @@ def test_what_points_refuse(tmp_path, capsys):
             (*digits, "fisher-flow", "--tokens", "masked"),
             "--tokens masked: --method fisher-flow takes embedded",
         ),
-        ((*digits, "dfm", "--tokens", "simplex"), "--tokens simplex: --method dfm takes masked, uniform"),
+        ((*digits, "dfm", "--tokens", "simplex"), "--tokens simplex: --method dfm takes masked or uniform"),
         (
             (*digits, "fisher-flow", "--coupling", "ot"),
             "--coupling ot: does not go with --method fisher-flow",

@@ -11,6 +11,7 @@ from .. import registry
 from ..config import ModelConfig
 from ..couplings import Coupling
 from ..data import Schema
+from ..entries import TOKENS
 from ..fields import TokenPosterior
 from ..flows import DiscreteFlow, Flow, RoundedFlow
 from ..flows.shapes import condition_shape
@@ -204,7 +205,7 @@ def _check_path(parts: Parts, jumps: bool) -> None:
     """Raise ValueError for paths along which tokens jump, where vectors move, or the other way round."""
     tokens = parts.components["tokens"]
     if getattr(tokens.make, "jumps", jumps) != jumps:
-        names = "masked, uniform or metric" if jumps else "embedded or simplex"
+        names = " or ".join(name for name in TOKENS if registry.component("tokens", name).make.jumps == jumps)
         raise ValueError(f"--tokens {parts.model.tokens}: --method {parts.model.method} takes {names}")
 
 

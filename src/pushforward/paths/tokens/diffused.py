@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor
 
+from ..base import PathPoint
 from .base import TokenPath, by_token
 from .uniform import UniformTokens
 
@@ -31,6 +34,13 @@ class DiffusedTokens(UniformTokens):
     >>> path.rates(torch.tensor(0.5), torch.tensor([[1]]), torch.tensor([[[0.2, 0.5, 0.3]]]).log())
     tensor([[[0.8167, 1.4167, 1.0167]]])
     """
+
+    #: noising draws from the source anew, so that pairs with it would be lost
+    starts_differ: ClassVar[bool] = False
+
+    def sample(self, t: Tensor, *points: Tensor, generator: torch.Generator | None = None) -> PathPoint:
+        """x_t given x1, the last of the points; a point of the source plays no part."""
+        return super().sample(t, points[-1], generator=generator)
 
     def rates(self, t: Tensor, x: Tensor, log_posterior: Tensor, corrector: float = 0.0) -> Tensor:
         kappa, slope = self.kappa(t)

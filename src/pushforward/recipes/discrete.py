@@ -205,7 +205,8 @@ def _check_path(parts: Parts, jumps: bool) -> None:
     """Raise ValueError for paths along which tokens jump, where vectors move, or the other way round."""
     tokens = parts.components["tokens"]
     if getattr(tokens.make, "jumps", jumps) != jumps:
-        names = " or ".join(name for name in TOKENS if registry.component("tokens", name).make.jumps == jumps)
+        makes = {name: registry.component("tokens", name).make for name in TOKENS}
+        names = " or ".join(name for name, make in makes.items() if getattr(make, "jumps", None) == jumps)
         raise ValueError(f"--tokens {parts.model.tokens}: --method {parts.model.method} takes {names}")
 
 

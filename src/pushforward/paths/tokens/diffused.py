@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from ...solvers.problems import Rates
 from ..base import PathPoint
 from .base import TokenPath, by_token
 from .uniform import UniformTokens
@@ -68,5 +69,5 @@ class DiffusedTokens(UniformTokens):
     def divergence(self, t: Tensor, x: Tensor, x1: Tensor, log_posterior: Tensor) -> Tensor:
         return TokenPath.divergence(self, t, x, x1, log_posterior)
 
-    def redraws(self, posterior: object) -> None:
+    def redraws(self, posterior: Rates) -> None:
         return None

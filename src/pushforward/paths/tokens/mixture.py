@@ -91,7 +91,7 @@ class MixturePath(TokenPath):
         each = torch.where(same, 1 - stays, missed - stays)
         return (slope / (1 - kappa)).to(each) * each
 
-    def redraws(self, posterior: Rates) -> Redraws:
+    def redraws(self, posterior: Rates) -> Redraws | None:
         return Redraws(
             lambda t, x: posterior(t, x).exp(),
             lambda t: -torch.log1p(-self.kappa(t)[0]),

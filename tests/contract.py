@@ -11,10 +11,14 @@ from pushforward import registry
 from pushforward.entries import KINDS
 
 
-def own(kind: str) -> list[str]:
-    """The names of the library's own entries of a kind; tests and examples may have registered others."""
+def own(kind: str, of: type | None = None) -> list[str]:
+    """The names of the library's own entries of a kind; tests and examples may have registered others.
+
+    of: the class of which they are, where a kind has several.
+    """
     table: Mapping[str, Any] = KINDS[kind].entries
-    return [name for name, entry in table.items() if entry.target.startswith("pushforward.")]
+    names = [name for name, entry in table.items() if entry.target.startswith("pushforward.")]
+    return [name for name in names if of is None or issubclass(registry.found(kind, name), of)]
 
 
 def classes(kind: str) -> dict[str, Any]:
@@ -22,9 +26,10 @@ def classes(kind: str) -> dict[str, Any]:
     return {name: registry.found(kind, name) for name in own(kind)}
 
 
-def complete(kind: str, cases: Collection[str]) -> None:
+def complete(kind: str, cases: Collection[str], of: type | None = None) -> None:
     """Fail by name for an entry of the registry without a case, and for a case without an entry."""
-    missing, left = sorted(set(own(kind)) - set(cases)), sorted(set(cases) - set(own(kind)))
+    names = set(own(kind, of))
+    missing, left = sorted(names - set(cases)), sorted(set(cases) - names)
     assert not missing, f"{kind}: no case in the contract test for {', '.join(missing)}"
     assert not left, f"{kind}: a case in the contract test, but no entry, for {', '.join(left)}"
 

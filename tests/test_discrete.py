@@ -11,13 +11,14 @@ from scipy.integrate import quad
 from scipy.stats import entropy
 from torch import nn
 
+from contract import own
 from effort import first
-from pushforward import random
+from pushforward import random, registry
 from pushforward.couplings import MinibatchOT
 from pushforward.fields import TokenPosterior
 from pushforward.flows import DiscreteFlow, load_flow, save
 from pushforward.nn import TokenTransformer
-from pushforward.objectives import Batch, DiscreteMatching, Step
+from pushforward.objectives import Batch, CrossEntropy, DiscreteMatching, Late, Step, TokenLoss
 from pushforward.oracles import TokenOracle, TokenTable
 from pushforward.paths import (
     DiffusedTokens,
@@ -314,14 +315,14 @@ def test_conditions_have_probabilities_of_their_own():
     assert abs(share - wanted) < 4 * (wanted * (1 - wanted) / 20_000) ** 0.5
 
 
-@pytest.mark.parametrize("kind", first(["elbo", "cross-entropy"]))
+@pytest.mark.parametrize("kind", first(own("loss", TokenLoss)))
 def test_training_finds_the_posterior(kind):
     path = MaskedTokens(3)
     torch.manual_seed(0)
     field = TokenPosterior(TokenTransformer(2, size=3, values=4, width=32, depth=1), path)
     data = torch.multinomial(GRID.flatten(), 4000, True, generator=random.seeded("data"))
     rows = torch.stack([data // 3, data % 3], 1).float()
-    objective, models = DiscreteMatching(path, kind), nn.ModuleDict({"field": field})
+    objective, models = DiscreteMatching(path, registry.create("loss", kind)), nn.ModuleDict({"field": field})
     optimiser = torch.optim.Adam(field.parameters(), 3e-3)
     for step in range(300):
         batch = Batch((Rows(rows[torch.randint(4000, (256,), generator=random.seeded("batch", step))]),))
@@ -417,6 +418,27 @@ def test_loss_is_the_bound_of_the_flow():
     assert abs(2 * float(loss.value) + float(bound.mean())) < 4 * 3**0.5 * float(bound.std() / len(x) ** 0.5)
 
 
+def test_the_cross_entropy_is_the_mean_over_its_times():
+    path = MaskedTokens(3)
+    # of a mask the posterior is that of the tokens seen: one of two, with probability t each
+    entropies = [entropy(GRID.flatten().numpy()), *(entropy(GRID.sum(i).numpy()) for i in (0, 1))]
+    joint, both = entropies[0], entropies[1] + entropies[2]
+
+    def known(t):  # per token: nothing lost where a token is seen, else given the other or not
+        alone, given = both / 2, joint - both / 2
+        return (1 - t) * (t * given + (1 - t) * alone)
+
+    data = torch.multinomial(GRID.flatten(), 40_000, True, generator=random.seeded("data"))
+    batch = Batch((Rows(torch.stack([data // 3, data % 3], 1)),))
+    models = nn.ModuleDict({"field": TokenOracle(GRID, path)})
+    for times, slope in ((None, lambda t: 1.0), (Late(2.0), lambda t: 0.5 / (1 - t) ** 0.5)):
+        step = Step(generator=random.seeded("loss"))
+        loss = DiscreteMatching(path, CrossEntropy(times)).loss(models, batch, step)
+        wanted = quad(lambda t, slope=slope: slope(t) * known(t), 0, 1)[0]
+        error = float(loss.per_sample.std()) / len(data) ** 0.5
+        assert abs(float(loss.value) - wanted) < 4 * error
+
+
 def test_source_draws_its_probabilities():
     source = TokenSource((2,), [1.0, 3.0, 0.0, 6.0])
     x = source.sample(20_000, generator=random.seeded("source"))
@@ -502,7 +524,7 @@ def test_refuses():
         (lambda: MetricTokens(3, torch.ones(3, 3)), "distance: expected a symmetric matrix"),
         (lambda: MetricTokens(3, torch.ones(2, 2)), "distance: expected shape"),
         (lambda: MetricTokens(3, scale=0.0), "scale: expected a finite number above 0"),
-        (lambda: DiscreteMatching(MaskedTokens(3), WRONG), "loss: expected one of elbo, cross-entropy"),
+        (lambda: DiscreteMatching(MaskedTokens(3), WRONG), "loss: expected a TokenLoss"),
         (lambda: TokenOracle(GRID, MaskedTokens(4)), "table: expected 4 values a token, got 3"),
         (lambda: TokenTransformer(3, width=10, heads=4), "width, heads: expected"),
         (lambda: TokenTransformer(3)(0.5, torch.zeros(2, 3)), "x: expected tokens of int64"),

@@ -15,7 +15,7 @@ from pushforward import FlowMapFlow, Normal, registry
 from pushforward.fields import TwoTimes
 from pushforward.flows import ConsistencyFlow
 from pushforward.nn import MLP
-from pushforward.objectives import FlowMapMatching, Step
+from pushforward.objectives import FlowMapMatching, MapLoss, Step
 from pushforward.random import normal, seeded
 from pushforward.rows import Batch, Rows
 
@@ -67,7 +67,7 @@ def test_a_flow_with_noise_between_its_steps_is_captured_whole(steps: int) -> No
     check(flow.push, torch.randn(4, 2, dtype=DOUBLE))
 
 
-@pytest.mark.parametrize("name", own("loss"))
+@pytest.mark.parametrize("name", own("loss", MapLoss))
 def test_a_loss_is_captured_whole(name: str) -> None:
     """Value and gradients; draws are those of the global generator, since PyTorch captures no other."""
     rule, models = registry.create("loss", name), nn.ModuleDict({"field": network()})

@@ -94,7 +94,7 @@ def evaluated(objective: FlowMapMatching, model: nn.Module, batch: Batch, *seed:
 
 
 def test_every_loss_has_a_case() -> None:
-    complete("loss", CASES)
+    complete("loss", CASES, MapLoss)
 
 
 @pytest.mark.parametrize("teacher", [False, True], ids=["data", "teacher"])

@@ -18,7 +18,7 @@ from pushforward.fields import PosteriorVelocity, TokenPosterior
 from pushforward.flows import RoundedFlow, load_flow, save
 from pushforward.manifolds import Sphere
 from pushforward.nn import TokenTransformer
-from pushforward.objectives import Batch, DiscreteMatching, Step
+from pushforward.objectives import Batch, CrossEntropy, DiscreteMatching, Step
 from pushforward.oracles import TokenOracle
 from pushforward.paths import (
     EmbeddedTokens,
@@ -145,7 +145,7 @@ def test_training_finds_the_table_and_keeps_embeddings_apart(path):
     field = TokenPosterior(TokenTransformer(2, size=3, width=32, depth=1), places)
     data = torch.multinomial(GRID.flatten(), 4000, True, generator=random.seeded("data"))
     rows = torch.stack([data // 3, data % 3], 1).float()
-    objective, models = DiscreteMatching(None, "cross-entropy"), nn.ModuleDict({"field": field})
+    objective, models = DiscreteMatching(None, CrossEntropy()), nn.ModuleDict({"field": field})
     optimiser = torch.optim.Adam(field.parameters(), 5e-3)
     for step in range(200):
         batch = Batch((Rows(rows[torch.randint(4000, (256,), generator=random.seeded("batch", step))]),))
@@ -218,6 +218,10 @@ def test_what_points_refuse(tmp_path, capsys):
         (
             (*digits, "fisher-flow", "--coupling", "ot"),
             "--coupling ot: does not go with --method fisher-flow",
+        ),
+        (
+            (*digits, "embedding-flow", "--loss", "cross-entropy"),
+            "--loss cross-entropy: does not go with --method embedding-flow",
         ),
         ((*digits, "fisher-flow", "--network", "unet"), "--network unet: is not for tokens"),
         (("train", "moons", "--method", "fisher-flow"), "tokens are whole levels"),

@@ -16,6 +16,7 @@ from pushforward.entries import METHODS
 from pushforward.flows import ConsistencyFlow, ContinuousFlow, DiffusionFlow
 from pushforward.metrics import energy_distance, transport_cost
 from pushforward.recipes.base import family
+from pushforward.recipes.defaults import label
 from pushforward.sources import Empirical
 
 SMALL = [
@@ -117,6 +118,21 @@ def test_levels_are_trained_sampled_and_scored_as_tokens(tokens, tmp_path, capsy
     assert 3 < float(told.partition("at most ")[2].partition(" ")[0]) < 6
 
 
+def test_the_loss_of_tokens_is_chosen(tmp_path):
+    def field(**settings):
+        network = {"network": "transformer,width=8,depth=1", "steps": 3}
+        run = pushforward.train(
+            "digits", tmp_path / f"{settings}", method="dfm", show_progress=False, **network, **settings
+        )
+        return run, run.flow.state_dict()
+
+    (plain, first), (_, same), (other, changed) = field(), field(loss="elbo"), field(loss="cross-entropy")
+    assert all(torch.equal(value, same[key]) for key, value in first.items())
+    assert any(not torch.equal(value, changed[key]) for key, value in first.items())
+    assert plain.config.model.loss is None and label(plain.config) == "dfm"
+    assert label(other.config) == "dfm (loss cross-entropy)"
+
+
 def test_what_tokens_refuse(tmp_path, capsys):
     digits = ("train", "digits", "--method", "dfm", "--out", str(tmp_path / "run"))
     for flags, says in (
@@ -137,6 +153,13 @@ def test_what_tokens_refuse(tmp_path, capsys):
         ((*digits, "--coupling", "ot", "--tokens", "metric"), "--coupling ot: along --tokens metric it"),
         ((*digits, "--coupling", "sinkhorn", "--tokens", "uniform"), "--coupling sinkhorn: compares numbers"),
         ((*digits, "--source", "moons"), "--source moons: --method dfm has its own"),
+        ((*digits, "--loss", "lagrangian"), "--loss lagrangian: --method dfm takes elbo or cross-entropy"),
+        ((*digits, "--loss", "cross-entropy,times=late"), "unknown option 'times'; it takes none"),
+        (
+            ("train", "moons", "--method", "flow-map", "--loss", "elbo"),
+            "--loss elbo: --method flow-map takes lagrangian, eulerian, semigroup, ",
+        ),
+        (("train", "moons", "--loss", "elbo"), "--loss elbo: does not go with --method fm"),
         (("train", "moons", "--tokens", "masked"), "--tokens masked: does not go with --method fm"),
     ):
         fails(capsys, *flags, says=says)

@@ -169,7 +169,8 @@ class ModelConfig:
     """Components of the learnt mixture that it is drawn from; 0 for N(0, I), from which samples are further
     from the data."""
     loss: str | None = None
-    """Loss of a flow map, with options: `lagrangian,diagonal=0.5`, `semigroup,between=uniform`, ..."""
+    """Loss of a flow map, with options: `lagrangian,diagonal=0.5`, `semigroup,between=uniform`, ...; of `dfm`
+    `elbo`, the default, or `cross-entropy`."""
     two_sided: bool = False
     """Train a flow map from the data to the source too."""
     head: bool = False

@@ -50,7 +50,7 @@ KINDS = {
     "times": Kind(TIMES, "pushforward.objectives:Times", "--times"),
     "weighting": Kind(WEIGHTINGS, "pushforward.objectives:Weighting", "--weighting"),
     "tokens": Kind(TOKENS, "pushforward.paths:TokenPath|pushforward.paths:TokenPoints", "--tokens", given=1),
-    "loss": Kind(LOSSES, "pushforward.objectives:MapLoss", "--loss"),
+    "loss": Kind(LOSSES, "pushforward.objectives:MapLoss|pushforward.objectives:TokenLoss", "--loss"),
     "divergence": Kind(DIVERGENCES, "pushforward.flows:Divergence", "--divergence"),
     "guidance": Kind(GUIDANCES, "pushforward.fields:Guidance", "--guidance"),
     "solver": Kind(SOLVERS, "pushforward.solvers:Solver", "--solver"),

@@ -11,7 +11,10 @@ from .continuous import ContinuousLikelihood as ContinuousLikelihood
 from .density_ratio import DensityRatio as DensityRatio
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
 from .diffusion_weightings import LikelihoodWeighting as LikelihoodWeighting
+from .discrete import ELBO as ELBO
+from .discrete import CrossEntropy as CrossEntropy
 from .discrete import DiscreteMatching as DiscreteMatching
+from .discrete import TokenLoss as TokenLoss
 from .distillation import Distillation as Distillation
 from .flow_maps import AlphaFlow as AlphaFlow
 from .flow_maps import Consistency as Consistency
@@ -52,6 +55,7 @@ from .weightings import Power as Power
 from .weightings import Weighting as Weighting
 
 __all__ = [
+    "ELBO",
     "Adversarial",
     "AlphaFlow",
     "Batch",
@@ -59,6 +63,7 @@ __all__ = [
     "Consistency",
     "ContinuousConsistency",
     "ContinuousLikelihood",
+    "CrossEntropy",
     "DensityRatio",
     "Discrete",
     "DiscreteMatching",
@@ -95,6 +100,7 @@ __all__ = [
     "SlicedScoreMatching",
     "Step",
     "Times",
+    "TokenLoss",
     "TwoSided",
     "UShaped",
     "Uniform",

@@ -16,7 +16,7 @@ from ..fields import TokenPosterior
 from ..flows import DiscreteFlow, Flow, RoundedFlow
 from ..flows.shapes import condition_shape
 from ..nn import Network
-from ..objectives import Batch, DiscreteMatching, Objective
+from ..objectives import Batch, DiscreteMatching, Objective, TokenLoss
 from ..solvers import Jump
 from ..sources import TokenSource
 from ..training import Batches
@@ -40,7 +40,7 @@ class Discrete(Recipe):
         *("flow", "base", "divergence", "reflow", "distil"),
         *(key for key in OF_PATHS if key not in ("path", "coupling")),
     )
-    takes = ("tokens",)
+    takes = ("tokens", "loss")
     takes_tokens: ClassVar[bool] = True
     preprocess: ClassVar[str] = "tokens"
     own_source = True
@@ -73,6 +73,7 @@ class Discrete(Recipe):
             )
         if model.teacher is not None:
             raise ValueError(f"--teacher: does not go with --method {model.method}; leave it out")
+        parts.loss(TokenLoss)
         _check_path(parts, cls.jumps)
         _check_coupling(parts)
         if model.solver != UNSAID:
@@ -105,6 +106,8 @@ class Discrete(Recipe):
         told = [] if tokens == "masked" else [tokens]
         if model.coupling not in (None, "independent"):
             told.append(f"coupling {model.coupling}")
+        if model.loss not in (None, "elbo"):
+            told.append(f"loss {model.loss}")
         return f"{model.method} ({', '.join(told)})" if told else model.method
 
     def network(self, schema: Schema, seed: str = "network", **options: Any) -> Network:
@@ -151,7 +154,8 @@ class DiscreteStage(Stage):
         return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(self.recipe.dtype)
 
     def objective(self, start: Start) -> Objective:
-        return DiscreteMatching(drop_condition=self.recipe.model.drop_condition)
+        recipe = self.recipe
+        return DiscreteMatching(None, recipe.parts.loss(TokenLoss), recipe.model.drop_condition)
 
     def batches(self, job: Job, flow: Flow | None) -> tuple[Batches, Batch | None]:
         recipe, coupling = self.recipe, self.recipe.coupling

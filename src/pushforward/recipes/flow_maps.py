@@ -44,7 +44,7 @@ class FlowMaps(Matching):
 
     def __init__(self, parts: Parts) -> None:
         super().__init__(parts)
-        self.loss: MapLoss = parts.build("loss")
+        self.loss: MapLoss = parts.loss(MapLoss)
         #: a density runs from the data to the source
         self.two_sided = self.model.two_sided or self.model.head
         if self.two_sided and not self.loss.two_sided:
@@ -112,6 +112,7 @@ class FlowMaps(Matching):
     @classmethod
     def refuse(cls, parts: Parts) -> None:
         super().refuse(parts)
+        parts.loss(MapLoss)
         model = parts.model
         if parts.weights is not None:
             return

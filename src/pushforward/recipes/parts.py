@@ -15,6 +15,7 @@ from torch import nn
 from .. import registry
 from ..config import ComputeConfig, DataConfig, ModelConfig, OptimConfig, RunConfig
 from ..couplings import Coupling
+from ..entries import LOSSES
 from ..fields import Guidance
 from ..flows import Divergence
 from ..objectives import Objective, Times, Weighting
@@ -175,6 +176,19 @@ class Parts:
     def build(self, key: str) -> Any:
         """The component of a setting; None where the setting is open."""
         return self.components[key].build() if key in self.components else None
+
+    def loss(self, kind: type) -> Any:
+        """The loss of the configuration; None where it is open.
+
+        Raises ValueError for one of another ``kind``, with the names of those that are of it.
+        """
+        made = self.build("loss")
+        if made is None or isinstance(made, kind):
+            return made
+        classes = {name: registry.found("loss", name) for name in LOSSES}
+        names = [name for name, cls in classes.items() if isinstance(cls, type) and issubclass(cls, kind)]
+        others = f"{', '.join(names[:-1])} or {names[-1]}"
+        raise ValueError(f"--loss {self.model.loss}: --method {self.model.method} takes {others}")
 
     def module(self, key: str, *arguments: Any, **defaults: Any) -> Any:
         """The network, flow or base of a setting, for events and conditions; see :func:`create_module`."""

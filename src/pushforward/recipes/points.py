@@ -11,7 +11,7 @@ from ..config import ModelConfig
 from ..data import Schema
 from ..fields import TokenPosterior
 from ..flows import RoundedFlow
-from ..objectives import DiscreteMatching, Objective
+from ..objectives import CrossEntropy, DiscreteMatching, Objective
 from ..random import derive_seed
 from ..solvers import ODE
 from .base import OF_PATHS, Stage
@@ -23,6 +23,7 @@ from .start import Start
 class Points(Discrete):
     """The posterior of tokens along paths of vectors to their points, by its cross entropy."""
 
+    takes = ("tokens",)
     ignores = (*Discrete.ignores, *(key for key in OF_PATHS if key == "coupling"))
     solver: ClassVar[str] = "euler,steps=64"
     jumps: ClassVar[bool] = False
@@ -58,4 +59,4 @@ class PointsStage(DiscreteStage):
         return nn.ModuleDict({"field": TokenPosterior(network, path)}).to(recipe.dtype)
 
     def objective(self, start: Start) -> Objective:
-        return DiscreteMatching(None, "cross-entropy", self.recipe.model.drop_condition)
+        return DiscreteMatching(None, CrossEntropy(), self.recipe.model.drop_condition)

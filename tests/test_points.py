@@ -28,6 +28,8 @@ from pushforward.paths import (
     Trigonometric,
     VarianceExploding,
 )
+from pushforward.report.compare import compare_text
+from pushforward.report.measures import SECTIONS
 from pushforward.rows import Rows
 from pushforward.solvers import Euler, Midpoint, TauLeaping
 from pushforward.sources import PositiveSphere
@@ -170,7 +172,6 @@ def test_rounding_errors_fall_with_the_steps():
     assert 0 < many.distance < 0.05 < few.distance < 1 and many.undecided <= few.undecided <= 1
     sure = flow_of(PATHS[0], table=torch.eye(3, dtype=DOUBLE)[:1].T @ torch.eye(3, dtype=DOUBLE)[:1])
     assert sure.rounding_error(100, generator=random.seeded(0)).undecided == 0
-    assert "is not the likeliest token" in flow.remark(None, random.seeded(0))
 
 
 def test_trajectories_end_with_the_samples_and_flows_are_saved(tmp_path):
@@ -202,6 +203,24 @@ def test_levels_are_trained_and_sampled_as_points(method, tmp_path, capsys):
     err = capsys.readouterr().err
     assert len(err.strip().splitlines()) == 1 and "rounds vectors to tokens" in err, err
     assert json.loads((tmp_path / "run" / "config.json").read_text())["model"]["solver"] == "euler,steps=64"
+
+
+def test_the_report_has_the_rounding_error(tmp_path):
+    run = tmp_path / "run"
+    flags = ("--method", "embedding-flow", "--network", "transformer,width=8,depth=1", "--steps", "4")
+    assert main(["train", "digits", *flags, "--condition", "label", "--out", str(run), "--no-report"]) == 0
+    assert main(["report", str(run), "--samples", "60"]) == 0
+    numbers, page = json.loads((run / "report.json").read_text()), (run / "report.html").read_text()
+    found = numbers["rounding"]
+    assert found["rows"] == 256 and "rounding to tokens" not in numbers["left_out"]
+    # of the same flow by other draws: 16,384 tokens, which a network that knows nothing leaves undecided
+    again = pushforward.load(run).flow.rounding_error(8, torch.arange(10), random.seeded(1))
+    assert found["distance"] == pytest.approx(again.distance, rel=0.1)
+    assert found["undecided"] == pytest.approx(again.undecided, abs=0.02)
+    table = page.partition("Rounding to tokens")[2].partition("</table>")[0]
+    for measure in SECTIONS["rounding"]:
+        assert measure.label in table and measure.text(found[measure.key]) in table
+        assert measure.label in compare_text(numbers, numbers)
 
 
 def test_what_points_refuse(tmp_path, capsys):

@@ -191,7 +191,9 @@ def test_table_of_measures_is_complete(oracle):
     labels = [measure.label for measures in SECTIONS.values() for measure in measures]
     assert len(set(labels)) == len(labels)
     text, page = compare_text(oracle.numbers, oracle.numbers), oracle.page.read_text()
-    assert all(label in text for label in labels)
+    # of flows of vectors to tokens, see test_points.py
+    elsewhere = {measure.label for measure in SECTIONS["rounding"]}
+    assert all(label in text for label in labels if label not in elsewhere)
     assert all(measure.label in page for section in others for measure in SECTIONS[section])
     metrics = {name.replace("-", "_") for name in METRICS}
     assert metrics <= {line["key"] for line in oracle.numbers["verdict"]}

@@ -115,6 +115,13 @@ class RoundTrip(TypedDict, total=False):
     median: float | None
 
 
+class Rounding(TypedDict, total=False):
+    """What rounding vectors to tokens changes."""
+
+    distance: float | None
+    undecided: float | None
+
+
 class Point(TypedDict):
     """The quality of samples after so many evaluations."""
 
@@ -156,6 +163,7 @@ class Numbers(TypedDict):
     density_facts: NotRequired[dict[str, Any] | None]
     motion: NotRequired[Motion | None]
     round_trip: NotRequired[RoundTrip | None]
+    rounding: NotRequired[Rounding | None]
     evaluations: NotRequired[Evaluations | None]
     sampler: NotRequired[Sampler | None]
     summary: NotRequired[Summary | None]

@@ -197,10 +197,6 @@ class Flow(nn.Module, ABC):
         is fitted for that."""
         return None
 
-    def remark(self, condition: ConditionLike | None, generator: torch.Generator | None) -> str:
-        """What a report says of its draws under ``condition``, beside what it says of all flows."""
-        return ""
-
     def score(self, t: TensorLike | float, x: TensorLike, condition: ConditionLike | None = None) -> Tensor:
         """grad_x log p_t(x) ``(B, *event)``, see :meth:`ContinuousFlow.score`, or a ValueError."""
         raise ValueError(f"{_UNKNOWN}: {self.no_path}")

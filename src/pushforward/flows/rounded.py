@@ -187,11 +187,3 @@ class RoundedFlow(Flow):
         likely = posterior(torch.as_tensor(self.tokens.last).to(x), x, rows).argmax(-1)
         distance = (x - points[near]).norm(dim=-1).mean() / (apart / 2)
         return RoundingError(float(distance), float((near != likely).double().mean()))
-
-    def remark(self, condition: ConditionLike | None, generator: torch.Generator | None) -> str:
-        found = self.rounding_error(256 if condition is None else 1, condition, generator)
-        return (
-            f"Before they are rounded to tokens, vectors are {found.distance:.2g} of half the least distance "
-            f"between two points away from the nearest, and the nearest of {found.undecided:.2%} is not the "
-            "likeliest token."
-        )

@@ -136,6 +136,7 @@ def as_numbers(loaded: LoadedRun, verdict: Verdict, dynamics: Dynamics) -> dict[
         "round_trip": dynamics.round_trip,
         "leaps": dynamics.leaps,
         "head": dynamics.head,
+        "rounding": dynamics.rounded,
     }
     numbers = {
         "format": REPORT,

@@ -18,6 +18,7 @@ from .budget import LOOSE_EVALUATIONS
 from .heads import HeadDensity, head_density
 from .leaps import Leaps, leaps
 from .loaded_run import LoadedRun
+from .rounding import Rounded, rounded
 from .sampler import CHUNK
 
 #: The solvers that are compared.
@@ -266,6 +267,7 @@ class Dynamics:
     round_trip: RoundTrip | None
     leaps: Leaps | None
     head: HeadDensity | None
+    rounded: Rounded | None
 
 
 def measure_dynamics(loaded: LoadedRun) -> Dynamics:
@@ -277,4 +279,5 @@ def measure_dynamics(loaded: LoadedRun) -> Dynamics:
         attempt("round trip", None, round_trip, loaded),
         attempt("composition of leaps", None, leaps, loaded),
         attempt("density of the head", None, head_density, loaded),
+        attempt("rounding to tokens", None, rounded, loaded),
     )

@@ -85,6 +85,16 @@ SECTIONS: dict[str, tuple[Measure, ...]] = {
             "median", "Round trip, median error", "deviations", "low", "|push(pull(x)) − x| of held-out rows"
         ),
     ),
+    "rounding": (
+        Measure(
+            *("distance", "Vectors to the point that they are rounded to", "ratio", "low"),
+            "over half the least distance of two points; beyond 1 another may be nearer",
+        ),
+        Measure(
+            *("undecided", "Tokens that are rounded to another than the likeliest", "share", "low"),
+            "by the posterior at the last time",
+        ),
+    ),
     "sampler": (Measure("nfe", "Field evaluations per sample", "", "low"),),
     "summary": (Measure("parameters", "Parameters"), Measure("seconds", "Training time", "s")),
 }

@@ -15,8 +15,6 @@ from .verdict import Verdict
 
 #: Columns that a note names.
 SHOWN = 5
-#: Conditions of draws that a flow makes for a remark of its own.
-REMARKED = 256
 
 
 def verdict_notes(loaded: LoadedRun, verdict: Verdict) -> list[str]:
@@ -46,8 +44,6 @@ def _on_comparisons(loaded: LoadedRun, verdict: Verdict) -> list[str]:
     if verdict.sampled:
         asked = ", under the conditions of held-out rows" if loaded.spec else ""
         notes.append(f"The model drew {loaded.samples:,} samples{_how(loaded)}{asked}.")
-        own = loaded.core.remark(loaded.condition(loaded.test, REMARKED), loaded.generator("remark"))
-        notes += [own] if own else []
     rounded = "; their draws are rounded down to whole levels" if loaded.dequantised else ""
     notes += [
         f"Baselines are fitted to training rows{rounded}.",

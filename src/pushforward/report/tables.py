@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .densities import Densities
-from .dynamics import FEW, LEAPS, TUNED, Curve, Dynamics
+from .dynamics import FEW, LEAPS, TUNED, Curve, Dynamics, Motion, RoundTrip
 from .evidence import Evidence
 from .formatting import Value, number, pair
 from .heads import HeadDensity
@@ -12,6 +12,7 @@ from .loaded_run import LoadedRun
 from .measures import SECTIONS, WAYS, Measure
 from .memorisation import Memorisation
 from .page import Table
+from .rounding import Rounded
 from .verdict import Verdict
 
 
@@ -146,13 +147,21 @@ def memory_table(loaded: LoadedRun, evidence: Evidence, memory: Memorisation) ->
 
 
 def motion_tables(dynamics: Dynamics) -> list[Table]:
-    """How straight and how far rows move, and how exactly they come back."""
+    """How straight and how far rows move, how exactly they come back, and how much is rounded at the end."""
+    return [
+        *_of_sections("Transport and round trip", motion=dynamics.motion, round_trip=dynamics.round_trip),
+        *_of_sections("Rounding to tokens", rounding=dynamics.rounded),
+    ]
+
+
+def _of_sections(caption: str, **sections: Motion | RoundTrip | Rounded | None) -> list[Table]:
+    """A table of sections of ``report.json``, none without any."""
     rows, small = [], []
-    for section, found in (("motion", dynamics.motion), ("round_trip", dynamics.round_trip)):
+    for section, found in sections.items():
         if found is None:
             continue
         numbers = found.to_json()
         for measure in SECTIONS[section]:
-            rows.append([measure.label, number(numbers[measure.key], 3)])
+            rows.append([measure.label, measure.text(numbers[measure.key])])
             small.append(", ".join(filter(None, (measure.explanation, measure.unit))))
-    return [Table(["quantity", "value"], rows, "Transport and round trip", small)] if rows else []
+    return [Table(["quantity", "value"], rows, caption, small)] if rows else []

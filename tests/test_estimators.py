@@ -351,7 +351,11 @@ def test_blur_bounds_the_density_of_the_blurred_law_and_is_stored(normal: np.nda
         ({"method": "nfs"}, "did you mean 'nsf'"),
         ({"method": "fm,layers=3"}, "only normalizing flows take options"),
         ({"options": {"wight": 1}}, "options: .*wight"),
-        ({"method": "rfm", "options": {"space": "torus"}}, "options: FlowOutlierDetector takes no space"),
+        (
+            {"criterion": "combined", "options": {"space": "torus"}},
+            "criterion: combined judges columns, which alone mean nothing with space torus; expected auto",
+        ),
+        ({"options": {"space": "torus"}}, "space torus: .* is for vectors; take method rfm"),
         ({"method": "dfm"}, "tokens are whole levels"),
         (
             {"method": "rectified-flow", "options": {"distil": True, "pairs": 32, "network": "mlp,width=4"}},
@@ -382,6 +386,21 @@ def test_places_have_a_density_per_area_of_the_globe() -> None:
     for change, told in ((noise, "noise: 0.1 moves"), ({}, "latitude: expected degrees")):
         with pytest.raises(ValueError, match=f"options: .*{told}"):
             FlowDensity(options=options, steps=2, **change).fit(places + (not change) * 20.0)
+
+
+@pytest.mark.parametrize("folds", [0, 2])
+def test_outliers_among_places_are_those_of_low_density_per_area(folds: int) -> None:
+    g = np.random.default_rng(0)
+    places = np.column_stack([np.degrees(np.arcsin(g.uniform(0.5, 1, 300))), g.uniform(-180, 180, 300)])
+    options = {"space": "sphere,lat=0,lon=1", "network": "mlp,width=16,depth=1"}
+    detector = FlowOutlierDetector(options=options, folds=folds, steps=200, random_state=0).fit(places)
+    assert detector.criterion_ == "density"
+    # the cap is a quarter of the globe: -log(pi), which the edge that such a network cannot draw lowers
+    held, whole = np.nanmean(detector.held_out_scores_), detector.score_samples(places).mean()
+    assert -np.log(4 * np.pi) < held < -np.log(np.pi) and abs(held - whole) < 0.2
+    # places that are far apart in columns and near on the globe, and a place on the other side of it
+    assert detector.predict([[89.0, 170.0], [89.0, -10.0], [-80.0, 0.0]]).tolist() == [1, 1, -1]
+    assert float((detector.predict(places) == -1).mean()) < 0.15
 
 
 def test_nan_is_refused() -> None:

@@ -57,7 +57,6 @@ class FlowDensity(ClassNamePrefixFeaturesOutMixin, TransformerMixin, DensityMixi
     """
 
     n_features_in_: int
-    on_spaces = True
 
     def __init__(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
@@ -46,16 +46,12 @@ class Learner(BaseEstimator):
     method: str
     options: Mapping[str, Any] | None
     steps: int | None
-    #: whether rows may be points of a manifold
-    on_spaces: ClassVar[bool] = False
 
     def _learn(
         self, x: np.ndarray, weight: np.ndarray | None, parts: tuple[Tensor, Tensor], **settings: Any
     ) -> Fitted:
         """Fit ``flow_`` to rows as :func:`learn` does; ``options`` override ``settings``."""
         config = configuration(self.method, {"steps": self.steps, **settings}, self.options or {})
-        if config.data.space is not None and not self.on_spaces:
-            raise ValueError(f"options: {type(self).__name__} takes no space; FlowDensity(...) takes it")
         fitted = learn(x, weight, parts, config)
         self.flow_, self.run_ = fitted.flow, fitted.run.summary
         return fitted

@@ -37,9 +37,12 @@ class FlowOutlierDetector(OutlierMixin, Learner):
 
     Arguments:
         method, options, steps, random_state: see :class:`FlowDensity`; ``options`` have its ``noise``, too.
+            With ``{"space": "sphere,lat=0,lon=1"}`` rows are points of a manifold, and densities are per
+            volume of it.
         criterion: ``density``, the log-density in nats; ``combined``, the log of a share of normal rows that
             are as far out, by density and by single columns together; ``auto``, combined with ``novelty``
-            below 2,000 rows, where a joint density is uncertain.
+            below 2,000 rows, where a joint density is uncertain, except on a manifold, where columns alone
+            mean nothing.
         contamination: share of rows below the threshold, in (0, 0.5).
         novelty: True: all training rows are normal and new rows are classified.  The threshold is a quantile
             of the scores of rows under models that were trained without them, so that about the share
@@ -53,7 +56,7 @@ class FlowOutlierDetector(OutlierMixin, Learner):
 
     Few rows, atoms and constant columns are accepted with a warning; below 20 rows the threshold is taken
     from training scores, with a warning.  Raises ValueError as :class:`FlowDensity` does, and for a
-    contamination outside (0, 0.5) and an unknown criterion.
+    contamination outside (0, 0.5), an unknown criterion, and ``combined`` beside a space.
 
     >>> import numpy as np
     >>> X = np.random.default_rng(0).normal(5.0, 2.0, (100, 2))
@@ -90,6 +93,11 @@ class FlowOutlierDetector(OutlierMixin, Learner):
             raise ValueError(f"criterion: expected auto, density or combined, got {self.criterion!r}")
         if self.folds is not None and (self.folds < 0 or self.folds == 1):
             raise ValueError(f"folds: expected 0 or at least 2, got {self.folds}")
+        if self.criterion == "combined" and self._space is not None:
+            raise ValueError(
+                f"criterion: combined judges columns, which alone mean nothing with space {self._space}; "
+                "expected auto or density"
+            )
         x, weight = check_rows(self, X, sample_weight)
         n = len(x)
         seed = seed_of(self.random_state)
@@ -105,7 +113,8 @@ class FlowOutlierDetector(OutlierMixin, Learner):
         else:
             held_out = by_chunks(self.flow_.log_prob, x[index])
         w = None if weight is None else weight[index]
-        auto = "combined" if self.novelty and FEW <= n < SMALL else "density"
+        few = self.novelty and FEW <= n < SMALL and self._space is None
+        auto = "combined" if few else "density"
         self.criterion_ = auto if self.criterion == "auto" else self.criterion
         if self.criterion_ == "combined" and len(held_out) == 0:
             raise ValueError(f"criterion: combined takes {FEW} rows or more, got {n}")
@@ -129,6 +138,11 @@ class FlowOutlierDetector(OutlierMixin, Learner):
         self.offset_ = _quantile(judged[seen], self.contamination, None if w is None else w[seen])
         self.threshold_ = self.offset_
         return self
+
+    @property
+    def _space(self) -> str | None:
+        """The manifold of which rows are points, as ``options`` say."""
+        return (self.options or {}).get("space")
 
     def score_samples(self, X: ArrayLike) -> NDArray[np.float64]:
         """The score of each row, ``(n,)``; the lower, the more of an outlier.

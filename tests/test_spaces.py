@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from pushforward.runs.preprocessing import bijection_from_json, bijection_to_jso
 from pushforward.runs.sources import source_from_json, source_to_json
 from pushforward.sources import ManifoldBase
 from pushforward.spaces import LatLon, Space
+from pushforward.training import trainer
 
 DOUBLE = torch.zeros((), dtype=torch.float64)
 #: A text of every space, and how many columns a table has.
@@ -194,6 +196,42 @@ def test_bad_settings_in_one_line(settings: dict[str, Any], told: str) -> None:
 def test_flow_matching_on_a_space_is_that_of_riemann() -> None:
     assert RunConfig.of("a.csv", space="torus").model.method == "rfm"
     assert RunConfig.of("a.csv").model.method == "fm"
+
+
+def test_pairs_without_a_single_geodesic_are_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Over the whole training, stopped or not; without any nothing is told."""
+    seen: list[int] = []
+
+    def near_north(self: Sphere, x: Tensor, y: Tensor) -> Tensor:
+        found = x[:, 2] > 0.9
+        seen.append(int(found.sum()))
+        return found
+
+    places = LatLon().forward(Sphere(2).uniform(120, seeded(0), DOUBLE)).numpy()
+    short: dict[str, Any] = {"space": "sphere,lat=0,lon=1", "network": "mlp,width=8,depth=1", "steps": 12}
+    short |= {"folds": 0, "validation": 0.0, "log_every": 5, "batch": 32, "show_progress": False}
+
+    def train(out: str) -> tuple[dict[str, Any], list[str]]:
+        told: list[str] = []
+        run = pushforward.train(places, tmp_path / out, say=told.append, **short)
+        return dict(run.summary), [line for line in told if "geodesic" in line]
+
+    plain, told = train("plain")
+    assert "moved" not in plain and told == []
+    monkeypatch.setattr(Sphere, "cut", near_north)
+    whole, told = train("whole")
+    # a twentieth of the globe; log_every does not divide the steps
+    assert whole["moved"] == sum(seen) > 0 and len(seen) == 12
+    assert told[0].startswith(f"note: {sum(seen)} pairs of source and data had no single geodesic")
+    with monkeypatch.context() as patch:
+        patch.setattr(trainer.Trainer, "_stop", lambda self, interrupt: self._place >= 7)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # opening what has not ended says so
+            assert train("cut")[1] == []
+    again, told = train("cut")
+    assert again["moved"] == whole["moved"] and len(told) == 1
 
 
 def test_places_from_a_file_to_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -65,6 +65,7 @@ class Summary(TypedDict, total=False):
     step: Count
     steps: Count
     kept_step: Count
+    moved: Count
     seconds: _Amount
     learnt: Learnt | None
     versions: dict[str, str]

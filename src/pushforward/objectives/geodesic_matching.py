@@ -17,7 +17,8 @@ class GeodesicMatching(Objective):
     Riemannian flow matching (Chen & Lipman 2024, arXiv 2302.03660, eq. 12) on a ``manifold`` of dimension d.
     ``models`` holds ``"field"``, whose vectors are tangent, as those of
     :class:`~pushforward.fields.OnManifold` are.  Each row's condition is hidden with probability
-    ``drop_condition``.  Raises ValueError for one that is no probability.
+    ``drop_condition``.  The term ``moved`` counts the pairs of a batch that have no single geodesic, see
+    :class:`~pushforward.paths.GeodesicPath`.  Raises ValueError for one that is no probability.
 
     >>> from pushforward import Rows
     >>> from pushforward.fields import OnManifold
@@ -39,9 +40,11 @@ class GeodesicMatching(Objective):
     def loss(self, models: nn.ModuleDict, batch: Batch, step: Step) -> Loss:
         target = batch.marginals[-1]
         t = self.times.draw(target.x, step, 1e-5, (False, False))
+        before = self.path.moved
         point = self.path.sample(t, *(rows.x for rows in batch.marginals), generator=step.generator)
         assert point.velocity is not None
         condition = partly_hidden(batch, self.drop_condition, step)
         error = field_of(models)(t, point.x, condition) - point.velocity
         errors = self.manifold.inner(point.x, error, error) / self.manifold.dim
-        return Loss(batch.mean(errors), errors.detach(), t, {"moved": torch.tensor(float(self.path.moved))})
+        moved = torch.tensor(float(self.path.moved - before))
+        return Loss(batch.mean(errors), errors.detach(), t, {"moved": moved})

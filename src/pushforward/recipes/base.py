@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -73,6 +74,13 @@ class Stage(ABC):
     @abstractmethod
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         """The flow of the trained ``models``, in the space of the model."""
+
+    def counted(self, history: Sequence[Mapping[str, Any]], processes: int) -> tuple[dict[str, int], str]:
+        """What its training has counted, for ``run.json``, and a line that tells of it; mostly nothing.
+
+        history: the rows of ``metrics.jsonl``, whose terms are means over steps and ``processes``.
+        """
+        return {}, ""
 
     def initialise(self, models: nn.ModuleDict, rows: Rows) -> None:
         """Initialise the parts of ``models`` that depend on data from the first training rows, in their

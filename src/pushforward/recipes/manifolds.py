@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, cast
 
@@ -18,6 +19,7 @@ from ..flows import Flow
 from ..manifolds import Euclidean, Manifold
 from ..objectives import GeodesicMatching, Objective
 from ..paths import End
+from ..paths.geodesic import MOVED
 from ..solvers import RK4
 from ..sources import ManifoldBase, Source
 from ..spaces import Space
@@ -125,6 +127,19 @@ class ManifoldStage(MatchingStage):
 
     def objective(self, start: Start) -> Objective:
         return GeodesicMatching(_space(start), self.recipe.model.drop_condition, self.recipe.times)
+
+    def counted(self, history: Sequence[Mapping[str, Any]], processes: int) -> tuple[dict[str, int], str]:
+        """Pairs that were moved because they have no single geodesic."""
+        rows = [row for row in history if "train/moved" in row]
+        steps = np.diff([0, *(row["step"] for row in rows)])
+        moved = round(processes * float(sum(row["train/moved"] * n for row, n in zip(rows, steps))))
+        if not moved:
+            return {}, ""
+        pairs = "1 pair" if moved == 1 else f"{moved:,} pairs"
+        return {"moved": moved}, (
+            f"note: {pairs} of source and data had no single geodesic, as antipodes have none; the point of "
+            f"the source was moved by {MOVED:g}"
+        )
 
     def flow(self, models: nn.ModuleDict, schema: Schema, start: Start) -> Flow:
         return self.recipe.ode(models["field"], schema, start, path=self.recipe.marginals)

@@ -90,7 +90,10 @@ def fit(
     finally:
         batches.close()
     facts |= {"ended": result.ended, "planned": planned(optim)}
-    facts |= {"step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
+    counts, told = stage.counted(result.history, job.fabric.world_size)
+    if told and result.finished and job.first:
+        job.say(told)
+    facts |= {**counts, "step": result.step, "kept_step": result.kept, "seconds": round(result.seconds, 2)}
     if job.start.note:
         learnt = None if choice is None else choice.learnt
         facts["learnt"] = learnt or _learnt(job, stage, models, trainer.validator.judged, result.kept)

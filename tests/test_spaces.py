@@ -22,6 +22,7 @@ from pushforward.entries import SPACES
 from pushforward.manifolds import Manifold, Product, Sphere, Torus, manifold_of
 from pushforward.metrics.baselines.manifold_kernels import ManifoldKernels
 from pushforward.random import seeded
+from pushforward.recipes import open_run
 from pushforward.runs.preprocessing import bijection_from_json, bijection_to_json
 from pushforward.runs.sources import source_from_json, source_to_json
 from pushforward.sources import ManifoldBase
@@ -267,7 +268,14 @@ def test_places_from_a_file_to_a_report(tmp_path: Path, capsys: pytest.CaptureFi
     ends = (LatLon().inverse(torch.from_numpy(part)) for part in (again, rows))
     assert float(space.distance(*ends).max()) < 1e-3
     told = json.loads((run / "report.json").read_text())
-    assert not told["left_out"]
+    assert not told["left_out"] and told["evaluations"]["unit"] == "chord units"
+    page = (run / "report.html").read_text()
+    assert "along chords: the straight lines" in page and "standard deviation in training" not in page
+    # of rows that the report compares: the least chord of each to the training rows
+    dataset = open_run(run).dataset
+    train, held = (LatLon().inverse(part.x.double()) for part in (dataset.train, dataset.test))
+    chords = (held[:, None] - train).norm(dim=2).amin(1)
+    assert told["memorisation"]["median"]["real"] == pytest.approx(float(chords.median()), rel=1e-6)
     assert {"data", "samples", "density", "trajectories"} <= {Path(name).stem for name in told["figures"]}
     assert [row["key"] for row in told["density"]] == ["model", "base", "kernel"]
     assert told["mass"]["told"] and abs(told["mass"]["value"] - 1) < 4 * told["mass"]["error"]

@@ -197,7 +197,7 @@ class LoadedRun:
     def distance_unit(self) -> str:
         """In what distances are measured."""
         if self.manifold is not None:
-            return "straight distance"
+            return "chord units"
         return "deviations" if self.tabular else self.unit
 
     def energy(self, x: Tensor, y: Tensor) -> float:

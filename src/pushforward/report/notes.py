@@ -35,6 +35,11 @@ def _on_comparisons(loaded: LoadedRun, verdict: Verdict) -> list[str]:
         return text_samples.notes(loaded)
     n, often, seldom = loaded.rows, *loaded.repeats
     scaled = ", after every column is divided by its standard deviation in training" if loaded.tabular else ""
+    if loaded.manifold is not None:
+        scaled = (
+            ", along chords: the straight lines between points of spheres as unit vectors, of angles as "
+            "cosine and sine, of other spaces as the numbers that they are written in"
+        )
     notes = [
         f"Distances are between {n:,} rows and the same {n:,} held-out rows{scaled}. Real rows are {n:,} "
         f"training rows. Values are means ± standard deviations over draws: {often} draws of real rows "

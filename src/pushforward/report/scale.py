@@ -61,6 +61,8 @@ class Scale:
 class Chords:
     """Puts points of a ``manifold`` into coordinates whose distances have no seam: chords on a sphere.
 
+    Lengths of geodesics would not do: on rotations the energy distance by them can be negative.
+
     train: the training rows ``(n, d)``.  chart: from points to rows.
     """
 

@@ -43,6 +43,7 @@ METHODS: dict[str, tuple[dict[str, Any], bool]] = {
     "two-sided": ({"loss": "two-sided", "two_sided": True}, False),
     "consistency": ({"loss": "consistency"}, False),
     "scm": ({"loss": "scm"}, False),
+    "moment-matching": ({"loss": "moment-matching,scale=3.5"}, False),
     "lagrangian, distilled": ({"loss": "lagrangian"}, True),
     "eulerian, distilled": ({"loss": "eulerian"}, True),
     "semigroup, distilled": ({"loss": "semigroup,diagonal=.5"}, True),

@@ -20,6 +20,7 @@ from pushforward.objectives import (
     ContinuousConsistency,
     FlowMapMatching,
     MapLoss,
+    MomentMatching,
     Shortcut,
     Step,
     TwoSided,
@@ -221,8 +222,10 @@ def test_runs_of_it_take_few_steps_and_learn_from_a_teacher(tmp_path: Any) -> No
 
 
 def test_losses_of_the_other_direction_are_refused() -> None:
-    for loss in (Consistency(), ContinuousConsistency()):
-        with pytest.raises(ValueError, match=f"two_sided: {type(loss).__name__} leaps to the data alone"):
+    for loss in (Consistency(), ContinuousConsistency(), MomentMatching()):
+        with pytest.raises(
+            ValueError, match=f"two_sided: {type(loss).__name__} leaps towards the data alone"
+        ):
             FlowMapMatching(loss, two_sided=True)
     with pytest.raises(ValueError, match="TwoSided leaps there and back; say two_sided=True"):
         FlowMapMatching(TwoSided())
@@ -238,7 +241,7 @@ def test_losses_of_the_other_direction_are_refused() -> None:
         (("--method", "consistency", "--coupling", "ot"), "normal noise; --coupling ot makes noise depend"),
         (
             ("--method", "consistency", "--two-sided"),
-            "--two-sided: --loss consistency leaps to the data alone",
+            "--two-sided: --loss consistency leaps towards the data alone",
         ),
         (("--method", "flow-map", "--loss", "two-sided"), "--loss two-sided: leaps there and back; say"),
         (("--method", "consistency", "--loss", "consistency,first=1"), "first, last: expected 2 <= first"),

@@ -95,7 +95,7 @@ def loss(rule: Any, model: nn.Module, *event: int) -> Tensor:
 
 def test_losses_without_derivatives_are_named_as_a_way_out() -> None:
     free = {name for name in own("loss", MapLoss) if not registry.found("loss", name).derivative}
-    assert free == {"alpha-flow", "semigroup", "shortcut", "consistency"}
+    assert free == {"alpha-flow", "semigroup", "shortcut", "consistency", "moment-matching"}
 
 
 @EVERY
@@ -115,7 +115,7 @@ def test_dropout_inside_attention_is_found() -> None:
         loss(Lagrangian(), Own(Attending()))
 
 
-@pytest.mark.parametrize("name", ["alpha-flow", "semigroup", "shortcut", "consistency"])
+@pytest.mark.parametrize("name", ["alpha-flow", "semigroup", "shortcut", "consistency", "moment-matching"])
 def test_losses_without_derivatives_take_any_network(name: str) -> None:
     rule = registry.create("loss", name)
     assert bool(loss(rule, Own(nn.Sequential(nn.Dropout(0.5), Doubling(Twice)))).isfinite())

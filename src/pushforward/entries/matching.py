@@ -110,6 +110,8 @@ LOSSES = table(
      "Lu & Song 2025, arXiv 2410.11081"),
     ("two-sided", "TwoSided", "there and back, with the velocity of the pair on arrival",
      "Boffi et al. 2024, arXiv 2406.07507"),
+    ("moment-matching", "MomentMatching", "leaps from neighbouring times have one distribution, by a kernel",
+     "Zhou et al. 2025, arXiv 2503.07565"),
     ("elbo", "ELBO", "the bound on the log-likelihood of tokens",
      "Shaul et al. 2024, arXiv 2412.03487"),
     ("cross-entropy", "CrossEntropy", "the cross entropy of the posterior of tokens, all times alike",

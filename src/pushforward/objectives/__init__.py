@@ -28,6 +28,7 @@ from .flow_maps import MapLoss as MapLoss
 from .flow_maps import MapObjective as MapObjective
 from .flow_maps import MapRows as MapRows
 from .flow_maps import MeanFlow as MeanFlow
+from .flow_maps import MomentMatching as MomentMatching
 from .flow_maps import Penalised as Penalised
 from .flow_maps import Semigroup as Semigroup
 from .flow_maps import Shortcut as Shortcut
@@ -90,6 +91,7 @@ __all__ = [
     "MapRows",
     "MaximumLikelihood",
     "MeanFlow",
+    "MomentMatching",
     "MinSNR",
     "Objective",
     "Penalised",

@@ -49,7 +49,7 @@ class FlowMaps(Matching):
         self.two_sided = self.model.two_sided or self.model.head
         if self.two_sided and not self.loss.two_sided:
             flag = "--head" if self.model.head else "--two-sided"
-            raise ValueError(f"{flag}: --loss {self.model.loss} leaps to the data alone; leave it out")
+            raise ValueError(f"{flag}: --loss {self.model.loss} leaps towards the data alone; leave it out")
         if self.loss.needs_two_sided and not self.two_sided:
             raise ValueError(f"--loss {self.model.loss}: leaps there and back; say --two-sided too")
         if self.loss.to_data and parts.weights is not None:

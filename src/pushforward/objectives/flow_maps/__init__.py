@@ -12,6 +12,7 @@ from .log_det import LogDetMatching as LogDetMatching
 from .matching import FlowMapMatching as FlowMapMatching
 from .matching import MapObjective as MapObjective
 from .mean_flow import MeanFlow as MeanFlow
+from .moment_matching import MomentMatching as MomentMatching
 from .penalties import Penalised as Penalised
 from .semigroup import Semigroup as Semigroup
 from .shortcut import Shortcut as Shortcut
@@ -30,6 +31,7 @@ __all__ = [
     "MapObjective",
     "MapRows",
     "MeanFlow",
+    "MomentMatching",
     "Penalised",
     "Semigroup",
     "Shortcut",

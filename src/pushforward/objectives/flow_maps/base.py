@@ -63,6 +63,15 @@ class MapRows:
         """v(s, t, x) of the map that is trained."""
         return self.maps.own(self.s, self.t, self.x)
 
+    def ahead(self, r: Tensor) -> Tensor:
+        """The rows at the times ``r`` ``(B,)``: those of their pairs, or of a teacher by a step of Heun's
+        method along its velocity."""
+        if not self.maps.taught:
+            return self.pair(r)
+        h = expand_time(r - self.s, self.x)
+        there = self.maps.velocity(r, self.x + h * self.slope)
+        return self.x + h * (self.slope + there) / 2
+
     def moved(self, tangent: Tensor) -> tuple[Tensor, Tensor]:
         """v(s, t, x), and its derivative while (s, x) moves by (1, tangent); only the first has gradients.
 

@@ -93,15 +93,7 @@ class Consistency(MapLoss):
         place = torch.searchsorted(times, rows.s.contiguous(), right=True).clamp(max=len(times) - 1)
         r = times[place]
         with torch.no_grad():
-            there = self._next(rows, r)
+            there = rows.ahead(r)
             target = there + expand_time(rows.t - r, there) * rows.maps.target(r, rows.t, there)
         spaces = (sigma[place - 1] - sigma[place]).to(rows.x)
         return rows.x + rows.span * rows.mean_velocity() - target, spaces
-
-    def _next(self, rows: MapRows, r: Tensor) -> Tensor:
-        """The rows at the times ``r``."""
-        if not rows.maps.taught:
-            return rows.pair(r)
-        h = expand_time(r - rows.s, rows.x)
-        ahead = rows.maps.velocity(r, rows.x + h * rows.slope)
-        return rows.x + h * (rows.slope + ahead) / 2

@@ -65,7 +65,7 @@ def without_derivatives() -> str:
     """The names of the losses of flow maps that take no derivatives, as text.
 
     >>> without_derivatives()
-    'semigroup, alpha-flow, shortcut or consistency'
+    'semigroup, alpha-flow, shortcut, consistency or moment-matching'
     """
     names = [name for name in LOSSES if not getattr(registry.found("loss", name), "derivative", True)]
     return f"{', '.join(names[:-1])} or {names[-1]}"

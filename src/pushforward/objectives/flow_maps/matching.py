@@ -81,7 +81,7 @@ class FlowMapMatching(MapObjective):
         if not isinstance(loss, MapLoss):
             raise ValueError(f"loss: expected a MapLoss such as Lagrangian(), got {loss!r}")
         if two_sided and not loss.two_sided:
-            raise ValueError(f"two_sided: {type(loss).__name__} leaps to the data alone")
+            raise ValueError(f"two_sided: {type(loss).__name__} leaps towards the data alone")
         if loss.needs_two_sided and not two_sided:
             raise ValueError(f"two_sided: {type(loss).__name__} leaps there and back; say two_sided=True")
         self.rule, self.path, self.teacher = loss, path or Interpolant(), teacher

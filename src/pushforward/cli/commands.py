@@ -9,6 +9,7 @@ from typing import Any
 
 from .distil import distil
 from .look import compare, datasets, info, methods, report
+from .schema import schema
 from .train import train
 from .use import push, sample, score, tune
 
@@ -16,6 +17,7 @@ __all__ = ["COMMANDS", "flags_of", "summary_of"]
 
 #: A command is called with its flags and the whole command line, and returns the exit status.
 COMMANDS: dict[str, Callable[[Any, str], int]] = {
+    "schema": schema,
     "train": train,
     "distil": distil,
     "sample": sample,

@@ -20,7 +20,8 @@ class Given:
 
     kind: its name.  levels: in their order, with all that occur.  limits: what values lie between.
     lowest: what values are not below, -inf for nothing.  atoms: values with a probability of their own.
-    format: of dates and times, such as ``%Y-%m-%d``.  unit: what dates are counted in.  missing: whether cells may be empty.
+    format: of dates and times, such as ``%Y-%m-%d``.  unit: what dates are counted in.
+    missing: whether cells may be empty.
     """
 
     kind: str | None = None
@@ -81,7 +82,7 @@ class ColumnKind(ABC):
     ) -> tuple[np.ndarray | None, np.ndarray]:
         """Tokens int64 ``(n,)``, None where it has none, and float64 ``(n, numbers)``, of a column ``(n,)``.
 
-        values: integers, floats, or objects (texts, None where empty); or cells, which know their rows' places.
+        values: integers, floats, or objects (texts, None where empty); or cells, which know where rows are.
         generator: where coordinates stand for cells that decoding rounds to, they are drawn evenly in these;
         without one they are the middles.  Raises ValueError, with the first row, for what does not fit.
         """
@@ -150,7 +151,8 @@ def check_tokens(kind: ColumnKind, tokens: np.ndarray | None, numbers: np.ndarra
         )
     if len(tokens) and not 0 <= tokens.min() <= tokens.max() < kind.tokens:
         raise ValueError(
-            f"column {kind.name!r}: tokens: expected 0 to {kind.tokens - 1}, got {tokens.min()} to {tokens.max()}"
+            f"column {kind.name!r}: tokens: expected 0 to {kind.tokens - 1}, "
+            f"got {tokens.min()} to {tokens.max()}"
         )
 
 

@@ -16,7 +16,7 @@ class Level(NamedTuple):
     """A value that occurs, and in how many rows."""
 
     value: Any
-    count: int
+    rows: int
 
 
 class Cells:
@@ -101,12 +101,8 @@ class Cells:
         """Raise ValueError for the first row that is ``bad``, with its value and what was expected."""
         if bad.any():
             row = int(bad.argmax())
-            cell = self.values[row]
-            told = (
-                "an empty cell"
-                if self.missing[row]
-                else quoted(cell.item() if hasattr(cell, "item") else cell)
-            )
+            cell = self.values[row : row + 1].tolist()[0]
+            told = "an empty cell" if self.missing[row] else quoted(cell)
             raise self.error(f"{told} at {self.where(row)}, but {expected}")
 
     def error(self, text: str) -> ValueError:

@@ -26,9 +26,9 @@ LAST, LAST_YEAR = date.max.toordinal(), date.max.year
 class Date(ColumnKind):
     """Dates, whose first coordinate is the standardised number of the week, month or year.
 
-    With weeks the token is the weekday, Monday first, and then missing.  Months and years begin on their first
-    day, as all rows must; the token then only says what is missing.  With a time of day that varies there is a
-    second coordinate, its logit between two midnights.
+    With weeks the token is the weekday, Monday first, and then missing.  Months and years stand for their
+    first day, as all rows must; the token then only says what is missing.  With a time of day that varies
+    there is a second coordinate, its logit between two midnights.
 
     Decoding rounds to weeks, months or years and to the resolution of the format.  ``log_det`` is in these
     units, so that densities, with a weekday, are probabilities of days, months or years and steps of time.

@@ -41,7 +41,8 @@ def format_of(cells: Cells, given: Given, dates: bool) -> str:
         ):
             example = "%Y-%m-%d" if dates else "%H:%M"
             raise cells.error(
-                f"format: expected one such as {example} of {', '.join(moments.DIRECTIVES)}, got {given.format}"
+                f"format: expected one such as {example}, got {given.format!r}; "
+                f"known: {', '.join(moments.DIRECTIVES)}"
             )
         return given.format
     if cells.textual and (found := formats(cells, dates)):

@@ -23,8 +23,8 @@ HEX = "0123456789abcdef"
 @final
 @dataclass(frozen=True, kw_only=True)
 class Identifier(ColumnKind):
-    """A name for each row.  Decoding writes fresh ones: numbers that go on, alone or within a text, or texts of
-    the same pattern.
+    """A name for each row.  Decoding writes fresh ones: numbers that go on, alone or within a text, or texts
+    of the same pattern.
 
     next, step: the first fresh number, and from each to the next; step 0 for random texts like ``pattern``.
     pattern, end: the texts before and after the number.  width: its digits, with leading zeros.

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ..raw import Raw
 from ..sources import is_frame
 from ..text import flag, hint
@@ -85,6 +87,8 @@ def _kind(cells: Cells, given: Given, exclude: Sequence[str]) -> tuple[ColumnKin
 def _claimed(cells: Cells, given: Given) -> tuple[type[ColumnKind], str]:
     """The first kind that claims the column and takes what is ``given``."""
     _check_mixed(cells)
+    if not cells.textual:
+        cells.refuse(np.isinf(cells.values), "a number has to be finite")
     for kind in KINDS.values():
         if {*given.named()} <= {"missing", *kind.options} and (doubt := kind.claim(cells)) is not None:
             return kind, doubt

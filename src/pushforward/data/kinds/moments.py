@@ -6,7 +6,6 @@ import calendar
 import functools
 import itertools
 import re
-from collections.abc import Sequence
 from datetime import date
 from typing import NamedTuple
 
@@ -141,13 +140,14 @@ def candidates(text: str, dates: bool) -> list[str]:
     return [format for format in dict.fromkeys(formats) if read(text, format) is not None]
 
 
-def best(texts: Sequence[str], dates: bool) -> tuple[list[str], int]:
+def best(texts: list[str], dates: bool) -> tuple[list[str], int]:
     """The formats that read most of the texts, equally many, and how many these are.
 
     >>> best(["01/02/2020", "31/12/2019"], True)
     (['%d/%m/%Y'], 2)
     """
-    some = [texts[i] for i in np.linspace(0, len(texts) - 1, min(len(texts), TRIED)).astype(int)]
+    places = np.linspace(0, len(texts) - 1, min(len(texts), TRIED)).astype(int).tolist()
+    some = [texts[i] for i in places]
     if not any("0" <= letter <= "9" for letter in "".join(some[:3])):
         return [], 0
     formats: dict[str, None] = {}

@@ -192,13 +192,17 @@ def parts_of(cells: Cells, given: Given, kind: str) -> Parts:
         raise cells.error('integers beyond 2^53 are not exact; an identifier? (kind = "identifier")')
     levels, decimals = cells.levels_of(x), 0 if is_whole(x) else decimals_of(x)
     often = decimals is not None and (decimals == 0 or len(levels) < TIED * len(x))
-    atoms = frequent(levels, ATOM_TIED if often else ATOM_COLUMN) if given.atoms is None else given.atoms
+    atoms = given.atoms
+    if atoms is None:
+        atoms = frequent(levels, ATOM_TIED if often else ATOM_COLUMN)
+        atoms = tuple(sorted({*atoms, *(level.value for level in codes(levels))}))
     rest = x[~np.isin(x, atoms)]
     tied = decimals is not None and len(np.unique(rest)) < TIED * len(rest)
-    lowest = _lowest(x) if given.lowest is None else given.lowest
+    lowest = _lowest(rest) if given.lowest is None else given.lowest
     lowest = None if lowest is None or math.isinf(lowest) else float(lowest)
     if lowest is not None:
-        cells.refuse(cells.numbers(kind) < lowest, f"lowest = {lowest:.10g}")
+        all_x = cells.numbers(kind)
+        cells.refuse((all_x < lowest) & ~np.isin(all_x, atoms), f"lowest = {lowest:.10g}")
         edge = rest == lowest
         if decimals is None and edge.any():  # nothing can be mapped there
             atoms, rest = tuple(sorted((*atoms, lowest))), rest[~edge]
@@ -221,9 +225,9 @@ def frequent(levels: tuple[Level, ...], share: float = ATOM_COLUMN) -> tuple[flo
     >>> frequent((Level(0.0, 30), *(Level(float(i), 2) for i in range(1, 36))))
     (0.0,)
     """
-    counts = np.array([0, *(level.count for level in levels), 0])
+    counts = np.array([0, *(level.rows for level in levels), 0])
     bar = np.maximum(OFTEN * np.maximum(counts[:-2], counts[2:]), max(1, share * counts.sum()))
-    return tuple(level.value for level, least in zip(levels, bar) if level.count > least)
+    return tuple(level.value for level, least in zip(levels, bar) if level.rows > least)
 
 
 def decimals_of(x: np.ndarray) -> int | None:
@@ -241,19 +245,28 @@ def decimals_of(x: np.ndarray) -> int | None:
     return None
 
 
+def codes(levels: tuple[Level, ...]) -> list[Level]:
+    """Values at an end of a column, far from the next, that repeat and often stand for missing ones.
+
+    >>> [level.value for level in codes((Level(-999, 2), Level(1, 5), Level(2, 9), Level(3, 1)))]
+    [-999]
+    """
+    values, found = [level.value for level in levels], []
+    for code, near, far in ((0, 1, -1), (-1, -2, 0)) if len(levels) > 2 else ():
+        gap, span = abs(values[code] - values[near]), abs(values[near] - values[far])
+        if values[code] in CODES and levels[code].rows > 1 and gap > max(1, span / 2):
+            found.append(levels[code])
+    return found
+
+
 def doubt(cells: Cells, kind: Numeric) -> str:
     """What is doubtful in a column of numbers: a code for missing ones, and one far from the rest."""
     levels = cells.levels_of(cells.numbers(kind.word))
-    values = [level.value for level in levels]
-    for code, near, far in ((levels[0], 1, -1), (levels[-1], -2, 0)):
-        gap, span = abs(code.value - values[near]), abs(values[near] - values[far])
-        if code.value in CODES and code.count > 1 and gap > max(1, span / 2):
-            return f"{code.value:.10g} in {code.count:,} rows: missing?"
-    rest = np.array([value for value in values if value not in kind.atoms])
+    for code in codes(levels):
+        return f"{code.value:.10g} in {code.rows:,} rows: missing?"
+    rest = np.array([level.value for level in levels if level.value not in kind.atoms])
     z = np.abs(kind.map.forward(rest))
-    if len(z) and z.max() > OUTLIER:
-        return f"{rest[z.argmax()]:.10g} lies far from the rest"
-    return ""
+    return f"{rest[z.argmax()]:.10g} lies far from the rest" if len(z) and z.max() > OUTLIER else ""
 
 
 def share_text(share: float) -> str:
@@ -271,4 +284,4 @@ def _step(decimals: int | None) -> float:
 
 def _lowest(x: np.ndarray) -> float | None:
     """0 for numbers of at least 0 that come near it."""
-    return 0.0 if len(x) and 0 <= x.min() <= np.ptp(x) else None
+    return 0.0 if len(x) and 0 <= x.min() <= x.max() / 2 else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +21,10 @@ _ROWS = 65_536
 
 
 def read_table(source: Source, max_size: float = MAX_SIZE) -> Raw:
-    """A table from wherever data come.  In a text table a column of whole numbers with leading zeros is one of
-    texts.  Raises ValueError for what is no table, or cannot be read."""
+    """A table from wherever data come; whole numbers with leading zeros of a text table are texts.
+
+    Raises ValueError for what is no table, or cannot be read.
+    """
     raw = raw_of(open_source(source, None, random.seeded("schema"), tested=False, max_size=max_size)[0])
     if not is_path(source) or find_path(source)[0].suffix.lower() not in (".csv", ".tsv", ".txt"):
         return raw
@@ -36,8 +39,9 @@ def read_table(source: Source, max_size: float = MAX_SIZE) -> Raw:
 
 
 def _has_zeros(table: TextTable, name: str) -> bool:
-    import pyarrow.compute as pc
+    import pyarrow.compute
 
+    pc: Any = pyarrow.compute
     index = table.names.index(name)
     return any(
         pc.any(pc.match_substring_regex(pc.utf8_trim_whitespace(piece.column(str(index))), _ZEROS)).as_py()

@@ -17,7 +17,7 @@ ROWS, WORDS = 3, 3
 @final
 @dataclass(frozen=True, kw_only=True)
 class FreeText(ColumnKind):
-    """Texts that hardly repeat.  They can be neither encoded nor decoded, and the error says what can be done."""
+    """Texts that hardly repeat.  They are neither encoded nor decoded; the error says what can be done."""
 
     word: ClassVar[str] = "text"
 

@@ -34,6 +34,8 @@ class Cells:
     ):
         self.name, self.values, self.source, self.where = name, values, source, where
         self.textual = values.dtype == object
+        self.read: dict[str, list[Any]] = {}
+        """What it reads as in some formats, so that it is read once."""
 
     def __len__(self) -> int:
         return len(self.values)

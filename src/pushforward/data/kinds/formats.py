@@ -21,11 +21,15 @@ def formats(cells: Cells, dates: bool) -> list[str]:
     Raises ValueError for a column of which the most, but not all, are of one format.
     """
     texts = [text for text in cells.texts if text is not None]
-    found, count = moments.best(texts, dates) if texts else ([], 0)
-    if not found or count < MOST * len(texts):
+    tried = moments.likely(texts, dates) if texts else []
+    counts = {format: sum(moment is not None for moment in _read(cells, format)) for format in tried}
+    count = max(counts.values(), default=0)
+    if count == 0 or count < MOST * len(texts):
         return []
+    found = [format for format in tried if counts[format] == count]
     if count < len(texts):
-        bad = np.array([text is not None and moments.read(text, found[0]) is None for text in cells.texts])
+        read = _read(cells, found[0])
+        bad = np.array([moment is None for moment in read], dtype=bool) & ~cells.missing
         other = moments.candidates(cells.texts[int(bad.argmax())], dates)
         what = f"two formats of {'dates' if dates else 'times'}: " if other else ""
         cells.refuse(bad, f"{what}most are as {found[0]}")
@@ -55,7 +59,7 @@ def format_of(cells: Cells, given: Given, dates: bool) -> str:
 
 def read_all(cells: Cells, format: str) -> list[Moment | None]:
     """The moments of a column, None where a cell is empty.  Raises ValueError for one of another format."""
-    found = [None if text is None else moments.read(text, format) for text in cells.texts]
+    found = _read(cells, format)
     bad = np.array([moment is None for moment in found], dtype=bool) & ~cells.missing
     cells.refuse(bad, f"its format is {format}")
     return found
@@ -64,8 +68,14 @@ def read_all(cells: Cells, format: str) -> list[Moment | None]:
 def in_order(cells: Cells, found: list[str]) -> str:
     """Of several formats that read all, the first in which the rows come in order, else the first."""
     for format in found if len(found) > 1 else ():
-        present = [moments.read(text, format) for text in cells.texts if text is not None]
-        days = np.array([moment.day for moment in present if moment is not None])
+        days = np.array([moment.day for moment in _read(cells, format) if moment is not None])
         if len(days) > 1 and ((np.diff(days) >= 0).all() or (np.diff(days) <= 0).all()):
             return format
     return found[0]
+
+
+def _read(cells: Cells, format: str) -> list[Moment | None]:
+    """The moments of a column, read once; None where a cell is empty or of another format."""
+    if format not in cells.read:
+        cells.read[format] = [None if text is None else moments.read(text, format) for text in cells.texts]
+    return cells.read[format]

@@ -105,21 +105,20 @@ def _step(cells: Cells) -> int:
 
 
 def _numbered(texts: list[str]) -> tuple[str, str, int] | None:
-    """What stands before and after the number of each text, and its digits, 0 where these are as few as
-    possible; None where texts differ in more than the number.
+    """What stands before and after the number of each text, and its digits at least; None where texts differ
+    in more than the number.
 
     >>> _numbered(["C01", "C12"]), _numbered(["a1", "b1"])
     (('C', '', 2), None)
     """
-    first = NUMBERED.fullmatch(texts[0])
-    if first is None:
+    found = [NUMBERED.fullmatch(text) for text in texts]
+    parts = [match.groups() for match in found if match is not None]
+    if len(parts) < len(texts) or len({(prefix, end) for prefix, _, end in parts}) > 1:
         return None
-    prefix, digits, end = first.groups()
-    width = len(digits) if len({*map(len, texts)}) == 1 else 0
-    for text in texts:
-        found = NUMBERED.fullmatch(text)
-        if found is None or text != f"{prefix}{int(found[2]):0{width}d}{end}":
-            return None
+    prefix, _, end = parts[0]
+    width = min(len(digits) for _, digits, _ in parts)
+    if any(digits != f"{int(digits):0{width}d}" for _, digits, _ in parts):
+        return None
     return prefix, end, width
 
 

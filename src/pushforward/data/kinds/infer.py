@@ -89,9 +89,12 @@ def _claimed(cells: Cells, given: Given) -> tuple[type[ColumnKind], str]:
     _check_mixed(cells)
     if not cells.textual:
         cells.refuse(np.isinf(cells.values), "a number has to be finite")
-    for kind in KINDS.values():
-        if {*given.named()} <= {"missing", *kind.options} and (doubt := kind.claim(cells)) is not None:
+    fitting = [kind for kind in KINDS.values() if {*given.named()} <= {"missing", *kind.options}]
+    for kind in fitting:
+        if (doubt := kind.claim(cells)) is not None:
             return kind, doubt
+    if len(fitting) == 1:
+        return fitting[0], ""
     raise cells.error(f"no kind takes {', '.join(given.named())} and such cells; say which, as kind")
 
 

@@ -32,6 +32,7 @@ def to_toml(kinds: TableKinds) -> str:
     ["sold on"]  # 2020-01-31 to 2021-05-01
     kind = "date"
     format = "%Y-%m-%d"
+    unit = "week"
     <BLANKLINE>
     """
     parts = [f"# {kinds.rows:,} rows of {_comment(kinds.source)}\n"]

@@ -16,6 +16,7 @@ from .numeric import doubt, is_whole
 class Count(WholeNumbers):
     """Whole numbers of at least ``lowest``, which they stay.
 
+    >>> import numpy as np
     >>> kind = Count.fit(Cells("n", np.array([0, 1, 1, 2, 3, 5, 8])), Given())
     >>> kind.decode(None, np.array([[-50.0], [0.0]])).tolist()[0]
     0

@@ -12,8 +12,8 @@ from .text import is_prose
 
 #: Levels at most.
 MOST = 1000
-#: Rows for each level, below which it may be no category.
-ROWS = 3
+#: Rows for each level, below which it may be no category, unless levels are few.
+ROWS, FEW = 3, 5
 
 
 @final
@@ -36,7 +36,7 @@ class Category(Levels):
         count = len(cells.levels)
         if cells.is_numeric.any() and not cells.is_numeric[~cells.missing].all():
             return "numbers and texts"
-        if count > cells.seen / ROWS:
+        if count > max(FEW, cells.seen / ROWS):
             return f"{count:,} levels in {cells.seen:,} rows: identifier or text?"
         return ""
 

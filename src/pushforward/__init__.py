@@ -19,7 +19,7 @@ _WHERE = {
         "ConditionalOT Coupling DatasetOT GivenPairs Independent MinibatchOT Pairing PartialOT "
         "SemidiscreteOT SinkhornOT UnbalancedOT"
     ),
-    "estimators": "FlowDensity FlowOutlierDetector",
+    "estimators": "FlowDensity FlowOutlierDetector FlowTable",
     "fields": "BridgeField Drift Field Guided Parameterised ReversedTime Scaled ScoreFromEta TwoHeads",
     "flows": (
         "ContinuousFlow DenoisingFlow DiffusionFlow Flow FlowMapFlow InvertibleFlow LatentFlow Transformed "
@@ -71,6 +71,7 @@ if TYPE_CHECKING:
     from .couplings import UnbalancedOT as UnbalancedOT
     from .estimators import FlowDensity as FlowDensity
     from .estimators import FlowOutlierDetector as FlowOutlierDetector
+    from .estimators import FlowTable as FlowTable
     from .fields import BridgeField as BridgeField
     from .fields import Drift as Drift
     from .fields import Field as Field

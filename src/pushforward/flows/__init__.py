@@ -5,6 +5,7 @@ from .base import DensityFlow as DensityFlow
 from .base import Flow as Flow
 from .bijective import BijectiveFlow as BijectiveFlow
 from .bounds import multi_sample_bound as multi_sample_bound
+from .columns import ColumnFlow as ColumnFlow
 from .consistency import ConsistencyFlow as ConsistencyFlow
 from .continuous import ContinuousFlow as ContinuousFlow
 from .denoising import DenoisingFlow as DenoisingFlow
@@ -44,6 +45,7 @@ __all__ = [
     "nll_bound",
     "BijectiveFlow",
     "ConsistencyFlow",
+    "ColumnFlow",
     "ContinuousFlow",
     "Defect",
     "DenoisingFlow",

@@ -2,6 +2,8 @@
 
 from .base import Network as Network
 from .causal import CausalTransformer as CausalTransformer
+from .columns import ColumnLayout as ColumnLayout
+from .columns import ColumnNetwork as ColumnNetwork
 from .conditioners import MaskedPerceptron as MaskedPerceptron
 from .conditioners import OneByOne as OneByOne
 from .conditioners import Perceptron as Perceptron
@@ -21,6 +23,8 @@ from .unet import UNet as UNet
 
 __all__ = [
     "CausalTransformer",
+    "ColumnLayout",
+    "ColumnNetwork",
     "ConditionEmbedding",
     "ConditionSpec",
     "ConvConditioner",

@@ -7,6 +7,7 @@ from .base import Objective as Objective
 from .base import Step as Step
 from .base import row_mean as row_mean
 from .bridge import BridgeMatching as BridgeMatching
+from .columns import ColumnMatching as ColumnMatching
 from .continuous import ContinuousLikelihood as ContinuousLikelihood
 from .density_ratio import DensityRatio as DensityRatio
 from .diffusion_weightings import KarrasWeighting as KarrasWeighting
@@ -63,6 +64,7 @@ __all__ = [
     "BridgeMatching",
     "Consistency",
     "ContinuousConsistency",
+    "ColumnMatching",
     "ContinuousLikelihood",
     "CrossEntropy",
     "DensityRatio",

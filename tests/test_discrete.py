@@ -156,7 +156,9 @@ def test_bound_of_uniform_noise_stays_above_the_entropy():
     assert bound_of(MetricTokens(4)) > entropy(LINE.numpy()) + 0.01
 
 
-@pytest.mark.parametrize("schedule", [None, Polynomial(2.0), Trigonometric()], ids=repr)
+@pytest.mark.parametrize(
+    "schedule", [None, Polynomial(2.0), Trigonometric()], ids=["linear", "square", "trig"]
+)
 def test_bound_of_diffused_noise_is_the_entropy(schedule):
     # 1e-5 for the first times, and what is left after the last
     assert bound_of(DiffusedTokens(4, schedule)) == pytest.approx(entropy(LINE.numpy()), abs=5e-5)

@@ -123,4 +123,4 @@ class MetricTokens(TokenPath):
         return None
 
     def __repr__(self) -> str:
-        return f"MetricTokens({self.size}, scale={self.scale:g}, power={self.power:g})"
+        return f"{type(self).__name__}({self.size}, scale={self.scale:g}, power={self.power:g})"

@@ -269,7 +269,7 @@ def test_bash_completes_what_is_typed(capsys, tmp_path):
     (tmp_path / "completion").write_text(capsys.readouterr().out)
     typed = 'COMP_WORDS=(pushforward "$@"); COMP_CWORD=$#; $(complete -p pushforward | cut -d" " -f3)'
     typed = f"source completion; {typed}; echo ${{COMPREPLY[@]}}"
-    for words, found in ((["sc"], "score"), (["score", "--ke"], "--keep"), (["train", "--lr"], "--lr")):
+    for words, found in ((["sco"], "score"), (["score", "--ke"], "--keep"), (["train", "--lr"], "--lr")):
         done = subprocess.run(
             ["bash", "-c", typed, "bash", *words], cwd=tmp_path, capture_output=True, text=True
         )

@@ -131,6 +131,8 @@ def test_cells_come_back_exactly(name: str, gaps: bool) -> None:
         assert (tokens is None) == (kind.tokens == 0)
         if tokens is not None:
             assert tokens.shape == (600,) and tokens.dtype == np.int64 and tokens.max() < kind.tokens
+        there = np.ones(600, dtype=bool) if tokens is None else tokens < kind.numbered
+        assert (np.isnan(numbers) == ~there[:, None]).all()
         found = kind.decode(tokens, numbers)
         if case.fresh:
             assert len({*found.tolist(), *train.tolist()}) == 1200

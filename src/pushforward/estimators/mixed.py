@@ -51,7 +51,8 @@ class FlowTable(BaseEstimator):
     Attributes: ``kinds_`` (:class:`~pushforward.data.kinds.TableKinds`), ``flow_``, ``n_features_in_``,
     ``feature_names_in_``.
 
-    Raises ValueError for fewer than 32 rows, and for columns that cannot be read, see there.
+    Raises ValueError for fewer than 32 rows, columns that cannot be read, see there, and a table of constants
+    and identifiers alone.
 
     >>> import pandas as pd
     >>> x = np.random.default_rng(0).normal(size=64)
@@ -87,7 +88,9 @@ class FlowTable(BaseEstimator):
         n, seed = len(X), seed_of(self.random_state)
         if n < LEAST:
             raise ValueError(f"X: expected at least {LEAST} rows, got {n}")
-        layout = ColumnLayout(kinds.levels, kinds.token_columns, kinds.number_columns)
+        if not kinds.token_columns and not kinds.number_columns:
+            raise ValueError("X: no column to learn from; all are constant or identifiers")
+        layout = ColumnLayout(kinds.levels, kinds.token_columns, kinds.number_columns, kinds.numbered)
         tokens, numbers = kinds.encode(X, np.random.default_rng(derive_seed(seed, "cells")))
         rows = torch.from_numpy(np.concatenate([tokens, np.nan_to_num(numbers)], 1)).float()
         train, held = split(n, VALIDATION, seed)
@@ -99,7 +102,8 @@ class FlowTable(BaseEstimator):
         batches = pairs(None, Rows(rows[train]), size=size, seed=seed)
         validation = Validation(Batch((Rows(rows[held]),)))
         trainer = Trainer(ColumnMatching(), net, batches, optim, seed=seed, validation=validation)
-        trainer.fit(title=None)
+        if not trainer.fit(title=None).finished:
+            raise KeyboardInterrupt
         found = trainer.models if trainer.ema is None else trainer.ema.models
         self.flow_ = ColumnFlow(cast(ColumnNetwork, found["field"])).eval()
         self.kinds_ = kinds

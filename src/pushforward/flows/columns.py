@@ -13,6 +13,7 @@ from ..inputs import check_device
 from ..nn.columns import ColumnNetwork, show
 from ..paths.tokens import check_tokens
 from ..solvers import Dopri5, Solver
+from ..solvers.jumps import draw
 from ..sources import Normal
 from ..tensors import Condition, to_tensor
 from .base import DensityFlow
@@ -38,7 +39,7 @@ class ColumnFlow(DensityFlow):
     not finite where they exist.
 
     >>> from pushforward.nn import ColumnLayout
-    >>> flow = ColumnFlow(ColumnNetwork(ColumnLayout((2,), (0,), (1,)), width=8, depth=1))
+    >>> flow = ColumnFlow(ColumnNetwork(ColumnLayout((2,), (0,), (1,), (1,)), width=8, depth=1))
     >>> flow.log_prob([[1.0, 0.0]]).detach()
     tensor([-1.6121])
     """
@@ -105,7 +106,7 @@ class ColumnFlow(DensityFlow):
         layout = self.layout
         tokens, numbers = self._divided(x)
         shown = layout.of_tokens(observed)
-        known = layout.of_numbers(observed) & layout.exists(torch.where(shown, tokens, 1))
+        known = layout.of_numbers(observed) & layout.exists(tokens)
         numbers = torch.where(known, numbers, 0.0)
         u = torch.special.ndtr(x0[:, : layout.tokens]).clamp(INSIDE, 1 - INSIDE)
         for i in range(layout.tokens):
@@ -115,9 +116,7 @@ class ColumnFlow(DensityFlow):
                 chances = self.field.scores(seen)[i].softmax(-1)
                 if never is not None and (left_out := never[i]) is not None:
                     chances = chances.index_fill(1, torch.tensor([left_out], device=x.device), 0.0)
-                sums = chances.cumsum(-1)
-                drawn = (sums <= u[free, i : i + 1] * sums[:, -1:]).sum(-1).clamp(max=layout.sizes[i] - 1)
-                tokens[free, i] = drawn
+                tokens[free, i] = draw(chances, u[free, i])
                 shown[free, i] = True
         exists = layout.exists(tokens)
         if layout.numbers:

@@ -18,11 +18,12 @@ class ColumnLayout:
 
     sizes: how many values each of T tokens has.
     token_columns, number_columns: the column that each token, and each of M numbers, belongs to.
+    numbered: below which value of each token the numbers of its column exist; they are NaN elsewhere.
 
-    A column may have one token, numbers or both; where it has both, its numbers exist where its token is 0,
-    and are NaN elsewhere.  Raises ValueError for sizes below 2, a column with two tokens, or none at all.
+    A column may have one token, numbers or both.  Raises ValueError for sizes below 2, a column with two
+    tokens, lengths that differ, or no column at all.
 
-    >>> layout = ColumnLayout((3, 2), (0, 1), (1, 2))
+    >>> layout = ColumnLayout((3, 2), (0, 1), (1, 2), numbered=(1, 1))
     >>> layout.columns, layout.owners
     (3, (1, -1))
     >>> layout.exists(torch.tensor([[2, 0], [2, 1]]))
@@ -33,6 +34,7 @@ class ColumnLayout:
     sizes: tuple[int, ...]
     token_columns: tuple[int, ...]
     number_columns: tuple[int, ...]
+    numbered: tuple[int, ...]
 
     def __post_init__(self) -> None:
         for size in self.sizes:
@@ -42,6 +44,8 @@ class ColumnLayout:
                 f"token_columns: expected another column for each of {len(self.sizes)} tokens, "
                 f"got {self.token_columns}"
             )
+        if len(self.numbered) != len(self.sizes):
+            raise ValueError(f"numbered: expected {len(self.sizes)} values, got {self.numbered}")
         if not self.sizes and not self.number_columns:
             raise ValueError("number_columns: expected at least one token or number")
 
@@ -68,11 +72,9 @@ class ColumnLayout:
 
     def exists(self, tokens: Tensor) -> Tensor:
         """Which numbers exist, ``(B, M)``, by tokens ``(B, T)``."""
-        found = torch.ones(len(tokens), self.numbers, dtype=torch.bool, device=tokens.device)
-        for m, owner in enumerate(self.owners):
-            if owner >= 0:
-                found[:, m] = tokens[:, owner] == 0
-        return found
+        free = torch.ones(len(tokens), 1, dtype=torch.bool, device=tokens.device)
+        below = tokens < torch.tensor(self.numbered, device=tokens.device)
+        return torch.cat([below, free], 1)[:, list(self.owners)]  # the last of which is owner -1
 
     def of_tokens(self, columns: Tensor) -> Tensor:
         """What is said of columns ``(B, C)``, of each token ``(B, T)``."""
@@ -109,7 +111,7 @@ class ColumnNetwork(nn.Module):
 
     layout: the columns.  width, depth: of both parts.  Raises ValueError for sizes below 1.
 
-    >>> layout = ColumnLayout((3, 2), (0, 1), (1, 2))
+    >>> layout = ColumnLayout((3, 2), (0, 1), (1, 2), numbered=(1, 1))
     >>> net = ColumnNetwork(layout, width=16, depth=1)
     >>> tokens, numbers = torch.tensor([[2, 0]]), torch.zeros(1, 2)
     >>> seen = show(layout, tokens, numbers, tokens > 0, tokens > 5)

@@ -18,19 +18,20 @@ class ColumnMatching(Objective):
     Each row has its own set of columns that are observed: none in half of the rows, else each with one
     probability that is uniform.  Of the other tokens a random share is hidden, and each of these costs
 
-    .. math:: \frac{n}{h} \log \frac{1}{p(x^i | \mathrm{seen})},
+    .. math:: \frac{n + 1}{h} \log \frac{1}{p(x^i | \mathrm{seen})},
 
-    with n that are not observed and h hidden, the bound of an autoregressive model in random order (masked
-    discrete flow matching, Gat et al. 2024, arXiv 2407.15595).  The numbers that are not observed are
-    regressed on x1 - x0 at (1 - t) x0 + t x1, given all tokens and the numbers that are, as each number has
-    its own time (2508.04605).  A number that does not exist costs nothing.
+    with n that are not observed and h hidden, where h is uniform on 0 to n: on average the bound of an
+    autoregressive model in random order (masked discrete flow matching, Gat et al. 2024, arXiv 2407.15595).
+    The numbers that are not observed are regressed on x1 - x0 at (1 - t) x0 + t x1, given all tokens and the
+    numbers that are, as each number has its own time (2508.04605).  A number that does not exist costs
+    nothing.
 
     ``models`` holds ``"field"``, a :class:`~pushforward.nn.ColumnNetwork`; rows are tokens and numbers
     ``(B, T + M)``, NaN where a number does not exist.
 
     >>> from pushforward import Rows
     >>> from pushforward.nn import ColumnLayout
-    >>> net = ColumnNetwork(ColumnLayout((2,), (0,), (1,)), width=8, depth=1)
+    >>> net = ColumnNetwork(ColumnLayout((2,), (0,), (1,), (1,)), width=8, depth=1)
     >>> batch = Batch((Rows(torch.zeros(64, 2)),))
     >>> loss = ColumnMatching().loss(nn.ModuleDict({"field": net}), batch, Step())
     >>> sorted(loss.terms), loss.errors.shape
@@ -51,7 +52,7 @@ class ColumnMatching(Objective):
         if layout.tokens:
             shown = seen | (u[:, 3 + layout.columns :] < u[:, 2:3])
             costs = self._tokens(net, tokens, numbers, shown, known)
-            terms["tokens"] = costs * ((~seen).sum(1) / (~shown).sum(1).clamp(min=1))
+            terms["tokens"] = costs * ((1 + (~seen).sum(1)) / (~shown).sum(1).clamp(min=1))
         if layout.numbers:
             every = torch.ones_like(tokens, dtype=torch.bool)
             context = show(layout, tokens, numbers, every, known)

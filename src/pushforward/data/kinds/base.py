@@ -44,23 +44,37 @@ class ColumnKind(ABC):
 
     name: of the column.  missing: whether an empty cell is one of its values.
 
-    A row has one token, unless ``tokens`` is 0, and up to ``numbers`` real coordinates, which are NaN where
-    its token says that there are none.
+    A row has one token, unless ``tokens`` is 0, and ``numbers`` real coordinates, which are NaN unless its
+    token is below ``numbered``.
     """
 
     word: ClassVar[str]
     """What users call the kind."""
     options: ClassVar[tuple[str, ...]] = ()
     """What a user may say of it beside the kind and whether cells may be empty: fields of :class:`Given`."""
-    tokens: ClassVar[int] = 0
-    """Levels of its token, 0 where it has none; of some kinds a property."""
-    numbers: ClassVar[int] = 0
-    """Real coordinates."""
-    bound: ClassVar[bool] = False
-    """Whether decoding rounds, so that the density of the coordinates gives a bound; of some a property."""
 
     name: str
     missing: bool = False
+
+    @property
+    def tokens(self) -> int:
+        """Levels of its token, 0 where it has none."""
+        return 0
+
+    @property
+    def numbers(self) -> int:
+        """Real coordinates."""
+        return 0
+
+    @property
+    def numbered(self) -> int:
+        """How many levels of its token, the first ones, have coordinates beside them."""
+        return 1
+
+    @property
+    def bound(self) -> bool:
+        """Whether decoding rounds, so that the density of the coordinates gives a bound."""
+        return False
 
     @classmethod
     @abstractmethod

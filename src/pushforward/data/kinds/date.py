@@ -43,7 +43,6 @@ class Date(ColumnKind):
 
     word: ClassVar[str] = "date"
     options: ClassVar[tuple[str, ...]] = ("format", "unit")
-    bound: ClassVar[bool] = True
 
     format: str
     unit: Literal["week", "month", "year"]
@@ -85,13 +84,21 @@ class Date(ColumnKind):
         )
 
     @property
-    def tokens(self) -> int:  # type: ignore[reportIncompatibleVariableOverride]
+    def tokens(self) -> int:
         count = self._days + self.missing
         return count if count > 1 else 0
 
     @property
-    def numbers(self) -> int:  # type: ignore[reportIncompatibleVariableOverride]
+    def numbers(self) -> int:
         return 1 if self.clock is None else 2
+
+    @property
+    def numbered(self) -> int:
+        return self._days
+
+    @property
+    def bound(self) -> bool:
+        return True
 
     @property
     def _days(self) -> int:

@@ -32,7 +32,7 @@ class Levels(ColumnKind):
             raise ValueError(f"column {self.name!r}: levels: expected different ones, got {self.levels}")
 
     @property
-    def tokens(self) -> int:  # type: ignore[reportIncompatibleVariableOverride]
+    def tokens(self) -> int:
         return len(self.levels) + self.missing
 
     def encode(

@@ -44,7 +44,36 @@ class Map(ABC):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Affine(Map):
+class Curve(Map):
+    """v = curve(center + scale z), of a rising curve that has no parameters but its limits."""
+
+    center: float
+    scale: float
+
+    @abstractmethod
+    def straightened(self, v: np.ndarray) -> np.ndarray:
+        """u of values, the inverse of the curve."""
+
+    @abstractmethod
+    def curved(self, u: np.ndarray) -> np.ndarray:
+        """The curve."""
+
+    @abstractmethod
+    def log_rise(self, u: np.ndarray) -> np.ndarray:
+        """log dv/du."""
+
+    def forward(self, v: np.ndarray) -> np.ndarray:
+        return (self.straightened(v) - self.center) / self.scale
+
+    def inverse(self, z: np.ndarray) -> np.ndarray:
+        return self.curved(self.center + self.scale * z)
+
+    def log_slope(self, z: np.ndarray) -> np.ndarray:
+        return np.log(self.scale) + self.log_rise(self.center + self.scale * z)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Affine(Curve):
     """v = center + scale z.
 
     >>> Affine(center=1, scale=2).forward(np.array([5.0])).tolist()
@@ -52,95 +81,84 @@ class Affine(Map):
     """
 
     word: ClassVar[str] = "standardised"
-    center: float
-    scale: float
 
-    def forward(self, v: np.ndarray) -> np.ndarray:
-        return (v - self.center) / self.scale
+    def straightened(self, v: np.ndarray) -> np.ndarray:
+        return v
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        return self.center + self.scale * z
+    def curved(self, u: np.ndarray) -> np.ndarray:
+        return u
 
-    def log_slope(self, z: np.ndarray) -> np.ndarray:
-        return np.full_like(z, np.log(self.scale))
+    def log_rise(self, u: np.ndarray) -> np.ndarray:
+        return np.zeros_like(u)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Log(Map):
+class Log(Curve):
     """v = low + exp(center + scale z), above ``low``."""
 
     word: ClassVar[str] = "logarithm"
     low: float
-    center: float
-    scale: float
 
     @property
     def interval(self) -> tuple[float, float]:
         return self.low, np.inf
 
-    def forward(self, v: np.ndarray) -> np.ndarray:
-        return (np.log(v - self.low) - self.center) / self.scale
+    def straightened(self, v: np.ndarray) -> np.ndarray:
+        return np.log(v - self.low)
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        return self.low + np.exp(self.center + self.scale * z)
+    def curved(self, u: np.ndarray) -> np.ndarray:
+        return self.low + np.exp(u)
 
-    def log_slope(self, z: np.ndarray) -> np.ndarray:
-        return np.log(self.scale) + self.center + self.scale * z
+    def log_rise(self, u: np.ndarray) -> np.ndarray:
+        return u
 
 
 @dataclass(frozen=True, kw_only=True)
-class Soft(Map):
+class Soft(Curve):
     """v = low + width log(1 + exp(center + scale z)): above ``low``, and a straight line far above it."""
 
     word: ClassVar[str] = "standardised above its limit"
     low: float
     width: float
-    center: float
-    scale: float
 
     @property
     def interval(self) -> tuple[float, float]:
         return self.low, np.inf
 
-    def forward(self, v: np.ndarray) -> np.ndarray:
+    def straightened(self, v: np.ndarray) -> np.ndarray:
         y = (v - self.low) / self.width
-        return (y + np.log(-np.expm1(-y)) - self.center) / self.scale
+        return y + np.log(-np.expm1(-y))
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        return self.low + self.width * np.logaddexp(0, self.center + self.scale * z)
+    def curved(self, u: np.ndarray) -> np.ndarray:
+        return self.low + self.width * np.logaddexp(0, u)
 
-    def log_slope(self, z: np.ndarray) -> np.ndarray:
-        u = self.center + self.scale * z
-        return np.log(self.width * self.scale) - np.logaddexp(0, -u)
+    def log_rise(self, u: np.ndarray) -> np.ndarray:
+        return np.log(self.width) - np.logaddexp(0, -u)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Logit(Map):
+class Logit(Curve):
     """v = low + (high - low) / (1 + exp(-center - scale z)), between two limits."""
 
     word: ClassVar[str] = "logit"
     low: float
     high: float
-    center: float
-    scale: float
 
     @property
     def interval(self) -> tuple[float, float]:
         return self.low, self.high
 
-    def forward(self, v: np.ndarray) -> np.ndarray:
-        return (np.log(v - self.low) - np.log(self.high - v) - self.center) / self.scale
+    def straightened(self, v: np.ndarray) -> np.ndarray:
+        return np.log(v - self.low) - np.log(self.high - v)
 
-    def inverse(self, z: np.ndarray) -> np.ndarray:
-        u = self.center + self.scale * z
+    def curved(self, u: np.ndarray) -> np.ndarray:
         part, rest = np.exp(-np.logaddexp(0, -u)), np.exp(-np.logaddexp(0, u))
         return np.where(
             u < 0, self.low + (self.high - self.low) * part, self.high - (self.high - self.low) * rest
         )
 
-    def log_slope(self, z: np.ndarray) -> np.ndarray:
-        u = self.center + self.scale * z
-        return np.log((self.high - self.low) * self.scale) - np.logaddexp(0, u) - np.logaddexp(0, -u)
+    def log_rise(self, u: np.ndarray) -> np.ndarray:
+        return np.log(self.high - self.low) - np.logaddexp(0, u) - np.logaddexp(0, -u)
 
 
 @dataclass(frozen=True, kw_only=True)

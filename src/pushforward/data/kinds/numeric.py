@@ -32,7 +32,8 @@ OUTLIER = 20.0
 class Parts:
     """Numbers of a column: those that are no atoms, and how they are written.
 
-    lowest: what no number is below.  low: what those that are mapped are above, half a cell below the lowest.
+    lowest: the least that a number may be.  low: the open end of the interval that is mapped, half a cell
+    below it.
     """
 
     values: np.ndarray
@@ -49,11 +50,10 @@ class Numeric(ColumnKind):
 
     map: between what is no atom and its coordinate.  decimals: to which cells are rounded, None for full
     precision.  cells: whether a coordinate stands for all that is rounded to a cell, as for integers.  whole:
-    whether they are integers in the table.  lowest: what no cell is below.
+    whether they are integers in the table.  lowest: the least that a cell may be.
     """
 
     options: ClassVar[tuple[str, ...]] = ("atoms", "lowest")
-    numbers: ClassVar[int] = 1
 
     map: AnyMap
     atoms: tuple[float, ...] = ()
@@ -84,12 +84,16 @@ class Numeric(ColumnKind):
         )
 
     @property
-    def tokens(self) -> int:  # type: ignore[reportIncompatibleVariableOverride]
+    def tokens(self) -> int:
         count = 1 + len(self.atoms) + self.missing
         return count if count > 1 else 0
 
     @property
-    def bound(self) -> bool:  # type: ignore[reportIncompatibleVariableOverride]
+    def numbers(self) -> int:
+        return 1
+
+    @property
+    def bound(self) -> bool:
         return self.cells
 
     def encode(

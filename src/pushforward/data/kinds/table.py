@@ -104,6 +104,11 @@ class TableKinds:
         return tuple(kind.tokens for kind in self.kinds if kind.tokens)
 
     @property
+    def numbered(self) -> tuple[int, ...]:
+        """For each of the T tokens how many of its levels, the first ones, have numbers beside them."""
+        return tuple(kind.numbered for kind in self.kinds if kind.tokens)
+
+    @property
     def bound(self) -> bool:
         """Whether decoding rounds a column, so that densities give bounds."""
         return any(kind.bound for kind in self.kinds)

@@ -29,8 +29,6 @@ class Time(ColumnKind):
 
     word: ClassVar[str] = "time"
     options: ClassVar[tuple[str, ...]] = ("format",)
-    bound: ClassVar[bool] = True
-    numbers: ClassVar[int] = 1
 
     format: str
     clock: Clock
@@ -51,8 +49,16 @@ class Time(ColumnKind):
         )
 
     @property
-    def tokens(self) -> int:  # type: ignore[reportIncompatibleVariableOverride]
+    def tokens(self) -> int:
         return 2 if self.missing else 0
+
+    @property
+    def numbers(self) -> int:
+        return 1
+
+    @property
+    def bound(self) -> bool:
+        return True
 
     def encode(
         self, values: np.ndarray | Cells, generator: np.random.Generator | None = None
